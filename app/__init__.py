@@ -1,0 +1,1 @@
+"""The command line and the Streamlit app: the only rooms that print or draw."""

@@ -1,0 +1,1 @@
+"""Curate instruction data: measure once, decide many times, explain everything."""

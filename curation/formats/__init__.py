@@ -1,0 +1,1 @@
+"""One module a format: rows of a file in, messages out."""

@@ -1,0 +1,500 @@
+"""The recipe: one YAML file holds everything a run does. Strict: an unknown key is an error that suggests the right one.
+
+Every parameter is documented once, under its field; the commented starting recipe and the JSON Schema come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from curation.errors import UserError, did_you_mean
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
+Severity = Literal["off", "report", "drop"]
+GuardClass = Literal["numbers", "operators", "identifiers", "negations"]
+Rule = Literal["layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio"]
+ArmName = Literal["raw", "curated", "random", "longest", "base"]
+FormatName = Literal[
+    "auto", "alpaca", "sharegpt", "messages", "prompt_completion", "question_answer", "preference", "text"
+]
+
+
+class Section(BaseModel):
+    """A part of the recipe: immutable, and no key it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Source(Section):
+    """Where rows come from."""
+
+    path: str = Field(
+        description="A file (json, jsonl, csv, tsv, parquet, arrow; also .gz, .zst), a folder of such files, a glob, "
+        "a `datasets.save_to_disk` folder, or `hf://owner/name`. Relative to the recipe."
+    )
+    name: str | None = Field(None, description="How ids of its rows begin. Default: the file's stem.")
+    format: FormatName = Field("auto", description="How its rows are read; `auto` decides from the columns.")
+    columns: dict[str, str] = Field(
+        {}, description="Which of the file's columns plays which role, as `role: column`, when names are unusual."
+    )
+    split: str | None = Field(
+        None, description="The split all its rows belong to (train, validation, test). Default: as the rows say."
+    )
+    limit: int | None = Field(None, gt=0, description="Read only the first rows.")
+
+
+class Keys(Section):
+    """What is compared."""
+
+    duplicates: Literal["prompt", "dialogue"] = Field(
+        "dialogue", description="The text in which duplicates are sought."
+    )
+    leaks: Literal["prompt", "dialogue"] = Field("prompt", description="The text in which leaks are sought.")
+    template_rows: int = Field(
+        50, ge=2, description="A run of 8 prompt words found in at least this many rows of a source, and …"
+    )
+    template_share: Share = Field(
+        0.002, description="… in at least this share of them is a template, and left out of the compared text."
+    )
+
+
+class Checks(Section):
+    """What is looked at in each row before rows are compared: off, report or drop."""
+
+    empty_answer: Severity = Field("drop", description="The last answer has no letter or digit in it.")
+    truncated_answer: Severity = Field(
+        "report", description="The answer stops in the middle of a sentence or a code block."
+    )
+    copied_answer: Severity = Field("report", description="The answer repeats the prompt.")
+    refusal: Severity = Field("report", description="The answer refuses, or speaks of itself as a language model.")
+    encoding: Literal["off", "report", "repair", "drop"] = Field(
+        "repair", description="Text broken by a wrong encoding; `repair` mends it with ftfy and says so in the ledger."
+    )
+    template_tokens: Severity = Field(
+        "report", description="Role markers such as <|im_start|> or [INST] inside a text."
+    )
+    length: Severity = Field("report", description="A prompt or an answer outside of the limits below.")
+    max_words: int = Field(4096, gt=0, description="The most words a prompt or an answer may have.")
+    language: Severity = Field("off", description="The row is not in one of the languages below.")
+    languages: list[str] = Field(["en"], description="ISO 639-1 codes of the languages that are wanted.")
+
+
+def _floor(section: Any) -> Any:
+    if section.floor > section.threshold:
+        raise ValueError(f"floor ({section.floor}) lies above threshold ({section.threshold}); it must not")
+    return section
+
+
+class Near(Section):
+    """Near duplicates: Jaccard similarity of word shingles."""
+
+    threshold: Threshold = Field(0.8, description="Rows at least this similar are duplicates.")
+    floor: Threshold = Field(0.65, description="Pairs down to here are stored, for `what-if` and the app.")
+    shingle: int = Field(3, ge=1, le=13, description="Words in a shingle.")
+    permutations: int = Field(128, ge=16, le=1024, description="MinHash permutations.")
+
+    @model_validator(mode="after")
+    def _floor_below_threshold(self) -> Near:
+        return _floor(self)
+
+
+class Semantic(Section):
+    """Semantic duplicates: cosine of sentence embeddings."""
+
+    threshold: Threshold = Field(0.95, description="Rows at least this similar are duplicates.")
+    floor: Threshold = Field(0.9, description="Pairs down to here are stored, for `what-if` and the app.")
+    exact_rows: int = Field(200_000, ge=0, description="Up to this many rows the search is exact; beyond, an index.")
+
+    @model_validator(mode="after")
+    def _floor_below_threshold(self) -> Semantic:
+        return _floor(self)
+
+
+class Answers(Section):
+    """The same answer, exactly or nearly, under many different prompts."""
+
+    max_per_answer: int = Field(5, ge=1, description="How many rows may share an answer.")
+    threshold: Threshold = Field(0.9, description="Answers at least this similar (Jaccard) are the same.")
+    floor: Threshold = Field(0.8, description="Pairs down to here are stored.")
+    min_words: int = Field(12, ge=1, description="Shorter answers ('yes', a label, a number) may repeat freely.")
+
+    @model_validator(mode="after")
+    def _floor_below_threshold(self) -> Answers:
+        return _floor(self)
+
+
+class Duplicates(Section):
+    """How duplicates are found. A stage set to null is left out."""
+
+    guard: list[GuardClass] = Field(
+        ["numbers", "operators", "identifiers", "negations"],
+        description="Texts that differ in tokens of these classes are not duplicates. An empty list: no guard.",
+    )
+    exact: bool = Field(True, description="Drop rows whose normalised text is the same.")
+    near: Near | None = Field(Near(), description=Near.__doc__)
+    answers: Answers | None = Field(Answers(), description=Answers.__doc__)
+    semantic: Semantic | None = Field(None, description=Semantic.__doc__)
+    conflicts: Severity = Field("report", description="The same prompt with different answers.")
+
+
+class Reference(Section):
+    """A benchmark, or any set that must not be trained on."""
+
+    path: str = Field(description="As in `sources`.")
+    name: str | None = Field(None, description="How it is called in matches. Default: the file's stem.")
+    format: FormatName = Field("auto", description="As in `sources`.")
+    columns: dict[str, str] = Field({}, description="As in `sources`.")
+
+
+class Contamination(Section):
+    """Rows that resemble a benchmark."""
+
+    references: list[Reference] = Field([], description=Reference.__doc__)
+    rules: list[Rule] = Field(["layered"], min_length=1, description="The rules that decide; any match counts.")
+    action: Literal["report", "drop"] = Field("drop", description="What happens to a row that matches.")
+
+
+class Splits(Section):
+    """Training and held-out rows, with no similar pair across them."""
+
+    test: float = Field(0.05, ge=0, description="Held-out rows: a share below 1, or a number of rows.")
+    validation: float = Field(0.0, ge=0, description="The same for a validation set.")
+    near: Threshold = Field(0.6, description="The leak threshold in Jaccard similarity of word shingles.")
+    semantic: Threshold = Field(0.9, description="The leak threshold in cosine, where there is an encoder.")
+    yield_to: Literal["eval", "train"] = Field(
+        "eval",
+        description="When the data came with splits and rows leak: `eval` drops training rows, `train` eval rows.",
+    )
+
+
+class Balance(Section):
+    """Instruction-length diversity."""
+
+    bins: int = Field(12, ge=2, le=100, description="Bins over instruction length.")
+    spacing: Literal["log", "quantile"] = Field("log", description="How the bins are cut.")
+    target: Literal["uniform", "temperature", "reference"] = Field(
+        "temperature", description="The wanted distribution over bins."
+    )
+    temperature: float = Field(
+        0.5, ge=0, le=1, description="p ∝ share^temperature: 1 leaves it as it is, 0 is uniform."
+    )
+    reference: str | None = Field(None, description="A file whose length distribution is the target.")
+    rows: int | None = Field(None, gt=0, description="Budget in rows.")
+    tokens: int | None = Field(None, gt=0, description="Budget in instruction and answer tokens.")
+    max_per_source: int | None = Field(None, gt=0, description="The most rows of one source.")
+    by_turns: bool = Field(False, description="Bins are joint with single- or multi-turn.")
+    repeat: bool = Field(False, description="Whether a bin that is too small may repeat its rows.")
+
+    @model_validator(mode="after")
+    def _needs(self) -> Balance:
+        if self.target == "reference" and self.reference is None:
+            raise ValueError("target 'reference' needs `reference:`, a file whose lengths are the target")
+        if self.rows is not None and self.tokens is not None:
+            raise ValueError("a budget is in rows or in tokens, not both")
+        return self
+
+
+class Model(Section):
+    """The base model that the arms adapt."""
+
+    name: str = Field(
+        "smollm2",
+        description="A hub name, a folder, a .gguf file, or `smollm2` (SmolLM2-135M-Instruct from its package).",
+    )
+    load: Literal["nf4", "bf16", "fp32"] = Field(
+        "nf4",
+        description="nf4: 4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314); bf16, fp32: plain LoRA.",
+    )
+    revision: str | None = Field(None, description="A hub revision to pin.")
+
+
+class Budget(Section):
+    """What every arm may spend: exactly one of these."""
+
+    tokens: int | None = Field(None, gt=0, description="Trained (completion) tokens.")
+    steps: int | None = Field(None, gt=0, description="Optimiser steps.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the arm's own rows.")
+    minutes: float | None = Field(None, gt=0, description="Wall clock.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Budget:
+        given = [name for name in ("tokens", "steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of tokens, steps, epochs, minutes is the budget; found {given or 'none'}")
+        return self
+
+
+class Lora(Section):
+    """The adapter. Defaults of the QLoRA paper (arXiv 2305.14314, table 9 and section 4)."""
+
+    rank: int = Field(64, gt=0, description="Rank r.")
+    alpha: int = Field(16, gt=0, description="Scaling alpha.")
+    dropout: Share = Field(0.1, description="Dropout on the adapter's input.")
+    targets: list[str] | Literal["all-linear"] = Field("all-linear", description="Modules that get an adapter.")
+
+
+class Training(Section):
+    """How the arms are trained. Defaults of the QLoRA paper where it states one."""
+
+    arms: list[ArmName] = Field(["raw", "curated", "random"], min_length=1, description="The arms to train.")
+    budget: Budget = Field(Budget(tokens=200_000), description=Budget.__doc__)
+    seeds: list[int] = Field([0], min_length=1, description="One training run an arm and seed.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate (QLoRA: 2e-4 up to 13B).")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="After the warm-up.")
+    warmup: Share = Field(0.03, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    max_grad_norm: float = Field(0.3, gt=0, description="Gradient clipping.")
+    neftune: float | None = Field(None, gt=0, description="Noise on embeddings (NEFTune, arXiv 2310.05914).")
+    batch_rows: int = Field(16, gt=0, description="Rows in an optimiser step.")
+    micro_rows: int = Field(4, gt=0, description="Rows in a forward pass; the rest is gradient accumulation.")
+    max_length: int = Field(512, gt=8, description="Tokens of a row; longer rows are truncated and counted.")
+    checkpoint_steps: int = Field(25, gt=0, description="Steps between checkpoints.")
+    lora: Lora = Field(Lora(), description=Lora.__doc__)
+    report_to: list[Literal["trackio", "tensorboard", "wandb"]] = Field([], description="Trackers fed besides the log.")
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Training:
+        if self.batch_rows % self.micro_rows:
+            raise ValueError(f"batch_rows ({self.batch_rows}) is not a multiple of micro_rows ({self.micro_rows})")
+        return self
+
+
+class Prompt(Section):
+    """A prompt of the suite, with what a machine can check in the answer."""
+
+    text: str = Field(min_length=1, description="The prompt.")
+    name: str | None = Field(None, description="A short name. Default: its first words.")
+    max_sentences: int | None = Field(None, gt=0, description="The answer may have at most so many sentences.")
+    expect: str | None = Field(None, description="A word or number that a right answer holds.")
+    forbid: str | None = Field(None, description="A regular expression that a right answer does not match.")
+
+
+class Compare(Section):
+    """How the trained arms are judged."""
+
+    bootstrap: int = Field(10_000, ge=1_000, description="Draws of the cluster bootstrap.")
+    permutations: int = Field(10_000, ge=1_000, description="Draws of the sign-flip test.")
+    max_rows: int | None = Field(None, gt=0, description="Judge on at most so many held-out rows.")
+    prompts: list[Prompt] = Field([], description="Prompts besides the ten of the default suite.")
+    default_prompts: bool = Field(True, description="Whether the default suite is asked.")
+    max_new_tokens: int = Field(200, gt=0, description="The most tokens of an answer.")
+
+
+class Recipe(Section):
+    """Everything a run does."""
+
+    name: str | None = Field(None, description="Default: the recipe's file name.")
+    run: str | None = Field(None, description="The run folder, relative to the recipe. Default: runs/NAME beside it.")
+    seed: int = Field(0, ge=0, description="For everything that is drawn at random.")
+    sources: list[Source] = Field(min_length=1, description="Where rows come from, most trusted first.")
+    keep: list[Literal["source", "answer", "row"]] = Field(
+        ["source", "answer", "row"],
+        description="Which of two duplicates stays: the earlier source, the longer answer, the earlier row; in this order.",
+    )
+    keys: Keys = Field(Keys(), description=Keys.__doc__)
+    checks: Checks = Field(Checks(), description=Checks.__doc__)
+    duplicates: Duplicates = Field(Duplicates(), description=Duplicates.__doc__)
+    encoder: str | None = Field(
+        "auto", description="A sentence-transformers model by name or folder; `auto`: all-MiniLM-L6-v2; null: none."
+    )
+    contamination: Contamination | None = Field(None, description=Contamination.__doc__)
+    splits: Splits | None = Field(None, description=Splits.__doc__)
+    balance: Balance | None = Field(None, description=Balance.__doc__)
+    model: Model = Field(Model(), description=Model.__doc__)
+    training: Training | None = Field(None, description=Training.__doc__)
+    compare: Compare = Field(Compare(), description=Compare.__doc__)
+
+    @field_validator("sources")
+    @classmethod
+    def _distinct_names(cls, sources: list[Source]) -> list[Source]:
+        names = [source.name for source in sources if source.name]
+        for name in sorted(set(names)):
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called {name!r}; ids need distinct names")
+        return sources
+
+    @model_validator(mode="after")
+    def _needs_encoder(self) -> Recipe:
+        if self.duplicates.semantic and self.encoder is None:
+            raise ValueError("duplicates.semantic needs an encoder; set `encoder: auto`, or `semantic: null`")
+        return self
+
+
+def load(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or says something that is not accepted; every fault is named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new > {path.name}") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path} cannot be read as a recipe: {fault}") from None
+    return parse(text, name=str(path))
+
+
+def parse(text: str, *, name: str = "recipe") -> Recipe:
+    """Check the YAML `text` of a recipe; `name` stands in error messages. Raises `UserError` like `load`."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise UserError(f"{name} is not YAML: {_one_line(fault)}") from None
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else type(document).__name__
+        raise UserError(f"{name}: a recipe is a mapping with at least `sources:`; found {found}.")
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as fault:
+        lines = _line_numbers(text)
+        problems = [_explain(error, lines) for error in fault.errors()]
+        raise UserError(f"{name}: " + "\n".join(problems)) from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def starting_recipe() -> str:
+    """A commented recipe with every field at its default; sections that are off by default are commented out."""
+    lines = ["# A siftune recipe. Every field but `sources` may be left out; what stands here is the default.", ""]
+    lines += ["sources:", "  - path: data.jsonl"]
+    lines += [f"    # {line}" for line in _field_comments(Source, skip={"path"})]
+    for name, field in Recipe.model_fields.items():
+        if name == "sources":
+            continue
+        lines += ["", f"# {field.description}"]
+        section = _section_of(field.annotation)
+        if section is None:
+            lines.append(_yaml_line(name, field.default))
+        elif field.default is None:
+            off = section() if not _required(section) else None
+            lines.append(f"# {name}:")
+            lines += [f"#   {line}" for line in _section_lines(section, off)]
+        else:
+            lines.append(f"{name}:")
+            lines += [f"  {line}" for line in _section_lines(section, field.default)]
+    return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: type[Section], values: Section | None) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        inner = _section_of(field.annotation)
+        value = getattr(values, name) if values is not None else field.default
+        if inner is not None and isinstance(value, Section):
+            yield f"{name}:  # {field.description}"
+            yield from (f"  {line}" for line in _section_lines(inner, value))
+        elif inner is not None and value is None:
+            yield f"{name}: null  # {field.description}"
+        else:
+            yield f"{_yaml_line(name, value)}  # {field.description}"
+
+
+def _field_comments(section: type[Section], *, skip: set[str]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if name not in skip:
+            yield f"{_yaml_line(name, field.default)}  # {field.description}"
+
+
+def _yaml_line(name: str, value: object) -> str:
+    plain = (
+        [item.model_dump() if isinstance(item, Section) else item for item in value]
+        if isinstance(value, list)
+        else value
+    )
+    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=1000).strip()
+    return f"{name}: {text.removesuffix('...').strip()}"
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    candidates = getattr(annotation, "__args__", (annotation,))
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate if annotation is candidate or type(None) in candidates else None
+    return None
+
+
+def _required(section: type[Section]) -> bool:
+    return any(field.is_required() for field in section.model_fields.values())
+
+
+def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:
+    """One fault as one line: where, what was found, what is accepted, what was perhaps meant."""
+    location = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+    where = ".".join(str(part) for part in location) or "recipe"
+    line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
+    place = f"{where} (line {line})" if line else where
+    if error["type"] == "extra_forbidden":
+        accepted = _accepted_keys(location[:-1])
+        hint = did_you_mean(str(location[-1]), accepted)
+        return f"{place}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
+    if error["type"] == "missing":
+        return f"{place}: is missing."
+    message = error["msg"].removeprefix("Value error, ")
+    found = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
+    hint = ""
+    if error["type"] == "literal_error":
+        accepted = [
+            word.strip("' ") for word in error.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(",")
+        ]
+        hint = did_you_mean(str(error["input"]), accepted)
+    return f"{place}: {message}.{found}{hint}"
+
+
+def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
+    section: type[Section] = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(str(part))
+        inner = _any_section(field.annotation) if field else None
+        if inner is not None:
+            section = inner
+    return list(section.model_fields)
+
+
+def _any_section(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _any_section(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line (from 1) on which each key of a YAML document stands, by its path."""
+    lines: dict[tuple[str | int, ...], int] = {}
+
+    def walk(node: yaml.Node | None, path: tuple[str | int, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*path, str(key.value))
+                lines[inner] = key.start_mark.line + 1
+                walk(value, inner)
+        elif isinstance(node, yaml.SequenceNode):
+            for position, value in enumerate(node.value):
+                lines[(*path, position)] = value.start_mark.line + 1
+                walk(value, (*path, position))
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
+    return lines
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _one_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())

@@ -1,0 +1,131 @@
+"""The data contract: every frame that crosses a module boundary, its columns spelled once.
+
+This module imports nothing of ours. Frames are polars; a similarity is always larger-is-closer, in [0, 1]
+(cosines may be negative), verified and never estimated.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+
+MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
+
+#: One row of the user's data. `id` is `source:row` (position, not content); `meta` is JSON text with
+#: everything else the row had. Roles are `system`, `user`, `assistant`, `tool` or whatever the data said.
+EXAMPLES = pl.Schema(
+    {"id": pl.String, "source": pl.String, "split": pl.String, "messages": pl.List(MESSAGE), "meta": pl.String}
+)
+
+#: The texts that measures compare, aligned row by row with EXAMPLES: everything that is asked (user, tool and other
+#: turns; system prompts are left out), everything that is answered (assistant turns), and `core`: the prompt without
+#: the template text that a large part of its source shares (the whole prompt where nothing else would be left).
+TEXTS = pl.Schema({"id": pl.String, "source": pl.String, "prompt": pl.String, "core": pl.String, "answer": pl.String})
+
+#: The light frame that stages decide on: one row for each alive example, in the order of EXAMPLES.
+#: `row` is the position in EXAMPLES, `rank` the place in keep order (0 is kept first), `pinned` a row that the
+#: user restored by hand and that no stage may drop.
+INDEX = pl.Schema(
+    {
+        "row": pl.UInt32,
+        "id": pl.String,
+        "source": pl.String,
+        "split": pl.String,
+        "turns": pl.UInt32,
+        "prompt_words": pl.UInt32,
+        "answer_words": pl.UInt32,
+        "rank": pl.UInt32,
+        "pinned": pl.Boolean,
+    }
+)
+
+#: Symmetric, verified similarities; `a` comes before `b` in EXAMPLES. `guarded`: the pair differs in numbers,
+#: operators, identifiers or negations, so neither row may be called a duplicate of the other.
+PAIRS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "score": pl.Float64, "guarded": pl.Boolean})
+
+#: A row that resembles an item of a reference. `reference` is `name:row`; `field` says which part of the row
+#: matched (`prompt`, `answer` or `both`); `span` is the matched text.
+MATCHES = pl.Schema(
+    {
+        "id": pl.String,
+        "reference": pl.String,
+        "rule": pl.String,
+        "field": pl.String,
+        "score": pl.Float64,
+        "span": pl.String,
+    }
+)
+
+#: What a row check found: `check` is its name in the recipe, `score` a number that explains it.
+FINDINGS = pl.Schema({"id": pl.String, "check": pl.String, "score": pl.Float64, "detail": pl.String})
+
+#: What a stage decided: one row for each example that it dropped, reported, repaired, guarded or quarantined.
+DECISIONS = pl.Schema(
+    {
+        "id": pl.String,
+        "action": pl.String,
+        "reason": pl.String,
+        "score": pl.Float64,
+        "threshold": pl.Float64,
+        "witness": pl.String,
+        "detail": pl.String,
+    }
+)
+
+#: DECISIONS of all stages in order.
+LEDGER = pl.Schema([("id", pl.String), ("step", pl.Int32), ("stage", pl.String), *list(DECISIONS.items())[1:]])
+
+#: The final fate of every input row. `stage` and `reason` say who decided when it was not kept; `group` joins rows
+#: that must not be cut by a split; `arms` lists the training arms that hold the row.
+ROWS = pl.Schema(
+    {
+        "id": pl.String,
+        "source": pl.String,
+        "fate": pl.String,
+        "stage": pl.String,
+        "reason": pl.String,
+        "split": pl.String,
+        "group": pl.UInt32,
+        "turns": pl.UInt32,
+        "prompt_words": pl.UInt32,
+        "answer_words": pl.UInt32,
+        "arms": pl.List(pl.String),
+    }
+)
+
+#: A curated set, an arm or a held-out set, ready to train on. `why` says why a row is there.
+ARM = pl.Schema(
+    {
+        "id": pl.String,
+        "source": pl.String,
+        "messages": pl.List(MESSAGE),
+        "meta": pl.String,
+        "why": pl.String,
+        "group": pl.UInt32,
+    }
+)
+
+#: A held-out set: ARM, and whether a twin of the row stands in the raw data outside of its split (`leaked`).
+HELDOUT = pl.Schema([*ARM.items(), ("split", pl.String), ("leaked", pl.Boolean)])
+
+Fate = Literal["kept", "dropped", "quarantined"]
+Action = Literal["drop", "report", "repair", "guard", "quarantine", "truncate", "restore"]
+Key = Literal["prompt", "dialogue", "answer"]
+
+
+def empty(schema: pl.Schema) -> pl.DataFrame:
+    """A frame of no rows with exactly these columns."""
+    return pl.DataFrame(schema=schema)
+
+
+def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """`frame` with exactly the columns of `schema`, in its order; columns it lacks are null.
+
+    Raises polars' `InvalidOperationError` where a value does not fit its type: a silent cast would lose it.
+    """
+    columns = [
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in schema.items()
+    ]
+    return frame.select(columns)

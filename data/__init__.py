@@ -1,0 +1,1 @@
+"""Builders of the embedded default data set."""

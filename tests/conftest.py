@@ -1,0 +1,28 @@
+"""What every test may use: the real data when it lies beside the checkout, and a Hypothesis profile without clocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile(
+    "siftune",
+    deadline=None,
+    max_examples=50,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("siftune")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real instruction sets, benchmarks and labelled pairs beside the checkout."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data sets are not on this machine (expected in ../shared/data)")
+    return folder
