@@ -1,4 +1,4 @@
-"""The recipe: one YAML file holds everything a run does. Strict: an unknown key is an error that suggests the right one.
+"""The recipe: one YAML file holds everything a run does. Strict: an unknown key is an error, with the right one named.
 
 Every parameter is documented once, under its field; the commented starting recipe and the JSON Schema come from here.
 """
@@ -210,7 +210,7 @@ class Model(Section):
     )
     load: Literal["nf4", "bf16", "fp32"] = Field(
         "nf4",
-        description="nf4: 4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314); bf16, fp32: plain LoRA.",
+        description="nf4: 4-bit, double quantisation (QLoRA, arXiv 2305.14314); bf16, fp32: plain LoRA.",
     )
     revision: str | None = Field(None, description="A hub revision to pin.")
 
@@ -296,7 +296,7 @@ class Recipe(Section):
     sources: list[Source] = Field(min_length=1, description="Where rows come from, most trusted first.")
     keep: list[Literal["source", "answer", "row"]] = Field(
         ["source", "answer", "row"],
-        description="Which of two duplicates stays: the earlier source, the longer answer, the earlier row; in this order.",
+        description="Which of two duplicates stays: earlier source, longer answer, earlier row; in this order.",
     )
     keys: Keys = Field(Keys(), description=Keys.__doc__)
     checks: Checks = Field(Checks(), description=Checks.__doc__)

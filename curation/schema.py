@@ -15,7 +15,7 @@ MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
 #: One row of the user's data. `id` is `source:row` (position, not content); `meta` is JSON text with
 #: everything else the row had. Roles are `system`, `user`, `assistant`, `tool` or whatever the data said.
 EXAMPLES = pl.Schema(
-    {"id": pl.String, "source": pl.String, "split": pl.String, "messages": pl.List(MESSAGE), "meta": pl.String}
+    {"id": pl.String(), "source": pl.String(), "split": pl.String(), "messages": pl.List(MESSAGE), "meta": pl.String()}
 )
 
 #: The texts that measures compare, aligned row by row with EXAMPLES: everything that is asked (user, tool and other
@@ -74,40 +74,40 @@ DECISIONS = pl.Schema(
 )
 
 #: DECISIONS of all stages in order.
-LEDGER = pl.Schema([("id", pl.String), ("step", pl.Int32), ("stage", pl.String), *list(DECISIONS.items())[1:]])
+LEDGER = pl.Schema([("id", pl.String()), ("step", pl.Int32()), ("stage", pl.String()), *list(DECISIONS.items())[1:]])
 
 #: The final fate of every input row. `stage` and `reason` say who decided when it was not kept; `group` joins rows
 #: that must not be cut by a split; `arms` lists the training arms that hold the row.
 ROWS = pl.Schema(
     {
-        "id": pl.String,
-        "source": pl.String,
-        "fate": pl.String,
-        "stage": pl.String,
-        "reason": pl.String,
-        "split": pl.String,
-        "group": pl.UInt32,
-        "turns": pl.UInt32,
-        "prompt_words": pl.UInt32,
-        "answer_words": pl.UInt32,
-        "arms": pl.List(pl.String),
+        "id": pl.String(),
+        "source": pl.String(),
+        "fate": pl.String(),
+        "stage": pl.String(),
+        "reason": pl.String(),
+        "split": pl.String(),
+        "group": pl.UInt32(),
+        "turns": pl.UInt32(),
+        "prompt_words": pl.UInt32(),
+        "answer_words": pl.UInt32(),
+        "arms": pl.List(pl.String()),
     }
 )
 
 #: A curated set, an arm or a held-out set, ready to train on. `why` says why a row is there.
 ARM = pl.Schema(
     {
-        "id": pl.String,
-        "source": pl.String,
+        "id": pl.String(),
+        "source": pl.String(),
         "messages": pl.List(MESSAGE),
-        "meta": pl.String,
-        "why": pl.String,
-        "group": pl.UInt32,
+        "meta": pl.String(),
+        "why": pl.String(),
+        "group": pl.UInt32(),
     }
 )
 
 #: A held-out set: ARM, and whether a twin of the row stands in the raw data outside of its split (`leaked`).
-HELDOUT = pl.Schema([*ARM.items(), ("split", pl.String), ("leaked", pl.Boolean)])
+HELDOUT = pl.Schema([*ARM.items(), ("split", pl.String()), ("leaked", pl.Boolean())])
 
 Fate = Literal["kept", "dropped", "quarantined"]
 Action = Literal["drop", "report", "repair", "guard", "quarantine", "truncate", "restore"]
