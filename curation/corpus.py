@@ -1,0 +1,100 @@
+"""The examples of a run and the texts that are compared, on disk and streamed: nothing here holds all of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from curation import schema, text
+from curation.recipe import Keys
+from curation.schema import Key
+from curation.templates import Templates
+
+BATCH = 50_000
+_ANSWERS = ("assistant",)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """EXAMPLES and TEXTS of a run, aligned row by row; `key` is their content address."""
+
+    examples: Path
+    texts: Path
+    key: str
+
+    def frames(self, columns: Sequence[str], rows: np.ndarray) -> Iterator[pl.DataFrame]:
+        """TEXTS at the ascending positions `rows` (uint32), in batches."""
+        start = 0
+        for batch in batches(self.texts, columns):
+            low, high = np.searchsorted(rows, (start, start + batch.height))
+            yield batch if high - low == batch.height else batch[rows[low:high] - start]
+            start += batch.height
+
+    def key_texts(self, key: Key, rows: np.ndarray) -> Iterator[pl.Series]:
+        """The compared text of the rows at the ascending positions `rows`, in batches."""
+        for frame in self.frames(["core", "answer"], rows):
+            yield frame.select(text.key_text(key).alias("text"))["text"]
+
+
+def batches(path: Path, columns: Sequence[str] | None = None, *, size: int = BATCH) -> Iterator[pl.DataFrame]:
+    """The rows of a parquet file, in order, at most `size` at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=size, columns=None if columns is None else list(columns)):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+
+
+def write_batches(frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema) -> int:
+    """Write frames to one parquet file as they come; an empty iterator makes a file of no rows. Returns the rows."""
+    written = 0
+    arrow = schema.empty(columns).to_arrow().schema
+    with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
+        for frame in frames:
+            if frame.height:
+                writer.write_table(schema.conform(frame, columns).to_arrow().cast(arrow), row_group_size=BATCH)
+                written += frame.height
+    return written
+
+
+def write_texts(examples: Path, out: Path, keys: Keys) -> None:
+    """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then left out)."""
+    templates = Templates(min_rows=keys.template_rows, min_share=keys.template_share)
+    for frame in _split_turns(examples):
+        templates.count(frame)
+    write_batches((templates.strip(frame) for frame in _split_turns(examples)), out, schema.TEXTS)
+
+
+def _split_turns(examples: Path) -> Iterator[pl.DataFrame]:
+    for batch in batches(examples, ["id", "source", "messages"]):
+        yield batch.select("id", "source", turns_text(answers=False).alias("prompt"), turns_text(answers=True).alias("answer"))
+
+
+def turns_text(*, answers: bool) -> pl.Expr:
+    """All assistant turns of `messages` as one text, or all turns that are neither assistant nor system."""
+    role = pl.element().struct.field("role")
+    wanted = role.is_in(_ANSWERS) if answers else ~role.is_in([*_ANSWERS, "system"])
+    contents = pl.col("messages").list.eval(pl.element().filter(wanted).struct.field("content"))
+    return contents.list.join("\n", ignore_nulls=True).fill_null("")
+
+
+def measure_index(corpus_examples: Path, texts: Path) -> Iterator[pl.DataFrame]:
+    """The lasting columns of INDEX (all but rank and pinned), in batches aligned with EXAMPLES."""
+    start = 0
+    pairs = zip(batches(corpus_examples, ["id", "source", "split", "messages"]), batches(texts, ["prompt", "answer"]), strict=True)
+    for example, spoken in pairs:
+        yield example.select(
+            pl.int_range(start, start + example.height, dtype=pl.UInt32).alias("row"),
+            "id",
+            "source",
+            "split",
+            pl.col("messages").list.len().alias("turns"),
+            spoken.select(text.word_count(pl.col("prompt")).alias("prompt_words"))["prompt_words"],
+            spoken.select(text.word_count(pl.col("answer")).alias("answer_words"))["answer_words"],
+        )
+        start += example.height
