@@ -1,0 +1,29 @@
+"""Tests of this room share `worlds.py`; in importlib mode it has to be put on the path by hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a two-layer Llama with the SmolLM2 template; made once for all tests, so never written to."""
+    from worlds import write_tiny_llama
+
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny-llama"), template="smollm2")
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path, tiny_model: Path) -> Path:
+    """A run folder of toy rows, with three arms and a held-out set, that trains the tiny model in seconds."""
+    from worlds import write_tiny_run
+
+    return write_tiny_run(tmp_path / "run", model=tiny_model)
