@@ -1,0 +1,259 @@
+"""MinHash LSH with verification: every pair of word-shingle sets above a floor, each exactly once, scores exact.
+
+Signatures are bit-identical to datasketch's scheme `affine32` over the same 32-bit shingle hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curation import kernels
+from curation.errors import UserError
+from curation.leaders import Pairs
+from curation.text import normalise, words
+
+Progress = Callable[[str, int, int], None]
+
+#: Bytes of text that are tokenised at once: bounds the scratch memory (4 bytes for each byte of text).
+BLOCK_BYTES = 16 << 20
+#: Candidate pairs that are verified at once: bounds the scratch memory (4 bytes each).
+CHUNK_PAIRS = 16 << 20
+#: Buckets larger than this are cut by the guard, where there is one.
+LARGE_BUCKET = 1000
+#: More comparisons than this would take hours; the cause is then text that thousands of rows share.
+MAX_CANDIDATES = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """Shingle sets of n rows and their LSH band keys.
+
+    `flat[offsets[i]:offsets[i + 1]]` is row i's sorted set (uint64, int64[n + 1]); keys uint32[n, bands].
+    """
+
+    flat: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Rows that share a key in one band, bucket by bucket (uint32[p]), and how many follow each in its bucket."""
+
+    rows: NDArray[np.uint32]
+    work: NDArray[np.int64]
+
+    @property
+    def candidates(self) -> int:
+        return int(self.work.sum())
+
+
+def bands(threshold: float, permutations: int, *, recall: float = 0.99) -> tuple[int, int]:
+    """Bands b and rows r of the LSH, `b * r <= permutations`, with the fewest candidates at the wanted recall.
+
+    A pair of similarity t meets in some band with probability 1 - (1 - t**r)**b (Leskovec, Rajaraman, Ullman, Mining
+    of Massive Datasets, 3.4.2). The largest r whose probability at `threshold` is >= `recall` is taken; more similar
+    pairs are only likelier. Where no r is enough (tiny thresholds), r is 1.
+    """
+    fitting = [
+        (permutations // r, r)
+        for r in range(1, permutations + 1)
+        if 1.0 - (1.0 - threshold**r) ** (permutations // r) >= recall
+    ]
+    return fitting[-1] if fitting else (permutations, 1)
+
+
+def affine32(permutations: int, *, seed: int = 1) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The parameters a (odd) and b of datasketch 2.0's scheme `affine32` for `seed`: uint32[permutations] each."""
+    draw = np.random.RandomState(seed)
+    a = draw.randint(0, 1 << 31, permutations, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    b = draw.randint(0, 1 << 32, permutations, dtype=np.uint32)
+    return a, b
+
+
+def shingle_sets(texts: pl.Series, *, shingle: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The sorted sets of shingle hashes of some texts: flat uint64[t] and offsets int64[n + 1]."""
+    data, offsets = _word_bytes(texts)
+    # A word and the byte that ends it take two bytes or more.
+    slots = np.concatenate([[0], np.cumsum((np.diff(offsets) + 1) // 2)])
+    loose = np.empty(max(int(slots[-1]), 1), np.uint64)
+    counts = kernels.shingle_rows(data, offsets, slots, shingle, loose)
+    _wordless(texts, counts, slots, loose)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    flat = np.empty(int(bounds[-1]), np.uint64)
+    kernels.gather_rows(loose, slots[:-1], bounds, flat)
+    return flat, bounds
+
+
+def _word_bytes(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Texts as bytes in which words are runs of letters, digits, `_` and bytes beyond ASCII.
+
+    ASCII texts are so already, and normal forms do not change them; the others are spelled as their words.
+    """
+    ascii_only = texts.str.len_bytes() == texts.str.len_chars()
+    if not ascii_only.all():
+        frame = texts.to_frame("text").with_row_index("row").with_columns(plain=ascii_only)
+        spelled = frame.filter(~pl.col("plain")).select("row", text=words(pl.col("text")).list.join(" "))
+        texts = frame.select("row", "text").update(spelled, on="row")["text"]
+    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(data or b"\0", np.uint8), bounds
+
+
+def _wordless(texts: pl.Series, counts: NDArray[np.int64], slots: NDArray[np.int64], loose: NDArray[np.uint64]) -> None:
+    """Texts without a word have one shingle, their normal form (see `curation.text.words`)."""
+    rows = np.flatnonzero((counts == 0) & (np.diff(slots) > 0))
+    if rows.size:
+        whole = texts.gather(rows).to_frame("text").select(text=normalise(pl.col("text")))["text"]
+        filled = (whole != "").to_numpy()
+        loose[slots[rows[filled]]] = whole.hash(0).to_numpy()[filled]
+        counts[rows[filled]] = 1
+
+
+def sketch(
+    texts: Iterable[pl.Series],
+    *,
+    shingle: int,
+    permutations: int,
+    floor: float,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> Sketches:
+    """Shingle sets and band keys of all rows of all batches; bands are chosen for `floor`."""
+    count, width = bands(floor, permutations)
+    a, b = affine32(permutations, seed=seed)
+    a, b = a[: count * width], b[: count * width]
+    parts: list[NDArray[np.uint64]] = []
+    sizes: list[NDArray[np.int64]] = []
+    keys: list[NDArray[np.uint32]] = []
+    done = 0
+    for block in _blocks(texts):
+        flat, offsets = shingle_sets(block, shingle=shingle)
+        band_keys = np.empty((len(block), count), np.uint32)
+        kernels.band_keys(flat, offsets, a, b, count, band_keys)
+        parts.append(flat)
+        sizes.append(np.diff(offsets))
+        keys.append(band_keys)
+        done += len(block)
+        if progress:
+            progress("sketching", done, 0)
+    lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
+    keyed = np.concatenate(keys) if keys else np.empty((0, count), np.uint32)
+    return Sketches(flat=_joined(parts), offsets=np.cumsum(lengths), keys=keyed)
+
+
+def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
+    """The batches cut into blocks of about `BLOCK_BYTES`, nulls as empty texts."""
+    for batch in texts:
+        filled = batch.fill_null("")
+        block = (filled.str.len_bytes().cast(pl.Int64).cum_sum() // BLOCK_BYTES).to_numpy()
+        cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(filled)]
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            if end > start:
+                yield filled.slice(start, end - start)
+
+
+def _joined(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """The parts one after another; each is freed when it is copied, so the peak is one copy and one part."""
+    whole = np.empty(sum(part.size for part in parts), np.uint64)
+    end = whole.size
+    while parts:
+        part = parts.pop()
+        whole[end - part.size : end] = part
+        end -= part.size
+    return whole
+
+
+def similar_pairs(
+    sketches: Sketches,
+    *,
+    floor: float,
+    guard: NDArray[np.uint64] | None = None,
+    progress: Progress | None = None,
+) -> Pairs:
+    """All pairs of rows that share a band and have Jaccard similarity >= `floor`, each once, sorted by (a, b).
+
+    Raises:
+        UserError: more than `MAX_CANDIDATES` comparisons would be needed.
+    """
+    rows = np.flatnonzero(np.diff(sketches.offsets)).astype(np.uint32)
+    count = sketches.keys.shape[1]
+    buckets = [buckets_of(sketches.keys[rows, band], rows, guard) for band in range(count)]
+    _check_affordable(sum(bucket.candidates for bucket in buckets))
+    found = []
+    for band in range(count):
+        found += list(_verified(sketches, buckets[band], band, floor))
+        if progress:
+            progress("comparing", band + 1, count)
+    return _sorted_pairs(found)
+
+
+def buckets_of(keys: NDArray[np.uint32], rows: NDArray[np.uint32], guard: NDArray[np.uint64] | None) -> Buckets:
+    """The buckets of two or more rows; `keys[i]` is the key of `rows[i]`. Large ones are cut by the guard's hash."""
+    packed = np.sort(keys.astype(np.uint64) << np.uint64(32) | rows)
+    work = kernels.bucket_work(packed)
+    members = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    shared = work > 0
+    shared[1:] |= work[:-1] > 0
+    members, work = members[shared], work[shared]
+    if guard is None or not work.size or int(work.max()) < LARGE_BUCKET:
+        return Buckets(members, work)
+    return _cut_large(members, work, guard)
+
+
+def _cut_large(members: NDArray[np.uint32], work: NDArray[np.int64], guard: NDArray[np.uint64]) -> Buckets:
+    ends = np.flatnonzero(work == 0)
+    bucket = np.repeat(np.arange(ends.size), np.diff(ends, prepend=-1))
+    sizes = np.bincount(bucket)
+    protected = np.where(sizes[bucket] > LARGE_BUCKET, guard[members], np.uint64(0))
+    order = np.lexsort((members, protected, bucket))
+    members, bucket, protected = members[order], bucket[order], protected[order]
+    new = np.flatnonzero((np.diff(bucket, prepend=-1) != 0) | (np.diff(protected, prepend=protected[:1]) != 0))
+    lengths = np.diff(new, append=members.size)
+    position = np.arange(members.size) - np.repeat(new, lengths)
+    return Buckets(members, np.repeat(lengths, lengths) - position - 1)
+
+
+def _check_affordable(candidates: int) -> None:
+    if candidates > MAX_CANDIDATES:
+        raise UserError(
+            f"Near duplicates: {candidates:,} comparisons would be needed (at most {MAX_CANDIDATES:,} are accepted), "
+            "because thousands of rows share most of their text, as with a template that is not left out. Lower "
+            "keys.template_rows and keys.template_share, raise duplicates.near.floor (or answers.floor), "
+            "or leave the stage out with `near: null` (or `answers: null`)."
+        )
+
+
+def _verified(
+    sketches: Sketches, buckets: Buckets, band: int, floor: float
+) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]:
+    starts = np.concatenate([[0], np.cumsum(buckets.work)])
+    sizes = np.diff(sketches.offsets)
+    first = 0
+    while first < buckets.rows.size:
+        last = int(np.searchsorted(starts, starts[first] + CHUNK_PAIRS, side="right")) - 1
+        last = max(last, first + 1)
+        shared = np.empty(int(starts[last] - starts[first]), np.int32)
+        kernels.verify_bucket_pairs(
+            buckets.rows, starts, first, last, sketches.keys, band, sketches.flat, sketches.offsets, floor, shared
+        )
+        hits = np.flatnonzero(shared >= 0)
+        place = np.searchsorted(starts, hits + starts[first], side="right") - 1
+        x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]
+        both = shared[hits]
+        yield np.minimum(x, y), np.maximum(x, y), both / (sizes[x] + sizes[y] - both)
+        first = last
+
+
+def _sorted_pairs(found: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]) -> Pairs:
+    if not found:
+        return Pairs(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float64))
+    a, b, score = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(a.astype(np.uint64) << np.uint64(32) | b)
+    return Pairs(a[order], b[order], score[order])
