@@ -72,7 +72,9 @@ def write_texts(examples: Path, out: Path, keys: Keys) -> None:
 
 def _split_turns(examples: Path) -> Iterator[pl.DataFrame]:
     for batch in batches(examples, ["id", "source", "messages"]):
-        yield batch.select("id", "source", turns_text(answers=False).alias("prompt"), turns_text(answers=True).alias("answer"))
+        yield batch.select(
+            "id", "source", turns_text(answers=False).alias("prompt"), turns_text(answers=True).alias("answer")
+        )
 
 
 def turns_text(*, answers: bool) -> pl.Expr:
@@ -86,7 +88,11 @@ def turns_text(*, answers: bool) -> pl.Expr:
 def measure_index(corpus_examples: Path, texts: Path) -> Iterator[pl.DataFrame]:
     """The lasting columns of INDEX (all but rank and pinned), in batches aligned with EXAMPLES."""
     start = 0
-    pairs = zip(batches(corpus_examples, ["id", "source", "split", "messages"]), batches(texts, ["prompt", "answer"]), strict=True)
+    pairs = zip(
+        batches(corpus_examples, ["id", "source", "split", "messages"]),
+        batches(texts, ["prompt", "answer"]),
+        strict=True,
+    )
     for example, spoken in pairs:
         yield example.select(
             pl.int_range(start, start + example.height, dtype=pl.UInt32).alias("row"),

@@ -26,7 +26,9 @@ class Meter:
         self._sampler.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.seconds = round(time.perf_counter() - self._start, 3)
         self._done.set()
         self._sampler.join()

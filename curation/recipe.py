@@ -326,6 +326,12 @@ class Recipe(Section):
             raise ValueError("duplicates.semantic needs an encoder; set `encoder: auto`, or `semantic: null`")
         return self
 
+    @model_validator(mode="after")
+    def _needs_heldout(self) -> Recipe:
+        if self.training and not self.splits:
+            raise ValueError("training is judged on held-out rows: add `splits:` (its defaults will do: `splits: {}`)")
+        return self
+
 
 def load(path: Path) -> Recipe:
     """Read and check a recipe.
@@ -367,7 +373,7 @@ def schema() -> dict[str, Any]:
 def starting_recipe() -> str:
     """A commented recipe with every field at its default; sections that are off by default are commented out."""
     lines = ["# A siftune recipe. Every field but `sources` may be left out; what stands here is the default.", ""]
-    lines += ["sources:", "  - path: data.jsonl"]
+    lines += [f"# {Recipe.model_fields['sources'].description}", "sources:", "  - path: data.jsonl"]
     lines += [f"    # {line}" for line in _field_comments(Source, skip={"path"})]
     for name, field in Recipe.model_fields.items():
         if name == "sources":

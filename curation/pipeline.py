@@ -1,0 +1,102 @@
+"""The main path of curation, readable from top to bottom: prepare, decide stage by stage, split, balance, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from curation import address, report, schema
+from curation import recipe as recipes
+from curation.divide import divide
+from curation.even import even_out
+from curation.job import Job
+from curation.meter import Meter
+from curation.outputs import write_outputs
+from curation.overrides import overrides_path, read_overrides
+from curation.prepare import Prepared, prepare
+from curation.recipe import Recipe
+from curation.runfolder import RunFolder
+from curation.stages import Stage, stages
+
+Progress = Callable[[str, int, int], None]
+
+
+def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
+    """Run the curation half of a recipe and write its run folder; measures that are there are reused.
+
+    Raises:
+        UserError: the recipe, a source, a reference or the run folder is not as it must be.
+    """
+    recipe = recipes.load(recipe_path)
+    name = recipe.name or recipe_path.stem
+    run = RunFolder.create(run_path(recipe, recipe_path), recipe_name=name)
+    with run.locked():
+        job = Job.begin(run, recipe, recipe_path, progress)
+        prepared = _prepare(job)
+        alive = _override(job, prepared)
+        for stage in stages(recipe, base=recipe_path.parent):
+            alive = take(job, prepared, stage, alive)
+        division = divide(job, prepared, alive)
+        division, copies = even_out(job, prepared, division)
+        write_outputs(job, prepared, division, copies)
+        job.save(status="curated")
+        report.write(run)
+    return run
+
+
+def run_path(recipe: Recipe, recipe_path: Path) -> Path:
+    """Where the run of a recipe lies: `run:` relative to the recipe, or runs/NAME beside it."""
+    return recipe_path.parent / (recipe.run or f"runs/{recipe.name or recipe_path.stem}")
+
+
+def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:
+    """Let a stage measure and decide; returns the rows (INDEX) that are still alive."""
+    with Meter() as meter:
+        key = address.of(stage.name, stage.depends(), prepared.corpus.key, address.of_ids(alive["id"]))
+        path, reused = job.run.measure(
+            stage.name, key, lambda out: stage.measure(prepared.corpus, alive, job.progress).write_parquet(out)
+        )
+        decisions = stage.decide(alive, pl.read_parquet(path))
+        left = job.ledger.enter(stage.name, decisions, alive)
+    job.keep_file(stage.name, path)
+    counts = dict(decisions["action"].value_counts().iter_rows())
+    job.timed(stage.name, meter, rows=alive.height, kept=left.height, actions=counts, reused=reused)
+    return left
+
+
+def _prepare(job: Job) -> Prepared:
+    with Meter() as meter:
+        prepared = prepare(job.recipe, job.run, base=job.base, progress=job.progress)
+    job.manifest["inputs"] = prepared.report["sources"]
+    for name, path in prepared.files.items():
+        job.keep_file(name, path)
+    job.ledger.append("ingest", prepared.quarantined_decisions())
+    job.ledger.append("repair", prepared.repairs)
+    rows = prepared.index.height + prepared.quarantined.height
+    job.timed(
+        "ingest",
+        meter,
+        rows=rows,
+        kept=prepared.index.height,
+        actions={"quarantine": prepared.quarantined.height},
+        reused=prepared.reused,
+    )
+    return prepared
+
+
+def _override(job: Job, prepared: Prepared) -> pl.DataFrame:
+    """Obey the decisions made by hand: dropped rows go first, restored rows can be dropped by no stage."""
+    wishes = read_overrides(overrides_path(job.run))
+    rows = [
+        {"id": each.id, "action": each.action, "reason": "by_hand", "detail": each.note or None}
+        for each in wishes.values()
+    ]
+    told = schema.conform(
+        pl.DataFrame(rows, schema=dict.fromkeys(("id", "action", "reason", "detail"), pl.String)), schema.DECISIONS
+    )
+    known = told.join(prepared.index.select("id"), on="id", how="semi", maintain_order="left")
+    restored = known.filter(pl.col("action") == "restore")["id"]
+    index = prepared.index.with_columns(pl.col("id").is_in(restored.implode()).alias("pinned"))
+    return job.ledger.enter("overrides", known, index)
