@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,10 +11,8 @@ import polars as pl
 from curation import draw
 from curation.errors import UserError
 from curation.recipe import Splits
-from curation.schema import DECISIONS, conform
 
 Edges = tuple[np.ndarray, np.ndarray]
-Scored = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 HELD_OUT = (TEST, VALIDATION)
@@ -137,66 +134,6 @@ def given(names: pl.Series) -> pl.Series | None:
     known = {name: _SPLIT_WORDS.get(first, TRAIN) for name, first in word.items()}
     splits = names.replace_strict(known, default=TRAIN, return_dtype=pl.String).fill_null(TRAIN)
     return splits if splits.is_in(HELD_OUT).any() else None
-
-
-def leaks(
-    index: pl.DataFrame,
-    splits: pl.Series,
-    pairs: Mapping[str, Scored],
-    *,
-    thresholds: Mapping[str, float],
-    yield_to: Literal["eval", "train"],
-) -> pl.DataFrame:
-    """Clean given splits: DECISIONS that drop one row of every similar pair across two splits.
-
-    `pairs` holds, for each measure, positions in `index` and scores. Rows of `train` give way to `test` and
-    `validation` (or the other way round when `yield_to` is `train`), and of two held-out splits validation gives
-    way. The witness is the most similar row *kept* in a split that has precedence: a row is not dropped for the
-    sake of one that is dropped itself.
-    """
-    precedence = [*HELD_OUT, TRAIN] if yield_to == "eval" else [TRAIN, *HELD_OUT]
-    level = splits.replace_strict(precedence, range(3), return_dtype=pl.Int8).to_numpy()
-    loser, winner, score, measure = _oriented(level, pairs, thresholds)
-    gone = np.zeros(len(level), dtype=bool)
-    found = []
-    for step in (1, 2):
-        now = (level[loser] == step) & ~gone[winner]
-        gone[loser[now]] = True
-        found.append(np.flatnonzero(now))
-    kept = np.concatenate(found)
-    rows = pl.DataFrame({"loser": loser[kept], "winner": winner[kept], "score": score[kept], "measure": measure[kept]})
-    best = rows.sort("loser", -pl.col("score"), "measure", "winner").unique("loser", keep="first", maintain_order=True)
-    return _leak_decisions(index, splits, best, pairs=list(pairs), thresholds=thresholds)
-
-
-def _oriented(
-    level: np.ndarray, pairs: Mapping[str, Scored], thresholds: Mapping[str, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs across splits at or above their threshold: who gives way, to whom, score, position of the measure."""
-    a = np.concatenate([np.empty(0, np.int64), *[np.asarray(one[0], np.int64) for one in pairs.values()]])
-    b = np.concatenate([np.empty(0, np.int64), *[np.asarray(one[1], np.int64) for one in pairs.values()]])
-    score = np.concatenate([np.empty(0), *[np.asarray(one[2], np.float64) for one in pairs.values()]])
-    measure = np.repeat(np.arange(len(pairs)), [len(one[0]) for one in pairs.values()])
-    limit = np.asarray([thresholds[name] for name in pairs])[measure] if len(pairs) else score
-    cross = (level[a] != level[b]) & (score >= limit)
-    a, b, score, measure = a[cross], b[cross], score[cross], measure[cross]
-    return np.where(level[a] > level[b], a, b), np.where(level[a] > level[b], b, a), score, measure
-
-
-def _leak_decisions(
-    index: pl.DataFrame, splits: pl.Series, best: pl.DataFrame, *, pairs: list[str], thresholds: Mapping[str, float]
-) -> pl.DataFrame:
-    measure = pl.Series([pairs[m] for m in best["measure"]], dtype=pl.String)
-    frame = pl.DataFrame(
-        {
-            "id": index["id"].gather(best["loser"]),
-            "score": best["score"],
-            "threshold": pl.Series([thresholds[name] for name in measure], dtype=pl.Float64),
-            "witness": index["id"].gather(best["winner"]),
-            "detail": measure + ", " + splits.gather(best["loser"]) + " row resembles " + splits.gather(best["winner"]),
-        }
-    )
-    return conform(frame.with_columns(action=pl.lit("drop"), reason=pl.lit("leak")), DECISIONS)
 
 
 def naive_leak(

@@ -153,56 +153,6 @@ def test_given_splits_are_read_by_their_usual_names():
     assert splits.given(pl.Series([None], dtype=pl.String)) is None
 
 
-leak_worlds = st.integers(2, 14).flatmap(
-    lambda n: st.tuples(
-        st.lists(st.sampled_from(["train", "validation", "test"]), min_size=n, max_size=n),
-        st.lists(
-            st.tuples(st.integers(0, n - 1), st.integers(0, n - 1), st.integers(0, 10)).filter(lambda t: t[0] != t[1]),
-            max_size=30,
-        ),
-        st.sampled_from(["eval", "train"]),
-    )
-)
-
-
-@given(leak_worlds)
-def test_cleaned_splits_have_no_leak_and_witnesses_stay(world):
-    names, triples, yield_to = world
-    pairs = {}
-    for name, part in (("near", triples[::2]), ("semantic", triples[1::2])):
-        a, b = arrays([t[:2] for t in part])
-        pairs[name] = (np.minimum(a, b), np.maximum(a, b), np.asarray([t[2] / 10 for t in part]))
-    thresholds = {"near": 0.5, "semantic": 0.8}
-    index = frame(len(names))
-    dropped = splits.leaks(index, pl.Series(names), pairs, thresholds=thresholds, yield_to=yield_to)
-    gone = set(dropped["id"])
-    ids = index["id"].to_list()
-    similar = {}
-    for name, (a, b, score) in pairs.items():
-        for i, j, s in zip(a.tolist(), b.tolist(), score.tolist(), strict=True):
-            if s >= thresholds[name] and names[i] != names[j]:
-                similar.setdefault(ids[i], {}).setdefault(ids[j], []).append(s)
-                similar.setdefault(ids[j], {}).setdefault(ids[i], []).append(s)
-    assert dropped["id"].is_unique().all()
-    for row, others in similar.items():
-        assert row in gone or not any(other not in gone for other in others)
-    order = ["test", "validation", "train"] if yield_to == "eval" else ["train", "test", "validation"]
-    place = {row: order.index(name) for row, name in zip(ids, names, strict=True)}
-    for row, score, witness in dropped.select("id", "score", "witness").iter_rows():
-        assert witness not in gone
-        assert place[witness] < place[row]
-        kept = {w: max(s) for w, s in similar[row].items() if w not in gone and place[w] < place[row]}
-        assert score == max(kept.values()) == kept[witness]
-
-
-def test_a_row_is_not_dropped_for_the_sake_of_a_dropped_row():
-    index = frame(3)
-    pairs = {"near": (np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.9]))}
-    names = pl.Series(["test", "validation", "train"])
-    dropped = splits.leaks(index, names, pairs, thresholds={"near": 0.6}, yield_to="eval")
-    assert dropped.select("id", "witness", "reason").rows() == [("s1:1", "s0:0", "leak")]
-
-
 twin_worlds = st.integers(2, 7).flatmap(
     lambda n: st.tuples(
         st.lists(st.integers(0, 3), min_size=n, max_size=n),
