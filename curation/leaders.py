@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from curation import kernels
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def leaders(
     filed = np.argsort(late, kind="stable")
     starts = np.searchsorted(late[filed], np.arange(n + 1))
     free = np.zeros(n, np.bool_) if pinned is None else pinned[order]
-    decided = _decide(starts, early[filed], score[filed], guard[filed], cap, free)
+    decided = kernels.decide(starts, early[filed], score[filed], guard[filed], cap, free)
     kept, witness, best, guard_witness, guard_best = decided
     return Leaders(
         kept=kept[place],
@@ -91,41 +92,3 @@ def leaders(
 
 def _rows(places: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(places >= 0, order[places], -1) if places.size else places
-
-
-@njit(cache=True, nogil=True)
-def _decide(starts, early, score, guard, cap, pinned):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    n = pinned.size
-    kept = np.ones(n, np.bool_)
-    leader = np.zeros(n, np.bool_)
-    family = np.ones(n, np.int64)
-    witness = np.full(n, -1, np.int64)
-    best = np.full(n, np.nan)
-    guard_witness = np.full(n, -1, np.int64)
-    guard_best = np.full(n, np.nan)
-    for row in range(n):
-        for pair in range(starts[row], starts[row + 1]):
-            other, value = early[pair], score[pair]
-            if not leader[other]:
-                continue
-            if guard[pair]:
-                seen, top = guard_witness[row], guard_best[row]
-            else:
-                seen, top = witness[row], best[row]
-            if seen >= 0 and (value < top or (value == top and other > seen)):
-                continue
-            if guard[pair]:
-                guard_witness[row], guard_best[row] = other, value
-            else:
-                witness[row], best[row] = other, value
-        head = witness[row]
-        if head < 0:
-            leader[row] = True
-            continue
-        # The guard did not decide: the row belongs to a family anyhow.
-        guard_witness[row], guard_best[row] = -1, np.nan
-        if family[head] < cap:
-            family[head] += 1
-        elif not pinned[row]:
-            kept[row] = False
-    return kept, witness, best, guard_witness, guard_best

@@ -5,6 +5,7 @@ Signatures are bit-identical to datasketch's scheme `affine32` over the same 32-
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class Buckets:
 
     @property
     def candidates(self) -> int:
+        """How many pairs there are in all buckets."""
         return int(self.work.sum())
 
 
@@ -154,7 +156,7 @@ def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
         filled = batch.fill_null("")
         block = (filled.str.len_bytes().cast(pl.Int64).cum_sum() // BLOCK_BYTES).to_numpy()
         cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(filled)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in itertools.pairwise(cuts):
             if end > start:
                 yield filled.slice(start, end - start)
 
