@@ -1,0 +1,58 @@
+"""Alpaca: an instruction, perhaps an input or a context, and an output; `history` holds earlier pairs of turns."""
+
+from __future__ import annotations
+
+from curation.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined, single_turn
+
+
+def convert(row: Row, columns: Columns) -> Turns | Fault:
+    """The instruction, the context and the input are one user turn, in this order; blanks are left out."""
+    turns = single_turn(row, columns, joined(row, columns, ["instruction", "context", "input"]), "output")
+    earlier = row.get(columns["history"]) if "history" in columns else None
+    if not earlier or isinstance(turns, Fault):
+        return turns
+    past = _history(earlier)
+    if isinstance(past, Fault):
+        return past
+    system = [turn for turn in turns if turn.role == "system"]
+    return [*system, *past, *turns[len(system) :]]
+
+
+def _history(pairs: object) -> Turns | Fault:
+    if not isinstance(pairs, list):
+        return Fault("wrong_type", "history: a list of [question, answer] pairs is wanted")
+    turns: Turns = []
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            return Fault("wrong_type", "history: a [question, answer] pair is wanted")
+        for role, value in zip(("user", "assistant"), pair, strict=True):
+            text = cell(value)
+            if isinstance(text, Fault):
+                return Fault(text.reason, f"history: {text.detail}")
+            turns.append(Turn(role, text or ""))
+    return turns
+
+
+FORMAT = Format(
+    name="alpaca",
+    roles={
+        "instruction": ("instruction", "instructions"),
+        "input": ("input", "inputs", "question", "query"),
+        "output": (
+            "output",
+            "response",
+            "answer",
+            "completion",
+            "outputs",
+            "target",
+            "targets",
+            "solution",
+            "demonstration",
+        ),
+        "context": ("context", "passage"),
+        "system": ("system", "system_prompt"),
+        "history": ("history",),
+    },
+    required=("instruction", "output"),
+    convert=convert,
+)

@@ -1,0 +1,28 @@
+"""OpenAI messages: a column `messages` with turns of {role, content}; content may be a list of text parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curation.conversation import Columns, Fault, Format, Row, Turns
+from curation.dialogues import converted, is_dialogue
+
+
+def convert(row: Row, columns: Columns) -> Turns | Fault:
+    """The turns as they are; tool calls become the JSON text of their turn and stay in `meta` as well."""
+    return converted(row, columns, "messages")
+
+
+def matches(role: str, values: Sequence[Any]) -> bool:
+    """Whether any of `values` of the dialogue column is a dialogue."""
+    return role != "messages" or any(is_dialogue(value) for value in values)
+
+
+FORMAT = Format(
+    name="messages",
+    roles={"messages": ("messages", "chat"), "system": ("system", "system_prompt")},
+    required=("messages",),
+    convert=convert,
+    matches=matches,
+)

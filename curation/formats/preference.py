@@ -1,0 +1,49 @@
+"""Preference pairs: `chosen` is kept as the answer, `rejected` goes to `meta`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curation.conversation import Columns, Fault, Format, Row, Turns, system_turn
+from curation.dialogues import marked_turns, said
+
+
+def convert(row: Row, columns: Columns) -> Turns | Fault:
+    """A chosen dialogue (marked text or messages), or a prompt and the chosen answer to it."""
+    answer = _spoken(row.get(columns["chosen"]), "assistant")
+    prompt = _spoken(row.get(columns["prompt"]), "user") if "prompt" in columns else []
+    system = system_turn(row, columns)
+    if isinstance(answer, Fault):
+        return answer
+    if isinstance(prompt, Fault):
+        return prompt
+    if isinstance(system, Fault):
+        return system
+    if any(turn.role == "user" for turn in answer):
+        return [*system, *answer]
+    if not any(turn.content.strip() for turn in prompt):
+        return Fault("missing_prompt", "`chosen` is no dialogue, and there is no prompt beside it")
+    return [*system, *_open(prompt), *answer]
+
+
+def _spoken(value: Any, role: str) -> Turns | Fault:
+    return (marked_turns(value) if isinstance(value, str) else None) or said(value, role)
+
+
+def _open(prompt: Turns) -> Turns:
+    """A prompt without the blank "Assistant:" that marks where the answer goes."""
+    return prompt[:-1] if prompt[-1].role == "assistant" and not prompt[-1].content.strip() else prompt
+
+
+FORMAT = Format(
+    name="preference",
+    roles={
+        "chosen": ("chosen", "chosen_response", "preferred"),
+        "rejected": ("rejected", "rejected_response", "dispreferred"),
+        "prompt": ("prompt", "question", "instruction", "input", "query"),
+        "system": ("system", "system_prompt"),
+    },
+    required=("chosen",),
+    convert=convert,
+    meta=("rejected", "prompt"),
+)

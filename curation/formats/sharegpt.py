@@ -1,0 +1,31 @@
+"""ShareGPT: a column `conversations` with turns of {from, value} or {role, content}; `system` and `tools` beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curation.conversation import Columns, Fault, Format, Row, Turns
+from curation.dialogues import converted, is_dialogue
+
+
+def convert(row: Row, columns: Columns) -> Turns | Fault:
+    """The turns as they are; a `system` column comes first, other columns (`tools`) go to `meta`."""
+    return converted(row, columns, "conversations")
+
+
+def matches(role: str, values: Sequence[Any]) -> bool:
+    """Whether any of `values` of the dialogue column is a dialogue."""
+    return role != "conversations" or any(is_dialogue(value) for value in values)
+
+
+FORMAT = Format(
+    name="sharegpt",
+    roles={
+        "conversations": ("conversations", "conversation", "dialogue", "dialog", "items", "data"),
+        "system": ("system", "system_prompt"),
+    },
+    required=("conversations",),
+    convert=convert,
+    matches=matches,
+)
