@@ -194,6 +194,20 @@ def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> 
             out[row, band] = np.uint32(h >> _S32)
 
 
+@njit(cache=True, nogil=True, parallel=True)
+def set_hashes(flat: U64, offsets: I64) -> U64:
+    """Two independent 64-bit hashes of each set: uint64[n, 2]."""
+    rows = offsets.size - 1
+    out = np.empty((rows, 2), np.uint64)
+    for row in prange(rows):
+        x, y = _FNV_START, _GOLDEN
+        for place in range(offsets[row], offsets[row + 1]):
+            x = _mix64(x ^ flat[place]) * _GOLDEN
+            y = _mix64((y + flat[place]) * _FNV_PRIME)
+        out[row, 0], out[row, 1] = x, y
+    return out
+
+
 @njit(cache=True, nogil=True)
 def bucket_work(packed: U64) -> I64:
     """For sorted `key << 32 | row`: at each position how many later positions have the same key."""
@@ -311,6 +325,48 @@ def decide(
         elif not pinned[row]:
             kept[row] = False
     return kept, witness, best, guard_witness, guard_best
+
+
+@njit(cache=True, nogil=True)
+def decide_classes(
+    order: I64, kind: I64, starts: I64, near: I64, score: F64, cap: int, alive: Bools, pinned: Bools
+) -> tuple[Bools, I64, F64]:
+    """Greedy leaders over rows that fall into classes of equal ones.
+
+    order: rows in keep order, [n]; kind: the class of each row, named by one of its rows, [n];
+    `near[starts[c]:starts[c + 1]]`: the other classes similar to class c, and their scores.
+    Returns kept, witness, its score by row; rows that are not alive take no part.
+    """
+    n = order.size
+    kept = np.zeros(n, np.bool_)
+    witness = np.full(n, -1, np.int64)
+    best = np.full(n, np.nan)
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n)
+    family = np.ones(n, np.int64)
+    leader = np.full(n, -1, np.int64)  # of each class; a class has at most one, as its rows are equal
+    for row in order:
+        if not alive[row]:
+            continue
+        kept[row] = True
+        group = kind[row]
+        head, top = leader[group], 1.0
+        if head < 0:
+            for pair in range(starts[group], starts[group + 1]):
+                other = leader[near[pair]]
+                if other < 0:
+                    continue
+                if head < 0 or score[pair] > top or (score[pair] == top and place[other] < place[head]):
+                    head, top = other, score[pair]
+        if head < 0:
+            leader[group] = row
+            continue
+        witness[row], best[row] = head, top
+        if family[head] < cap:
+            family[head] += 1
+        elif not pinned[row]:
+            kept[row] = False
+    return kept, witness, best
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -176,15 +176,20 @@ def similar_pairs(
     sketches: Sketches,
     *,
     floor: float,
+    rows: NDArray[np.integer] | None = None,
     guard: NDArray[np.uint64] | None = None,
     progress: Progress | None = None,
 ) -> Pairs:
     """All pairs of rows that share a band and have Jaccard similarity >= `floor`, each once, sorted by (a, b).
 
+    `rows`: the only rows to compare; default: all. An empty set is similar to nothing.
+
     Raises:
         UserError: more than `MAX_CANDIDATES` comparisons would be needed.
     """
-    rows = np.flatnonzero(np.diff(sketches.offsets)).astype(np.uint32)
+    sizes = np.diff(sketches.offsets)
+    compared = np.arange(sizes.size) if rows is None else rows
+    rows = compared[sizes[compared] > 0].astype(np.uint32)
     count = sketches.keys.shape[1]
     buckets = [buckets_of(sketches.keys[rows, band], rows, guard) for band in range(count)]
     _check_affordable(sum(bucket.candidates for bucket in buckets))
@@ -194,6 +199,13 @@ def similar_pairs(
         if progress:
             progress("comparing", band + 1, count)
     return _sorted_pairs(found)
+
+
+def distinct(sketches: Sketches) -> NDArray[np.int64]:
+    """For each row the first row with the same shingle set (by a 128-bit hash of the set)."""
+    keys = kernels.set_hashes(sketches.flat, sketches.offsets)
+    frame = pl.DataFrame({"x": keys[:, 0], "y": keys[:, 1]}).with_row_index("row")
+    return frame.select(pl.col("row").min().over("x", "y").cast(pl.Int64))["row"].to_numpy()
 
 
 def buckets_of(keys: NDArray[np.uint32], rows: NDArray[np.uint32], guard: NDArray[np.uint64] | None) -> Buckets:

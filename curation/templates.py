@@ -87,9 +87,7 @@ class _Tokens:
         room = max(int(self.slots[-1]), 1)
         self.starts, self.ends = np.empty(room, np.int64), np.empty(room, np.int64)
         self.hashes = np.empty(room, np.uint64)
-        self.counts = kernels.token_spans(
-            self.text, self.offsets, self.slots, self.starts, self.ends, self.hashes
-        )
+        self.counts = kernels.token_spans(self.text, self.offsets, self.slots, self.starts, self.ends, self.hashes)
 
     def runs(self, salts: NDArray[np.uint64]) -> NDArray[np.int64]:
         return kernels.run_hashes(self.hashes, self.slots, self.counts, salts, RUN)
