@@ -1,0 +1,85 @@
+"""Beside the losses of a verdict: what each arm really used, what curation took away, what answers repeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from curation.errors import UserError
+from training.judged import BASE, arm_place
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the training of one arm and seed used: trained (completion) tokens, wall clock, optimiser steps."""
+
+    arm: str
+    seed: int
+    tokens: int
+    minutes: float
+    steps: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Emission:
+    """How much an arm's answers repeat its own training data: mean and largest longest common run of words."""
+
+    arm: str
+    answers: int
+    mean_words: float
+    longest_words: int
+    mean_share: float
+
+
+def read_usage(run: Path, seeds: Mapping[str, Sequence[int]]) -> tuple[Usage, ...]:
+    """Read run/training/ARM/seed-K/done.json of every judged arm.
+
+    Raises:
+        UserError: an arm was judged whose training did not finish.
+    """
+    return tuple(_usage(run, arm, seed) for arm in seeds if arm != BASE for seed in seeds[arm])
+
+
+def _usage(run: Path, arm: str, seed: int) -> Usage:
+    path = run / "training" / arm / f"seed-{seed}" / "done.json"
+    if not path.is_file():
+        raise UserError(
+            f"The arm {arm} (seed {seed}) was judged but its training is not finished: {path} is missing. "
+            f"Finish it with: siftune train {run} --arm {arm}"
+        )
+    done = json.loads(path.read_text(encoding="utf-8"))
+    return Usage(arm, seed, int(done["tokens"]), float(done["seconds"]) / 60, int(done["steps"]), int(done["rows"]))
+
+
+def curated_away(run: Path) -> dict[str, int]:
+    """Rows and answer words that the raw arm has and the curated arm has not; empty when either arm was not built."""
+    raw, curated = (run / "arms" / f"{arm}.parquet" for arm in ("raw", "curated"))
+    if not (raw.is_file() and curated.is_file()):
+        return {}
+    gone = pl.scan_parquet(raw).join(pl.scan_parquet(curated).select("id"), on="id", how="anti")
+    turns = pl.col("messages").list.eval(
+        pl.when(pl.element().struct["role"] == "assistant").then(pl.element().struct["content"]).otherwise(pl.lit(""))
+    )
+    words = turns.list.join(" ").str.count_matches(r"\S+").sum()
+    rows, total = gone.select(pl.len(), words.alias("words")).collect().row(0)
+    return {"rows": int(rows), "answer_words": int(total or 0)}
+
+
+def read_emission(run: Path) -> tuple[Emission, ...]:
+    """Averages by arm of the repeated text in run/prompts/answers.parquet; empty when the suite was not answered."""
+    path = run / "prompts" / "answers.parquet"
+    if not path.is_file():
+        return ()
+    answers = pl.read_parquet(path, columns=["arm", "repeated_words", "repeated_share"]).drop_nulls()
+    averages = answers.group_by("arm").agg(
+        pl.len().alias("answers"),
+        pl.col("repeated_words").mean().alias("mean_words"),
+        pl.col("repeated_words").max().alias("longest_words"),
+        pl.col("repeated_share").mean().alias("mean_share"),
+    )
+    return tuple(Emission(**row) for row in sorted(averages.to_dicts(), key=lambda row: arm_place(row["arm"])))
