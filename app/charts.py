@@ -1,0 +1,86 @@
+"""The charts of the pages: one style, one colour for a thing wherever it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from app.palette import FATES, OTHER, arm_colour
+
+_SETS = alt.Scale(domain=["before", "after"], range=["#9AA0A8", FATES["kept"]])
+
+
+def histogram(frame: pl.DataFrame, *, title: str) -> alt.Chart:
+    """Share of rows by length, before and after; `frame` as `queries.lengths` makes it."""
+    edges = pl.format("{} to {}", pl.col("low"), pl.col("high") - 1).alias("words")
+    shown = frame.filter(pl.col("high") > 0).with_columns(edges, left=pl.col("low").clip(1).cast(pl.Float64))
+    return (
+        alt.Chart(shown.to_pandas())
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            x=alt.X("left:Q", title=title, scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=6, format="~s")),
+            y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format=".0%", tickCount=4)),
+            color=alt.Color("set:N", scale=_SETS, legend=alt.Legend(title=None, orient="top")),
+            tooltip=["set:N", "words:N", "rows:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
+        .properties(height=230)
+    )
+
+
+def arm_scale(arms: Sequence[str]) -> alt.Scale:
+    """The arms' own colours."""
+    return alt.Scale(domain=list(arms), range=[arm_colour(arm) for arm in arms])
+
+
+def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str], log: bool = False) -> alt.Chart:
+    """One quantity over training, one line an arm and seed. Columns: arm, seed, x, and `column`."""
+    scale = alt.Scale(type="log" if log else "linear", zero=False)
+    return (
+        alt.Chart(frame.to_pandas())
+        .mark_line(strokeWidth=1.8)
+        .encode(
+            x=alt.X("x:Q", title=None, axis=alt.Axis(tickCount=6)),
+            y=alt.Y(f"{column}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4)),
+            color=alt.Color("arm:N", scale=arm_scale(arms), legend=alt.Legend(title=None, orient="top")),
+            strokeDash=alt.StrokeDash("seed:N", legend=None),
+            tooltip=["arm:N", "seed:N", "x:Q", alt.Tooltip(f"{column}:Q", format=".4g")],
+        )
+        .properties(height=230)
+    )
+
+
+def threshold_line(frame: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
+    """How many stored pairs there are at each score, and where the threshold cuts. Columns: score, pairs."""
+    bars = (
+        alt.Chart(frame.to_pandas())
+        .mark_bar(color=OTHER)
+        .encode(
+            x=alt.X("score:Q", title="similarity", scale=alt.Scale(zero=False)),
+            x2="to:Q",
+            y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3)),
+            tooltip=["score:Q", "pairs:Q"],
+        )
+    )
+    rule = alt.Chart(pl.DataFrame({"at": [threshold]}).to_pandas()).mark_rule(color=FATES["dropped"], strokeWidth=2)
+    return alt.layer(bars, rule.encode(x="at:Q")).properties(height=150)
+
+
+def intervals(rows: Sequence[dict[str, Any]], *, title: str) -> alt.LayerChart:
+    """Differences with their intervals and the line of no difference. Keys: name, low, value, high."""
+    frame = pl.DataFrame(list(rows)).to_pandas()
+    base = alt.Chart(frame).encode(y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)))
+    spread = base.mark_rule(strokeWidth=2, color=FATES["kept"]).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    point = base.mark_point(filled=True, size=80, color=FATES["kept"], opacity=1).encode(
+        x="value:Q",
+        tooltip=[
+            "name:N",
+            alt.Tooltip("value:Q", format="+.4f"),
+            alt.Tooltip("low:Q", format="+.4f"),
+            alt.Tooltip("high:Q", format="+.4f"),
+        ],
+    )
+    zero = alt.Chart(pl.DataFrame({"zero": [0.0]}).to_pandas()).mark_rule(strokeDash=[4, 4], color="#8A8A8A")
+    return alt.layer(zero.encode(x="zero:Q"), spread, point).properties(height=max(90, 42 * len(rows) + 40))

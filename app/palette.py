@@ -1,0 +1,83 @@
+"""Colours and the style sheet. Okabe and Ito's palette: told apart by colour-blind eyes, on white and on black."""
+
+from __future__ import annotations
+
+FATES = {"kept": "#0072B2", "dropped": "#D55E00", "quarantined": "#8A8A8A"}
+ARMS = {
+    "base": "#8A8A8A",
+    "raw": "#E69F00",
+    "curated": "#0072B2",
+    "random": "#CC79A7",
+    "longest": "#009E73",
+}
+OTHER = "#56B4E9"
+
+
+def arm_colour(arm: str) -> str:
+    """The colour of an arm, the same on every page."""
+    return ARMS.get(arm, OTHER)
+
+
+def _tones() -> str:
+    return "".join(
+        f".sf .{name}>.who,.sf.turn.{name}>.who{{color:{colour}}}"
+        f".sf.turn.{name}{{border-left-color:{colour}}}"
+        f".sf.bar i.{name}{{background:{colour}}}"
+        f".sf.tag.{name}{{border-color:{colour};box-shadow:inset 3px 0 0 {colour};padding-left:.65em}}"
+        for name, colour in {**FATES, **ARMS}.items()
+    )
+
+
+#: Shades are mixes of the text's own colour, so that one sheet serves the light and the dark theme.
+STYLE = """
+.stMainBlockContainer{padding-top:4.5rem;padding-bottom:3rem;max-width:1240px}
+.sf{font-size:.95rem;line-height:1.5;overflow-wrap:anywhere}
+.sf .text{white-space:pre-wrap;unicode-bidi:isolate;overflow-wrap:anywhere}
+.sf pre{white-space:pre-wrap;unicode-bidi:isolate;overflow-wrap:anywhere;margin:.4rem 0;padding:.5rem .7rem;
+  font-size:.85em;border-radius:.4rem;background:color-mix(in srgb,currentColor 7%,transparent);border:0;color:inherit}
+.sf.turn{margin:0 0 .6rem;padding:.55rem .85rem;border-radius:.5rem;
+  border-left:3px solid color-mix(in srgb,currentColor 22%,transparent);
+  background:color-mix(in srgb,currentColor 4%,transparent)}
+.sf.turn.user{background:color-mix(in srgb,currentColor 9%,transparent)}
+.sf.turn.system,.sf.turn.tool{font-style:italic}
+.sf .who{font-size:.78rem;font-weight:600;letter-spacing:.02em;opacity:.8;margin-bottom:.15rem}
+.sf mark{background:color-mix(in srgb,#E69F00 38%,transparent);color:inherit;border-radius:.15rem;padding:0 .08em}
+.sf.faint,.sf .faint{opacity:.66;font-size:.9rem}
+.sf.gap{text-align:center;margin:.5rem 0}
+.sf.tag{display:inline-block;font-size:.78rem;line-height:1.35;padding:.05em .55em;margin:0 .3em .2em 0;
+  border:1px solid color-mix(in srgb,currentColor 25%,transparent);border-radius:.35rem;white-space:nowrap}
+.sf.facts{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.8rem;opacity:.8;margin:.1rem 0 .6rem}
+.sf.facts b{font-weight:600;opacity:.75;margin-right:.15em}
+.sf.bar{display:flex;height:.8rem;border-radius:.25rem;overflow:hidden;min-width:4rem;
+  background:color-mix(in srgb,currentColor 6%,transparent)}
+.sf.bar i{display:block;height:100%}
+.sf.scroll{overflow-x:auto}
+.sf table{border-collapse:collapse;width:100%;font-size:.9rem}
+.sf th{font-weight:600;text-align:left;opacity:.7;font-size:.8rem}
+.sf th,.sf td{padding:.3rem .7rem .3rem 0;border:0;border-bottom:1px solid color-mix(in srgb,currentColor 12%,transparent);
+  vertical-align:top}
+.sf .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.sf.strong{font-weight:600}
+.sf.head{font-weight:600;margin:.9rem 0 .35rem}
+.sf.said{font-size:.88rem;padding:.15rem 0 .15rem .7rem;margin:.15rem 0;
+  border-left:2px solid color-mix(in srgb,currentColor 25%,transparent)}
+h1.sf{font-size:1.7rem;font-weight:650;padding:0;margin:0}
+.sf.big{font-size:1.15rem;line-height:1.45}
+""" + _tones()
+
+#: Streamlit's own theme, given as flags: `name` under `theme.`.
+THEME = {
+    "light.primaryColor": "#0072B2",
+    "light.backgroundColor": "#FFFFFF",
+    "light.secondaryBackgroundColor": "#F4F5F7",
+    "light.textColor": "#1F2430",
+    "light.linkColor": "#0072B2",
+    "dark.primaryColor": "#4AA3DF",
+    "dark.backgroundColor": "#14171C",
+    "dark.secondaryBackgroundColor": "#1E232B",
+    "dark.textColor": "#E4E7EC",
+    "dark.linkColor": "#4AA3DF",
+    "headingFontSizes": "[1.7rem, 1.3rem, 1.08rem, 1rem, 1rem, 1rem]",
+    "baseRadius": "0.45rem",
+    "showWidgetBorder": "true",
+}

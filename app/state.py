@@ -1,0 +1,157 @@
+"""What the pages share: the run that is open, its light columns, the search index; kept once for all browser tabs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import streamlit as st
+
+from app import plain, queries
+from curation.browse import Catalogue, Query
+from curation.errors import UserError
+from curation.runfolder import RunFolder
+from curation.search import TextIndex
+
+#: How `launch` tells the server which folder to open.
+RUN_VARIABLE = "SIFTUNE_RUN"
+#: Seconds between looks at a run that is still being written.
+REFRESH = 3.0
+
+
+def open_run() -> RunFolder:
+    """The run folder that the app was started on; stops the page with one message when it cannot be read."""
+    try:
+        return RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
+    except UserError as fault:
+        stop(str(fault))
+
+
+def stop(message: str) -> None:  # type: ignore[misc]
+    """End the page with one clear message."""
+    plain.draw(plain.problem(message))
+    st.stop()
+
+
+def stamp(run: RunFolder) -> str:
+    """Changes when the run's decisions do: what is kept in memory is kept under it."""
+    parts = []
+    for name in ("rows.parquet", "ledger.parquet"):
+        path = run.path / name
+        parts.append(f"{path.stat().st_mtime_ns}:{path.stat().st_size}" if path.is_file() else "-")
+    return " ".join(parts)
+
+
+def catalogue(run: RunFolder) -> Catalogue:
+    """The light columns of the run; while there are none yet, a page that says so and looks again by itself."""
+    if not (run.path / "rows.parquet").is_file():
+        waiting(run, stamp(run))
+        st.stop()
+    try:
+        return _catalogue(str(run.path), stamp(run))
+    except UserError as fault:
+        stop(str(fault))
+
+
+@st.cache_resource(max_entries=1, show_spinner="Opening the run")
+def _catalogue(path: str, _stamp: str) -> Catalogue:
+    return Catalogue.load(RunFolder.open(path))
+
+
+def waiting(run: RunFolder, seen: str) -> None:
+    """A run that is still being written: how far it has come, and a look every few seconds."""
+
+    @st.fragment(run_every=REFRESH)
+    def look() -> None:
+        if stamp(run) != seen:
+            st.rerun()
+        done = run.manifest.get("stages", [])
+        names = ", ".join(str(stage.get("name", "?")) for stage in done if isinstance(stage, dict))
+        plain.draw(plain.problem("This run is still being written, and opens here by itself when it is curated."))
+        if names:
+            plain.draw(plain.note(f"Done so far: {names}"))
+
+    look()
+
+
+@dataclass
+class Building:
+    """The search index while a thread makes it."""
+
+    total: int
+    done: int = 0
+    fault: str | None = None
+    ready: TextIndex | None = None
+    thread: threading.Thread | None = field(default=None, repr=False)
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 1.0
+
+
+def text_index(run: RunFolder) -> Building:
+    """The search index of the run: ready, or being built by a thread that outlives this page."""
+    found = catalogue(run)
+    return _text_index(str(run.path), stamp(run), found)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _text_index(_path: str, _stamp: str, _catalogue: Catalogue) -> Building:
+    building = Building(total=len(_catalogue), ready=TextIndex.open(_catalogue.run))
+    if building.ready is None:
+        building.thread = threading.Thread(target=_build, args=(building, _catalogue), daemon=True)
+        building.thread.start()
+        # A small run is indexed before anybody could read "please wait".
+        building.thread.join(timeout=1.0)
+    return building
+
+
+def _build(building: Building, found: Catalogue) -> None:
+    def progress(_label: str, done: int, total: int) -> None:
+        building.done, building.total = done, total
+
+    try:
+        building.ready = TextIndex.build(found, progress=progress)
+    except (OSError, UserError) as fault:
+        building.fault = str(fault)
+
+
+def browse(query: Query) -> None:
+    """Make Browse show these rows when it is opened next."""
+    st.session_state["browse"] = query
+    st.session_state["browse_version"] = st.session_state.get("browse_version", 0) + 1
+
+
+def wanted() -> Query:
+    """The rows that Browse shows."""
+    found = st.session_state.get("browse")
+    return found if isinstance(found, Query) else Query()
+
+
+def go(page: str) -> None:
+    """Turn to another page, by its name in the navigation."""
+    st.switch_page(st.session_state["pages"][page])
+
+
+def previews(found: Catalogue, positions: list[int]) -> dict[int, tuple[str, str]]:
+    """The first words of prompt and answer by position: from the index when there is one, else from the texts."""
+    ready = TextIndex.open(found.run)
+    if ready is not None:
+        return ready.previews(positions)
+    return {position: (row["prompt"] or "", row["answer"] or "") for position, row in found.texts(positions).items()}
+
+
+def replayed(found: Catalogue, name: str, threshold: float) -> queries.Effect:
+    """The effect of a threshold; remembered, for a slider goes to and fro."""
+    try:
+        return _replayed(str(found.run.path), stamp(found.run), name, threshold)
+    except UserError as fault:
+        stop(str(fault))
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _replayed(path: str, _stamp: str, name: str, threshold: float) -> queries.Effect:
+    return queries.effect(RunFolder.open(path), name, threshold)

@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+def chat() -> None:
+    """Draw the page."""

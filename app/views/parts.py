@@ -1,0 +1,66 @@
+"""Pieces that several pages draw: turning pages, two rows side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app import plain
+from curation.browse import Catalogue
+from curation.differences import word_differences
+
+
+def pager(name: str, pages: int) -> int:
+    """Buttons to turn the pages of the list called `name`; returns the page (from 0) that is open."""
+    key = f"{name}_page"
+    number = min(int(st.session_state.get(key, 0)), max(0, pages - 1))
+    if pages <= 1:
+        return number
+    back, forth, where, _ = st.columns([1.3, 1.3, 2.4, 5], vertical_alignment="center")
+    back.button(
+        "Previous", key=f"{key} back", disabled=number == 0, width="stretch", on_click=_set, args=(key, number - 1)
+    )
+    forth.button(
+        "Next", key=f"{key} on", disabled=number >= pages - 1, width="stretch", on_click=_set, args=(key, number + 1)
+    )
+    with where:
+        plain.draw(plain.note(f"page {number + 1:,} of {pages:,}"))
+    return number
+
+
+def _set(key: str, number: int) -> None:
+    st.session_state[key] = number
+
+
+def side_by_side(found: Catalogue, left: str, right: str) -> None:
+    """Two rows with their differences marked, word by word, turn by turn."""
+    places = [found.position(row_id) for row_id in (left, right)]
+    examples = found.examples([place for place in places if place is not None])
+    turns = [_turns(examples.get(-1 if place is None else place)) for place in places]
+    columns = st.columns(2, gap="medium")
+    for column, row_id, place in zip(columns, (left, right), places, strict=True):
+        row = found.frame.row(place, named=True) if place is not None else None
+        with column:
+            plain.draw(plain.row_head(row_id, row))
+    for one, two in _aligned(*turns):
+        parts = word_differences(one[1] if one else "", two[1] if two else "")
+        for column, turn, side in zip(columns, (one, two), parts, strict=True):
+            if turn is not None:
+                with column:
+                    plain.draw(plain.bubble(turn[0], "", body=plain.marked(side)))
+
+
+def _turns(example: dict[str, Any] | None) -> list[tuple[str, str]]:
+    messages = (example or {}).get("messages") or []
+    return [(str(each["role"] or "?"), str(each["content"] or "")) for each in messages[: plain.MOST_TURNS]]
+
+
+def _aligned(
+    left: list[tuple[str, str]], right: list[tuple[str, str]]
+) -> list[tuple[tuple[str, str] | None, tuple[str, str] | None]]:
+    """The turns of both sides in pairs; a side that has fewer is padded."""
+    most = max(len(left), len(right))
+    pad_left = [*left, *[None] * (most - len(left))]
+    pad_right = [*right, *[None] * (most - len(right))]
+    return list(zip(pad_left, pad_right, strict=True))

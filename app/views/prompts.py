@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+def prompts() -> None:
+    """Draw the page."""

@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+def training() -> None:
+    """Draw the page."""

@@ -1,0 +1,100 @@
+"""Pairs that the user judged by eye, and what they say about a threshold: precision with an exact interval."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from curation.errors import UserError
+from curation.runfolder import RunFolder
+
+LABELS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "same": pl.Boolean, "time": pl.String})
+
+
+def labels_path(run: RunFolder) -> Path:
+    """Where the labels of a run are kept."""
+    return run.path / "labels.jsonl"
+
+
+def write_label(run: RunFolder, *, a: str, b: str, measure: str, same: bool) -> None:
+    """Append what the user said about a pair; a later label of the same pair replaces this one when read."""
+    entry = {"a": a, "b": b, "measure": measure, "same": same, "time": datetime.now(UTC).isoformat()}
+    line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+    # One write to a file opened for appending cannot be cut by another tab's.
+    handle = os.open(labels_path(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line)
+    finally:
+        os.close(handle)
+
+
+def read_labels(run: RunFolder, measure: str) -> pl.DataFrame:
+    """LABELS of a measure, the last one of each pair. Raises `UserError` when the file holds something else."""
+    path = labels_path(run)
+    if not path.is_file():
+        return pl.DataFrame(schema=LABELS)
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            entries.append(_parse(line, f"{path}:{number}"))
+    frame = pl.DataFrame(entries, schema=LABELS).filter(pl.col("measure") == measure)
+    return frame.unique(["a", "b"], keep="last", maintain_order=True)
+
+
+def _parse(line: str, where: str) -> dict[str, object]:
+    try:
+        entry = json.loads(line)
+        known = {name: entry[name] for name in LABELS}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{where}: not a label (a, b, measure, same, time); found {line[:80]!r}") from None
+    if not isinstance(known["same"], bool):
+        raise UserError(f"{where}: `same` is true or false; found {known['same']!r}")
+    return known
+
+
+@dataclass(frozen=True)
+class Share:
+    """`yes` of `all`, with the exact (Clopper-Pearson) interval of the share behind it."""
+
+    yes: int
+    all: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float | None:
+        """The share itself; None when nothing was counted."""
+        return self.yes / self.all if self.all else None
+
+
+def exact_share(yes: int, total: int, *, confidence: float = 0.95) -> Share:
+    """A share with its Clopper-Pearson interval (Biometrika 1934), which never covers less than `confidence`."""
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, yes, total - yes + 1)) if yes else 0.0
+    high = float(beta.ppf(1 - tail, yes + 1, total - yes)) if yes < total else 1.0
+    return Share(yes, total, low, high)
+
+
+def precision(scored: pl.DataFrame, threshold: float) -> Share:
+    """Among labelled pairs (columns score, same) at or above `threshold`, how many are the same."""
+    above = scored.filter(pl.col("score") >= threshold)
+    return exact_share(int(above["same"].sum()), above.height)
+
+
+def propose(scored: pl.DataFrame, *, wanted: float = 0.9) -> float | None:
+    """The lowest labelled score from which on the lower end of the precision's interval is at least `wanted`.
+
+    None while the labels do not support any: with no mistake seen, 0.9 takes 36 labels, 0.95 takes 73.
+    """
+    good = None
+    for score in scored["score"].unique().sort(descending=True).to_list():
+        if precision(scored, score).low >= wanted:
+            good = score
+    return good

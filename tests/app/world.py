@@ -1,0 +1,264 @@
+"""Runs to look at: one of any size made from numbers alone, and hostile rows that want to be more than text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from curation import schema
+from curation.runfolder import FORMAT, write_json, write_parquet, write_text
+
+RECIPE = """name: synthetic
+sources:
+  - path: alpha.jsonl
+  - path: beta.jsonl
+  - path: gamma.jsonl
+encoder: null
+duplicates:
+  conflicts: "off"
+splits:
+  test: 0.02
+"""
+_VOCABULARY = 30_000
+_POOL = 20_000
+
+HOSTILE = {
+    "script": "<script>window.pwned = 1; fetch('http://attacker.example/script')</script>",
+    "onerror": "<img src=x onerror=\"window.pwned = 2; fetch('http://attacker.example/onerror')\">",
+    "markdown image": "![look](http://attacker.example/pixel.png) and [a link](javascript:window.pwned=3)",
+    "style": "</style><style>@import url('http://attacker.example/style.css');</style>",
+    "svg": '<svg onload="window.pwned=4"><use href="http://attacker.example/a.svg#x"/></svg>',
+    "frame": "<iframe src='http://attacker.example/frame'></iframe><base href='http://attacker.example/'>",
+    "latex": "$$\\def\\x{\\x\\x}\\x$$ $\\href{http://attacker.example/tex}{x}$ " + "$\\frac{" * 200,
+    "ansi": "\x1b[31mred\x1b[0m \x1b]8;;http://attacker.example/osc\x07link\x1b]8;;\x07 \x00\x07",
+    "override": "safe\u202egnp.exe\u202c \u2066isolated\u2069 \u200bzero\ufeffwidth",
+    "directive": ":red[coloured] :material/home: :streamlit: :smile: `code` **bold** # head",
+    "template": "{{7*7}} ${7*7} <%= 7*7 %> </div></div></body><plaintext>",
+}
+
+
+def hostile_messages() -> list[list[dict[str, str]]]:
+    """One row for each attack, both as question and as answer, then 1 MB of one word and a row of 500 turns."""
+    rows = [[_turn("user", f"attack {name}: {text}"), _turn("assistant", text)] for name, text in HOSTILE.items()]
+    rows.append([_turn("user", "attack long word"), _turn("assistant", "x" * 1_000_000)])
+    rows.append([_turn("user" if turn % 2 == 0 else "assistant", f"attack many turns {turn}") for turn in range(500)])
+    rows.append([_turn("<script>window.pwned = 5</script>", "attack by role"), _turn("assistant", "fine")])
+    return rows
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def synthetic_run(folder: Path, *, rows: int = 2_000, seed: int = 0, hostile: bool = False) -> Path:
+    """Write a run folder with the shape of a curated one: duplicates, splits, arms, matches, in fixed proportions.
+
+    Of every hundred rows about five are exact, eight near duplicates of an earlier row; one in a thousand cannot be
+    read. Texts are drawn from a pool of sentences, so that words are as uneven as in a language.
+    """
+    draw = np.random.default_rng(seed)
+    frame = _fates(rows, draw)
+    texts = _texts(frame, draw, hostile_messages() if hostile else [])
+    measures = folder / "measures"
+    files = {
+        name: f"measures/{name}-0.parquet"
+        for name in ("examples", "texts", "index", "checks", "exact", "near", "answers", "contamination")
+    }
+    for name, columns in (("examples", schema.EXAMPLES), ("texts", schema.TEXTS)):
+        write_parquet(schema.conform(texts, columns), measures / f"{name}-0.parquet")
+    readable = frame.filter(pl.col("fate") != "quarantined")
+    index = readable.drop("stage", "reason").with_row_index("row").with_columns(split=pl.lit(None, pl.String))
+    write_parquet(
+        index.select([name for name in schema.INDEX if name not in ("rank", "pinned")]), folder / files["index"]
+    )
+    write_parquet(_pairs(frame, draw, "exact"), folder / files["exact"])
+    write_parquet(_pairs(frame, draw, "near"), folder / files["near"])
+    write_parquet(schema.empty(schema.PAIRS), folder / files["answers"])
+    write_parquet(schema.empty(schema.FINDINGS), folder / files["checks"])
+    write_parquet(_matches(frame, draw), folder / files["contamination"])
+    write_parquet(_ledger(frame), folder / "ledger.parquet")
+    write_parquet(schema.conform(frame, schema.ROWS), folder / "rows.parquet")
+    write_text("", folder / "quarantine.jsonl")
+    write_text(RECIPE, folder / "recipe.yaml")
+    write_json(_manifest(folder, frame, files), folder / "manifest.json")
+    return folder
+
+
+def _fates(rows: int, draw: np.random.Generator) -> pl.DataFrame:
+    """ROWS, with `witness` (a position, or -1) and `score` of the dropped ones."""
+    number = np.arange(rows)
+    luck = draw.random(rows)
+    stage = np.select([luck < 0.05, luck < 0.13, luck < 0.131], ["exact", "near", "ingest"], "")
+    stage[: min(rows, 40)] = ""
+    kept = np.flatnonzero(stage == "")
+    earlier = np.searchsorted(kept, number)
+    witness = np.where(
+        np.isin(stage, ["exact", "near"]), kept[(draw.random(rows) * earlier).astype(int).clip(0, len(kept) - 1)], -1
+    )
+    score = np.where(stage == "exact", 1.0, np.round(0.8 + 0.2 * draw.random(rows), 6))
+    split = np.where(stage == "", np.where(draw.random(rows) < 0.02, "test", "train"), "train")
+    source = np.array(["alpha", "beta", "gamma"])[np.minimum(number * 3 // max(1, rows), 2)]
+    arms = {"raw": (stage != "ingest") & (split == "train"), "curated": (stage == "") & (split == "train")}
+    frame = pl.DataFrame(
+        {
+            "source": source,
+            "fate": np.select([stage == "", stage == "ingest"], ["kept", "quarantined"], "dropped"),
+            "stage": pl.Series(stage).replace("", None),
+            "reason": pl.Series(stage).replace_strict(
+                {"exact": "exact_duplicate", "near": "near_duplicate", "ingest": "not_an_object", "": None}
+            ),
+            "split": split,
+            "group": number.astype(np.uint32),
+            "turns": np.full(rows, 2, np.uint32),
+            "prompt_words": (1 + draw.lognormal(2.5, 0.8, rows)).astype(np.uint32),
+            "answer_words": (1 + draw.lognormal(3.8, 0.9, rows)).astype(np.uint32),
+            "witness": witness,
+            "score": score,
+        }
+    )
+    held = [pl.when(pl.Series(there)).then(pl.lit(arm)) for arm, there in arms.items()]
+    place = pl.int_range(pl.len()).over("source")
+    return frame.with_columns(id=pl.format("{}:{}", "source", place), arms=pl.concat_list(held).list.drop_nulls())
+
+
+def _texts(frame: pl.DataFrame, draw: np.random.Generator, hostile: list[list[dict[str, str]]]) -> pl.DataFrame:
+    words = np.array(
+        [f"{stem}{number}" for number in range(_VOCABULARY // 5) for stem in ("mo", "ka", "ti", "lu", "re")]
+    )
+    weight = 1 / np.arange(1, len(words) + 1)
+    sizes = draw.integers(6, 22, _POOL)
+    drawn = words[draw.choice(len(words), sizes.sum(), p=weight / weight.sum())]
+    ends = np.cumsum(sizes)
+    pool = pl.Series(
+        [" ".join(drawn[end - size : end]).capitalize() + "." for end, size in zip(ends, sizes, strict=True)]
+    )
+    alive = frame.filter(pl.col("fate") != "quarantined")
+    picks = [pool.gather(draw.integers(0, _POOL, alive.height)) for _ in range(6)]
+    sentences = alive.with_columns(*[pick.alias(f"s{place}") for place, pick in enumerate(picks)])
+    texts = sentences.select(
+        "id",
+        "source",
+        prompt=pl.format("Explain {} {}", "id", "s0"),
+        answer=pl.concat_str("s1", "s2", "s3", "s4", "s5", separator=" "),
+    ).with_columns(core=pl.col("prompt"))
+    if hostile:
+        loud = pl.DataFrame(
+            [
+                {"id": alive["id"][place], "prompt": turns[0]["content"], "answer": turns[-1]["content"]}
+                for place, turns in enumerate(hostile)
+            ]
+        )
+        texts = texts.update(loud, on="id", how="left")
+    messages = pl.concat_list(
+        pl.struct(role=pl.lit("user"), content=pl.col("prompt")),
+        pl.struct(role=pl.lit("assistant"), content=pl.col("answer")),
+    )
+    texts = texts.with_columns(messages=messages, meta=pl.lit("{}"), split=pl.lit(None, pl.String))
+    if hostile:
+        whole = pl.Series(
+            "messages", [*hostile, *texts["messages"][len(hostile) :].to_list()], dtype=schema.EXAMPLES["messages"]
+        )
+        texts = texts.with_columns(whole)
+    return texts
+
+
+def _pairs(frame: pl.DataFrame, draw: np.random.Generator, measure: str) -> pl.DataFrame:
+    ids = frame["id"]
+    dropped = frame.with_row_index("at").filter(pl.col("stage") == measure)
+    pairs = pl.DataFrame(
+        {
+            "a": ids.gather(dropped["witness"]),
+            "b": dropped["id"],
+            "measure": measure,
+            "score": dropped["score"],
+            "guarded": False,
+        },
+        schema=schema.PAIRS,
+    )
+    if measure == "exact":
+        return pairs
+    kept = np.flatnonzero((frame["fate"] == "kept").to_numpy())
+    ends = np.sort(draw.choice(kept, (len(pairs), 2)), axis=1)
+    ends = ends[ends[:, 0] < ends[:, 1]]
+    below = pl.DataFrame(
+        {
+            "a": ids.gather(ends[:, 0]),
+            "b": ids.gather(ends[:, 1]),
+            "measure": measure,
+            "score": np.round(0.65 + 0.1499 * draw.random(len(ends)), 6),
+            "guarded": draw.random(len(ends)) < 0.1,
+        },
+        schema=schema.PAIRS,
+    )
+    return pl.concat([pairs, below]).unique(["a", "b"], maintain_order=True)
+
+
+def _matches(frame: pl.DataFrame, draw: np.random.Generator) -> pl.DataFrame:
+    kept = frame.filter(pl.col("fate") == "kept")["id"]
+    some = kept.gather(np.unique(draw.integers(0, len(kept), max(1, len(kept) // 500))))
+    return schema.conform(
+        pl.DataFrame({"id": some}).with_columns(
+            reference=pl.format("gsm8k/test:{}", pl.int_range(pl.len())),
+            rule=pl.lit("layered:near"),
+            field=pl.lit("prompt"),
+            score=pl.lit(0.7),
+            span=pl.lit("how many apples <b>does</b> she have"),
+        ),
+        schema.MATCHES,
+    )
+
+
+def _ledger(frame: pl.DataFrame) -> pl.DataFrame:
+    told = frame.filter(pl.col("stage").is_not_null())
+    step = {"ingest": 0, "exact": 3, "near": 4}
+    lines = told.with_columns(
+        step=pl.col("stage").replace_strict(step, return_dtype=pl.Int32),
+        action=pl.when(pl.col("stage") == "ingest").then(pl.lit("quarantine")).otherwise(pl.lit("drop")),
+        threshold=pl.when(pl.col("stage") == "near").then(0.8).when(pl.col("stage") == "exact").then(1.0),
+        score=pl.when(pl.col("stage") != "ingest").then("score"),
+        witness=frame["id"].gather(told["witness"].clip(0)),
+        detail=pl.lit(None, pl.String),
+    )
+    blind = pl.when(pl.col("stage") != "ingest").then("witness").alias("witness")
+    return schema.conform(lines.with_columns(blind).sort("step", maintain_order=True), schema.LEDGER)
+
+
+def _manifest(folder: Path, frame: pl.DataFrame, files: dict[str, str]) -> dict[str, object]:
+    left, stages = frame.height, []
+    for stage in ("ingest", "exact", "near"):
+        lost = int((frame["stage"] == stage).sum())
+        stages.append(
+            {
+                "stage": stage,
+                "rows": left,
+                "kept": left - lost,
+                "actions": {},
+                "seconds": 0.0,
+                "peak_mb": 0.0,
+                "reused": False,
+            }
+        )
+        left -= lost
+    naive = [{"measure": "near", "test_rows": 40, "expected": 5.5, "share": 0.1375, "low": 0.05, "high": 0.225}]
+    certificate = {"passed": True, "pairs": 0, "comparisons": 1_000, "rows": {"test": 40, "train": frame.height - 40}}
+    return {
+        "siftune": {"format": FORMAT, "version": "0.1.0"},
+        "status": "done",
+        "recipe_name": "synthetic",
+        "recipe": RECIPE,
+        "recipe_folder": str(folder),
+        "seed": 0,
+        "files": files,
+        "stages": stages,
+        "naive_split": naive,
+        "certificate": certificate,
+    }
+
+
+def append_json_line(path: Path, entry: dict[str, object]) -> None:
+    """One line more in a JSONL file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
