@@ -177,6 +177,7 @@ def _mask(
         if special and not text[int(stops[special[-1]]) : end].strip():
             inside = inside[inside <= special[-1]]
         mask[inside] = True
+    mask[:1] = False  # nothing stands before the first token to predict it from
     return mask
 
 

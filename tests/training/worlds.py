@@ -179,6 +179,7 @@ def tiny_recipe(model: Path | str, **training: Any) -> dict[str, Any]:
     return {
         "name": "tiny",
         "sources": [{"path": "toy.jsonl"}],
+        "splits": {"test": 9},
         "model": {"name": str(model), "load": "nf4"},
         "training": {**section, **training},
         "compare": {"bootstrap": 1000, "permutations": 1000, "max_new_tokens": 8},
@@ -195,6 +196,8 @@ def write_tiny_run(folder: Path, *, model: Path | str, **training: Any) -> Path:
     for name, frame in arms.items():
         frame.write_parquet(folder / "arms" / f"{name}.parquet")
     heldout_frame(9).write_parquet(folder / "heldout" / "test.parquet")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tiny_recipe(model, **training)), encoding="utf-8")
-    (folder / "manifest.json").write_text(json.dumps({"name": "tiny", "files": {}}), encoding="utf-8")
+    recipe = yaml.safe_dump(tiny_recipe(model, **training))
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    manifest = {"siftune": {"format": 1}, "recipe_name": "tiny", "recipe": recipe, "files": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder

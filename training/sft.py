@@ -1,0 +1,401 @@
+"""Train one arm: rows in, adapter out. Read from top to bottom.
+
+QLoRA (arXiv 2305.14314) with TRL's SFTTrainer: base in 4-bit NormalFloat with double quantisation, adapters on all
+linear layers, loss on assistant turns only. Never evaluates: see `training.worker` for the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import polars as pl
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from curation.errors import UserError
+from curation.runfolder import write_json, write_parquet
+from training import guards, jobs, models, worker
+from training.dropout import use_fast_dropout
+from training.masks import TokenRows, tokenise
+from training.memory import Memory, estimate, require
+from training.plan import Plan, make_plan, passes, rate
+
+
+def train(job: jobs.TrainJob, tell: worker.Progress) -> dict[str, Any]:
+    """Train the arm of `job` and return what done.json says. Continues from the last whole checkpoint.
+
+    Raises:
+        UserError: what the guards, the model or the memory estimate object to.
+    """
+    started = time.monotonic()
+    folder = _prepare_folder(job)
+
+    # 1. The rows, as tokens with a mask, and what the budget buys of them.
+    tokenizer = models.load_tokenizer(job.resolved)
+    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length)
+    guards.check_masks(rows, what=f"Arm {job.arm!r}")
+    plan = make_plan(rows.trained_counts, job.training, seed=job.seed)
+
+    # 2. The base model, when there is room for it.
+    loading = models.choose(job.model.load, job.resolved)
+    memory = estimate(job.resolved, loading, job.training)
+    require(memory, job.resolved.name)
+    base = models.load_base(job.resolved, loading)
+
+    # 3. The adapter. Seeded here, so that all arms of one seed start from the same weights.
+    torch.manual_seed(job.seed)
+    lora = job.training.lora
+    model = get_peft_model(
+        base,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.targets,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    use_fast_dropout(model)
+
+    # 4. The trainer.
+    log = StepLog(folder / jobs.LOG, plan, job, tell)
+    trainer = ArmTrainer(
+        model=model,
+        args=_arguments(job, loading, memory, steps=len(plan.steps)),
+        train_dataset=_dataset(rows),
+        processing_class=tokenizer,
+        callbacks=[log],
+        plan=plan,
+        loading=loading,
+        log=log,
+        job=job,
+    )
+    # TRL rounds the adapters of a 4-bit base to bf16, where an update of 2e-4 is lost in rounding: keep float32.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+    # 5. Train.
+    checkpoint = last_checkpoint(folder)
+    log.resume(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    log.write()
+    if job.probe_steps is not None:
+        return {**_facts(job, rows, plan, log, loading, memory), "seconds_to_load": log.started - started}
+
+    # 6. Keep the adapter, and say what it is made of.
+    model.save_pretrained(folder / "adapter")
+    write_parquet(rows.truncated, folder / jobs.TRUNCATED)
+    adapter_hash = models.hash_file(folder / "adapter" / "adapter_model.safetensors")
+    facts = {**_facts(job, rows, plan, log, loading, memory), "adapter_hash": adapter_hash}
+    write_json(facts, folder / jobs.DONE)
+    return facts
+
+
+class ArmTrainer(SFTTrainer):
+    """TRL's trainer, taking the steps of a `Plan`: one batch is one optimiser step, cut here into forward passes."""
+
+    def __init__(
+        self, *, plan: Plan, loading: models.Loading, log: StepLog, job: jobs.TrainJob, **trainer: Any
+    ) -> None:
+        self.plan, self.loading, self.step_log, self.job = plan, loading, log, job
+        super().__init__(**trainer)
+        self.remove_callback(_printer())
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned steps in order; whatever comes after a resume is skipped to by position."""
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=[step.tolist() for step in self.plan.steps],
+            collate_fn=self.data_collator,
+        )
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Warm-up and decay over the share of the budget that is used: steps, or time when the budget is time."""
+        settings = self.job.training
+
+        def share(step: int) -> float:
+            elapsed = self.step_log.share_of_time()
+            progress = (step + 1) / num_training_steps if elapsed is None else elapsed
+            return rate(settings.schedule, progress, warmup=settings.warmup)
+
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002 - counted below, for this step's rows
+    ) -> torch.Tensor:
+        """Accumulate gradients over passes of similar length; each trained token of the step weighs the same."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        lengths = inputs["attention_mask"].sum(dim=1)
+        count = (inputs["labels"][:, 1:] != -100).sum()
+        total = torch.zeros((), device=self.args.device)
+        most = self.job.training.micro_rows * self.job.training.max_length
+        for rows in passes(lengths.cpu().numpy(), most_tokens=most):
+            width = int(lengths[rows].max())
+            loss = self.compute_loss(
+                model, {name: part[rows, :width] for name, part in inputs.items()}, num_items_in_batch=count
+            )
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        self.step_log.count(int(count))
+        guards.check_gradients(model, step=self.state.global_step + 1, may_overflow=self.loading.compute == "float16")
+        return total
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - TRL's signature
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """On CUDA TRL's fused head. On CPUs that head scores every position of every row against the vocabulary; here
+        it sees only the positions whose next token is trained.
+
+        Rows are padded on the right and attention is causal, so no real token can see padding and no attention mask
+        is needed: without one the attention kernel skips half of the work.
+        """
+        if self.loading.device == "cuda":
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        trained = inputs["labels"][:, 1:] != -100
+        with torch.autocast("cpu", self.loading.dtype, enabled=self.loading.compute != "float32"):
+            logits = logits_where(model, inputs["input_ids"], trained)
+        targets = inputs["labels"][:, 1:][trained]
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        return loss / (num_items_in_batch or trained.sum())
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """No card for a checkpoint; the export writes one."""
+
+
+def logits_where(model: Any, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Next-token logits at the `wanted` positions only, as [wanted tokens, vocabulary].
+
+    `ids` is [rows, width], padded on the right; `wanted` is [rows, width - 1]. The model's own forward does the rest,
+    so whatever it does to its logits (scaling, soft-capping) is done.
+    """
+
+    def only_wanted(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (arguments[0][:, :-1][wanted].unsqueeze(0),)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(only_wanted)
+    try:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
+    finally:
+        handle.remove()
+    return logits
+
+
+class StepLog(TrainerCallback):
+    """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock; the checks of gradients."""
+
+    def __init__(self, path: Path, plan: Plan, job: jobs.TrainJob, tell: worker.Progress) -> None:
+        self.path, self.plan, self.job, self.tell = path, plan, job, tell
+        self.rows: list[dict[str, float]] = []
+        self.tokens = 0
+        self.started = self.written = time.monotonic()
+        self.before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self.before + time.monotonic() - self.started
+
+    def share_of_time(self) -> float | None:
+        """How much of a budget in minutes is used; None for other budgets."""
+        return None if self.plan.minutes is None else self.seconds / (60.0 * self.plan.minutes)
+
+    def resume(self, checkpoint: Path | None) -> None:
+        """Start the clock, with the steps that the checkpoint already holds."""
+        if checkpoint is not None:
+            held = int(checkpoint.name.rpartition("-")[2])
+            self.rows = pl.read_parquet(self.path).filter(pl.col("step") <= held).to_dicts()
+            self.tokens, self.before = int(self.rows[-1]["tokens"]), float(self.rows[-1]["seconds"])
+        self.started = time.monotonic()
+
+    def count(self, tokens: int) -> None:
+        """Count the trained tokens of the step that is being taken."""
+        self.tokens += tokens
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - HF's signature
+        """End the run when its time, or the probe, is over."""
+        used = self.share_of_time()
+        if (used is not None and used >= 1.0) or state.global_step == self.job.probe_steps:
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:  # noqa: ARG002
+        """Note the step. Comes before the checkpoint of the same step, which is not whole without it."""
+        if "loss" not in logs:
+            return
+        self.rows.append(
+            {
+                "step": state.global_step,
+                "loss": logs["loss"],
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": float(logs["grad_norm"]),
+                "tokens": self.tokens,
+                "seconds": self.seconds,
+            }
+        )
+        if time.monotonic() - self.written > 2.0 or state.global_step % self.job.training.checkpoint_steps == 0:
+            self.write()
+        self._tell(state.global_step, logs["loss"])
+
+    def write(self) -> None:
+        """Put the log on disk; a curve can be watched while it grows."""
+        if self.job.probe_steps is None:
+            write_parquet(pl.DataFrame(self.rows, schema=jobs.LOG_COLUMNS), self.path)
+        self.written = time.monotonic()
+
+    def _tell(self, step: int, loss: float) -> None:
+        speed = self.tokens / max(self.seconds, 1e-9)
+        used = self.share_of_time()
+        done, total = (step, len(self.plan.steps)) if used is None else (int(100 * min(used, 1.0)), 100)
+        left = self.seconds * (total - done) / max(done, 1)
+        label = f"{self.job.arm} seed {self.job.seed}: loss {loss:.3f}, {speed:.0f} tokens/s, {_time(left)} left"
+        self.tell(label, done, total)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end (the trainer state is its last file)."""
+    whole = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _is_whole(path)]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _prepare_folder(job: jobs.TrainJob) -> Path:
+    """The folder of this job; what another job left there is cleared away."""
+    note = job.folder / "job.json"
+    if not note.is_file() or json.loads(note.read_text(encoding="utf-8"))["key"] != job.key:
+        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(job.folder / "adapter", ignore_errors=True)
+        for name in (jobs.DONE, jobs.LOG, jobs.TRUNCATED):
+            (job.folder / name).unlink(missing_ok=True)
+        write_json({"key": job.key}, note)
+    return job.folder
+
+
+def _arguments(job: jobs.TrainJob, loading: models.Loading, memory: Memory, *, steps: int) -> SFTConfig:
+    settings = job.training
+    for tracker in settings.report_to:
+        _require_tracker(tracker)
+    # Trackers take the names of their runs from here; TensorBoard's files go beside the log.
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.folder / "tensorboard"))
+    cuda = loading.device == "cuda"
+    return SFTConfig(
+        output_dir=str(job.folder / "checkpoints"),
+        run_name=f"{job.arm}-seed-{job.seed}",
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_rows,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        neftune_noise_alpha=settings.neftune,
+        # QLoRA pages the optimiser out of a full GPU; a CPU has nothing to page to.
+        optim="paged_adamw_32bit" if cuda and loading.load == "nf4" else "adamw_torch",
+        use_cpu=not cuda,
+        bf16=cuda and loading.compute == "bfloat16",
+        fp16=cuda and loading.compute == "float16",
+        gradient_checkpointing=memory.checkpointing,
+        seed=job.seed,
+        data_seed=job.seed,
+        max_length=None,  # rows are cut and counted already
+        packing=False,  # without a variable-length attention kernel packed rows read one another
+        dataset_kwargs={"skip_prepare_dataset": True},
+        save_strategy="no" if job.probe_steps else "steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=list(settings.report_to) if job.probe_steps is None else [],
+        disable_tqdm=True,
+    )
+
+
+def _dataset(rows: TokenRows) -> datasets.Dataset:
+    labels = [np.where(mask, ids, -100) for ids, mask in zip(rows.ids, rows.trained, strict=True)]
+    return datasets.Dataset.from_dict({"input_ids": rows.ids, "labels": labels})
+
+
+def _facts(
+    job: jobs.TrainJob, rows: TokenRows, plan: Plan, log: StepLog, loading: models.Loading, memory: Memory
+) -> dict[str, Any]:
+    steps = len(log.rows)
+    taken = sum(len(step) for step in plan.steps[:steps])
+    return {
+        "key": job.key,
+        "arm": job.arm,
+        "seed": job.seed,
+        "data": job.data,
+        "model": {"name": job.resolved.name, "identity": job.resolved.identity, "origin": job.resolved.origin},
+        "load": {"load": loading.load, "device": loading.device, "compute": loading.compute, "why": loading.why},
+        "budget": job.training.budget.model_dump(exclude_none=True),
+        "used": {
+            "steps": steps,
+            "tokens": log.tokens,
+            "rows": taken,
+            "epochs": round(taken / len(rows.names), 4),
+            "minutes": round(log.rows[-1]["seconds"] / 60, 4),
+        },
+        "rows": {"usable": len(rows.names), "truncated": rows.truncated.height},
+        "tokens": {"all": int(rows.lengths.sum()), "trained": int(rows.trained_counts.sum())},
+        "planned": {"steps": len(plan.steps), "tokens": int(plan.tokens.sum())},
+        "tokens_per_second": round(log.tokens / log.rows[-1]["seconds"], 2),
+        "last_loss": log.rows[-1]["loss"],
+        "memory": memory.as_facts(),
+        "threads": torch.get_num_threads(),
+        "versions": models.versions(),
+    }
+
+
+def _require_tracker(name: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"training.report_to names {name}, which is not installed. Install it with: pip install {name}")
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers import PrinterCallback
+
+    return PrinterCallback
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def main() -> int:
+    """The worker: a `TrainJob` on standard input, facts on standard output."""
+    return worker.serve(lambda text, tell: train(jobs.TrainJob.model_validate_json(text), tell))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
