@@ -113,12 +113,12 @@ def settle(turns: Turns) -> tuple[Turns, list[str]] | Fault:
     answer are left out; a function call that nothing follows is the answer.
     """
     if len(turns) == 2 and turns[0].role == "user" and turns[1].role == "assistant":
-        repairs: list[str] = []
-    else:
-        merged = _merge(turns)
-        if isinstance(merged, Fault):
-            return merged
-        turns, repairs = _trim(merged, ["merged consecutive turns"] if len(merged) < len(turns) else [])
+        fine = turns[0].content.strip() and turns[1].content.strip()  # the usual row, decided without a detour
+        return (turns, []) if fine else _fault_of(turns) or (turns, [])
+    merged = _merge(turns)
+    if isinstance(merged, Fault):
+        return merged
+    turns, repairs = _trim(merged, ["merged consecutive turns"] if len(merged) < len(turns) else [])
     return _fault_of(turns) or (turns, repairs)
 
 

@@ -62,18 +62,19 @@ def _example(row: Row, reading: Reading, split: str | None, own_split: bool) -> 
         return _damage(row) or settled
     turns, repairs = settled
     rest = {column: value for column, value in row.items() if column not in reading.used}
-    rest.update((column, row[column]) for column in reading.partly if isinstance(row.get(column), (list, dict)))
+    for column in reading.partly:
+        if isinstance(row.get(column), (list, dict)):
+            rest[column] = row[column]
     own = rest.get("split")
     if own_split and isinstance(own, str) and own.strip():
         split = normal_split(own)
         if split == own:
             del rest["split"]
-    fields = {str(place): turn.fields for place, turn in enumerate(turns) if turn.fields}
-    if fields:
-        rest["_turns"] = fields
+    if any(turn.fields for turn in turns):
+        rest["_turns"] = {str(place): turn.fields for place, turn in enumerate(turns) if turn.fields}
     if repairs:
         rest["_repairs"] = repairs
-    meta = json_text(rest)
+    meta = json_text(rest) if rest else "{}"
     if _suspicious(turns, meta) and (fault := _damage(row)):
         return fault
     return Example(split, turns, meta)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _OF_A_ROW = {
     "messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "items",
     "chosen", "rejected", "prompt", "completion", "tools", "functions", "choices",
 }  # fmt: skip
+_LOOKED_AT = 200  # objects
 _GAP = re.compile(r"[\s,]*")
 _NEXT = re.compile(r",\s*(?=\{)")
 _WRAPPED = re.compile(r'\{\s*"[^"]*"\s*:\s*\[')
@@ -40,10 +42,22 @@ def lines(pieces: Iterator[bytes], *, note: Note) -> Iterator[Any]:
     last = b"".join(tail)
     if last and not last.isspace():
         value = parse(last)
-        if isinstance(value, Fault) and last.lstrip()[:1] == b"{" and not last.rstrip().endswith(b"}"):
+        if isinstance(value, Fault) and _is_cut(last):
             note(CUT)
             value = Fault("truncated", value.detail, value.raw)
         yield value
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a line that is not JSON is the beginning of an object."""
+    text = line.decode(errors="ignore").strip()
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as fault:
+        return text.startswith("{") and (fault.pos >= len(text) or not text.endswith("}"))
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def parse(line: bytes) -> Any:
@@ -188,14 +202,26 @@ def _scan(text: str, at: int, closes: str, note: Note) -> Iterator[tuple[Any, tu
 
 def _resume(text: str, at: int, shapes: set[frozenset[str]], decoder: json.JSONDecoder) -> int | None:
     """Where the next row begins after a broken one: an object with the same keys as one of the rows before."""
+    shapes = shapes or _likely_shape(text, at, decoder)
+    return next((start for start, _, shape in _objects(text, at, decoder) if shape in shapes), None)
+
+
+def _likely_shape(text: str, at: int, decoder: json.JSONDecoder) -> set[frozenset[str]]:
+    """The keys of the objects that cover most of the text: rows cover more of it than what is inside of them."""
+    covered: Counter[frozenset[str]] = Counter()
+    for start, end, shape in islice(_objects(text, at, decoder), _LOOKED_AT):
+        covered[shape] += end - start
+    return {shape for shape, _ in covered.most_common(1)}
+
+
+def _objects(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[int, int, frozenset[str]]]:
+    """Every object after a comma: where it begins and ends, and its keys."""
     for gap in _NEXT.finditer(text, at):
         try:
-            value, _ = decoder.raw_decode(text, gap.end())
+            value, end = decoder.raw_decode(text, gap.end())
         except (ValueError, RecursionError):
             continue
-        if frozenset(value) in shapes:
-            return gap.end()
-    return None
+        yield gap.end(), end, frozenset(value)
 
 
 def _shown(text: str, span: tuple[int, int]) -> str:

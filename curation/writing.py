@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,8 +33,7 @@ class ExampleWriter:
 
     def __init__(self, out: Path, quarantine: Path) -> None:
         self._out, self._quarantine = out, quarantine
-        self._rows: list[tuple[str, str, Example]] = []
-        self._characters = 0
+        self._batch = _Batch()
 
     def __enter__(self) -> ExampleWriter:
         with ExitStack() as stack:
@@ -55,9 +53,8 @@ class ExampleWriter:
 
     def add(self, row_id: str, source: str, example: Example) -> None:
         """One more example."""
-        self._rows.append((row_id, source, example))
-        self._characters += len(example.meta) + sum(len(turn.content) for turn in example.turns)
-        if len(self._rows) >= ROW_GROUP or self._characters >= _MAX_CHARACTERS:
+        self._batch.add(row_id, source, example)
+        if self._batch.full:
             self._flush()
 
     def quarantine(self, row_id: str, source: str, file: str, row: int, value: Any, fault: Fault) -> None:
@@ -67,28 +64,51 @@ class ExampleWriter:
         self._lines.write(orjson.dumps({**line, "detail": _clean(fault.detail), "raw": _clean(raw[:_RAW])}) + b"\n")
 
     def _flush(self) -> None:
-        if self._rows:
-            self._parquet.write_table(_table(self._rows), row_group_size=ROW_GROUP)
-        self._rows, self._characters = [], 0
+        if self._batch.ids:
+            self._parquet.write_table(self._batch.table(), row_group_size=ROW_GROUP)
+        self._batch = _Batch()
 
 
-def _table(rows: list[tuple[str, str, Example]]) -> pa.Table:
-    turns = [turn for _, _, example in rows for turn in example.turns]
-    offsets = [0, *accumulate(len(example.turns) for _, _, example in rows)]
-    messages = pa.StructArray.from_arrays(
-        [pa.array([turn.role for turn in turns], _TEXT), pa.array([turn.content for turn in turns], _TEXT)],
-        fields=list(_MESSAGE),
-    )
-    return pa.Table.from_arrays(
-        [
-            pa.array([row_id for row_id, _, _ in rows], _TEXT),
-            pa.array([source for _, source, _ in rows], _TEXT),
-            pa.array([example.split for _, _, example in rows], _TEXT),
-            pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), messages),
-            pa.array([example.meta for _, _, example in rows], _TEXT),
-        ],
-        schema=ARROW,
-    )
+class _Batch:
+    """Columns of EXAMPLES in the making: flat lists of texts, which cost the garbage collector nothing."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.sources: list[str] = []
+        self.splits: list[str | None] = []
+        self.metas: list[str] = []
+        self.roles: list[str] = []
+        self.contents: list[str] = []
+        self.offsets: list[int] = [0]
+        self.characters = 0
+
+    def add(self, row_id: str, source: str, example: Example) -> None:
+        """One more row."""
+        split, turns, meta = example
+        self.ids.append(row_id)
+        self.sources.append(source)
+        self.splits.append(split)
+        self.metas.append(meta)
+        self.characters += len(meta)
+        for role, content, _ in turns:
+            self.roles.append(role)
+            self.contents.append(content)
+            self.characters += len(content)
+        self.offsets.append(len(self.roles))
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write."""
+        return len(self.ids) >= ROW_GROUP or self.characters >= _MAX_CHARACTERS
+
+    def table(self) -> pa.Table:
+        """EXAMPLES."""
+        messages = pa.StructArray.from_arrays(
+            [pa.array(self.roles, _TEXT), pa.array(self.contents, _TEXT)], fields=list(_MESSAGE)
+        )
+        columns = [pa.array(texts, _TEXT) for texts in (self.ids, self.sources, self.splits, self.metas)]
+        columns.insert(3, pa.LargeListArray.from_arrays(pa.array(self.offsets, pa.int64()), messages))
+        return pa.Table.from_arrays(columns, schema=ARROW)
 
 
 def _shown(value: Any) -> str:
