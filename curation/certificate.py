@@ -17,6 +17,7 @@ import polars as pl
 from curation import text
 from curation.minhash import shingle_sets
 from curation.schema import DECISIONS, conform, empty
+from curation.vectors import cosines, unit
 
 _CELLS = 16_000_000  # of a block of similarities
 _MARGIN = 1e-4  # more than a float32 dot product of unit vectors can be off
@@ -205,31 +206,15 @@ def cross_cosine(left: np.ndarray, right: np.ndarray, *, threshold: float) -> Fo
     float32 products only nominate; what is reported is computed again in float64, row by row, so that it does not
     depend on blocks or threads. A zero vector resembles nothing.
     """
-    other = _unit(right)
+    other = unit(right)
     block = max(1, _CELLS // max(1, len(right)))
     collected, ceiling = _Collected(threshold), -1.0
     for start in range(0, len(left) if len(right) else 0, block):
-        similarity = _unit(left[start : start + block]) @ other.T
+        similarity = unit(left[start : start + block]) @ other.T
         ceiling = max(ceiling, float(similarity.max()))
         a, b = np.nonzero(similarity >= min(threshold, ceiling) - _MARGIN)
-        collected.add(start + a, b, _cosines(left, right, start + a, b))
+        collected.add(start + a, b, cosines(left, right, start + a, b))
     return collected.found("semantic", comparisons=len(left) * len(right))
-
-
-def _cosines(left: np.ndarray, right: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    scores = np.zeros(len(a))
-    for start in range(0, len(a), 100_000):
-        part = slice(start, start + 100_000)
-        one, two = left[a[part]].astype(np.float64), right[b[part]].astype(np.float64)
-        norms = np.sqrt((one * one).sum(axis=1) * (two * two).sum(axis=1))
-        scores[part] = (one * two).sum(axis=1) / np.where(norms > 0, norms, np.inf)
-    return scores
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    full = vectors.astype(np.float32)
-    norms = np.sqrt((full * full).sum(axis=1, keepdims=True))
-    return full / np.where(norms > 0, norms, np.inf)
 
 
 class _Collected:

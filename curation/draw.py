@@ -22,19 +22,3 @@ def keys(ids: pl.Series, *, seed: int, purpose: str) -> np.ndarray:
 def order(ids: pl.Series, *, seed: int, purpose: str) -> np.ndarray:
     """Positions int64[n] in drawn order; equal ids (repeated rows) stay in row order."""
     return np.argsort(keys(ids, seed=seed, purpose=purpose), kind="stable")
-
-
-def apportion(weights: np.ndarray, *, total: int) -> np.ndarray:
-    """Whole shares int64[k] of `total` in proportion to integer `weights` (largest remainder, Hamilton).
-
-    Integer arithmetic throughout; equal remainders go to the earlier entry. Never gives an entry more than its
-    weight as long as `total` is at most the sum of the weights.
-    """
-    weights = weights.astype(np.int64)
-    if total == 0:
-        return np.zeros(len(weights), dtype=np.int64)
-    scaled = weights * total
-    shares, remainders = scaled // weights.sum(), scaled % weights.sum()
-    left = total - int(shares.sum())
-    shares[np.argsort(-remainders, kind="stable")[:left]] += 1
-    return shares

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from curation import draw
+from curation.allotment import water_fill
 from curation.errors import UserError
 from curation.recipe import Splits
 
@@ -119,7 +120,7 @@ def _draw(free: pl.DataFrame, wanted: int, *, seed: int, purpose: str) -> pl.Dat
     """`wanted` of the candidates, in proportion to their strata."""
     free = free.with_columns(key=draw.keys(free["id"], seed=seed, purpose=purpose))
     strata = free.group_by("source", "octave").len("held").sort("source", "octave", nulls_last=True)
-    strata = strata.with_columns(take=draw.apportion(strata["held"].to_numpy(), total=wanted))
+    strata = strata.with_columns(take=water_fill(strata["held"].to_numpy(), strata["held"].to_numpy(), wanted))
     ranked = free.join(strata, on=["source", "octave"], nulls_equal=True).sort("key", "position")
     return ranked.filter(pl.int_range(pl.len()).over("source", "octave") < pl.col("take")).sort("position")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import draw, splits
+from curation import splits
 from curation.errors import UserError
 from curation.recipe import Splits
 
@@ -132,17 +131,6 @@ def test_a_draw_depends_on_names_not_on_row_order():
     other = splits.assign(index, np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=6)
     ids = [set(f.filter(s["split"] == "test")["id"]) for f, s in ((index, one), (index[order], two), (index, other))]
     assert ids[0] == ids[1] != ids[2]
-
-
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.data())
-def test_apportionment_is_hamiltons(weights, data):
-    total = data.draw(st.integers(0, sum(weights)))
-    shares = draw.apportion(np.asarray(weights), total=total)
-    assert shares.sum() == total
-    assert (shares <= weights).all()
-    if total:
-        exact = [total * w / sum(weights) for w in weights]
-        assert all(math.floor(e + 1e-9) <= s <= math.ceil(e - 1e-9) for e, s in zip(exact, shares, strict=True))
 
 
 def test_given_splits_are_read_by_their_usual_names():
