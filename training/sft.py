@@ -28,6 +28,7 @@ from curation.errors import UserError
 from curation.runfolder import write_json, write_parquet
 from training import guards, jobs, models, worker
 from training.dropout import use_fast_dropout
+from training.logits import logits_where
 from training.masks import TokenRows, tokenise
 from training.memory import Memory, estimate, require
 from training.plan import Plan, make_plan, passes, rate
@@ -188,24 +189,6 @@ class ArmTrainer(SFTTrainer):
         """No card for a checkpoint; the export writes one."""
 
 
-def logits_where(model: Any, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Next-token logits at the `wanted` positions only, as [wanted tokens, vocabulary].
-
-    `ids` is [rows, width], padded on the right; `wanted` is [rows, width - 1]. The model's own forward does the rest,
-    so whatever it does to its logits (scaling, soft-capping) is done.
-    """
-
-    def only_wanted(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        return (arguments[0][:, :-1][wanted].unsqueeze(0),)
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(only_wanted)
-    try:
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
-    finally:
-        handle.remove()
-    return logits
-
-
 class StepLog(TrainerCallback):
     """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock; the checks of gradients."""
 
@@ -349,6 +332,7 @@ def _facts(
 ) -> dict[str, Any]:
     steps = len(log.rows)
     taken = sum(len(step) for step in plan.steps[:steps])
+    seconds = log.rows[-1]["seconds"]
     return {
         "key": job.key,
         "arm": job.arm,
@@ -357,17 +341,17 @@ def _facts(
         "model": {"name": job.resolved.name, "identity": job.resolved.identity, "origin": job.resolved.origin},
         "load": {"load": loading.load, "device": loading.device, "compute": loading.compute, "why": loading.why},
         "budget": job.training.budget.model_dump(exclude_none=True),
-        "used": {
-            "steps": steps,
-            "tokens": log.tokens,
-            "rows": taken,
-            "epochs": round(taken / len(rows.names), 4),
-            "minutes": round(log.rows[-1]["seconds"] / 60, 4),
-        },
-        "rows": {"usable": len(rows.names), "truncated": rows.truncated.height},
-        "tokens": {"all": int(rows.lengths.sum()), "trained": int(rows.trained_counts.sum())},
+        "steps": steps,
+        "tokens": log.tokens,
+        "rows": taken,
+        "epochs": round(taken / len(rows.names), 4),
+        "seconds": round(seconds, 2),
+        "minutes": round(seconds / 60, 4),
+        "truncated_rows": rows.truncated.height,
+        "arm_rows": len(rows.names),
+        "arm_tokens": int(rows.trained_counts.sum()),
         "planned": {"steps": len(plan.steps), "tokens": int(plan.tokens.sum())},
-        "tokens_per_second": round(log.tokens / log.rows[-1]["seconds"], 2),
+        "tokens_per_second": round(log.tokens / seconds, 2),
         "last_loss": log.rows[-1]["loss"],
         "memory": memory.as_facts(),
         "threads": torch.get_num_threads(),
