@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from curation.text import HARD, LETTER, SEPARATOR, WORD
+
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
@@ -27,6 +29,9 @@ _FNV_PRIME: Final = np.uint64(0x100000001B3)
 _M1: Final = np.uint64(0xFF51AFD7ED558CCD)
 _M2: Final = np.uint64(0xC4CEB9FE1A85EC53)
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_S6: Final = np.uint64(6)
+_SEVEN: Final = np.uint64(7)
+_SIXTY_THREE: Final = np.uint64(63)
 _S33: Final = np.uint64(33)
 _S32: Final = np.uint64(32)
 _LOW32: Final = np.uint64(0xFFFFFFFF)
@@ -34,6 +39,7 @@ _F1: Final = np.uint32(0x85EBCA6B)
 _F2: Final = np.uint32(0xC2B2AE35)
 _F16: Final = np.uint32(16)
 _F13: Final = np.uint32(13)
+_ONE: Final = np.uint64(1)
 _MAX32: Final = np.uint32(0xFFFFFFFF)
 
 
@@ -67,36 +73,87 @@ def _mix32(shingle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return np.uint32(h ^ (h >> _F16))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _decode(text, place):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The code point whose UTF-8 begins at `place`, beyond ASCII, and how many bytes it takes."""
+    byte = np.int64(text[place])
+    if byte < 0xE0:
+        return (byte & 0x1F) << 6 | np.int64(text[place + 1] & 0x3F), 2
+    if byte < 0xF0:
+        return (byte & 0x0F) << 12 | np.int64(text[place + 1] & 0x3F) << 6 | np.int64(text[place + 2] & 0x3F), 3
+    high = (byte & 0x07) << 18 | np.int64(text[place + 1] & 0x3F) << 12
+    return high | np.int64(text[place + 2] & 0x3F) << 6 | np.int64(text[place + 3] & 0x3F), 4
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _hash_character(h, code):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """FNV-1a over the UTF-8 bytes of a code point."""
+    if code < 0x80:
+        return (h ^ np.uint64(code)) * _FNV_PRIME
+    if code < 0x800:
+        h = (h ^ np.uint64(0xC0 | code >> 6)) * _FNV_PRIME
+    else:
+        if code < 0x10000:
+            h = (h ^ np.uint64(0xE0 | code >> 12)) * _FNV_PRIME
+        else:
+            h = (h ^ np.uint64(0xF0 | code >> 18)) * _FNV_PRIME
+            h = (h ^ np.uint64(0x80 | (code >> 12 & 0x3F))) * _FNV_PRIME
+        h = (h ^ np.uint64(0x80 | (code >> 6 & 0x3F))) * _FNV_PRIME
+    return (h ^ np.uint64(0x80 | (code & 0x3F))) * _FNV_PRIME
+
+
 @njit(cache=True, nogil=True)
-def _hash_words(text, start, end, out, at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Hash every word of `text[start:end]` into `out[at:]`; returns how many there are."""
+def _hash_words(text, start, end, out, at, kinds, lowers):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Hash every word of `text[start:end]` into `out[at:]`; returns how many, or -1 at a HARD character.
+
+    Writes one slot more than there are words. Without `kinds`, bytes beyond ASCII are part of words as they are.
+    """
     found = 0
     h = _FNV_START
     inside = False
-    for place in range(start, end):
-        byte = _WORD_BYTES[text[place]]
-        if byte:
-            h = (h ^ np.uint64(byte)) * _FNV_PRIME
-            inside = True
-        elif inside:
-            out[at + found] = _mix64(h)
+    place = start
+    while place < end:
+        byte = text[place]
+        if byte < 128 or kinds.size == 0:
+            # No branch on whether a word ends here: it would be mispredicted at every word.
+            low = _WORD_BYTES[byte]
+            word = low != 0
+            out[at + found] = h
+            found += inside and not word
+            h = (h ^ np.uint64(low)) * _FNV_PRIME if word else _FNV_START
+            inside = word
+            place += 1
+            continue
+        code, width = _decode(text, place)
+        kind = kinds[code] if code < kinds.size else HARD
+        if kind == HARD:
+            return -1
+        if inside and kind != LETTER:
+            out[at + found] = h
             found += 1
             h = _FNV_START
-            inside = False
-    if inside:
-        out[at + found] = _mix64(h)
-        found += 1
-    return found
+        inside = kind == LETTER
+        if kind != SEPARATOR:
+            h = _hash_character(h, np.int64(lowers[code]))
+        if kind == WORD:
+            out[at + found] = h
+            found += 1
+            h = _FNV_START
+        place += width
+    out[at + found] = h
+    return found + 1 if inside else found
 
 
 @njit(cache=True, nogil=True)
 def _shingle(out, at, tokens, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Turn `tokens` word hashes at `out[at:]` into hashes of runs of `size` words, in place; returns how many.
+    """Turn `tokens` token hashes at `out[at:]` into hashes of runs of `size` tokens, in place; returns how many.
 
-    Fewer words than `size` make one shingle of all of them.
+    Fewer tokens than `size` make one run of all of them.
     """
-    if tokens == 0:
-        return 0
+    if tokens <= 0:
+        return tokens
+    for place in range(at, at + tokens):
+        out[place] = _mix64(out[place])
     width = min(tokens, size)
     count = tokens - width + 1
     for place in range(at, at + count):
@@ -110,43 +167,64 @@ def _shingle(out, at, tokens, size):  # type: ignore[no-untyped-def]  # noqa: AN
 
 @njit(cache=True, nogil=True)
 def _sorted_unique(out, at, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Sort `out[at : at + count]` in place and drop repeats; returns how many are left."""
+    """Sort `out[at : at + count]` in place and drop repeats; returns how many are left.
+
+    The values are hashes, so evenly spread: each is thrown near its final place by its high bits (as many buckets as
+    values), and an insertion sort mends the rest. Linear in expectation, several times faster than comparing.
+    """
     if count < 2:
         return count
-    part = out[at : at + count]
-    part.sort()
-    kept = 1
+    buckets = np.uint64(count)
+    heads = np.zeros(count + 1, np.int32)
+    spread = np.empty(count, np.uint64)
+    for place in range(at, at + count):
+        heads[((out[place] >> _S32) * buckets >> _S32) + _ONE] += 1
+    for bucket in range(count):
+        heads[bucket + 1] += heads[bucket]
+    for place in range(at, at + count):
+        bucket = (out[place] >> _S32) * buckets >> _S32
+        spread[heads[bucket]] = out[place]
+        heads[bucket] += 1
     for place in range(1, count):
-        if part[place] != part[kept - 1]:
-            part[kept] = part[place]
+        value = spread[place]
+        before = place - 1
+        while before >= 0 and spread[before] > value:
+            spread[before + 1] = spread[before]
+            before -= 1
+        spread[before + 1] = value
+    kept = 0
+    for place in range(count):
+        if place == 0 or spread[place] != spread[place - 1]:
+            out[at + kept] = spread[place]
             kept += 1
     return kept
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def shingle_rows(text: U8, offsets: I64, slots: I64, size: int, flat: U64) -> I64:
+def shingle_rows(text: U8, offsets: I64, slots: I64, size: int, kinds: U8, lowers: U32, flat: U64) -> I64:
     """The sorted set of shingle hashes of each row.
 
-    `text` uint8, row i is `text[offsets[i]:offsets[i + 1]]`; ASCII, or words joined by single spaces. Row i writes to
-    `flat[slots[i]:]`, which must have room for one hash for each two bytes, rounded up. Returns int64[n], the size of
-    each set; 0 for a row without a word.
+    `text` is UTF-8, row i is `text[offsets[i]:offsets[i + 1]]`. `kinds` and `lowers` say of each code point what it is
+    (SEPARATOR, LETTER, WORD, HARD) and what its lower case is; without them every byte beyond ASCII is a letter. Row i
+    writes to `flat[slots[i]:]`, which needs a slot for each two bytes and one more. Returns int64[n], the size of each
+    set; 0 for a row without a word, -1 for a row with a HARD character.
     """
     rows = offsets.size - 1
     counts = np.empty(rows, np.int64)
     for row in prange(rows):
-        tokens = _hash_words(text, offsets[row], offsets[row + 1], flat, slots[row])
+        tokens = _hash_words(text, offsets[row], offsets[row + 1], flat, slots[row], kinds, lowers)
         count = _shingle(flat, slots[row], tokens, size)
         counts[row] = _sorted_unique(flat, slots[row], count)
     return counts
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def gather_rows(flat: U64, slots: I64, offsets: I64, out: U64) -> None:
-    """Copy the set of row i from `flat[slots[i]:]` to `out[offsets[i]:offsets[i + 1]]`."""
-    for row in prange(slots.size):
-        shift = slots[row] - offsets[row]
-        for place in range(offsets[row], offsets[row + 1]):
-            out[place] = flat[place + shift]
+def gather_rows(flat: U64, slots: I64, rows: I64, offsets: I64, out: U64) -> None:
+    """Copy the set at `flat[slots[i]:]` to `out[offsets[r]:offsets[r + 1]]` for each i and its row r = `rows[i]`."""
+    for i in prange(rows.size):
+        row = rows[i]
+        for place in range(offsets[row + 1] - offsets[row]):
+            out[offsets[row] + place] = flat[slots[i] + place]
 
 
 @njit(cache=True, nogil=True)
@@ -219,24 +297,47 @@ def bucket_work(packed: U64) -> I64:
     return work
 
 
+@njit(cache=True, nogil=True, parallel=True)
+def bitmaps(flat: U64, offsets: I64) -> U64:
+    """A bitmap of 512 bits of each set, uint64[n, 8]: bit h mod 512 is set for each value h."""
+    rows = offsets.size - 1
+    out = np.zeros((rows, 8), np.uint64)
+    for row in prange(rows):
+        for place in range(offsets[row], offsets[row + 1]):
+            h = flat[place]
+            out[row, h >> _S6 & _SEVEN] |= _ONE << (h & _SIXTY_THREE)
+    return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _ones(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """How many bits of a 64-bit word are set (Warren, Hacker's Delight, 5-1); compiles to one instruction."""
+    x -= x >> _ONE & np.uint64(0x5555555555555555)
+    x = (x & np.uint64(0x3333333333333333)) + (x >> np.uint64(2) & np.uint64(0x3333333333333333))
+    x = x + (x >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64(x * np.uint64(0x0101010101010101) >> np.uint64(56))
+
+
 @njit(cache=True, nogil=True)
-def _shared(flat, i, i_end, j, j_end, need):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """How many values two sorted sets share, or -1 as soon as it is certain that there are fewer than `need`."""
+def _may_share(bits, a, b, a_size, b_size, need):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Whether the bitmaps allow sets a and b to share `need` values: a bit that only one has is a value only it has."""
+    only_a, only_b = 0, 0
+    for word in range(8):
+        only_a += _ones(bits[a, word] & ~bits[b, word])
+        only_b += _ones(bits[b, word] & ~bits[a, word])
+    return a_size - only_a >= need and b_size - only_b >= need
+
+
+@njit(cache=True, nogil=True)
+def _shared(flat, i, i_end, j, j_end):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """How many values two sorted sets share; no branch depends on the values."""
     shared = 0
     while i < i_end and j < j_end:
         x, y = flat[i], flat[j]
-        if x == y:
-            shared += 1
-            i += 1
-            j += 1
-        else:
-            if shared + min(i_end - i, j_end - j) < need:
-                return -1
-            if x < y:
-                i += 1
-            else:
-                j += 1
-    return shared if shared >= need else -1
+        shared += x == y
+        i += x <= y
+        j += y <= x
+    return shared
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -249,6 +350,7 @@ def verify_bucket_pairs(
     band: int,
     flat: U64,
     offsets: I64,
+    bits: U64,
     floor: float,
     out: I32,
 ) -> None:
@@ -269,7 +371,7 @@ def verify_bucket_pairs(
             b_size = offsets[b + 1] - offsets[b]
             # |A ∩ B| / |A ∪ B| >= floor  <=>  |A ∩ B| >= floor (|A| + |B|) / (1 + floor); a hair less, for rounding
             need = np.int64(np.ceil(floor * (a_size + b_size) / (1.0 + floor) - 1e-6))
-            if min(a_size, b_size) < need:
+            if min(a_size, b_size) < need or not _may_share(bits, a, b, a_size, b_size, need):
                 continue
             seen = False
             for earlier in range(band):
@@ -278,8 +380,8 @@ def verify_bucket_pairs(
                     break
             if seen:
                 continue
-            shared = _shared(flat, offsets[a], offsets[a + 1], offsets[b], offsets[b + 1], need)
-            if shared >= 0 and shared / (a_size + b_size - shared) >= floor:
+            shared = _shared(flat, offsets[a], offsets[a + 1], offsets[b], offsets[b + 1])
+            if shared / (a_size + b_size - shared) >= floor:
                 out[slot] = shared
 
 
@@ -400,7 +502,7 @@ def token_spans(text: U8, offsets: I64, slots: I64, starts: I64, ends: I64, hash
                     byte += np.uint8(32)
                 h = (h ^ np.uint64(byte)) * _FNV_PRIME
             ends[slot] = stop
-            hashes[slot] = _mix64(h)
+            hashes[slot] = h
             slot += 1
             place = stop
         counts[row] = slot - slots[row]

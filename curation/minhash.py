@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from curation import kernels
 from curation.errors import UserError
 from curation.leaders import Pairs
-from curation.text import normalise, words
+from curation.text import characters, words
 
 Progress = Callable[[str, int, int], None]
 
 #: Bytes of text that are tokenised at once: bounds the scratch memory (4 bytes for each byte of text).
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 #: Candidate pairs that are verified at once: bounds the scratch memory (4 bytes each).
 CHUNK_PAIRS = 16 << 20
 #: Buckets larger than this are cut by the guard, where there is one.
@@ -79,43 +79,59 @@ def affine32(permutations: int, *, seed: int = 1) -> tuple[NDArray[np.uint32], N
 
 
 def shingle_sets(texts: pl.Series, *, shingle: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The sorted sets of shingle hashes of some texts: flat uint64[t] and offsets int64[n + 1]."""
-    data, offsets = _word_bytes(texts)
-    # A word and the byte that ends it take two bytes or more.
-    slots = np.concatenate([[0], np.cumsum((np.diff(offsets) + 1) // 2)])
-    loose = np.empty(max(int(slots[-1]), 1), np.uint64)
-    counts = kernels.shingle_rows(data, offsets, slots, shingle, loose)
-    _wordless(texts, counts, slots, loose)
-    bounds = np.concatenate([[0], np.cumsum(counts)])
-    flat = np.empty(int(bounds[-1]), np.uint64)
-    kernels.gather_rows(loose, slots[:-1], bounds, flat)
-    return flat, bounds
+    """The sorted sets of shingle hashes of some texts: flat uint64[t] and offsets int64[n + 1].
 
-
-def _word_bytes(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Texts as bytes in which words are runs of letters, digits, `_` and bytes beyond ASCII.
-
-    ASCII texts are so already, and normal forms do not change them; the others are spelled as their words.
+    The words are those of `curation.text.words`. Nearly all rows are read by the compiled tokeniser; those with
+    characters whose normal form depends on their neighbours, and those without a word, are spelled out by polars.
     """
-    ascii_only = texts.str.len_bytes() == texts.str.len_chars()
-    if not ascii_only.all():
-        frame = texts.to_frame("text").with_row_index("row").with_columns(plain=ascii_only)
-        spelled = frame.filter(~pl.col("plain")).select("row", text=words(pl.col("text")).list.join(" "))
-        texts = frame.select("row", "text").update(spelled, on="row")["text"]
+    kinds, lowers = characters() if _beyond_ascii(texts) else _ASCII
+    loose, slots, counts = _loose_sets(texts, shingle, kinds, lowers)
+    read = counts > 0
+    odd = np.flatnonzero(~read)
+    spelled = _spelled(texts.gather(odd))
+    odd_loose, odd_slots, odd_counts = _loose_sets(spelled["text"], shingle, *_ASCII)
+    wordless = spelled["whole"].is_not_null().to_numpy()
+    odd_loose[odd_slots[wordless]] = spelled["whole"].hash(0).to_numpy()[wordless]
+    odd_counts[wordless] = 1
+    counts[odd] = odd_counts
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    flat = np.empty(int(offsets[-1]), np.uint64)
+    plain = np.flatnonzero(read)
+    kernels.gather_rows(loose, slots[plain], plain, offsets, flat)
+    kernels.gather_rows(odd_loose, odd_slots, odd, offsets, flat)
+    return flat, offsets
+
+
+_ASCII = (np.empty(0, np.uint8), np.empty(0, np.uint32))
+
+
+def _beyond_ascii(texts: pl.Series) -> bool:
+    return bool((texts.str.len_bytes() != texts.str.len_chars()).any())
+
+
+def _loose_sets(
+    texts: pl.Series, shingle: int, kinds: NDArray[np.uint8], lowers: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sets with room between them: set i is `loose[slots[i]:slots[i] + counts[i]]`."""
     array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return np.frombuffer(data or b"\0", np.uint8), bounds
+    _, bounds, data = array.buffers()
+    offsets = np.frombuffer(bounds, np.int64)[array.offset : array.offset + len(array) + 1]
+    room = np.cumsum((np.diff(offsets) + 1) // 2 + 1)
+    slots = np.concatenate([[0], room])
+    loose = np.empty(int(slots[-1]), np.uint64)
+    text = np.frombuffer(data or b"\0", np.uint8)
+    return loose, slots[:-1], kernels.shingle_rows(text, offsets, slots, shingle, kinds, lowers, loose)
 
 
-def _wordless(texts: pl.Series, counts: NDArray[np.int64], slots: NDArray[np.int64], loose: NDArray[np.uint64]) -> None:
-    """Texts without a word have one shingle, their normal form (see `curation.text.words`)."""
-    rows = np.flatnonzero((counts == 0) & (np.diff(slots) > 0))
-    if rows.size:
-        whole = texts.gather(rows).to_frame("text").select(text=normalise(pl.col("text")))["text"]
-        filled = (whole != "").to_numpy()
-        loose[slots[rows[filled]]] = whole.hash(0).to_numpy()[filled]
-        counts[rows[filled]] = 1
+def _spelled(texts: pl.Series) -> pl.DataFrame:
+    """Each text as its words with spaces between, or, where it has none but is not empty, `whole`: its normal form."""
+    listed = texts.to_frame("text").select(words=words(pl.col("text")))
+    only = pl.col("words").list.first()
+    wordless = only.is_not_null() & ~only.str.contains(r"\w")
+    return listed.select(
+        text=pl.when(wordless).then(pl.lit("")).otherwise(pl.col("words").list.join(" ")),
+        whole=pl.when(wordless).then(only),
+    )
 
 
 def sketch(
@@ -193,9 +209,10 @@ def similar_pairs(
     count = sketches.keys.shape[1]
     buckets = [buckets_of(sketches.keys[rows, band], rows, guard) for band in range(count)]
     _check_affordable(sum(bucket.candidates for bucket in buckets))
+    bits = kernels.bitmaps(sketches.flat, sketches.offsets)
     found = []
     for band in range(count):
-        found += list(_verified(sketches, buckets[band], band, floor))
+        found += list(_verified(sketches, buckets[band], band, bits, floor))
         if progress:
             progress("comparing", band + 1, count)
     return _sorted_pairs(found)
@@ -245,7 +262,7 @@ def _check_affordable(candidates: int) -> None:
 
 
 def _verified(
-    sketches: Sketches, buckets: Buckets, band: int, floor: float
+    sketches: Sketches, buckets: Buckets, band: int, bits: NDArray[np.uint64], floor: float
 ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]:
     starts = np.concatenate([[0], np.cumsum(buckets.work)])
     sizes = np.diff(sketches.offsets)
@@ -254,9 +271,8 @@ def _verified(
         last = int(np.searchsorted(starts, starts[first] + CHUNK_PAIRS, side="right")) - 1
         last = max(last, first + 1)
         shared = np.empty(int(starts[last] - starts[first]), np.int32)
-        kernels.verify_bucket_pairs(
-            buckets.rows, starts, first, last, sketches.keys, band, sketches.flat, sketches.offsets, floor, shared
-        )
+        sets = (sketches.flat, sketches.offsets, bits)
+        kernels.verify_bucket_pairs(buckets.rows, starts, first, last, sketches.keys, band, *sets, floor, shared)
         hits = np.flatnonzero(shared >= 0)
         place = np.searchsorted(starts, hits + starts[first], side="right") - 1
         x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]

@@ -5,10 +5,15 @@ Everything here is a function of one text alone; nothing depends on the rest of 
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from typing import Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from curation.recipe import GuardClass
 from curation.schema import Key
@@ -17,6 +22,13 @@ from curation.schema import Key
 #: ー is Common, not Katakana, in Unicode's script property, but is only ever a part of Japanese words.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
 _WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+
+#: What a code point is to a tokeniser: between words, part of a word, a word by itself, or only to be judged together
+#: with its neighbours.
+SEPARATOR: Final = 0
+LETTER: Final = 1
+WORD: Final = 2
+HARD: Final = 3
 
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _UNITS = (
@@ -84,6 +96,52 @@ def words(text: pl.Expr) -> pl.Expr:
         .then(pl.concat_list(whole))
         .otherwise(pl.lit([], dtype=pl.List(pl.String)))
     )
+
+
+@cache
+def characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """How `words` reads each code point below 0x20000 by itself: its kind (SEPARATOR, LETTER, WORD or HARD), its lower case.
+
+    A code point is HARD where its part in a word depends on its neighbours: combining marks and everything else that
+    a normal form may join or reorder, final sigma, and what becomes several characters.
+    """
+    codes = np.array([code for code in range(0x80, 0x20000) if not 0xD800 <= code < 0xE000], np.uint32)
+    one = pl.DataFrame({"one": [chr(code) for code in codes]})
+    plain = pl.col("one").str.normalize("NFKC").str.to_lowercase()
+    read = one.select(
+        plain=plain,
+        letters=plain.str.count_matches(r"\w"),
+        unspaced=plain.str.contains(f"[{_UNSPACED}]"),
+        single=plain.str.len_chars() == 1,
+    )
+    kind = read.select(
+        pl.when(pl.col("letters") == 0)
+        .then(SEPARATOR)
+        .when(~pl.col("single"))
+        .then(HARD)
+        .when("unspaced")
+        .then(WORD)
+        .otherwise(LETTER)
+    ).to_series()
+    kinds = np.full(0x20000, HARD, np.uint8)
+    kinds[codes] = kind.to_numpy()
+    kinds[_joining()] = HARD
+    lowers = np.zeros(0x20000, np.uint32)
+    lowers[codes] = [ord(text) if len(text) == 1 else 0 for text in read["plain"]]
+    return kinds, lowers
+
+
+def _joining() -> list[int]:
+    """Code points that normal forms may join to what precedes them, or reorder; and those not assigned yet."""
+    joining = {ord("Σ"), *range(0x1160, 0x1200)}  # Hangul vowels and finals compose by rule, not by table
+    for code in range(0x80, 0x20000):
+        character = chr(code)
+        parts = unicodedata.decomposition(character).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            joining.add(int(parts[1], 16))
+        if unicodedata.combining(character) or unicodedata.category(character) == "Cn":
+            joining.add(code)
+    return sorted(code for code in joining if code < 0x20000)
 
 
 def word_count(text: pl.Expr) -> pl.Expr:
