@@ -17,8 +17,9 @@ Order = NDArray[np.int64]
 #: Multiply-adds that farthest-first may take; 20,000 of 20,000 rows of 384 dimensions, some ten seconds on two cores.
 MOST_WORK = 160_000_000_000
 _CANDIDATES = 1024
-_CLUSTER_ROWS = 4096
-_MOST_CLUSTERS = 256
+_CLUSTER_ROWS = 1024
+_FEWEST_CLUSTERS, _MOST_CLUSTERS = 16, 256
+_SAMPLE = 4096
 _ITERATIONS = 8
 _CELLS = 16_000_000  # of a block of similarities
 
@@ -61,7 +62,7 @@ def _spread(points: np.ndarray, count: int, keys: np.ndarray, first: Order, most
         head = np.flatnonzero(np.isin(members, first))
         inside = _spread(points[members], max(int(take[cluster]), len(head)), keys[members], head, most_work)
         turn[members[inside]] = np.arange(len(inside))
-    turn[first] = -1
+    turn[first] = np.arange(-len(first), 0)
     return np.lexsort((keys, turn))[:count]
 
 
@@ -137,9 +138,13 @@ def nearest_chosen(vectors: np.ndarray, rest: Order, chosen: Order) -> tuple[Ord
 
 
 def _clusters(points: np.ndarray, keys: np.ndarray) -> NDArray[np.int64]:
-    """Spherical k-means from seeded rows, int64[n] from 0. Sums of lattice points are exact in float64."""
-    count = int(np.clip(len(points) // _CLUSTER_ROWS, 2, _MOST_CLUSTERS))
-    centres = points[np.argsort(keys, kind="stable")[:count]]
+    """Spherical k-means, int64[n] from 0, that begins with rows far apart in a seeded sample.
+
+    Sums of lattice points are exact in float64, so centres do not depend on their order.
+    """
+    sample = points[np.argsort(keys, kind="stable")[:_SAMPLE]]
+    count = min(len(sample), int(np.clip(len(points) // _CLUSTER_ROWS, _FEWEST_CLUSTERS, _MOST_CLUSTERS)))
+    centres = sample[farthest_first(sample, count, first=np.zeros(1, np.int64))]
     label = _closest(points, centres)
     for _ in range(_ITERATIONS):
         sums = np.stack([points[label == one].sum(axis=0, dtype=np.float64) for one in range(len(centres))])
