@@ -6,7 +6,7 @@ from __future__ import annotations
 #: words of it that are topics rather than refusals.
 SELF_REFERENCE = (
     r"(?i)\bas an? (?:ai|artificial intelligence|(?:ai |(?:large |text-based )?(?:ai )?language )model"
-    r"|ai (?:assistant|chatbot))(?:,| and) ?i\b"
+    r"|ai (?:assistant|chatbot))(?:,| and)?\s*\bi\b"
     r"|\bi(?:['’]m| am) (?:just |only |merely )?an? (?:(?:large |ai )?language model|ai (?:assistant|chatbot))\b"
     r"|\bi(?:['’]m| am) (?:just|only|merely) an? (?:ai|machine|computer program)\b"
     r"|\bmy (?:knowledge|training) cut-?off\b"

@@ -99,7 +99,7 @@ _SKIPPED_PARTS = frozenset(
         "cython_special",
     ]
 )
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}| object at ")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,170 @@
+"""The embedded default: built the same in every process, rebuilt only when versions change, never by accident."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from curation import recipe
+from curation.errors import UserError
+from data import harvest, python_docs
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str, seed: str = "0", folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "data.python_docs", *arguments],
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_package_walked_twice_is_the_same_and_holds_what_users_call() -> None:
+    first, second = harvest.walk("click"), harvest.walk("click")
+    assert first == second
+    paths = [item.path for item in first]
+    assert paths == sorted(set(paths))
+    assert {"click", "click.echo", "click.Option", "click.Context.invoke"} <= set(paths)
+    assert not any(part.startswith("_") for path in paths for part in path.split("."))
+
+
+def test_inherited_docstrings_are_met_once_for_each_class() -> None:
+    doc = "Exception.add_note(note) -- add a note"
+    notes = [item for item in harvest.walk("click") if item.path.endswith(".add_note")]
+    assert len(notes) > 5
+    assert all(item.doc.startswith(doc[:18]) for item in notes)
+
+
+class Shelf:
+    """Holds <object at 0x7f1234567890> books of many kinds."""
+
+    def label(self) -> None:
+        """Written at /nowhere."""
+
+
+def test_texts_of_this_run_or_this_home_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert [item.path for item in harvest._members("t", "t.Shelf", Shelf)] == ["t.Shelf.label"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Shelf.label.__doc__ = f"Written at {tmp_path}/cache."
+    assert list(harvest._members("t", "t.Shelf", Shelf)) == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("a.jsonl", "b.jsonl"), ("--help",), ("out.csv",)])
+def test_a_bad_argument_costs_one_line_and_exit_code_two(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert python_docs.main(list(arguments)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Usage: python -m data.python_docs OUT.jsonl" in said.err
+
+
+def test_a_folder_that_cannot_be_made_is_a_fault_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        python_docs.build(tmp_path / "file" / "out.jsonl")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A builder whose walk writes two rows at once; the list records each time it is run."""
+    runs: list[Path] = []
+
+    def walk(out: Path) -> None:
+        runs.append(out)
+        out.write_text('{"output": "a"}\n{"output": "a"}\n', encoding="utf-8")
+
+    monkeypatch.setattr(python_docs, "_run_walk", walk)
+    return runs
+
+
+def test_a_second_call_does_nothing(tiny: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "docs.jsonl"
+    first, second = python_docs.build(out), python_docs.build(out)
+    assert (first.fresh, second.fresh, len(tiny)) == (True, False, 1)
+    assert (second.rows, second.answers, second.versions) == (2, 1, first.versions)
+
+
+def test_another_version_or_a_damaged_file_or_sidecar_is_built_anew(
+    tiny: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "docs.jsonl"
+    python_docs.build(out)
+    out.write_text("cut", encoding="utf-8")
+    assert python_docs.build(out).rows == 2
+    sidecar = tmp_path / "docs.jsonl.json"
+    for damage in ("", "[]", "{}", '{"key":'):
+        sidecar.write_text(damage, encoding="utf-8")
+        assert python_docs.build(out).fresh
+    monkeypatch.setattr(python_docs, "versions", lambda: {"python": "4.0"})
+    assert python_docs.build(out).fresh
+    assert not python_docs.build(out).fresh
+
+
+def test_every_package_has_a_weight_and_a_version() -> None:
+    assert set(python_docs.WEIGHTS) == {"python", *harvest.PACKAGES}
+    assert list(harvest.PACKAGES) == sorted(harvest.PACKAGES)
+    assert {"python", "numpy", "polars"} <= set(python_docs.versions())
+
+
+@pytest.mark.parametrize("path", sorted([ROOT / "data" / "demo.yaml", *(ROOT / "data" / "recipes").glob("*.yaml")]))
+def test_shipped_recipes_are_accepted(path: Path) -> None:
+    found = recipe.load(path)
+    assert found.name == path.stem
+    local = [source.path for source in found.sources if not source.path.startswith("hf://")]
+    assert all(not Path(source).is_absolute() for source in local)
+
+
+def test_the_demo_reads_what_the_builder_writes_and_git_ignores() -> None:
+    found = recipe.load(ROOT / "data" / "demo.yaml")
+    assert [source.path for source in found.sources] == ["built/python_docs.jsonl"]
+    assert "/data/built/" in (ROOT / ".gitignore").read_text(encoding="utf-8").split("\n")
+    assert found.contamination is not None
+    assert all((ROOT / "data" / reference.path).is_file() for reference in found.contamination.references)
+
+
+def test_the_sample_is_labelled_consistently() -> None:
+    rows = [json.loads(line) for line in (ROOT / "data" / "sample.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
+    ids = [row["id"] for row in rows]
+    assert len(ids) == len(set(ids)) >= 60
+    kinds = Counter(row["defect"] for row in rows)
+    assert {"exact_copy", "near_copy", "number_differs", "negation_differs", "conflicting_answer"} <= set(kinds)
+    for row in rows:
+        copied = row["of"]
+        assert copied is None or copied in ids or row["defect"] == "benchmark_item"
+        assert row["defect"] is not None or copied is None
+    assert all(row["of"] for row in rows if row["defect"] in ("exact_copy", "near_copy", "repeated_answer"))
+
+
+@pytest.mark.slow
+def test_two_processes_with_other_hash_seeds_build_the_same_bytes(tmp_path: Path) -> None:
+    first = command(str(tmp_path / "a.jsonl"), seed="1")
+    (tmp_path / "elsewhere").mkdir()
+    second = command(str(tmp_path / "b.jsonl"), seed="2", folder=tmp_path / "elsewhere")
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    built = (tmp_path / "a.jsonl").read_bytes()
+    assert built == (tmp_path / "b.jsonl").read_bytes()
+    rows = [json.loads(line) for line in built.split(b"\n")[:-1]]
+    assert first.stdout.count("\n") == 1
+    assert first.stdout.startswith(f"{len(rows):,} rows, ")
+    assert 15_000 <= len(rows) <= 25_000
+    assert set(rows[0]) == {"instruction", "input", "output", "package", "object", "kind"}
+    assert all(row["instruction"].strip() and row["output"].strip() for row in rows)
+    assert len({row["output"] for row in rows}) < 0.8 * len(rows), "natural duplicates are kept"
+    assert len({row["kind"] for row in rows}) >= 12
+    assert not any(harvest._ADDRESS.search(row["output"] + row["input"]) for row in rows)
+    lengths = sorted(len(f"{row['instruction']} {row['input']}".split()) for row in rows)
+    assert lengths[0] <= 3
+    assert lengths[len(lengths) * 95 // 100] >= 25
+    assert any(row["object"] == "yield" for row in rows)
+    assert list(tmp_path.glob(".*")) == []
