@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation import kernels
+from curation import kernels, kernels_lsh
 from curation.errors import UserError
 from curation.leaders import Pairs
 from curation.text import characters, words
@@ -154,7 +154,7 @@ def sketch(
     for block in _blocks(texts):
         flat, offsets = shingle_sets(block, shingle=shingle)
         band_keys = np.empty((len(block), count), np.uint32)
-        kernels.band_keys(flat, offsets, a, b, count, band_keys)
+        kernels_lsh.band_keys(flat, offsets, a, b, count, band_keys)
         parts.append(flat)
         sizes.append(np.diff(offsets))
         keys.append(band_keys)
@@ -205,11 +205,11 @@ def similar_pairs(
     """
     sizes = np.diff(sketches.offsets)
     compared = np.arange(sizes.size) if rows is None else rows
-    rows = compared[sizes[compared] > 0].astype(np.uint32)
+    filled = compared[sizes[compared] > 0].astype(np.uint32)
     count = sketches.keys.shape[1]
-    buckets = [buckets_of(sketches.keys[rows, band], rows, guard) for band in range(count)]
+    buckets = [buckets_of(sketches.keys[filled, band], filled, guard) for band in range(count)]
     _check_affordable(sum(bucket.candidates for bucket in buckets))
-    bits = kernels.bitmaps(sketches.flat, sketches.offsets)
+    bits = kernels_lsh.bitmaps(sketches.flat, sketches.offsets)
     found = []
     for band in range(count):
         found += list(_verified(sketches, buckets[band], band, bits, floor))
@@ -220,7 +220,7 @@ def similar_pairs(
 
 def distinct(sketches: Sketches) -> NDArray[np.int64]:
     """For each row the first row with the same shingle set (by a 128-bit hash of the set)."""
-    keys = kernels.set_hashes(sketches.flat, sketches.offsets)
+    keys = kernels_lsh.set_hashes(sketches.flat, sketches.offsets)
     frame = pl.DataFrame({"x": keys[:, 0], "y": keys[:, 1]}).with_row_index("row")
     return frame.select(pl.col("row").min().over("x", "y").cast(pl.Int64))["row"].to_numpy()
 
@@ -228,7 +228,7 @@ def distinct(sketches: Sketches) -> NDArray[np.int64]:
 def buckets_of(keys: NDArray[np.uint32], rows: NDArray[np.uint32], guard: NDArray[np.uint64] | None) -> Buckets:
     """The buckets of two or more rows; `keys[i]` is the key of `rows[i]`. Large ones are cut by the guard's hash."""
     packed = np.sort(keys.astype(np.uint64) << np.uint64(32) | rows)
-    work = kernels.bucket_work(packed)
+    work = kernels_lsh.bucket_work(packed)
     members = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     shared = work > 0
     shared[1:] |= work[:-1] > 0
@@ -272,7 +272,7 @@ def _verified(
         last = max(last, first + 1)
         shared = np.empty(int(starts[last] - starts[first]), np.int32)
         sets = (sketches.flat, sketches.offsets, bits)
-        kernels.verify_bucket_pairs(buckets.rows, starts, first, last, sketches.keys, band, *sets, floor, shared)
+        kernels_lsh.verify_bucket_pairs(buckets.rows, starts, first, last, sketches.keys, band, *sets, floor, shared)
         hits = np.flatnonzero(shared >= 0)
         place = np.searchsorted(starts, hits + starts[first], side="right") - 1
         x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]

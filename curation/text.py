@@ -100,7 +100,7 @@ def words(text: pl.Expr) -> pl.Expr:
 
 @cache
 def characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """How `words` reads each code point below 0x20000 by itself: its kind (SEPARATOR, LETTER, WORD or HARD), its lower case.
+    """How `words` reads each code point below 0x20000 by itself: its kind (uint8) and its lower case (uint32).
 
     A code point is HARD where its part in a word depends on its neighbours: combining marks and everything else that
     a normal form may join or reorder, final sigma, and what becomes several characters.
@@ -194,8 +194,7 @@ def guard_hash(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
 def guard_difference(a: Sequence[str], b: Sequence[str], *, most: int = 4) -> str:
     """What protects two texts from one another, for a reader: "1.022 ≠ 1.032"; at most `most` tokens a side."""
     only_a, only_b = Counter(a) - Counter(b), Counter(b) - Counter(a)
-    left = [token for token in a if token in only_a]
-    right = [token for token in b if token in only_b]
+    left, right = list(only_a.elements()), list(only_b.elements())
     if not left and not right:  # the same tokens in another order
         at = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
         left, right = list(a[at:]), list(b[at:])

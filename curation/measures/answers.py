@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation import kernels
+from curation import kernels_leaders
 from curation.leaders import Leaders, Pairs
 from curation.minhash import Progress, distinct, similar_pairs, sketch
 from curation.text import word_count
@@ -87,7 +87,7 @@ def decide(
     scores = np.tile(pairs.score[near], 2)
     filed = np.argsort(ends, kind="stable")
     starts = np.searchsorted(ends[filed], np.arange(n + 1))
-    kept, witness, best = kernels.decide_classes(
+    kept, witness, best = kernels_leaders.decide_classes(
         np.argsort(rank, kind="stable"),
         kind,
         starts,
