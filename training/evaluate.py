@@ -81,6 +81,7 @@ def evaluate(
     heldout = folder.path / "heldout" / "test.parquet"
     limits = [settings.max_length, folder.recipe.compare.max_rows, folder.recipe.seed, folder.recipe.model.load]
     key = json.dumps([jobs.data_hash(read_heldout(folder.path), ordered=True), *limits, resolved.identity])
+    _clear_stale(folder.path / "evaluation", key)
     known = {target.name: _judged(folder.path / "evaluation", target, key) for target in targets}
     engines = {facts["engine"] for facts in known.values() if facts}
     job = EvaluateJob(
@@ -115,6 +116,14 @@ def _trained(run: Path, arms: Sequence[str] | None, seeds: Sequence[int] | None)
         named = " ".join(f"--arm {arm}" for arm in missing)
         raise UserError(f"{', '.join(missing) or 'No arm'} of {run} is not trained. Do: siftune train {run} {named}")
     return [target for each in found.values() for target in each]
+
+
+def _clear_stale(folder: Path, key: str) -> None:
+    """Remove what was judged on other rows or by another base: a verdict must not mix the two."""
+    for path in folder.glob("*.json"):
+        if json.loads(path.read_text(encoding="utf-8")).get("key") != key:
+            path.unlink()
+            path.with_suffix(".parquet").unlink(missing_ok=True)
 
 
 def _judged(folder: Path, target: Target, key: str) -> dict[str, Any] | None:
@@ -154,7 +163,7 @@ def judge(job: EvaluateJob, tell: worker.Progress) -> dict[str, Any]:
     guards.check_masks(rows, what="Held-out rows")
     loading = models.choose(job.model.load, job.resolved)
     batches = Batches(rows, length_batches(rows.lengths, most_tokens=_BATCH_TOKENS[loading.device]))
-    columns = _columns(heldout, rows)
+    columns = _columns(heldout, rows, tokenizer)
     bench = Bench(job, loading, batches)
     for place, target in enumerate(job.targets):
         started = time.monotonic()
@@ -325,8 +334,10 @@ def _chosen(heldout: pl.DataFrame, max_rows: int | None, *, seed: int) -> pl.Dat
     return heldout[picked.tolist()]
 
 
-def _columns(heldout: pl.DataFrame, rows: TokenRows) -> pl.DataFrame:
-    """What evaluation files hold besides the loss. Length bins: prompt tokens, in powers of two."""
+def _columns(heldout: pl.DataFrame, rows: TokenRows, tokenizer: Any) -> pl.DataFrame:
+    """What evaluation files hold besides the loss. Length bins: prompt tokens, in powers of two; bytes: of the judged
+    text, so that models with other tokenizers can be compared."""
+    judged = [ids[mask] for ids, mask in zip(rows.ids, rows.trained, strict=True)]
     prompts = rows.lengths - rows.trained_counts
     tokens = pl.DataFrame(
         {
@@ -334,10 +345,11 @@ def _columns(heldout: pl.DataFrame, rows: TokenRows) -> pl.DataFrame:
             "tokens": rows.trained_counts,
             "length_bin": [_length_bin(int(count)) for count in prompts],
             "mask_hash": rows.hashes(),
+            "bytes": [len(text.encode()) for text in tokenizer.batch_decode(judged, skip_special_tokens=True)],
         }
     )
     joined = tokens.join(heldout.select("id", "group", "source", "leaked"), on="id", how="left", maintain_order="left")
-    return joined.select("id", "tokens", "group", "source", "length_bin", "leaked", "mask_hash")
+    return joined.select("id", "tokens", "group", "source", "length_bin", "leaked", "mask_hash", "bytes")
 
 
 def _length_bin(prompt_tokens: int) -> str:
