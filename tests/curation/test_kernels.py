@@ -1,0 +1,123 @@
+"""The compiled loops against plain Python, polars and datasketch."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import polars as pl
+import pytest
+from datasketch import MinHash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation import kernels_lsh, minhash, text
+
+CHARACTERS = st.one_of(
+    st.sampled_from("aB1_ .-'\n\t\u00a0éÉßΣσİıǅ½ﬁ…’“🙂👩\u200d\ufe0f日本語カガｶﾞー한국ᄀ\u1161สวัສၵ\u0301\u0327Å\U0001d49c²"),
+    st.characters(exclude_categories=["Cs"]),
+)
+TEXTS = st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=8)
+
+
+def sets_of(texts: list[str], size: int) -> list[np.ndarray]:
+    flat, offsets = minhash.shingle_sets(pl.Series(texts, dtype=pl.String), shingle=size)
+    return [flat[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+
+
+def expected(said: str, size: int) -> set[tuple[str, ...]]:
+    listed = pl.DataFrame({"t": [said]}).select(text.words(pl.col("t"))).item().to_list()
+    width = min(size, len(listed))
+    return {tuple(listed[i : i + width]) for i in range(len(listed) - width + 1)} if listed else set()
+
+
+@given(TEXTS, st.integers(1, 4))
+def test_compiled_shingles_are_those_of_words(texts: list[str], size: int) -> None:
+    found, wanted = sets_of(texts, size), [expected(said, size) for said in texts]
+    assert [len(values) for values in found] == [len(values) for values in wanted]
+    for values in found:
+        assert np.all(np.diff(values.astype(object)) > 0)
+    for x, a in enumerate(wanted):
+        for y, b in enumerate(wanted):
+            assert np.intersect1d(found[x], found[y]).size == len(a & b)
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=60), st.integers(1, 3))
+def test_repeated_shingles_count_once(letters: list[str], size: int) -> None:
+    said = " ".join(letters)
+    assert len(sets_of([said], size)[0]) == len(expected(said, size))
+
+
+def test_words_spelled_alike_hash_alike_however_they_are_read() -> None:
+    first = ["Café ÉTÉ", "ﬁne", "ＡＢＣ", "日本", "e\u0301t\u0301"]
+    second = ["café été", "fine", "abc", "日 本", "ét\u0301"]
+    for a, b in zip(first, second, strict=True):
+        one, other = sets_of([a, b], 1)
+        assert np.array_equal(one, other)
+
+
+@given(st.lists(st.text("abcdefgh ", max_size=60), min_size=1, max_size=6), st.sampled_from([1, 7, 2**31]))
+def test_signatures_are_datasketch_affine32(texts: list[str], seed: int) -> None:
+    flat, offsets = minhash.shingle_sets(pl.Series(texts), shingle=2)
+    a, b = minhash.affine32(96, seed=seed)
+    signatures = kernels_lsh.signatures(flat, offsets, a, b)
+    for row, signature in enumerate(signatures):
+        peer = MinHash(num_perm=96, seed=seed, hashfunc=lambda value: value, scheme="affine32")
+        low = flat[offsets[row] : offsets[row + 1]] & np.uint64(0xFFFFFFFF)
+        peer.update_batch(low.tolist())
+        assert np.array_equal(peer.hashvalues, signature)
+        assert signature.dtype == peer.hashvalues.dtype
+
+
+def test_equal_signature_rows_have_equal_band_keys() -> None:
+    flat, offsets = minhash.shingle_sets(pl.Series(["a b c d", "A, b; c d!", "w x y z"]), shingle=2)
+    a, b = minhash.affine32(32)
+    keys = np.empty((3, 8), np.uint32)
+    kernels_lsh.band_keys(flat, offsets, a, b, 8, keys)
+    assert np.array_equal(keys[0], keys[1])
+    assert not np.any(keys[0] == keys[2])
+
+
+def test_threads_do_not_change_anything() -> None:
+    rng = np.random.default_rng(3)
+    vocabulary = np.array([f"w{i}" for i in range(50)])
+    texts = pl.Series([" ".join(rng.choice(vocabulary, rng.integers(0, 30))) for _ in range(400)])
+    results = []
+    before = numba.get_num_threads()
+    try:
+        for threads in (1, 2):
+            numba.set_num_threads(min(threads, before))
+            sketches = minhash.sketch([texts], shingle=2, permutations=64, floor=0.3)
+            found = minhash.similar_pairs(sketches, floor=0.3)
+            parts = (sketches.flat, sketches.offsets, sketches.keys, found.a, found.b, found.score)
+            results.append([part.tobytes() for part in parts])
+    finally:
+        numba.set_num_threads(before)
+    assert results[0] == results[1]
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=25), min_size=2, max_size=12), st.floats(0.05, 1.0))
+def test_verified_pairs_are_exact(rows: list[list[int]], floor: float) -> None:
+    """All rows in one bucket: whatever the bitmaps and size bounds leave out must really lie below the floor."""
+    texts = pl.Series([" ".join(f"w{value}" for value in row) for row in rows])
+    flat, offsets = minhash.shingle_sets(texts, shingle=1)
+    sketches = minhash.Sketches(flat, offsets, np.zeros((len(rows), 2), np.uint32))
+    found = minhash.similar_pairs(sketches, floor=floor)
+    sets = [set(row) for row in rows]
+    wanted = {
+        (x, y): len(sets[x] & sets[y]) / len(sets[x] | sets[y])
+        for x in range(len(rows))
+        for y in range(x + 1, len(rows))
+        if sets[x] and sets[y] and len(sets[x] & sets[y]) / len(sets[x] | sets[y]) >= floor
+    }
+    assert dict(zip(zip(found.a.tolist(), found.b.tolist(), strict=True), found.score, strict=True)) == wanted
+
+
+@pytest.mark.parametrize("block", [16, 1 << 20])
+def test_batches_and_blocks_do_not_change_anything(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = pl.Series(["one two three", None, "", "日本", "one two three four", "!!", "ünï cödé"])
+    whole = minhash.sketch([texts], shingle=2, permutations=16, floor=0.5)
+    monkeypatch.setattr(minhash, "BLOCK_BYTES", block)
+    cut = minhash.sketch([texts[:3], texts[3:3], texts[3:]], shingle=2, permutations=16, floor=0.5)
+    assert np.array_equal(whole.flat, cut.flat)
+    assert np.array_equal(whole.offsets, cut.offsets)
+    assert np.array_equal(whole.keys, cut.keys)
