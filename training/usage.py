@@ -15,7 +15,10 @@ from training.judged import BASE, arm_place
 
 @dataclass(frozen=True)
 class Usage:
-    """What the training of one arm and seed used: trained (completion) tokens, wall clock, optimiser steps."""
+    """What the training of one arm and seed used: trained (completion) tokens, wall clock, steps and rows taken.
+
+    `arm_rows`, `arm_tokens`: what the arm holds; `truncated_rows` of them were cut to the longest length trained.
+    """
 
     arm: str
     seed: int
@@ -23,6 +26,9 @@ class Usage:
     minutes: float
     steps: int
     rows: int
+    arm_rows: int
+    arm_tokens: int
+    truncated_rows: int
 
 
 @dataclass(frozen=True)
@@ -53,21 +59,17 @@ def _usage(run: Path, arm: str, seed: int) -> Usage:
             f"Finish it with: siftune train {run} --arm {arm}"
         )
     done = json.loads(path.read_text(encoding="utf-8"))
-    return Usage(arm, seed, int(done["tokens"]), float(done["seconds"]) / 60, int(done["steps"]), int(done["rows"]))
+    counts = {name: int(done[name]) for name in ("tokens", "steps", "rows", "arm_rows", "arm_tokens", "truncated_rows")}
+    return Usage(arm=arm, seed=seed, minutes=float(done["seconds"]) / 60, **counts)
 
 
-def curated_away(run: Path) -> dict[str, int]:
-    """Rows and answer words that the raw arm has and the curated arm has not; empty when either arm was not built."""
-    raw, curated = (run / "arms" / f"{arm}.parquet" for arm in ("raw", "curated"))
-    if not (raw.is_file() and curated.is_file()):
+def curated_away(usage: Sequence[Usage]) -> dict[str, int]:
+    """Rows and answer tokens that the raw arm has more than the curated one; empty when either was not trained."""
+    arms = {use.arm: use for use in usage}
+    if not {"raw", "curated"} <= set(arms):
         return {}
-    gone = pl.scan_parquet(raw).join(pl.scan_parquet(curated).select("id"), on="id", how="anti")
-    turns = pl.col("messages").list.eval(
-        pl.when(pl.element().struct["role"] == "assistant").then(pl.element().struct["content"]).otherwise(pl.lit(""))
-    )
-    words = turns.list.join(" ").str.count_matches(r"\S+").sum()
-    rows, total = gone.select(pl.len(), words.alias("words")).collect().row(0)
-    return {"rows": int(rows), "answer_words": int(total or 0)}
+    raw, curated = arms["raw"], arms["curated"]
+    return {"rows": raw.arm_rows - curated.arm_rows, "answer_tokens": raw.arm_tokens - curated.arm_tokens}
 
 
 def read_emission(run: Path) -> tuple[Emission, ...]:

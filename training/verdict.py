@@ -135,7 +135,7 @@ def verdict(
         losses={arm: float(each.mean(0).sum() / data.tokens.sum()) for arm, each in data.losses.items()},
         comparisons=comparisons,
         usage=usage,
-        curated_away=curated_away(run),
+        curated_away=curated_away(usage),
         emission=read_emission(run),
         rows=len(data.ids),
         groups=int(data.groups.max()) + 1,
@@ -144,6 +144,16 @@ def verdict(
         permutations=compare.permutations,
         seed=seed,
     )
+
+
+def judge(run: Path, *, progress: Progress | None = None) -> Verdict:
+    """`verdict` by the run's own recipe, written to verdict.json and verdict.md. Raises `UserError` like it."""
+    from curation.runfolder import RunFolder
+
+    recipe = RunFolder.open(run).recipe
+    found = verdict(run, recipe.compare, training=recipe.training, seed=recipe.seed, progress=progress)
+    found.write(run)
+    return found
 
 
 def budget_words(budget: Budget | None) -> str:

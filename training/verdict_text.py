@@ -172,11 +172,13 @@ def _strata(verdict: Verdict) -> Iterator[str]:
 
 def _usage(verdict: Verdict) -> Iterator[str]:
     yield from ["## What each arm used", ""]
-    head = ["arm", "seed", "rows", "steps", "trained tokens", "minutes"]
+    head = ["arm", "seed", "rows of the arm", "rows taken", "steps", "trained tokens", "minutes"]
     yield from _table(
         head,
         [
-            [use.arm, str(use.seed), f"{use.rows:,}", f"{use.steps:,}", f"{use.tokens:,}", f"{use.minutes:.1f}"]
+            [use.arm, str(use.seed)]
+            + [f"{count:,}" for count in (use.arm_rows, use.rows, use.steps, use.tokens)]
+            + [f"{use.minutes:.1f}"]
             for use in verdict.usage
         ],
     )

@@ -182,7 +182,9 @@ def write_run(run: Path, *, seeds: int = 1, shift: dict[str, float] | None = Non
             frame.write_parquet(run / "evaluation" / f"{arm}-seed-{seed}.parquet")
             folder = run / "training" / arm / f"seed-{seed}"
             folder.mkdir(parents=True)
-            done = {"tokens": 20_000 + seed, "seconds": 300.0, "steps": 50, "rows": 400}
+            size = 300 if arm == "raw" else 200
+            done = {"tokens": 20_000 + seed, "seconds": 300.0, "steps": 50, "rows": 400, "truncated_rows": 1}
+            done |= {"arm_rows": size, "arm_tokens": size * 40}
             (folder / "done.json").write_text(json.dumps(done))
     return run
 
@@ -207,6 +209,7 @@ def test_a_verdict_from_files(tmp_path: Path) -> None:
         ("curated", 20_000, 5.0),
         ("random", 20_000, 5.0),
     ]
+    assert found.curated_away == {"rows": 100, "answer_tokens": 4_000}
     part = {(s.column, s.value): s.difference.rows for s in declared[0].strata}
     assert part["leaked", "True"] == 40
     assert part["length_bin", "50+"] + part["length_bin", "<50"] == found.rows == 160
