@@ -133,6 +133,8 @@ def test_arms_are_byte_identical_and_the_seed_matters(tmp_path):
         one, two, three = ((tmp_path / run / "arms" / f"{name}.parquet").read_bytes() for run in "abc")
         assert one == two
         assert (one == three) == (name != "random")
+    drawn = [pl.read_parquet(tmp_path / run / "arms" / "random.parquet")["id"].to_list() for run in "ac"]
+    assert drawn[0] != drawn[1]
 
 
 def test_many_batches_make_the_same_rows_as_one(tmp_path, monkeypatch):

@@ -170,7 +170,10 @@ def test_the_expected_naive_leak_is_the_mean_over_all_possible_test_sets(world):
 def test_the_naive_leak_of_many_rows_lies_in_the_simulated_interval():
     n = 20_000
     label = np.arange(n) // 2
-    found = splits.naive_leak(n, {}, test_rows=1000, same=label, repeats=40)
-    assert found["share"][0] == pytest.approx((n - 1000) / (n - 1))
-    assert found["low"][0] < found["share"][0] < found["high"][0]
-    assert found.equals(splits.naive_leak(n, {}, test_rows=1000, same=label, repeats=40))
+    chain = {"near": (np.arange(0, n - 2, 4), np.arange(2, n, 4))}
+    found = splits.naive_leak(n, chain, test_rows=8000, same=label, repeats=40)
+    assert found["share"][0] == pytest.approx((n - 8000) / (n - 1))
+    assert (found["low"] < found["share"]).all()
+    assert (found["share"] < found["high"]).all()
+    assert found["low"][1] > found["high"][0]
+    assert found.equals(splits.naive_leak(n, chain, test_rows=8000, same=label, repeats=40))
