@@ -95,7 +95,7 @@ def plain(text: str) -> str:
     text = _ROLE.sub(lambda m: f"`{_TARGET.sub('', m[1]).lstrip('~!.')}`", text).replace("``", "`")
     text = re.sub(r":{2}$", ":", text, flags=re.MULTILINE)
     paragraphs = re.split(r"\n\s*\n", textwrap.dedent(text.expandtabs(4)).strip("\n"))
-    return "\n\n".join(_reflow(paragraph) for paragraph in paragraphs if paragraph.strip()).strip()
+    return "\n\n".join(_reflow(paragraph) for paragraph in paragraphs if paragraph.strip()).strip("\n").rstrip()
 
 
 def code(text: str) -> str:

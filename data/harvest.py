@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -100,12 +100,24 @@ _SKIPPED_PARTS = frozenset(
     ]
 )
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+_HOME = f"{Path.home()}/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A public object with a docstring. `path` is its dotted name as a user writes it; `kind` is module, class,
+    function, method or property; `doc` is cleaned of common indentation."""
+
+    package: str
+    path: str
+    kind: str
+    doc: str
+    value: object = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Documented:
-    """A public object with a docstring. `path` is its dotted name as a user writes it; `kind` is module, class,
-    function or method; `doc` is cleaned of common indentation; `signature` is empty where Python knows none."""
+    """What a question may be asked about: a `Found` as text. `signature` is empty where Python knows none."""
 
     package: str
     path: str
@@ -114,7 +126,13 @@ class Documented:
     signature: str
 
 
-def walk(package: str) -> list[Documented]:
+def document(found: Found) -> Documented:
+    """`found` with its signature: apart from the walk, because it costs more than the walk does."""
+    signature = _signature(found.value, found.kind)
+    return Documented(package=found.package, path=found.path, kind=found.kind, doc=found.doc, signature=signature)
+
+
+def walk(package: str) -> list[Found]:
     """Every documented public object of `package` (`python` is the standard library), sorted by path.
 
     Each object stands once under its shortest path; a method stands once for each class that has it, inherited or
@@ -157,7 +175,7 @@ def _standard_library() -> tuple[str, ...]:
     return tuple(names)
 
 
-def _walk_modules(package: str, roots: tuple[str, ...]) -> Iterator[Documented]:
+def _walk_modules(package: str, roots: tuple[str, ...]) -> Iterator[Found]:
     queue = deque(module for module in map(_import, roots) if module is not None)
     seen: set[int] = set()
     while queue:  # breadth first, so that an object is met under its shortest path
@@ -199,7 +217,7 @@ def _public(module: str) -> bool:
     return not any(part.startswith("_") or part in _SKIPPED_PARTS for part in module.split("."))
 
 
-def _members(package: str, path: str, value: object) -> Iterator[Documented]:
+def _members(package: str, path: str, value: object) -> Iterator[Found]:
     if not isinstance(value, type):
         yield from _documented(package, path, "function", value)
         return
@@ -213,7 +231,7 @@ def _members(package: str, path: str, value: object) -> Iterator[Documented]:
                 yield from _documented(package, f"{path}.{name}", kind, member)
 
 
-def _documented(package: str, path: str, kind: str, value: object) -> Iterator[Documented]:
+def _documented(package: str, path: str, kind: str, value: object) -> Iterator[Found]:
     doc = getattr(value, "__doc__", None)
     if not isinstance(doc, str) or not doc.strip() or (kind != "class" and doc == type(value).__doc__):
         return
@@ -221,12 +239,12 @@ def _documented(package: str, path: str, kind: str, value: object) -> Iterator[D
     name = path.rpartition(".")[2]
     generated = kind == "class" and text.startswith(f"{name}(") and "\n" not in text  # what a dataclass is given
     if not generated and not _machine_bound(text):
-        yield Documented(package=package, path=path, kind=kind, doc=text, signature=_signature(value, kind))
+        yield Found(package=package, path=path, kind=kind, doc=text, value=value)
 
 
 def _machine_bound(text: str) -> bool:
     """Whether a text would differ from run to run or from home to home."""
-    return _ADDRESS.search(text) is not None or str(Path.home()) + "/" in text
+    return _ADDRESS.search(text) is not None or _HOME in text
 
 
 def _signature(value: object, kind: str) -> str:
@@ -242,7 +260,7 @@ def _signature(value: object, kind: str) -> str:
 def _import(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
-    except Exception:
+    except (Exception, SystemExit):
         return None
 
 

@@ -95,7 +95,7 @@ def rows() -> Iterator[questions.Row]:
         for item in sorted(harvest.walk(package), key=lambda item: _name_hash(item.path)):
             if count >= share:
                 break
-            drawn[item.path] = questions.questions(item)
+            drawn[item.path] = questions.questions(harvest.document(item))
             count += len(drawn[item.path])
         for path in sorted(drawn):
             yield from drawn[path]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def topic_questions(name: str, text: str) -> list[Row]:
     title, _, body = text.strip().partition("\n")
     body = re.sub(r"^\s*\*+\n", "", body)
     paragraphs = [part for part in plain(body).split("\n\n") if part.strip()]
-    grammar = "\n\n".join(part for part in paragraphs if "::=" in part)
+    grammar = "\n\n".join(textwrap.dedent(part) for part in paragraphs if "::=" in part)
     prose = [part for part in paragraphs if "::=" not in part]
     subject = _pick(("{title}", "the help topic {title}", "{title} in Python"), name, "topic")
     subject = subject.format(title=title.replace('"', "`").strip())

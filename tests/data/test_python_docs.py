@@ -54,7 +54,7 @@ class Shelf:
 
 def test_texts_of_this_run_or_this_home_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [item.path for item in harvest._members("t", "t.Shelf", Shelf)] == ["t.Shelf.label"]
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(harvest, "_HOME", f"{tmp_path}/")
     Shelf.label.__doc__ = f"Written at {tmp_path}/cache."
     assert list(harvest._members("t", "t.Shelf", Shelf)) == []
 
@@ -162,7 +162,7 @@ def test_two_processes_with_other_hash_seeds_build_the_same_bytes(tmp_path: Path
     assert all(row["instruction"].strip() and row["output"].strip() for row in rows)
     assert len({row["output"] for row in rows}) < 0.8 * len(rows), "natural duplicates are kept"
     assert len({row["kind"] for row in rows}) >= 12
-    assert not any(harvest._ADDRESS.search(row["output"] + row["input"]) for row in rows)
+    assert not any(" at 0x" in row["output"] + row["input"] for row in rows)
     lengths = sorted(len(f"{row['instruction']} {row['input']}".split()) for row in rows)
     assert lengths[0] <= 3
     assert lengths[len(lengths) * 95 // 100] >= 25
