@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numba import njit, prange
 
-from curation.kernels import FNV_PRIME, FNV_START, GOLDEN, I32, I64, ONE, S32, U32, U64, mix64
+from curation.kernels import FNV_PRIME, FNV_START, GOLDEN, I16, I32, I64, ONE, S32, U32, U64, mix64
 
 # The 32-bit finaliser of MurmurHash3 (Appleby), with which datasketch's scheme `affine32` begins.
 _F1: Final = np.uint32(0x85EBCA6B)
@@ -93,10 +93,10 @@ def set_hashes(flat: U64, offsets: I64) -> U64:
 
 
 @njit(cache=True, nogil=True)
-def bucket_work(packed: U64) -> I64:
+def bucket_work(packed: U64) -> I32:
     """For sorted `key << 32 | row`: at each position how many later positions have the same key."""
     size = packed.size
-    work = np.zeros(size, np.int64)
+    work = np.zeros(size, np.int32)
     for place in range(size - 2, -1, -1):
         if packed[place] >> S32 == packed[place + 1] >> S32:
             work[place] = work[place + 1] + 1
@@ -149,22 +149,23 @@ def _shared(flat, i, i_end, j, j_end):
 @njit(cache=True, nogil=True, parallel=True)
 def verify_bucket_pairs(
     rows: U32,
+    bands: I16,
     starts: I64,
     first: int,
     last: int,
     keys: U32,
-    band: int,
     flat: U64,
     offsets: I64,
     bits: U64,
     floor: float,
     out: I32,
 ) -> None:
-    """Intersection sizes of the candidate pairs of positions `first <= p < last` of one band.
+    """Intersection sizes of the candidate pairs of positions `first <= p < last`.
 
-    `rows` are the rows in bucket order; position p pairs with the `starts[p + 1] - starts[p]` positions after it and
-    writes from `out[starts[p] - starts[first]]`. -1 where the pair is below `floor`, or where an earlier band holds it
-    already: so each pair is emitted exactly once without a global set of pairs.
+    `rows` are the rows in bucket order, `bands` the band of their bucket; position p pairs with the
+    `starts[p + 1] - starts[p]` positions after it and writes from `out[starts[p] - starts[first]]`. -1 where the pair
+    is below `floor`, or where an earlier band holds it already: so each pair is emitted exactly once without a global
+    set of pairs.
     """
     base = starts[first]
     for place in prange(first, last):
@@ -180,7 +181,7 @@ def verify_bucket_pairs(
             if min(a_size, b_size) < need or not _may_share(bits, a, b, a_size, b_size, need):
                 continue
             seen = False
-            for earlier in range(band):
+            for earlier in range(bands[place]):
                 if keys[a, earlier] == keys[b, earlier]:
                     seen = True
                     break

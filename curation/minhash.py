@@ -24,6 +24,8 @@ Progress = Callable[[str, int, int], None]
 BLOCK_BYTES = 4 << 20
 #: Candidate pairs that are verified at once: bounds the scratch memory (4 bytes each).
 CHUNK_PAIRS = 16 << 20
+#: Bucket members that are verified in one round.
+ROUND_ROWS = 1 << 20
 #: Buckets larger than this are cut by the guard, where there is one.
 LARGE_BUCKET = 1000
 #: More comparisons than this would take hours; the cause is then text that thousands of rows share.
@@ -44,15 +46,16 @@ class Sketches:
 
 @dataclass(frozen=True)
 class Buckets:
-    """Rows that share a key in one band, bucket by bucket (uint32[p]), and how many follow each in its bucket."""
+    """Rows that share a key, bucket by bucket (uint32[p]); how many follow each in its bucket; whose band it is."""
 
     rows: NDArray[np.uint32]
-    work: NDArray[np.int64]
+    work: NDArray[np.int32]
+    band: NDArray[np.int16]
 
     @property
     def candidates(self) -> int:
         """How many pairs there are in all buckets."""
-        return int(self.work.sum())
+        return int(self.work.sum(dtype=np.int64))
 
 
 def bands(threshold: float, permutations: int, *, recall: float = 0.99) -> tuple[int, int]:
@@ -207,15 +210,24 @@ def similar_pairs(
     compared = np.arange(sizes.size) if rows is None else rows
     filled = compared[sizes[compared] > 0].astype(np.uint32)
     count = sketches.keys.shape[1]
-    buckets = [buckets_of(sketches.keys[filled, band], filled, guard) for band in range(count)]
+    buckets = [buckets_of(sketches.keys[filled, band], filled, band=band, guard=guard) for band in range(count)]
     _check_affordable(sum(bucket.candidates for bucket in buckets))
     bits = kernels_lsh.bitmaps(sketches.flat, sketches.offsets)
     found = []
-    for band in range(count):
-        found += list(_verified(sketches, buckets[band], band, bits, floor))
+    while buckets:
+        found += list(_verified(sketches, _next_round(buckets), bits, floor))
         if progress:
-            progress("comparing", band + 1, count)
+            progress("comparing", count - len(buckets), count)
     return _sorted_pairs(found)
+
+
+def _next_round(buckets: list[Buckets]) -> Buckets:
+    """Take the next bands off the list: one when it is large, several when they are small (a parallel loop costs)."""
+    taken = [buckets.pop(0)]
+    while buckets and sum(part.rows.size for part in taken) + buckets[0].rows.size <= ROUND_ROWS:
+        taken.append(buckets.pop(0))
+    rows, work, band = zip(*((part.rows, part.work, part.band) for part in taken), strict=True)
+    return Buckets(np.concatenate(rows), np.concatenate(work), np.concatenate(band))
 
 
 def distinct(sketches: Sketches) -> NDArray[np.int64]:
@@ -225,7 +237,9 @@ def distinct(sketches: Sketches) -> NDArray[np.int64]:
     return frame.select(pl.col("row").min().over("x", "y").cast(pl.Int64))["row"].to_numpy()
 
 
-def buckets_of(keys: NDArray[np.uint32], rows: NDArray[np.uint32], guard: NDArray[np.uint64] | None) -> Buckets:
+def buckets_of(
+    keys: NDArray[np.uint32], rows: NDArray[np.uint32], *, band: int, guard: NDArray[np.uint64] | None
+) -> Buckets:
     """The buckets of two or more rows; `keys[i]` is the key of `rows[i]`. Large ones are cut by the guard's hash."""
     packed = np.sort(keys.astype(np.uint64) << np.uint64(32) | rows)
     work = kernels_lsh.bucket_work(packed)
@@ -233,12 +247,14 @@ def buckets_of(keys: NDArray[np.uint32], rows: NDArray[np.uint32], guard: NDArra
     shared = work > 0
     shared[1:] |= work[:-1] > 0
     members, work = members[shared], work[shared]
-    if guard is None or not work.size or int(work.max()) < LARGE_BUCKET:
-        return Buckets(members, work)
-    return _cut_large(members, work, guard)
+    if guard is not None and work.size and int(work.max()) >= LARGE_BUCKET:
+        members, work = _cut_large(members, work, guard)
+    return Buckets(members, work, np.full(members.size, band, np.int16))
 
 
-def _cut_large(members: NDArray[np.uint32], work: NDArray[np.int64], guard: NDArray[np.uint64]) -> Buckets:
+def _cut_large(
+    members: NDArray[np.uint32], work: NDArray[np.int32], guard: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     ends = np.flatnonzero(work == 0)
     bucket = np.repeat(np.arange(ends.size), np.diff(ends, prepend=-1))
     sizes = np.bincount(bucket)
@@ -248,7 +264,7 @@ def _cut_large(members: NDArray[np.uint32], work: NDArray[np.int64], guard: NDAr
     new = np.flatnonzero((np.diff(bucket, prepend=-1) != 0) | (np.diff(protected, prepend=protected[:1]) != 0))
     lengths = np.diff(new, append=members.size)
     position = np.arange(members.size) - np.repeat(new, lengths)
-    return Buckets(members, np.repeat(lengths, lengths) - position - 1)
+    return members, (np.repeat(lengths, lengths) - position - 1).astype(np.int32)
 
 
 def _check_affordable(candidates: int) -> None:
@@ -262,17 +278,19 @@ def _check_affordable(candidates: int) -> None:
 
 
 def _verified(
-    sketches: Sketches, buckets: Buckets, band: int, bits: NDArray[np.uint64], floor: float
+    sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float
 ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]:
-    starts = np.concatenate([[0], np.cumsum(buckets.work)])
+    starts = np.concatenate([[0], np.cumsum(buckets.work, dtype=np.int64)])
     sizes = np.diff(sketches.offsets)
     first = 0
     while first < buckets.rows.size:
         last = int(np.searchsorted(starts, starts[first] + CHUNK_PAIRS, side="right")) - 1
         last = max(last, first + 1)
         shared = np.empty(int(starts[last] - starts[first]), np.int32)
-        sets = (sketches.flat, sketches.offsets, bits)
-        kernels_lsh.verify_bucket_pairs(buckets.rows, starts, first, last, sketches.keys, band, *sets, floor, shared)
+        kernels_lsh.verify_bucket_pairs(
+            *(buckets.rows, buckets.band, starts, first, last),
+            *(sketches.keys, sketches.flat, sketches.offsets, bits, floor, shared),
+        )
         hits = np.flatnonzero(shared >= 0)
         place = np.searchsorted(starts, hits + starts[first], side="right") - 1
         x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]
