@@ -222,10 +222,16 @@ def system_turn(row: Row, columns: Columns) -> Turns | Fault:
 
 
 def json_text(value: Any) -> str:
-    """JSON of any cell, keys sorted, so that equal values are equal texts. What JSON has no word for becomes text."""
+    """JSON of any cell, keys sorted, so that equal values are equal texts. What JSON has no word for becomes text.
+
+    Raises `RecursionError` for more than 254 levels of nesting (orjson's limit), whatever Python's own limit is.
+    """
     try:
         return orjson.dumps(value, default=_in_words, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
-    except orjson.JSONEncodeError:  # lone surrogates, integers beyond 64 bits, deep nesting: Python can
+    except orjson.JSONEncodeError as fault:
+        if "ecursion" in str(fault):
+            raise RecursionError("nested too deeply") from None
+        # lone surrogates and integers beyond 64 bits: Python can
         return json.dumps(value, default=_in_words, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -164,7 +164,7 @@ def fingerprint(sources: Sequence[Source], *, base: Path) -> str:
     """
     told = []
     for source, place in zip(sources, named(sources, base=base), strict=True):
-        hashes = [(str(file.relative_to(place.root)), files.sha256(file)) for file in parts.hashed(place)]
+        hashes = [(name, files.sha256(file)) for name, file in parts.hashed(place)]
         told.append([place.name, source.format, sorted(source.columns.items()), source.split, source.limit, hashes])
     return hashlib.sha256(json.dumps([RULES, told]).encode()).hexdigest()
 

@@ -72,6 +72,8 @@ def _second_look(line: bytes, told: str) -> Any:
     """What orjson refuses: NaN and lone surrogates, which Python reads, and what nobody can read."""
     if b"\0" in line:
         return Fault("nul_byte", "a NUL byte", line.decode(errors="replace"))
+    if "depth limit" in told:
+        return Fault("bad_json", "nested too deeply", line.decode(errors="replace"))
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError as fault:

@@ -36,11 +36,12 @@ def of(place: Located, *, positions: bool = False) -> Iterator[Part]:
         yield from (_split(place, split, dataset) for split, dataset in splits.items())
 
 
-def hashed(place: Located) -> tuple[Path, ...]:
-    """The files whose bytes decide what rows a source has. Raises `UserError` where it cannot be loaded."""
+def hashed(place: Located) -> list[tuple[str, Path]]:
+    """The files whose bytes decide what rows a source has, by name. Raises `UserError` where it cannot be loaded."""
     if place.kind == "hub":
-        return tuple(path for dataset in _splits(_from_hub(place)).values() for path in _cached(dataset))
-    return place.files
+        splits = _splits(_from_hub(place))
+        return [(split, path) for split, dataset in splits.items() for path in _cached(dataset)]
+    return [(str(path.relative_to(place.root)), path) for path in place.files]
 
 
 def _file(place: Located, path: Path, *, positions: bool) -> Part:

@@ -20,15 +20,14 @@ from curation.conversation import MAX_CELL, Fault, Row
 from curation.errors import UserError
 from curation.files import Kind, Note, chunks, compression, kind_of
 
+Done = Callable[[int], None]
 _BATCH = 4096
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CHOICES = ("A", "B", "C", "D")
 
 
-def rows(
-    path: Path, *, note: Note, positions: bool = False, done: Callable[[int], None] | None = None
-) -> Iterator[Any]:
+def rows(path: Path, *, note: Note, positions: bool = False, done: Done | None = None) -> Iterator[Any]:
     """The rows of a file in order: objects, a `Fault` for what cannot be parsed, any other JSON value as it is.
 
     Args:
@@ -42,7 +41,7 @@ def rows(
     """
     kind = kind_of(path)
     if kind in ("parquet", "arrow"):
-        return _tables(path, kind, note)
+        return _tables(path, kind, note, done)
     pieces = _without_bom(chunks(path, note=note, done=done), path)
     if kind in ("csv", "tsv"):
         return _records(_Lines(pieces), path, "\t" if kind == "tsv" else None, positions=positions, note=note)
@@ -200,7 +199,7 @@ def _distinct(header: list[str]) -> list[str]:
     return names
 
 
-def _tables(path: Path, kind: Kind, note: Note) -> Iterator[Any]:
+def _tables(path: Path, kind: Kind, note: Note, done: Done | None) -> Iterator[Any]:
     with tempfile.TemporaryFile() as unpacked, path.open("rb") as packed:
         file: IO[bytes] = packed
         if compression(path) is not None:
@@ -208,13 +207,17 @@ def _tables(path: Path, kind: Kind, note: Note) -> Iterator[Any]:
                 unpacked.write(piece)
             unpacked.seek(0)
             file = unpacked
-        for batch in _parquet(file, path) if kind == "parquet" else _arrow(file, path, note):
+        for batch in _parquet(file, path, done) if kind == "parquet" else _arrow(file, path, note, done):
             yield from table_rows(batch)
 
 
-def _parquet(file: IO[bytes], path: Path) -> Iterator[pa.RecordBatch]:
+def _parquet(file: IO[bytes], path: Path, done: Done | None) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pq.ParquetFile(file).iter_batches(batch_size=_BATCH)
+        table = pq.ParquetFile(file)
+        for batch in table.iter_batches(batch_size=_BATCH):
+            yield batch
+            if done is not None:
+                done(path.stat().st_size * batch.num_rows // table.metadata.num_rows)
     except (pa.ArrowInvalid, OSError) as fault:
         raise UserError(
             f"{path} cannot be read as Parquet: {_one_line(fault)} "
@@ -222,7 +225,7 @@ def _parquet(file: IO[bytes], path: Path) -> Iterator[pa.RecordBatch]:
         ) from None
 
 
-def _arrow(file: IO[bytes], path: Path, note: Note) -> Iterator[pa.RecordBatch]:
+def _arrow(file: IO[bytes], path: Path, note: Note, done: Done | None) -> Iterator[pa.RecordBatch]:
     """Batches of an IPC stream, or of an IPC file: a magic word and padding before a stream, an index after it."""
     magic = file.read(8)
     if not magic.startswith(b"ARROW1"):
@@ -240,6 +243,8 @@ def _arrow(file: IO[bytes], path: Path, note: Note) -> Iterator[pa.RecordBatch]:
             note("the file is cut in the middle: the last batch of rows was lost")
             return
         yield batch
+        if done is not None:
+            done(batch.nbytes)
 
 
 def _one_line(fault: Exception) -> str:

@@ -103,6 +103,12 @@ ROWS = [
     ),
     (
         "question_answer",
+        {"question": "q", "choices": ["x", "y"], "answer": "Z"},
+        [(U, "q\n\nA. x\nB. y"), (A, "Z")],
+        {"choices": ["x", "y"]},
+    ),
+    (
+        "question_answer",
         {"context": "c", "question": "q", "answers": {"text": ["a", "b"], "answer_start": [1, 2]}},
         [(U, "c\n\nq"), (A, "a")],
         {"answers": {"text": ["a", "b"], "answer_start": [1, 2]}},

@@ -161,7 +161,7 @@ def test_save_to_disk_folders(world, kind):
         one if kind == "one" else datasets.DatasetDict({"train": one.select(range(200)), "dev": one.select([201, 200])})
     )
     whole.save_to_disk(str(world.base / "disk"))
-    report, frame, _ = world.read(Source(path="disk"))
+    _, frame, _ = world.read(Source(path="disk"))
     if kind == "one":
         assert answers(frame) == [row["output"] for row in ROWS]
         assert set(frame["split"]) == {None}
@@ -181,6 +181,20 @@ def test_a_hub_data_set_without_a_network_is_one_clear_message(world, monkeypatc
         world.read(Source(path="hf://nobody/nothing"))
     with pytest.raises(UserError, match="hf://owner/name"):
         world.read(Source(path="hf://nobody"))
+
+
+def test_a_hub_data_set_is_read_split_by_split(world, monkeypatch):
+    import datasets
+
+    one = datasets.Dataset.from_list(ROWS)
+    datasets.DatasetDict({"train": one, "val": one.select([3])}).save_to_disk(str(world.base / "cached"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.load_from_disk(str(world.base / "cached")))
+    source = Source(path="hf://owner/name/config")
+    report, frame, _ = world.read(source)
+    assert frame["split"].to_list() == ["train"] * 250 + ["validation"]
+    assert frame["id"][250] == "name:250"
+    assert [file.file for file in report.sources[0].files] == ["owner/name/config[train]", "owner/name/config[val]"]
+    assert fingerprint([source], base=world.base)
 
 
 def test_splits_of_an_object_of_lists(world):
@@ -217,6 +231,12 @@ def test_the_limit_counts_rows_and_the_report_says_what_was_used(world):
     world.write("a.jsonl", broken)
     report, _, _ = world.read(Source(path="a.jsonl", limit=5))
     assert (report.rows, report.examples) == (5, 4)
+
+
+def test_the_limit_counts_over_all_files_of_a_source(world):
+    for name in ("a", "b", "c"):
+        world.write(f"set/{name}.json", json.dumps(ROWS[:3]))
+    assert world.read(Source(path="set", limit=4))[1].height == 4
 
 
 def test_progress_is_told_in_bytes(world):

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation import ingest
 from curation.conversation import REASONS
@@ -55,6 +56,7 @@ BAD_LINES = {
     b'{"question": "q", "answer": {"a": 1}}': "wrong_type",
     b'{"question": "q", "answer": "' + b"x" * 10_000_000 + b'"}': "oversized_cell",
     b"[" * 100_000: "bad_json",
+    b'{"question": "q", "answer": "a", "x": ' + b"[" * 300 + b"]" * 300 + b"}": "wrong_type",
     b'{"question": "q", "answer": "a", "x": ' + b"[" * 5_000 + b"]" * 5_000 + b"}": "bad_json",
 }
 
@@ -186,12 +188,12 @@ def test_arrow_cut_in_the_middle_keeps_whole_batches(tmp_path, stream):
 
 
 def test_values_that_json_has_no_word_for_survive_in_meta(tmp_path):
-    import datetime
+    import datetime as dt
     import decimal
 
     import pyarrow.parquet as pq
 
-    odd = {"when": datetime.datetime(2026, 1, 2), "price": decimal.Decimal("1.10"), "blob": b"\x00\xff", "no": None}
+    odd = {"when": dt.datetime(2026, 1, 2), "price": decimal.Decimal("1.10"), "blob": b"\x00\xff", "no": None}
     pq.write_table(pa.Table.from_pylist([{"question": "q", "answer": "a", **odd}]), tmp_path / "x.parquet")
     _, frame, _ = read(tmp_path, "a.parquet", (tmp_path / "x.parquet").read_bytes())
     assert json.loads(frame["meta"][0]) == {"when": "2026-01-02T00:00:00", "price": "1.10", "blob": "00ff", "no": None}
