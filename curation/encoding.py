@@ -37,7 +37,7 @@ def _line_damage(line: str) -> int:
 def mend(text: str) -> str:
     """`text` with its broken lines decoded as they were meant; as it was where that is not an improvement.
 
-    Line by line, because one sound accent elsewhere in a text keeps ftfy from decoding the whole of it.
+    Line by line, because one sound character elsewhere in a text keeps ftfy from decoding all of it (`Ã la carte`).
     """
     return "\n".join(_mend_line(line) if badness(line) else line for line in text.split("\n"))
 

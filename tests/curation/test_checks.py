@@ -119,6 +119,7 @@ HONEST = [
     ("Write a poem.", "Small drums upon the window pane,\nthe garden drinks, the gutters sing"),
     ("Which word of the text is a colour? " + LONG + "The sky is blue.", "blue"),
     ("Which sentence speaks of the bridge? " + PASSAGE, PASSAGE.split(". ")[0] + "."),
+    (f"Which sentences speak of the bridge? {PASSAGE} {PASSAGE[:90:-1]}", PASSAGE.split(" Farmers")[0]),
     ("What does the thief say?", "I cannot leave now, he says, and closes the door."),
     ("How do I apologise?", "Say that you are sorry, and mean it."),
     ("Greet them as an AI therapist.", "As an AI therapist, I welcome you all."),
@@ -206,6 +207,10 @@ def test_a_repaired_row_is_no_longer_found() -> None:
     broken = "SÃ©bastien calls it â€œmodernâ€\x9d."
     assert encoding.damage(broken) > 0
     assert encoding.damage(encoding.mend(broken)) == 0
+
+
+def test_a_sound_line_does_not_keep_a_broken_one_from_being_mended() -> None:
+    assert encoding.mend("日本\nÃ la carte") == "日本\nà la carte"
 
 
 anything = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80)
