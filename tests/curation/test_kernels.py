@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numba
 import numpy as np
 import polars as pl
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from curation import kernels_lsh, minhash, text
 
 CHARACTERS = st.one_of(
-    st.sampled_from("aB1_ .-'\n\t\u00a0éÉßΣσİıǅ½ﬁ…’“🙂👩\u200d\ufe0f日本語カガｶﾞー한국ᄀ\u1161สวัສၵ\u0301\u0327Å\U0001d49c²"),
+    st.sampled_from("aB1_ .-'\n\t\u00a0éÉßΣσİıǅ½ﬁ…’“🙂👩\u200d\ufe0f日本語カガｶﾞー한국ᄀ\u1161"),
+    st.sampled_from("สวัສၵ\u0301\u0327Å\U0001d49c²"),
     st.characters(exclude_categories=["Cs"]),
 )
 TEXTS = st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=8)
@@ -21,7 +24,7 @@ TEXTS = st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=8)
 
 def sets_of(texts: list[str], size: int) -> list[np.ndarray]:
     flat, offsets = minhash.shingle_sets(pl.Series(texts, dtype=pl.String), shingle=size)
-    return [flat[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+    return [flat[start:end] for start, end in itertools.pairwise(offsets)]
 
 
 def expected(said: str, size: int) -> set[tuple[str, ...]]:

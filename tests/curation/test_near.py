@@ -128,7 +128,8 @@ def test_nothing_to_compare() -> None:
 def test_recall_and_precision_on_20000_real_rows(shared_data: Path, threshold: float) -> None:
     with gzip.open(shared_data / "instructions" / "mix.jsonl.gz") as file:
         rows = pl.read_ndjson(file.read())
-    whole = rows.select(pl.concat_str("instruction", pl.col("input").fill_null(""), "output", separator="\n")).to_series()
+    dialogue = pl.concat_str("instruction", pl.col("input").fill_null(""), "output", separator="\n")
+    whole = rows.select(dialogue).to_series()
     texts = whole.filter(whole.str.len_bytes() == whole.str.len_chars())[::3][:20_000]
     assert len(texts) == 20_000
     exact = brute_force(texts, shingle=3, floor=threshold)
