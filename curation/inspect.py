@@ -97,8 +97,8 @@ def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> 
     warnings = [*report.warnings, *notes, *_warnings(report, seen, shape, lengths, duplicates)]
     return Inspection(
         source=report,
-        splits=dict(shape.splits),
-        roles=dict(shape.roles.most_common()),
+        splits=dict(sorted(shape.splits.items())),
+        roles=dict(sorted(shape.roles.items(), key=lambda role: (-role[1], role[0]))),
         turns=dict(sorted(shape.turns.items())),
         lengths=lengths,
         duplicates=duplicates,
