@@ -6,20 +6,25 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation.errors import UserError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 _FOLDER = click.Path(path_type=Path)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+_ARM = click.option("--arm", default="curated", show_default=True, help="The arm.")
+_SEED = click.option("--seed", type=int, default=None, help="The training seed. Default: the recipe's first.")
 
 
 class _Commands(click.Group):
     """Commands in the order of the main path; a `UserError` becomes one message and exit code 2."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,6 +33,8 @@ class _Commands(click.Group):
         except UserError as fault:
             click.echo(f"siftune: {fault}", err=True)
             sys.exit(2)
+        except BrokenPipeError:
+            sys.exit(0)
         except KeyboardInterrupt:
             click.echo("siftune: interrupted; the same command continues where it stopped", err=True)
             sys.exit(130)
@@ -39,6 +46,255 @@ def main() -> None:
     """Curate instruction data, fine-tune on raw and curated, and show whether it helped."""
 
 
+@main.command()
+@click.argument("file", type=str)
+@click.option("--format", "layout", default="auto", help="Read the rows as this format.")
+@_AS_JSON
+def inspect(file: str, layout: str, *, as_json: bool) -> None:
+    """Say what a data set is: format, roles, lengths, duplicates at a glance."""
+    from curation.inspect import inspect as look
+    from curation.recipe import source
+
+    found = look(source(file, layout), base=Path.cwd(), progress=_progress(quiet=as_json))
+    if as_json:
+        return _emit(found.to_dict())
+    from app import telling
+
+    return _show(telling.inspection(found))
+
+
+@main.command()
+@click.argument("recipe", type=_FOLDER)
+def run(recipe: Path) -> None:
+    """The whole job: curate, train the arms, compare, report. Continues where it stopped."""
+    from app import telling
+    from curation.pipeline import curate as work
+
+    made = work(recipe, progress=_progress())
+    _show(telling.curated(made))
+    if made.recipe.training is None:
+        click.echo("The recipe has no `training:`, so the job ends here.")
+        return
+    _train(made.path, arms=(), seeds=())
+    _compare(made.path)
+
+
+@main.command()
+@click.argument("recipe", type=_FOLDER)
+@_AS_JSON
+def curate(recipe: Path, *, as_json: bool) -> None:
+    """Only the first part: a curated set, explained row by row."""
+    from curation.pipeline import curate as work
+
+    made = work(recipe, progress=_progress(quiet=as_json))
+    if as_json:
+        return _emit(made.manifest)
+    from app import telling
+
+    return _show(telling.curated(made))
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--arm", "arms", multiple=True, help="An arm to train; may be repeated. Default: those of the recipe.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="A seed; may be repeated. Default: the recipe's.")
+@click.option("--dry-run", is_flag=True, help="Only say rows, tokens, steps, minutes and memory, from three steps.")
+@_AS_JSON
+def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: bool, as_json: bool) -> None:
+    """Train a QLoRA adapter on each arm of RUN, under one budget."""
+    if not dry_run:
+        return _train(run, arms=arms, seeds=seeds)
+    from training.dryrun import dry_run as probe
+
+    found = probe(run)
+    return _emit(found.to_dict()) if as_json else click.echo(str(found))
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@_AS_JSON
+def compare(run: Path, *, as_json: bool) -> None:
+    """Held-out loss of the arms of RUN, the prompt suite, and the verdict."""
+    _compare(run, as_json=as_json)
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--prompt", "added", multiple=True, help="A prompt besides the suite; may be repeated.")
+def prompts(run: Path, added: tuple[str, ...]) -> None:
+    """Answer the prompt suite with every arm of RUN: answers, seconds, tokens, averages."""
+    from training.prompts import answer
+
+    answer(run, added=added, progress=_progress())
+    click.echo((run / "prompts" / "prompts.md").read_text(encoding="utf-8"))
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.argument("plan", type=_FOLDER)
+@_AS_JSON
+def sweep(run: Path, plan: Path, *, as_json: bool) -> None:
+    """Compare settings or base models on one arm of RUN under one budget, as PLAN (YAML) lists them."""
+    from training.sweep import sweep as work
+
+    found = work(run, plan, progress=_progress(quiet=as_json))
+    return _emit(found.to_dict()) if as_json else click.echo(found.markdown())
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.argument("row_id")
+def mask(run: Path, row_id: str) -> None:
+    """Show token by token what is trained of a row: trained tokens are in colour and brackets."""
+    from training.dryrun import mask as tokens
+
+    _show(_masked(tokens(run, row_id)))
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@_ARM
+@_SEED
+@click.option("--to", "form", type=click.Choice(["merged", "gguf"]), required=True, help="What to write.")
+@click.option("--quant", default=None, help="For gguf: a llama.cpp quantisation such as Q4_K_M. Default: none.")
+@click.option("--out", type=_FOLDER, default=None, help="Where to. Default: RUN/exports/ARM-FORM.")
+def export(run: Path, arm: str, seed: int | None, form: str, quant: str | None, out: Path | None) -> None:
+    """Write an arm's model for others to load, and check that it still answers as the adapter does."""
+    from training.export import export as work
+
+    done = work(run, arm, seed=seed, to=form, quant=quant, out=out)
+    click.echo(str(done))
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.argument("row_id")
+@_AS_JSON
+def explain(run: Path, row_id: str, *, as_json: bool) -> None:
+    """The story of one row: texts, scores, witness, and what became of the witness."""
+    from dataclasses import asdict
+
+    from curation.explain import explain as tell
+    from curation.runfolder import RunFolder
+
+    told = tell(RunFolder.open(run), row_id)
+    if as_json:
+        return _emit(asdict(told))
+    from app import telling
+
+    return _show(telling.story(told))
+
+
+@main.command("what-if")
+@click.argument("run", type=_FOLDER)
+@click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
+@_AS_JSON
+def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
+    """How many rows, and which, at another threshold: near=0.7, semantic=0.93, answers=0.85, max_per_answer=3."""
+    from curation.runfolder import RunFolder
+    from curation.whatif import replay
+
+    opened = RunFolder.open(run)
+    found = replay(opened, dict(_setting(each) for each in settings))
+    if as_json:
+        return _emit({"left": found.left.height, "unmeasured": found.unmeasured, "dropped": found.dropped().to_dicts()})
+    from app import telling
+
+    return _show(telling.replayed(opened, found))
+
+
+@main.command()
+@click.argument("before", type=_FOLDER)
+@click.argument("after", type=_FOLDER)
+@_AS_JSON
+def diff(before: Path, after: Path, *, as_json: bool) -> None:
+    """Which rows changed fate between two runs."""
+    from curation.diff import diff as rows_that_changed
+    from curation.runfolder import RunFolder
+
+    changed = rows_that_changed(RunFolder.open(before), RunFolder.open(after))
+    if as_json:
+        return _emit(changed.to_dicts())
+    from app import telling
+
+    return _show(telling.changes(changed))
+
+
+@main.group()
+def recipe() -> None:
+    """Recipes: a commented one to start from, and the JSON Schema for editors."""
+
+
+@recipe.command("new")
+def recipe_new() -> None:
+    """Print a commented recipe with every default."""
+    from curation.recipe import starting_recipe
+
+    click.echo(starting_recipe(), nl=False)
+
+
+@recipe.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON Schema of a recipe."""
+    from curation.recipe import schema
+
+    _emit(schema())
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--port", type=int, default=None, help="Default: the first free one from 8501 on.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Another address shows the data to others.")
+@click.option(
+    "--headless/--browser", default=None, help="Whether to open no browser. Default: when there is no display."
+)
+def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> None:
+    """Open RUN in a browser: the data, every decision, the training, and a chat with the arms."""
+    from app.launch import launch
+
+    sys.exit(launch(run, address=address, port=port, headless=headless))
+
+
+def _train(run: Path, *, arms: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    from training.arms import train as work
+
+    work(run, arms=arms or None, seeds=seeds or None, progress=_progress())
+
+
+def _compare(run: Path, *, as_json: bool = False) -> None:
+    from training.evaluate import evaluate
+    from training.prompts import answer
+    from training.verdict import judge
+
+    progress = _progress(quiet=as_json)
+    evaluate(run, progress=progress)
+    answer(run, progress=progress)
+    found = judge(run)
+    if as_json:
+        return _emit(found.to_dict())
+    click.echo((run / "prompts" / "prompts.md").read_text(encoding="utf-8"))
+    return click.echo((run / "verdict.md").read_text(encoding="utf-8"))
+
+
+def _masked(tokens: list[tuple[str, bool]]) -> RenderableType:
+    from rich.text import Text
+
+    from app.telling import plain
+
+    shown = Text()
+    for text, trained in tokens:
+        shown.append(f"[{plain(text)}]" if trained else plain(text), style="bold green" if trained else "dim")
+    return shown
+
+
+def _setting(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise UserError(f"what-if takes NAME=NUMBER, for example near=0.7; found {text!r}.") from None
+
+
 def _progress(*, quiet: bool = False) -> Callable[[str, int, int], None] | None:
     if quiet or not sys.stderr.isatty():
         return None
@@ -47,63 +303,11 @@ def _progress(*, quiet: bool = False) -> Callable[[str, int, int], None] | None:
     return Bar()
 
 
+def _show(told: RenderableType) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(told)
+
+
 def _emit(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
-
-
-@main.command()
-@click.argument("file", type=str)
-@click.option("--format", "layout", default="auto", help="Read the rows as this format.")
-@_AS_JSON
-def inspect(file: str, layout: str, *, as_json: bool) -> None:
-    """Say what a data set is: format, roles, lengths, duplicates at a glance."""
-    from app import telling
-    from curation.inspect import inspect as look
-
-    found = look(telling.source(file, layout), base=Path.cwd())
-    _emit(found.to_dict()) if as_json else telling.inspection(found)
-
-
-@main.command()
-@click.argument("recipe", type=_FOLDER)
-@_AS_JSON
-def run(recipe: Path, *, as_json: bool) -> None:
-    """The whole job: curate, train the arms, compare, report. Continues where it stopped."""
-    from app import job
-
-    job.whole(recipe, progress=_progress(quiet=as_json), as_json=as_json)
-
-
-@main.command()
-@click.argument("recipe", type=_FOLDER)
-@_AS_JSON
-def curate(recipe: Path, *, as_json: bool) -> None:
-    """Only the first part: a curated set, explained row by row."""
-    from app import telling
-    from curation.pipeline import curate as work
-
-    made = work(recipe, progress=_progress(quiet=as_json))
-    _emit(made.manifest) if as_json else telling.curated(made)
-
-
-@main.command()
-@click.argument("run", type=_FOLDER)
-@click.option("--arm", "arms", multiple=True, help="An arm to train; may be repeated. Default: those of the recipe.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="A seed; may be repeated. Default: those of the recipe.")
-@click.option("--dry-run", is_flag=True, help="Only rows, tokens, steps, minutes and memory, from a three-step probe.")
-@_AS_JSON
-def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: bool, as_json: bool) -> None:
-    """Train a QLoRA adapter on each arm of RUN, under one budget."""
-    from app import job
-
-    job.train(run, arms=arms, seeds=seeds, dry_run=dry_run, progress=_progress(quiet=as_json), as_json=as_json)
-
-
-@main.command()
-@click.argument("run", type=_FOLDER)
-@_AS_JSON
-def compare(run: Path, *, as_json: bool) -> None:
-    """Held-out loss of the arms of RUN, the prompt suite, and the verdict."""
-    from app import job
-
-    job.compare(run, progress=_progress(quiet=as_json), as_json=as_json)

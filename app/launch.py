@@ -39,7 +39,7 @@ def launch(run: Path, *, address: str = HOME, port: int | None = None, headless:
             stacklevel=2,
         )
     command, environment = server(run, address=address, port=port, headless=headless)
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter and file
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -54,7 +54,8 @@ STYLE = """
 .sf.scroll{overflow-x:auto}
 .sf table{border-collapse:collapse;width:100%;font-size:.9rem}
 .sf th{font-weight:600;text-align:left;opacity:.7;font-size:.8rem}
-.sf th,.sf td{padding:.3rem .7rem .3rem 0;border:0;border-bottom:1px solid color-mix(in srgb,currentColor 12%,transparent);
+.sf th,.sf td{padding:.3rem .7rem .3rem 0;border:0;
+  border-bottom:1px solid color-mix(in srgb,currentColor 12%,transparent);
   vertical-align:top}
 .sf .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .sf.strong{font-weight:600}
@@ -77,7 +78,7 @@ THEME = {
     "dark.secondaryBackgroundColor": "#1E232B",
     "dark.textColor": "#E4E7EC",
     "dark.linkColor": "#4AA3DF",
-    "headingFontSizes": "[1.7rem, 1.3rem, 1.08rem, 1rem, 1rem, 1rem]",
+    "headingFontSizes": '["1.7rem", "1.3rem", "1.08rem", "1rem", "1rem", "1rem"]',
     "baseRadius": "0.45rem",
     "showWidgetBorder": "true",
 }

@@ -213,4 +213,5 @@ def row_head(row_id: str, row: Mapping[str, Any] | None) -> str:
         return f'<div class="sf"><b>{escaped(row_id)}</b></div>'
     fate = str(row["fate"])
     why = f"{row['stage']}: {row['reason']}".replace("_", " ") if row["stage"] else ""
-    return f'<div class="sf"><b>{escaped(row_id)}</b> &nbsp; {tag(fate, fate)} <span class="faint">{escaped(why)}</span></div>'
+    shown = f'{tag(fate, fate)} <span class="faint">{escaped(why)}</span>'
+    return f'<div class="sf"><b>{escaped(row_id)}</b> &nbsp; {shown}</div>'

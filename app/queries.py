@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from curation import schema
 from curation.browse import Catalogue
 from curation.runfolder import RunFolder
 
@@ -148,16 +148,6 @@ def labelled(run: RunFolder, measure: str, labels: pl.DataFrame) -> pl.DataFrame
     return pairs.join(labels.lazy(), on=["a", "b"], how="inner").collect()
 
 
-def ledger_of(run: RunFolder, ids: list[str]) -> pl.DataFrame:
-    """LEDGER rows of these ids."""
-    return (
-        pl.scan_parquet(run.path / "ledger.parquet")
-        .filter(pl.col("id").is_in(ids))
-        .select(list(schema.LEDGER))
-        .collect()
-    )
-
-
 @dataclass(frozen=True)
 class Effect:
     """What a threshold does, and what the run's own does: rows dropped by the stage, rows and words left after all."""
@@ -185,7 +175,7 @@ def effect(run: RunFolder, name: str, threshold: float) -> Effect:
 
 
 def _words(left: pl.DataFrame) -> int:
-    return int(left["prompt_words"].sum() + left["answer_words"].sum())
+    return int(left.select(pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum())).item())
 
 
 def pair_histogram(run: RunFolder, measure: str, *, bins: int = 40) -> pl.DataFrame:
@@ -193,3 +183,33 @@ def pair_histogram(run: RunFolder, measure: str, *, bins: int = 40) -> pl.DataFr
     scores = pl.scan_parquet(run.file(measure)).select("score").collect().to_series().to_numpy()
     counts, edges = np.histogram(scores, bins=bins, range=(float(scores.min(initial=1.0)), 1.0 + 1e-9))
     return pl.DataFrame({"score": edges[:-1], "to": edges[1:], "pairs": counts})
+
+
+def naive_leaks(run: RunFolder) -> list[dict[str, Any]]:
+    """What a random split would have leaked: measure, test_rows, expected, share, low, high (`splits.naive_leak`)."""
+    found = run.manifest.get("naive_split")
+    return [line for line in found if isinstance(line, dict)] if isinstance(found, list) else []
+
+
+def certificate_sentence(run: RunFolder) -> str:
+    """Whether the run's own splits are clean, in words."""
+    certificate = run.manifest.get("certificate")
+    if not isinstance(certificate, dict):
+        return "The splits of this run were not certified."
+    searched = f"{certificate['comparisons']:,} pairs of rows across the splits were compared"
+    if certificate["passed"]:
+        return f"The splits of this run leak nothing: {searched}, none reaches the leak threshold."
+    return f"The splits of this run LEAK: {searched}, {certificate['pairs']:,} reach the leak threshold."
+
+
+def no_contamination(run: RunFolder) -> str:
+    """Why the contamination table is empty."""
+    if "contamination" in run.manifest.get("files", {}):
+        return "No row resembles an item of the benchmarks it was compared with."
+    return "No benchmark was given. Name one under `contamination: references:` in the recipe."
+
+
+def balance(run: RunFolder) -> dict[str, Any] | None:
+    """What balancing did, as the manifest tells it; None when the recipe has no balance."""
+    found = run.manifest.get("balance")
+    return found if isinstance(found, dict) else None

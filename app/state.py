@@ -6,6 +6,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import streamlit as st
 
@@ -29,10 +30,11 @@ def open_run() -> RunFolder:
         stop(str(fault))
 
 
-def stop(message: str) -> None:  # type: ignore[misc]
+def stop(message: str) -> NoReturn:
     """End the page with one clear message."""
     plain.draw(plain.problem(message))
     st.stop()
+    raise AssertionError("st.stop() ends the script")
 
 
 def stamp(run: RunFolder) -> str:

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from curation.diff import summary
 from curation.differences import Part, word_differences
 from curation.explain import Story, spoken
 from curation.runfolder import RunFolder
@@ -183,3 +184,26 @@ def replayed(run: RunFolder, replay: Replay) -> RenderableType:
             Text("Rows that are 'not measured' did not reach that stage in the run; curate again to measure them.")
         )
     return Group(*parts)
+
+
+def changes(changed: pl.DataFrame) -> RenderableType:
+    """Rows that changed fate between two runs: how many, and the first ones."""
+    rows = [
+        (_fate(row["fate"], row["stage"]), _fate(row["fate_after"], row["stage_after"]), row["rows"])
+        for row in summary(changed).iter_rows(named=True)
+    ]
+    few = [
+        (row["id"], _fate(row["fate"], row["stage"]), _fate(row["fate_after"], row["stage_after"]), row["reason_after"])
+        for row in changed.head(20).iter_rows(named=True)
+    ]
+    if not few:
+        return Text("No row changed fate.")
+    return Group(
+        table("Changes", ["before", "after", "rows"], rows),
+        Text(),
+        table("First rows", ["id", "before", "after", "reason"], few),
+    )
+
+
+def _fate(fate: str, stage: str | None) -> str:
+    return f"{fate} by {stage}" if stage else fate

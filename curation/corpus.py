@@ -41,10 +41,10 @@ class Corpus:
             yield frame.select(text.key_text(key).alias("text"))["text"]
 
 
-def batches(path: Path, columns: Sequence[str] | None = None, *, size: int = BATCH) -> Iterator[pl.DataFrame]:
-    """The rows of a parquet file, in order, at most `size` at a time."""
+def batches(path: Path, columns: Sequence[str] | None = None, *, size: int | None = None) -> Iterator[pl.DataFrame]:
+    """The rows of a parquet file, in order, at most `size` (default: `BATCH`) at a time."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=size, columns=None if columns is None else list(columns)):
+        for batch in file.iter_batches(batch_size=size or BATCH, columns=None if columns is None else list(columns)):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
             yield frame

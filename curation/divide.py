@@ -13,15 +13,13 @@ import polars as pl
 
 from curation import address, certificate, schema, splits, text
 from curation.certificate import Limits, Side
-from curation.encoder import embedder
+from curation.deciding import as_pairs, embedder, positions, same_text
 from curation.job import Job
 from curation.leaders import Pairs
 from curation.measures import near as near_measure
-from curation.measures import semantic as semantic_measure
 from curation.meter import Meter
 from curation.prepare import Prepared
 from curation.recipe import Near, Splits
-from curation.stages import as_pairs, positions, same_text
 
 TRAIN, HELD_OUT = "train", ("test", "validation")
 _NOT_SEARCHED = Near()
@@ -174,6 +172,8 @@ class _Work:
         if self.vectors is None:
             return schema.empty(schema.PAIRS)
         vectors = self.vectors[firsts["row"].to_numpy()]
+        from curation.measures import semantic as semantic_measure
+
         found = semantic_measure.pairs(vectors, floor=self.wanted.semantic, progress=self.job.progress)
         return as_pairs(firsts, found, measure="semantic", guard=None)
 
@@ -187,7 +187,7 @@ class _Work:
 
     def _encoder_settings(self) -> dict[str, Any]:
         name = self.job.recipe.encoder
-        return {"encoder": name and embedder(name).name, "floor": self.wanted.semantic}
+        return {"encoder": name and embedder(name).encoder.name, "floor": self.wanted.semantic}
 
     def _edges(self, pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         found, _ = positions(self.index, pairs)

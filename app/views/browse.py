@@ -61,7 +61,7 @@ def _ask(found: Catalogue, start: Query) -> Query:
         group = start.group
         if group is not None and not st.checkbox(f"Only the group {group}", value=True, key=f"group {version}"):
             group = None
-    return Query(text=text.strip(), order=by, descending=down, group=group, **picked, **ranges)
+    return replace(Query(text=text.strip(), order=by, descending=down, group=group), **picked, **ranges)  # type: ignore[arg-type]
 
 
 def _any_filter(query: Query) -> bool:
@@ -86,9 +86,13 @@ def _choices(found: Catalogue, start: Query, version: int) -> dict[str, tuple[st
     return picked
 
 
-def _ranges(found: Catalogue, start: Query, version: int) -> dict[str, tuple[int, int] | None]:
-    ranges: dict[str, tuple[int, int] | None] = {}
-    labels = {"prompt_words": "Words in the instruction", "answer_words": "Words in the answer", "turns": "Turns"}
+def _ranges(found: Catalogue, start: Query, version: int) -> dict[str, tuple[int, int]]:
+    ranges: dict[str, tuple[int, int]] = {}
+    labels: dict[Order, str] = {
+        "prompt_words": "Words in the instruction",
+        "answer_words": "Words in the answer",
+        "turns": "Turns",
+    }
     columns = st.columns(6)
     for place, (name, label) in enumerate(labels.items()):
         before = getattr(start, name) or (None, None)
@@ -98,9 +102,8 @@ def _ranges(found: Catalogue, start: Query, version: int) -> dict[str, tuple[int
         high = columns[2 * place + 1].number_input(
             "to", min_value=0, value=before[1], step=1, placeholder="any", key=f"{name} to {version}"
         )
-        ranges[name] = (
-            None if low is None and high is None else (low or 0, found.longest(name) if high is None else high)
-        )  # type: ignore[arg-type]
+        if low is not None or high is not None:
+            ranges[name] = (low or 0, found.longest(name) if high is None else high)
     return ranges
 
 

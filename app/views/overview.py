@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, plain, queries, state
+from app import charts, outcomes, plain, queries, state
 from curation.browse import Catalogue, Query
 
 
@@ -35,7 +35,8 @@ def _headline(found: Catalogue) -> None:
     name = str(found.run.manifest.get("recipe_name", found.run.path.name))
     kept = int(queries.training_rows(found).sum())
     plain.draw(plain.title(name))
-    sentence = queries.verdict_sentence(found.run)
+    said_so = outcomes.verdict(found.run)
+    sentence = None if said_so is None else str(said_so["headline"])
     said = f"{len(found):,} rows went in, {kept:,} are left to train on."
     plain.draw(plain.lead(f"{said} {sentence}" if sentence else said))
 

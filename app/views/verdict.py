@@ -6,17 +6,19 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, plain, queries, state
+from app import charts, outcomes, plain, state
 from curation.runfolder import RunFolder
+from training.statistics import Estimate
+from training.verdict_text import interval, number, p_words
 from training.votes import tallies
 
 
 def verdict() -> None:
     """Draw the page."""
     run = state.open_run()
-    said = queries.verdict(run)
+    said = outcomes.verdict(run)
     if said is None:
-        plain.draw(plain.problem(queries.what_next(run)))
+        plain.draw(plain.problem(outcomes.what_next(run)))
     else:
         _judged(said)
     _votes(run)
@@ -36,7 +38,7 @@ def _judged(said: dict[str, Any]) -> None:
         )
     )
     st.subheader("Difference in held-out loss, nats per token")
-    lines = [line for each in said["comparisons"] if (line := queries.plotted(each))]
+    lines = [line for each in said["comparisons"] if (line := outcomes.plotted(each))]
     if lines:
         st.altair_chart(charts.intervals(lines, title="left of zero: the first arm is better"))
     _table(said["comparisons"])
@@ -69,10 +71,10 @@ def _table(comparisons: list[dict[str, Any]]) -> None:
             (
                 f"{each['arm']} − {each['against']}",
                 kind,
-                queries.interval(difference["per_token"]),
-                queries.percent(difference["improved"]),
-                queries.small(each["p_adjusted"] if each["declared"] else difference["p"]),
-                queries.number(difference["per_token"]["detectable"]),
+                interval(Estimate(**difference["per_token"])),
+                outcomes.percent(difference["improved"]),
+                p_words(each["p_adjusted"] if each["declared"] else difference["p"]),
+                number(difference["per_token"]["detectable"], signed=False),
                 each["word"],
             )
         )
@@ -89,7 +91,7 @@ def _strata(comparisons: list[dict[str, Any]]) -> None:
     names = [f"{each['arm']} − {each['against']}" for each in with_strata]
     chosen = st.segmented_control("Comparison", names, default=names[0], required=True, label_visibility="collapsed")
     each = with_strata[names.index(str(chosen))]
-    lines = [line for stratum in each["strata"] if (line := queries.plotted_stratum(stratum))]
+    lines = [line for stratum in each["strata"] if (line := outcomes.plotted_stratum(stratum))]
     if lines:
         st.altair_chart(charts.intervals(lines, title="difference per token; left of zero: the first arm is better"))
     plain.draw(
@@ -149,7 +151,7 @@ def _votes(run: RunFolder) -> None:
                 result.losses,
                 result.ties,
                 share,
-                queries.small(result.p),
+                p_words(result.p),
                 more,
             )
         )

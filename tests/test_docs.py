@@ -1,0 +1,96 @@
+"""The documents say what the program does: every command, stage and file they name exists, and none is left out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from app.cli import main
+from curation import recipe
+from curation.recipe import Recipe
+from curation.stages import stages
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(
+    r"^siftune .*$", "\n".join(re.findall(r"```(?:sh|text)?\n(.*?)```", README, re.DOTALL)), re.MULTILINE
+)
+FULL = {
+    "sources": [{"path": "rows.jsonl"}],
+    "duplicates": {"semantic": {}},
+    "contamination": {},
+}
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_exists_with_its_options(line: str) -> None:
+    words = shlex.split(line.split("  ")[0], comments=True)[1:]
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        assert name in command.commands, line
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_stands_in_the_readme_and_helps(name: str) -> None:
+    assert any(line.startswith(f"siftune {name}") for line in COMMANDS), name
+    shown = CliRunner().invoke(main, [name, "--help"])
+    assert shown.exit_code == 0
+    assert main.commands[name].help
+
+
+def test_every_stage_stands_in_the_readme() -> None:
+    for stage in stages(Recipe.model_validate(FULL), base=ROOT):
+        assert f"`{stage.name}`" in README
+
+
+def test_every_recipe_block_of_the_readme_is_accepted() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        recipe.parse(block)
+
+
+def test_shipped_recipes_are_accepted() -> None:
+    shipped = sorted((ROOT / "data").rglob("*.yaml"))
+    assert len(shipped) >= 3
+    for path in shipped:
+        recipe.load(path)
+
+
+def test_every_file_that_the_documents_name_exists() -> None:
+    named = set(re.findall(r"`((?:curation|training|app|data|tests)/[\w/]+\.\w+)`", README + CONTRIBUTING))
+    assert len(named) > 5
+    assert not [path for path in sorted(named) if not (ROOT / path).exists() and "NAME" not in path]
+
+
+def test_make_targets_help_themselves() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z]+):", makefile, re.MULTILINE)
+    assert {"demo", "test", "lint", "app", "bench", "clean"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:.*## .+", makefile, re.MULTILINE), target
+
+
+def test_ci_runs_lint_before_tests() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 0 < script.index("make lint") < script.index("make test")
+
+
+def test_json_schema_is_valid_yaml_for_editors() -> None:
+    shown = CliRunner().invoke(main, ["recipe", "schema"])
+    assert yaml.safe_load(shown.output)["title"] == "Recipe"
