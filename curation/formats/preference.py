@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from curation.conversation import Columns, Fault, Format, Row, Turns, system_turn
@@ -26,6 +27,11 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
     return [*system, *_open(prompt), *answer]
 
 
+def matches(role: str, values: Sequence[Any]) -> bool:
+    """Whether `chosen` holds what was said, and not a label or a flag."""
+    return role != "chosen" or any(isinstance(value, (str, list)) for value in values)
+
+
 def _spoken(value: Any, role: str) -> Turns | Fault:
     return (marked_turns(value) if isinstance(value, str) else None) or said(value, role)
 
@@ -45,5 +51,6 @@ FORMAT = Format(
     },
     required=("chosen",),
     convert=convert,
+    matches=matches,
     meta=("rejected", "prompt"),
 )

@@ -310,5 +310,10 @@ def test_when_it_cannot_be_told_the_message_says_what_to_write(options, said):
     assert all(part in str(fault.value) for part in said)
 
 
+def test_a_flag_called_chosen_is_no_answer():
+    row = {"question": "q", "answer": "a", "chosen": 1}
+    assert spoken(row) == ("question_answer", PLAIN, {"chosen": 1})
+
+
 def test_a_text_column_called_messages_is_no_dialogue():
     assert spoken({"messages": "no", "question": "q", "answer": "a"})[0] == "question_answer"
