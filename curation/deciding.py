@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,10 +14,23 @@ from curation.corpus import Corpus
 from curation.encoder import EmbeddingStore, load
 from curation.leaders import Pairs, leaders
 from curation.measures import exact
+from curation.recipe import GuardClass
 from curation.schema import Key
 
 #: The columns of TEXTS that stages read.
 TEXT_COLUMNS = ["id", "prompt", "core", "answer"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a stage measured, and what there is to say of how (the method of a search, its recall)."""
+
+    frame: pl.DataFrame
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Store both in one parquet file."""
+        self.frame.write_parquet(path, compression="zstd", metadata=self.notes)
 
 
 @cache
@@ -26,7 +41,7 @@ def embedder(name: str) -> EmbeddingStore:
     return EmbeddingStore(encoder)
 
 
-def guard_hashes(corpus: Corpus, rows: np.ndarray, key: Key, classes: tuple[str, ...]) -> np.ndarray | None:
+def guard_hashes(corpus: Corpus, rows: np.ndarray, key: Key, classes: tuple[GuardClass, ...]) -> np.ndarray | None:
     """For each row a hash (uint64) of its guarded tokens in order, or None without a guard."""
     if not classes:
         return None

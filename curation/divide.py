@@ -17,6 +17,7 @@ from curation.deciding import as_pairs, embedder, positions, same_text
 from curation.job import Job
 from curation.leaders import Pairs
 from curation.measures import near as near_measure
+from curation.measures import semantic as semantic_measure
 from curation.meter import Meter
 from curation.prepare import Prepared
 from curation.recipe import Near, Splits
@@ -172,8 +173,6 @@ class _Work:
         if self.vectors is None:
             return schema.empty(schema.PAIRS)
         vectors = self.vectors[firsts["row"].to_numpy()]
-        from curation.measures import semantic as semantic_measure
-
         found = semantic_measure.pairs(vectors, floor=self.wanted.semantic, progress=self.job.progress)
         return as_pairs(firsts, found, measure="semantic", guard=None)
 

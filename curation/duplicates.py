@@ -10,6 +10,7 @@ import polars as pl
 
 from curation.corpus import Corpus
 from curation.deciding import (
+    Measured,
     as_pairs,
     decisions,
     embedder,
@@ -21,9 +22,9 @@ from curation.deciding import (
     told,
     whole,
 )
-from curation.measures import answers, near
+from curation.measures import answers, near, semantic
 from curation.progress import Progress
-from curation.recipe import Answers, Near, Semantic, Severity
+from curation.recipe import Answers, GuardClass, Near, Semantic, Severity
 from curation.schema import Key
 
 
@@ -37,8 +38,8 @@ class Exact:
     def depends(self) -> dict[str, Any]:
         return {"key": self.key}
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
-        return same_text(corpus, alive, expression=whole(self.key), measure=self.name)
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        return Measured(same_text(corpus, alive, expression=whole(self.key), measure=self.name))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         family = families(alive, measured).filter(pl.col("id") != pl.col("witness"), ~pl.col("pinned"))
@@ -51,13 +52,13 @@ class NearDuplicates:
 
     settings: Near
     key: Key
-    guard: tuple[str, ...]
+    guard: tuple[GuardClass, ...]
     name: str = "near"
 
     def depends(self) -> dict[str, Any]:
         return {"key": self.key, "guard": self.guard, **self.settings.model_dump(exclude={"threshold"})}
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
         guard = guard_hashes(corpus, rows, self.key, self.guard)
         found = near.pairs(
@@ -68,7 +69,7 @@ class NearDuplicates:
             guard=guard,
             progress=progress,
         )
-        return as_pairs(alive, found, measure=self.name, guard=guard)
+        return Measured(as_pairs(alive, found, measure=self.name, guard=guard))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         return lead(alive, measured, threshold=self.settings.threshold, reason="near_duplicate")
@@ -87,7 +88,7 @@ class RepeatedAnswers:
         wanted = self.settings.model_dump(include={"floor", "min_words"})
         return {"shingle": self.shingle, "permutations": self.permutations, **wanted}
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         found = answers.pairs(
             corpus.key_texts("answer", alive["row"].to_numpy()),
             shingle=self.shingle,
@@ -96,7 +97,7 @@ class RepeatedAnswers:
             min_words=self.settings.min_words,
             progress=progress,
         )
-        return as_pairs(alive, found, measure=self.name, guard=None)
+        return Measured(as_pairs(alive, found, measure=self.name, guard=None))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         # The first row of a class of equal answers holds its pairs together, even where it is not alive any more.
@@ -138,8 +139,8 @@ class Conflicts:
     def depends(self) -> dict[str, Any]:
         return {}
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
-        return same_text(corpus, alive, expression=pl.col("prompt"), measure=self.name)
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        return Measured(same_text(corpus, alive, expression=pl.col("prompt"), measure=self.name))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         later = families(alive, measured).filter(pl.col("id") != pl.col("witness"))
@@ -155,7 +156,7 @@ class SemanticDuplicates:
 
     settings: Semantic
     key: Key
-    guard: tuple[str, ...]
+    guard: tuple[GuardClass, ...]
     encoder: str
     name: str = "semantic"
 
@@ -167,15 +168,15 @@ class SemanticDuplicates:
             **self.settings.model_dump(exclude={"threshold"}),
         }
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
         vectors = embedder(self.encoder).embed(corpus.key_texts(self.key, rows), progress=progress)
-        from curation.measures import semantic
-
         found = semantic.pairs(
             vectors, floor=self.settings.floor, exact_rows=self.settings.exact_rows, progress=progress
         )
-        return as_pairs(alive, found, measure=self.name, guard=guard_hashes(corpus, rows, self.key, self.guard))
+        guard = guard_hashes(corpus, rows, self.key, self.guard)
+        notes = {"search": found.method, "recall": f"{found.recall:.4f}", "sampled": str(found.sampled)}
+        return Measured(as_pairs(alive, found, measure=self.name, guard=guard), notes)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         return lead(alive, measured, threshold=self.settings.threshold, reason="semantic_duplicate")

@@ -29,7 +29,7 @@ def write_outputs(job: Job, prepared: Prepared, division: Division, copies: pl.D
         ledger = job.ledger.frame()
         rows = settle(prepared, division, ledger)
         assert_conserved(rows, prepared)
-        names = _ARMS if job.recipe.splits else ["curated"]
+        names: list[ArmName] = _ARMS if job.recipe.splits else ["curated"]
         told = rows.join(copies, on="id", how="left", maintain_order="left").with_columns(pl.col("copies").fill_null(1))
         counts = arms.build(prepared.corpus.examples, told, seed=job.recipe.seed, out=path, names=names)
         publish(path)
@@ -73,7 +73,7 @@ def totals(rows: pl.DataFrame) -> dict[str, Any]:
         **{name: int(fate.get(name, 0)) for name in ("kept", "dropped", "quarantined")},
         **{name: int((kept["split"] == name).sum()) for name in ("train", *HELD_OUT)},
         "words": {
-            name: int(frame["prompt_words"].cast(pl.Int64).sum() + frame["answer_words"].cast(pl.Int64).sum())
+            name: int(frame.select(pl.sum("prompt_words", "answer_words").cast(pl.Int64)).sum_horizontal().sum())
             for name, frame in (("input", rows), ("kept", kept))
         },
     }

@@ -56,13 +56,16 @@ def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.
     with Meter() as meter:
         key = address.of(stage.name, stage.depends(), prepared.corpus.key, address.of_ids(alive["id"]))
         path, reused = job.run.measure(
-            stage.name, key, lambda out: stage.measure(prepared.corpus, alive, job.progress).write_parquet(out)
+            stage.name, key, lambda out: stage.measure(prepared.corpus, alive, job.progress).write(out)
         )
         decisions = stage.decide(alive, pl.read_parquet(path))
         left = job.ledger.enter(stage.name, decisions, alive)
     job.keep_file(stage.name, path)
     counts = dict(decisions["action"].value_counts().iter_rows())
     job.timed(stage.name, meter, rows=alive.height, kept=left.height, actions=counts, reused=reused)
+    notes = {name: said for name, said in pl.read_parquet_metadata(path).items() if name != "ARROW:schema"}
+    if notes:
+        job.manifest.setdefault("notes", {})[stage.name] = notes
     return left
 
 

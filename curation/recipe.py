@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -363,6 +363,16 @@ def parse(text: str, *, name: str = "recipe") -> Recipe:
         lines = _line_numbers(text)
         problems = [_explain(error, lines) for error in fault.errors()]
         raise UserError(f"{name}: " + "\n".join(problems)) from None
+
+
+def source(path: str, layout: str) -> Source:
+    """A source of one path, as a command line names it. Raises `UserError` when the format is not known."""
+    try:
+        return Source.model_validate({"path": path, "format": layout})
+    except ValidationError:
+        known = get_args(FormatName)
+        hint = did_you_mean(layout, known)
+        raise UserError(f"There is no format {layout!r}.{hint} Known: {', '.join(known)}.") from None
 
 
 def schema() -> dict[str, Any]:

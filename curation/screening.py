@@ -10,8 +10,8 @@ import polars as pl
 
 from curation import ingest, schema
 from curation.corpus import Corpus
-from curation.deciding import TEXT_COLUMNS, embedder
-from curation.measures import checks
+from curation.deciding import TEXT_COLUMNS, Measured, embedder
+from curation.measures import checks, contamination
 from curation.progress import Progress
 from curation.recipe import Checks, Contamination, Reference, Source
 from curation.references import read_reference
@@ -27,13 +27,13 @@ class RowChecks:
     def depends(self) -> dict[str, Any]:
         return self.settings.model_dump()
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         found = [schema.empty(schema.FINDINGS)]
         for frame in corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()):
             found.append(checks.findings(frame, self.settings))
             if progress:
                 progress("checking rows", sum(map(len, found)), alive.height)
-        return pl.concat(found)
+        return Measured(pl.concat(found))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         severity = {name: value for name, value in self.settings.model_dump().items() if isinstance(value, str)}
@@ -68,22 +68,21 @@ class Decontamination:
         encoder = self.encoder and embedder(self.encoder).encoder.name
         return {"references": references, "rules": self.settings.rules, "encoder": encoder}
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         references = [
             read_reference(each.path, base=self.base, name=each.name, format=each.format, columns=each.columns)
             for each in self.settings.references
         ]
         if not references:
-            return schema.empty(schema.MATCHES)
-        from curation.measures import contamination
-
-        return contamination.matches(
+            return Measured(schema.empty(schema.MATCHES))
+        found = contamination.matches(
             lambda: corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()),
             pl.concat(references),
             rules=self.settings.rules,
             embed=embedder(self.encoder).embed if self.encoder else None,
             progress=progress,
         )
+        return Measured(found)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         matched = measured.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from curation.corpus import Corpus
+from curation.deciding import Measured
 from curation.duplicates import Conflicts, Exact, NearDuplicates, RepeatedAnswers, SemanticDuplicates
 from curation.progress import Progress
 from curation.recipe import Near, Recipe
@@ -29,7 +30,7 @@ class Stage(Protocol):
     def depends(self) -> dict[str, Any]:
         """What its measure depends on besides the rows: part of the measure's content address."""
 
-    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> pl.DataFrame:
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         """Measure the rows that are alive (INDEX). The result is stored, and never depends on a threshold."""
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
