@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-UNSPACED = "[\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+UNSPACED = (
+    "[\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+)
 
 
 def shingles(text: str, size: int) -> frozenset[tuple[str, ...]]:

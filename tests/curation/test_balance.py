@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 
+import hypothesis
 import numpy as np
 import polars as pl
 import pytest
@@ -220,6 +221,17 @@ def test_a_budget_in_tokens_is_spent_and_not_overspent(repeat):
     assert found.after.distance < found.before.distance
 
 
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=30), st.integers(0, 600))
+def test_no_budget_in_tokens_is_overspent(rows, budget):
+    values, costs = (np.asarray(column, np.uint32) for column in zip(*rows, strict=True))
+    wanted = Balance(bins=3, target="uniform", tokens=budget + 1)
+    found = balance(frame(len(rows)), values, settings=wanted, seed=0, costs=costs)
+    assert (found.copies * costs).sum() <= budget + 1
+    assert found.copies.max() <= 1
+    if costs.sum() <= budget:
+        assert found.decisions.is_empty()
+
+
 def test_restored_rows_stay_whatever_the_budget():
     pinned = set(range(0, 100, 2))
     found = balance(frame(100, pinned=pinned), skewed(100), settings=Balance(rows=5), seed=0)
@@ -252,7 +264,8 @@ def greedy(vectors: np.ndarray, count: int, first: list[int]) -> list[int]:
     return chosen
 
 
-@given(points, st.sampled_from([2, 5, 100]))
+@hypothesis.settings(max_examples=300)
+@given(points, st.sampled_from([2, 3, 100]))
 def test_blocked_farthest_first_is_the_greedy_choice(world, candidates):
     rows, count = world
     vectors = np.asarray(rows, np.float16)

@@ -6,6 +6,9 @@ import gzip
 import json
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -179,6 +182,24 @@ def test_a_certificate_says_what_was_compared_and_how_close_it_came():
         "highest": pytest.approx(2 / 6),
         "highest_pair": ["train:0", "test:0"],
     }
+
+
+def test_the_brute_force_script_finds_a_leak_in_a_run_folder(tmp_path):
+    texts = {"s:0": "a b c d e f", "s:1": "x y z", "s:2": "a b c d e g", "s:3": "多くの言葉がある"}
+    document = certify({"train": side(["x"]), "test": side(["y"])}, limits=LIMITS).to_dict()
+    manifest = {"certificate": document, "files": {"texts": "texts.parquet"}, "recipe": "sources: []"}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    frame = pl.DataFrame({"id": list(texts), "core": list(texts.values()), "answer": [""] * len(texts)})
+    frame.write_parquet(tmp_path / "texts.parquet")
+    for folder, name, ids in (("heldout", "test", ["s:0", "s:3"]), ("arms", "raw", ["s:1"])):
+        (tmp_path / folder).mkdir()
+        frame.filter(pl.col("id").is_in(ids)).select("id").write_parquet(tmp_path / folder / f"{name}.parquet")
+    script = [sys.executable, str(Path(__file__).with_name("brute_force.py")), str(tmp_path)]
+    assert subprocess.run(script, check=False).returncode == 0
+    frame.filter(pl.col("id") != "s:0").select("id").write_parquet(tmp_path / "arms" / "curated.parquet")
+    done = subprocess.run(script, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1:] == ["0.600  s:2  s:0", "1.000  s:3  s:3"]
 
 
 @pytest.mark.slow
