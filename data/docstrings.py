@@ -149,7 +149,7 @@ def _ends(section: str, lines: list[str], number: int) -> bool:
     while start >= 0 and (not lines[start].strip() or lines[start][0].isspace()):
         start -= 1
     opener = lines[start] if start >= 0 else ""
-    return bool(_GOOGLE_HEADER.match(opener) or _ADMONITION.match(opener)) and start < number - 1 and section != "prose"
+    return _header(opener, "", underlined=False) is not None and start < number - 1 and section != "prose"
 
 
 def _body(sections: dict[str, list[str]], name: str) -> str:

@@ -15,6 +15,7 @@ import logging
 import pkgutil
 import re
 import sys
+import sysconfig
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -100,7 +101,8 @@ _SKIPPED_PARTS = frozenset(
     ]
 )
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-_HOME = f"{Path.home()}/"
+#: Where this machine keeps things: a default value or a module quoted in a signature may name them.
+_PLACES = tuple(f"{place}/" for place in (Path.home(), *(sysconfig.get_path(name) for name in ("purelib", "stdlib"))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,8 +245,8 @@ def _documented(package: str, path: str, kind: str, value: object) -> Iterator[F
 
 
 def _machine_bound(text: str) -> bool:
-    """Whether a text would differ from run to run or from home to home."""
-    return _ADDRESS.search(text) is not None or _HOME in text
+    """Whether a text would differ from run to run or from machine to machine."""
+    return _ADDRESS.search(text) is not None or any(place in text for place in _PLACES)
 
 
 def _signature(value: object, kind: str) -> str:

@@ -135,6 +135,11 @@ def test_markup_becomes_plain_text(markup: str, text: str) -> None:
     assert plain(markup) == text
 
 
+def test_prose_between_examples_does_not_end_them() -> None:
+    parts = parse("Move it.\n\nExamples\n--------\nMake a file:\n\n>>> make()\n\nMove the file:\n\n>>> move()\n")
+    assert parts.example == "Make a file:\n\n>>> make()\n\nMove the file:\n\n>>> move()"
+
+
 @given(st.text(alphabet="ab:.-=>`\n *()[]", max_size=120) | st.text(max_size=80))
 def test_no_docstring_breaks_the_parser(doc: str) -> None:
     parts = parse(doc)

@@ -54,7 +54,7 @@ class Shelf:
 
 def test_texts_of_this_run_or_this_home_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [item.path for item in harvest._members("t", "t.Shelf", Shelf)] == ["t.Shelf.label"]
-    monkeypatch.setattr(harvest, "_HOME", f"{tmp_path}/")
+    monkeypatch.setattr(harvest, "_PLACES", (f"{tmp_path}/",))
     Shelf.label.__doc__ = f"Written at {tmp_path}/cache."
     assert list(harvest._members("t", "t.Shelf", Shelf)) == []
 
@@ -164,6 +164,7 @@ def test_two_processes_with_other_hash_seeds_build_the_same_bytes(tmp_path: Path
     assert len({row["kind"] for row in rows}) >= 12
     asked = [row for row in rows if not row["kind"].startswith("topic")]  # the language's own text is fixed: 0xdeadbeef
     assert not any(harvest._ADDRESS.search(row["output"] + row["input"]) for row in asked)
+    assert str(ROOT) not in built.decode()
     lengths = sorted(len(f"{row['instruction']} {row['input']}".split()) for row in rows)
     assert lengths[0] <= 3
     assert lengths[len(lengths) * 95 // 100] >= 20
