@@ -150,15 +150,17 @@ def sketch(
     count, width = bands(floor, permutations)
     a, b = affine32(permutations, seed=seed)
     a, b = a[: count * width], b[: count * width]
-    parts: list[NDArray[np.uint64]] = []
+    flat = np.empty(0, np.uint64)
     sizes: list[NDArray[np.int64]] = []
     keys: list[NDArray[np.uint32]] = []
     done = 0
     for block in _blocks(texts):
-        flat, offsets = shingle_sets(block, shingle=shingle)
+        part, offsets = shingle_sets(block, shingle=shingle)
         band_keys = np.empty((len(block), count), np.uint32)
-        kernels_lsh.band_keys(flat, offsets, a, b, count, band_keys)
-        parts.append(flat)
+        kernels_lsh.band_keys(part, offsets, a, b, count, band_keys)
+        # Growing in place remaps pages; joining parts at the end would hold everything twice.
+        flat.resize(flat.size + part.size, refcheck=False)
+        flat[flat.size - part.size :] = part
         sizes.append(np.diff(offsets))
         keys.append(band_keys)
         done += len(block)
@@ -166,7 +168,7 @@ def sketch(
             progress("sketching", done, 0)
     lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
     keyed = np.concatenate(keys) if keys else np.empty((0, count), np.uint32)
-    return Sketches(flat=_joined(parts), offsets=np.cumsum(lengths), keys=keyed)
+    return Sketches(flat=flat, offsets=np.cumsum(lengths), keys=keyed)
 
 
 def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
@@ -178,17 +180,6 @@ def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
         for start, end in itertools.pairwise(cuts):
             if end > start:
                 yield filled.slice(start, end - start)
-
-
-def _joined(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """The parts one after another; each is freed when it is copied, so the peak is one copy and one part."""
-    whole = np.empty(sum(part.size for part in parts), np.uint64)
-    end = whole.size
-    while parts:
-        part = parts.pop()
-        whole[end - part.size : end] = part
-        end -= part.size
-    return whole
 
 
 def similar_pairs(
