@@ -10,11 +10,11 @@ import polars as pl
 from curation.balance import Balanced, balance
 from curation.deciding import embedder
 from curation.divide import Division
+from curation.ingest.references import read_reference
 from curation.job import Job
 from curation.lengths import Counter, counter
 from curation.meter import Meter
 from curation.prepare import Prepared
-from curation.references import read_reference
 
 _COPIES = pl.Schema({"id": pl.String, "copies": pl.UInt32})
 

@@ -14,15 +14,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curation import ingest, text
-from curation.conversation import Fault
 from curation.corpus import Corpus, batches, measure_index, write_texts
 from curation.errors import UserError
 from curation.ingest import Item, SourceReport, Tally
+from curation.ingest.conversation import Fault
+from curation.ingest.writing import ExampleWriter
 from curation.leaders import leaders
 from curation.measures import exact, near
 from curation.prepare import rank
 from curation.recipe import Near, Recipe, Source
-from curation.writing import ExampleWriter
 
 Progress = Callable[[str, int, int], None]
 Positions = NDArray[np.uint32]

@@ -11,10 +11,10 @@ import polars as pl
 from curation import ingest, schema
 from curation.corpus import Corpus
 from curation.deciding import TEXT_COLUMNS, Measured, embedder
+from curation.ingest.references import read_reference
 from curation.measures import checks, contamination
 from curation.progress import Progress
 from curation.recipe import Checks, Contamination, Reference, Source
-from curation.references import read_reference
 
 
 @dataclass(frozen=True)

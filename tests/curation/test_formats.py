@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from curation.conversation import REASONS, Fault, settle
 from curation.errors import UserError
-from curation.examples import Example, Reading, example
 from curation.formats import FORMATS, choose
+from curation.ingest.conversation import REASONS, Fault, settle
+from curation.ingest.examples import Example, Reading, example
 from curation.recipe import FormatName
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -251,7 +251,7 @@ def test_a_blank_answer_in_the_middle_is_a_fault():
 
 
 def _turns(roles):
-    from curation.conversation import Turn
+    from curation.ingest.conversation import Turn
 
     return [Turn({"u": "user", "a": "assistant"}[role], f"{role}{i}") for i, role in enumerate(roles)]
 

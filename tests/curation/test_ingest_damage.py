@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation import ingest
-from curation.conversation import REASONS
+from curation.ingest.conversation import REASONS
 from curation.recipe import Source
 
 ROWS = [{"question": f"q{i} ü", "answer": f"a{i}", "turns": [{"x": 1}, {"x": 2}]} for i in range(200)]

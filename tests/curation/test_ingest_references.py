@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from curation.errors import UserError
-from curation.references import REFERENCE, read_reference
+from curation.ingest.references import REFERENCE, read_reference
 
 
 def read(folder, file, data, **options):
