@@ -167,12 +167,12 @@ def _weights(run: Path, recipe: Recipe, engine: Engine | None, arms: Sequence[st
     A trained adapter is known by its hash, so that a finished suite is recognised without loading a model.
     """
     if engine is not None and engine.kind != "transformers":
-        return {arm: str(engine.fingerprint(arm)) for arm in arms or engine.arms}
+        return {arm: f"{arm} {engine.fingerprint(arm)}" for arm in arms or engine.arms}
     base = f"{recipe.model.name}@{recipe.model.revision}, {recipe.model.load}"
     found = {}
     for arm, adapter in adapters_of(run, arms or (engine.arms if engine else None)).items():
         done = json.loads((adapter.parent / "done.json").read_text(encoding="utf-8")) if adapter else {}
-        found[arm] = f"{base} {done.get('adapter_hash', '')}"
+        found[arm] = f"{arm} {base} {done.get('adapter_hash', '')}"
     return found
 
 

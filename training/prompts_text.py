@@ -34,14 +34,15 @@ def averages(answers: pl.DataFrame) -> pl.DataFrame:
 def write_tables(answers: pl.DataFrame, folder: Path) -> None:
     """Write prompts.md and prompts.csv."""
     write_text(markdown(answers), folder / "prompts.md")
-    safe = answers.with_columns(_as_text(pl.col(name)) for name, kind in answers.schema.items() if kind == pl.String)
+    safe = answers.with_columns(_as_text(name) for name, kind in answers.schema.items() if kind == pl.String)
     write_text(safe.write_csv(), folder / "prompts.csv")
 
 
-def _as_text(column: pl.Expr) -> pl.Expr:
+def _as_text(name: str) -> pl.Expr:
     """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text."""
+    column = pl.col(name)
     begins = pl.any_horizontal(column.str.starts_with(sign) for sign in _DANGEROUS)
-    return pl.when(begins).then(pl.concat_str(pl.lit("'"), column)).otherwise(column)
+    return pl.when(begins).then(pl.concat_str(pl.lit("'"), column)).otherwise(column).alias(name)
 
 
 def markdown(answers: pl.DataFrame) -> str:

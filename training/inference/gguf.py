@@ -11,6 +11,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+from jinja2.exceptions import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from curation.errors import UserError
@@ -27,6 +28,8 @@ from training.inference import (
     refuse_twins,
 )
 from training.inference.detokenise import Detokeniser
+from training.inference.quiet import silence_llama
+from training.masks import TEMPLATE_DATE
 
 
 class GgufEngine:
@@ -131,6 +134,7 @@ class GgufEngine:
 
 
 def _load(path: Path, context: int, threads: int | None) -> Any:
+    silence_llama()
     try:
         return llama_cpp.Llama(str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False)
     except (ValueError, RuntimeError) as fault:
@@ -145,7 +149,10 @@ def _encode(model: Any, messages: Sequence[Message]) -> list[int]:
     ends = {name: _piece(model, token) for name, token in (("eos", model.token_eos()), ("bos", model.token_bos()))}
     formatter = Jinja2ChatFormatter(template=template, eos_token=ends["eos"], bos_token=ends["bos"])
     turns: Any = [{"role": message.role, "content": message.content} for message in messages]
-    text = formatter(messages=turns).prompt
+    try:
+        text = formatter(messages=turns, date_string=TEMPLATE_DATE).prompt
+    except (TemplateError, ValueError) as fault:
+        raise UserError(f"The model's chat template does not take this conversation: {fault}") from None
     return list(model.tokenize(text.encode("utf-8"), add_bos=False, special=True))
 
 

@@ -29,6 +29,8 @@ from training.inference import (
 )
 from training.inference.adapters import Strategy, install, read_adapter
 from training.inference.detokenise import Detokeniser
+from training.inference.quiet import silence_transformers
+from training.masks import prompt_ids
 
 
 class LocalEngine:
@@ -134,6 +136,7 @@ def load_dense(model: Model) -> tuple[Any, Any, str]:
     """
     from training import models
 
+    silence_transformers()
     resolved = models.resolve(model.name, revision=model.revision)
     loading = models.choose(model.load, resolved)
     base = models.load_base(resolved, loading)
@@ -144,19 +147,8 @@ def load_dense(model: Model) -> tuple[Any, Any, str]:
 
 
 def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation, up to where the assistant speaks.
-
-    Raises:
-        UserError: the model's chat template refuses the conversation, e.g. two user turns in a row.
-    """
-    from jinja2.exceptions import TemplateError
-
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    except TemplateError as fault:
-        raise UserError(f"The model's chat template does not take this conversation: {fault}") from None
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Token ids of a conversation, up to where the assistant speaks. Raises `UserError` like `masks.render`."""
+    return prompt_ids(tokenizer, [vars(message) for message in messages])
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,8 +99,10 @@ def _open_gguf(run: Path, arms: Sequence[str] | None, *, same_weights: bool) -> 
 
 
 def exported(run: Path) -> dict[str, Path]:
-    """The smallest GGUF file of each exported arm: run/exports/ARM-gguf…/*.gguf."""
+    """The smallest GGUF file of each exported arm, run/exports/ARM-gguf…/*.gguf, that passed its drift check."""
     found: dict[str, Path] = {}
     for path in sorted((run / EXPORTS).glob("*-gguf*/*.gguf"), key=lambda path: path.stat().st_size, reverse=True):
-        found[path.parent.name.split("-gguf")[0]] = path
+        drift = path.with_name("drift.json")
+        if drift.is_file() and json.loads(drift.read_text(encoding="utf-8"))["passed"]:
+            found[path.parent.name.split("-gguf")[0]] = path
     return {arm: found[arm] for arm in sorted(found, key=arm_place)}
