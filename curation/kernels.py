@@ -1,7 +1,8 @@
 """The compiled inner loops (numba, cached on disk): hashing, tokenising, sets of shingles.
 
-Every loop runs over independent rows or positions and writes only its own slots, so results are the same for any
-number of threads. Shapes: `n` rows; the sets of all rows stand in one flat array, `offsets` int64[n + 1] into it.
+No loop here starts threads: they release the interpreter's lock, and callers run them on independent blocks of rows in
+threads of their own. So results are the same for any number of threads, nothing spins on a busy machine, and compiling
+takes seconds. Shapes: `n` rows; the sets of all rows stand in one flat array, `offsets` int64[n + 1] into it.
 After a change here run `make clean`: numba's cache of the other kernels does not notice.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from curation.text import HARD, LETTER, SEPARATOR, WORD
@@ -188,7 +189,7 @@ def sorted_unique(out, at, count):
     return kept
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def shingle_rows(text: U8, offsets: I64, slots: I64, size: int, kinds: U8, lowers: U32, flat: U64) -> I64:
     """The sorted set of shingle hashes of each row.
 
@@ -199,17 +200,17 @@ def shingle_rows(text: U8, offsets: I64, slots: I64, size: int, kinds: U8, lower
     """
     rows = offsets.size - 1
     counts = np.empty(rows, np.int64)
-    for row in prange(rows):
+    for row in range(rows):
         tokens = _hash_words(text, offsets[row], offsets[row + 1], flat, slots[row], kinds, lowers)
         count = shingle(flat, slots[row], tokens, size)
         counts[row] = sorted_unique(flat, slots[row], count)
     return counts
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def gather_rows(flat: U64, slots: I64, rows: I64, offsets: I64, out: U64) -> None:
     """Copy the set at `flat[slots[i]:]` to `out[offsets[r]:offsets[r + 1]]` for each i and its row r = `rows[i]`."""
-    for i in prange(rows.size):
+    for i in range(rows.size):
         row = rows[i]
         for place in range(offsets[row + 1] - offsets[row]):
             out[offsets[row] + place] = flat[slots[i] + place]

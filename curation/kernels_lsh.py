@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from curation.kernels import FNV_PRIME, FNV_START, GOLDEN, I16, I32, I64, ONE, S32, U32, U64, mix64
 
@@ -47,7 +47,7 @@ def _sign(flat, start, end, a, b, signature):
                 signature[slot] = value
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def signatures(flat: U64, offsets: I64, a: U32, b: U32) -> U32:
     """MinHash signatures uint32[n, permutations], bit for bit those of datasketch's scheme `affine32`.
 
@@ -55,12 +55,12 @@ def signatures(flat: U64, offsets: I64, a: U32, b: U32) -> U32:
     """
     rows = offsets.size - 1
     out = np.empty((rows, a.size), np.uint32)
-    for row in prange(rows):
+    for row in range(rows):
         _sign(flat, offsets[row], offsets[row + 1], a, b, out[row])
     return out
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> None:
     """The LSH band keys uint32[n, bands] of each set, without keeping its signature.
 
@@ -68,7 +68,7 @@ def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> 
     candidate more; candidates are verified.
     """
     width = a.size // bands
-    for row in prange(offsets.size - 1):
+    for row in range(offsets.size - 1):
         signature = np.empty(a.size, np.uint32)
         _sign(flat, offsets[row], offsets[row + 1], a, b, signature)
         for band in range(bands):
@@ -78,12 +78,12 @@ def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> 
             out[row, band] = np.uint32(h >> S32)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def set_hashes(flat: U64, offsets: I64) -> U64:
     """Two independent 64-bit hashes of each set: uint64[n, 2]."""
     rows = offsets.size - 1
     out = np.empty((rows, 2), np.uint64)
-    for row in prange(rows):
+    for row in range(rows):
         x, y = FNV_START, GOLDEN
         for place in range(offsets[row], offsets[row + 1]):
             x = mix64(x ^ flat[place]) * GOLDEN
@@ -103,12 +103,12 @@ def bucket_work(packed: U64) -> I32:
     return work
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def bitmaps(flat: U64, offsets: I64) -> U64:
     """A bitmap of 512 bits of each set, uint64[n, 8]: bit h mod 512 is set for each value h."""
     rows = offsets.size - 1
     out = np.zeros((rows, 8), np.uint64)
-    for row in prange(rows):
+    for row in range(rows):
         for place in range(offsets[row], offsets[row + 1]):
             h = flat[place]
             out[row, h >> _S6 & _SEVEN] |= ONE << (h & _SIXTY_THREE)
@@ -146,7 +146,7 @@ def _shared(flat, i, i_end, j, j_end):
     return shared
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def verify_bucket_pairs(
     rows: U32,
     bands: I16,
@@ -168,7 +168,7 @@ def verify_bucket_pairs(
     set of pairs.
     """
     base = starts[first]
-    for place in prange(first, last):
+    for place in range(first, last):
         a = rows[place]
         a_size = offsets[a + 1] - offsets[a]
         for step in range(starts[place + 1] - starts[place]):

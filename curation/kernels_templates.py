@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from curation.kernels import FNV_PRIME, FNV_START, I64, U8, U32, U64, Bools, mix64, shingle, sorted_unique
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def token_spans(text: U8, offsets: I64, slots: I64, starts: I64, ends: I64, hashes: U64) -> I64:
     """The tokens of each row between ASCII white space, lower-cased in ASCII; a CJK character or kana is a token.
 
@@ -19,7 +19,7 @@ def token_spans(text: U8, offsets: I64, slots: I64, starts: I64, ends: I64, hash
     """
     rows = offsets.size - 1
     counts = np.empty(rows, np.int64)
-    for row in prange(rows):
+    for row in range(rows):
         slot = slots[row]
         place, end = offsets[row], offsets[row + 1]
         while place < end:
@@ -49,14 +49,14 @@ def token_spans(text: U8, offsets: I64, slots: I64, starts: I64, ends: I64, hash
     return counts
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def run_hashes(hashes: U64, slots: I64, counts: I64, salts: U64, size: int) -> I64:
     """Turn the token hashes of each row into hashes of runs of `size` tokens, in place, salted by `salts[i]`.
 
     Returns int64[n], how many runs each row has: none where it has fewer tokens than `size`.
     """
     runs = np.zeros(counts.size, np.int64)
-    for row in prange(counts.size):
+    for row in range(counts.size):
         if counts[row] >= size:
             runs[row] = shingle(hashes, slots[row], counts[row], size)
             for slot in range(slots[row], slots[row] + runs[row]):
@@ -64,11 +64,11 @@ def run_hashes(hashes: U64, slots: I64, counts: I64, salts: U64, size: int) -> I
     return runs
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def unique_rows(hashes: U64, slots: I64, counts: I64) -> I64:
     """Sort the hashes of each row in place and drop repeats; returns int64[n], how many are left."""
     left = np.empty(counts.size, np.int64)
-    for row in prange(counts.size):
+    for row in range(counts.size):
         left[row] = sorted_unique(hashes, slots[row], counts[row])
     return left
 
@@ -82,7 +82,7 @@ def tally(hashes: U64, slots: I64, counts: I64, table: U32) -> None:
             table[hashes[slot] & mask] += np.uint32(1)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def cover(hashes: U64, slots: I64, runs: I64, size: int, table: U32, least: I64, covered: Bools) -> None:
     """Mark the tokens of row i that lie in a run counted at least `least[i]` times.
 
@@ -90,7 +90,7 @@ def cover(hashes: U64, slots: I64, runs: I64, size: int, table: U32, least: I64,
     first words of what follows it, and those words belong to the row ("… answer: What is").
     """
     mask = np.uint64(table.size - 1)
-    for row in prange(runs.size):
+    for row in range(runs.size):
         start, stop = slots[row], slots[row] + runs[row]
         until = start
         for slot in range(start, stop):
@@ -106,13 +106,13 @@ def cover(hashes: U64, slots: I64, runs: I64, size: int, table: U32, least: I64,
                 until = slot + size
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def copy_uncovered(
     text: U8, offsets: I64, slots: I64, counts: I64, starts: I64, ends: I64, covered: Bools, out: U8
 ) -> I64:
     """Write the uncovered tokens of row i, each after its own white space, to `out[offsets[i]:]`; returns lengths."""
     lengths = np.zeros(counts.size, np.int64)
-    for row in prange(counts.size):
+    for row in range(counts.size):
         at = offsets[row]
         for slot in range(slots[row], slots[row] + counts[row]):
             if covered[slot]:

@@ -6,8 +6,11 @@ Signatures are bit-identical to datasketch's scheme `affine32` over the same 32-
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,11 +22,17 @@ from curation.leaders import Pairs
 from curation.text import characters, words
 
 Progress = Callable[[str, int, int], None]
+Found = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-#: Bytes of text that are tokenised at once: bounds the scratch memory (4 bytes for each byte of text).
-BLOCK_BYTES = 4 << 20
-#: Candidate pairs that are verified at once: bounds the scratch memory (4 bytes each).
-CHUNK_PAIRS = 16 << 20
+#: Threads: as many as polars uses, so that POLARS_MAX_THREADS rules both.
+WORKERS = pl.thread_pool_size()
+
+#: Bytes of text that one thread tokenises at once: bounds the scratch memory (4 bytes for each byte of text).
+BLOCK_BYTES = 2 << 20
+#: Candidate pairs that one thread verifies at once: bounds the scratch memory (4 bytes each).
+CHUNK_PAIRS = 1 << 20
 #: Bucket members that are verified in one round.
 ROUND_ROWS = 1 << 20
 #: Buckets larger than this are cut by the guard, where there is one.
@@ -154,16 +163,20 @@ def sketch(
     sizes: list[NDArray[np.int64]] = []
     keys: list[NDArray[np.uint32]] = []
     done = 0
-    for block in _blocks(texts):
+
+    def work(block: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
         part, offsets = shingle_sets(block, shingle=shingle)
         band_keys = np.empty((len(block), count), np.uint32)
         kernels_lsh.band_keys(part, offsets, a, b, count, band_keys)
+        return part, offsets, band_keys
+
+    for part, offsets, band_keys in in_order(work, _blocks(texts)):
         # Growing in place remaps pages; joining parts at the end would hold everything twice.
         flat.resize(flat.size + part.size, refcheck=False)
         flat[flat.size - part.size :] = part
         sizes.append(np.diff(offsets))
         keys.append(band_keys)
-        done += len(block)
+        done += len(band_keys)
         if progress:
             progress("sketching", done, 0)
     lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
@@ -201,10 +214,14 @@ def similar_pairs(
     compared = np.arange(sizes.size) if rows is None else rows
     filled = compared[sizes[compared] > 0].astype(np.uint32)
     count = sketches.keys.shape[1]
-    buckets = [buckets_of(sketches.keys[filled, band], filled, band=band, guard=guard) for band in range(count)]
+
+    def gather(band: int) -> Buckets:
+        return buckets_of(sketches.keys[filled, band], filled, band=band, guard=guard)
+
+    buckets = list(in_order(gather, range(count)))
     _check_affordable(sum(bucket.candidates for bucket in buckets))
     bits = kernels_lsh.bitmaps(sketches.flat, sketches.offsets)
-    found = []
+    found: list[Found] = []
     while buckets:
         found += list(_verified(sketches, _next_round(buckets), bits, floor))
         if progress:
@@ -268,15 +285,12 @@ def _check_affordable(candidates: int) -> None:
         )
 
 
-def _verified(
-    sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float
-) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]:
+def _verified(sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float) -> Iterator[Found]:
     starts = np.concatenate([[0], np.cumsum(buckets.work, dtype=np.int64)])
     sizes = np.diff(sketches.offsets)
-    first = 0
-    while first < buckets.rows.size:
-        last = int(np.searchsorted(starts, starts[first] + CHUNK_PAIRS, side="right")) - 1
-        last = max(last, first + 1)
+
+    def work(chunk: tuple[int, int]) -> Found:
+        first, last = chunk
         shared = np.empty(int(starts[last] - starts[first]), np.int32)
         kernels_lsh.verify_bucket_pairs(
             *(buckets.rows, buckets.band, starts, first, last),
@@ -286,11 +300,33 @@ def _verified(
         place = np.searchsorted(starts, hits + starts[first], side="right") - 1
         x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]
         both = shared[hits]
-        yield np.minimum(x, y), np.maximum(x, y), both / (sizes[x] + sizes[y] - both)
-        first = last
+        return np.minimum(x, y), np.maximum(x, y), both / (sizes[x] + sizes[y] - both)
+
+    return in_order(work, _chunks(starts))
 
 
-def _sorted_pairs(found: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]) -> Pairs:
+def _chunks(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of positions with about `CHUNK_PAIRS` candidate pairs each."""
+    first, end = 0, starts.size - 1
+    while first < end:
+        last = int(np.searchsorted(starts, starts[first] + CHUNK_PAIRS, side="right")) - 1
+        yield first, max(last, first + 1)
+        first = max(last, first + 1)
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` in threads: results in the order of `items`, which are read only a few ahead, so that memory is bounded."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _sorted_pairs(found: list[Found]) -> Pairs:
     if not found:
         return Pairs(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float64))
     a, b, score = (np.concatenate(column) for column in zip(*found, strict=True))
