@@ -23,6 +23,9 @@ from curation.schema import Key
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
 _WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 
+#: Answers of fewer words are labels, names, numbers, one sentence: any other word in them is another answer.
+SHORT_ANSWER: Final = 12
+
 #: What a code point is to a tokeniser: between words, part of a word, a word by itself, or only to be judged together
 #: with its neighbours.
 SEPARATOR: Final = 0
@@ -189,6 +192,25 @@ def guard_tokens(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
 def guard_hash(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
     """A 64-bit hash of the ordered protected tokens: two texts are guarded if and only if theirs differ."""
     return guard_tokens(text, classes).list.join("\x1f").hash(0)
+
+
+def key_guard_tokens(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
+    """The protected tokens of a compared text, over the columns of TEXTS.
+
+    In a dialogue an answer of fewer than `SHORT_ANSWER` words is protected in every word: beside a long prompt it
+    weighs nothing in a similarity, yet "A" and "B", or "yes" and "no", are conflicting answers and no duplicates.
+    """
+    tokens = guard_tokens(key_text(key), classes)
+    if key != "dialogue" or not classes:
+        return tokens
+    short = word_count(pl.col("answer")) < SHORT_ANSWER
+    whole = pl.when(short).then(words(pl.col("answer"))).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+    return pl.concat_list(tokens, whole)
+
+
+def key_guard_hash(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
+    """As `guard_hash`, of `key_guard_tokens`."""
+    return key_guard_tokens(key, classes).list.join("\x1f").hash(0)
 
 
 def guard_difference(a: Sequence[str], b: Sequence[str], *, most: int = 4) -> str:

@@ -130,3 +130,19 @@ def test_key_text() -> None:
     frame = pl.DataFrame({"prompt": ["P c"], "core": ["c"], "answer": ["a"]})
     chosen = [frame.select(text.key_text(key)).item() for key in ("prompt", "dialogue", "answer")]
     assert chosen == ["c", "c\na", "a"]
+
+
+def test_a_short_answer_is_protected_in_every_word_of_a_dialogue() -> None:
+    long = "Well, this is a long answer that has a few more words than a label would have"
+    rows = [("q", "Yes."), ("q", "yes"), ("q", "Surely"), ("q", long), ("q", f"{long} indeed"), ("q", "yes 5")]
+    frame = pl.DataFrame({"core": [core for core, _ in rows], "answer": [answer for _, answer in rows]})
+
+    def hashes(key: str, classes: list[GuardClass]) -> list[int]:
+        return frame.select(text.key_guard_hash(key, classes).alias("h"))["h"].to_list()
+
+    yes, yes_again, surely, one, other, five = hashes("dialogue", ALL)
+    assert yes == yes_again
+    assert len({yes, surely, one, five}) == 4
+    assert one == other
+    assert len(set(hashes("prompt", ALL))) == 1
+    assert len(set(hashes("dialogue", []))) == 1
