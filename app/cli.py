@@ -279,7 +279,7 @@ def _compare(run: Path, *, as_json: bool = False) -> None:
 def _masked(tokens: list[tuple[str, bool]]) -> RenderableType:
     from rich.text import Text
 
-    from app.telling import plain
+    from app.terminal import plain
 
     shown = Text()
     for text, trained in tokens:

@@ -15,22 +15,14 @@ import streamlit as st
 
 from app.palette import STYLE
 from curation.differences import Part
+from curation.visible import visible
 
 #: A browser lays out this much text of one message without a stutter; the rest is a download.
 LONGEST = 20_000
 MOST_TURNS = 60
 
-#: Control characters and those that reorder or hide text (Unicode TR 36, section 2.2; TR 9).
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
-
-
-def visible(text: str) -> str:
-    """`text` with characters that cannot be seen, or that reorder others, spelled out as `⟨U+202E⟩`."""
-    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text.replace("\r\n", "\n"))
 
 
 def clip(text: str, most: int = LONGEST) -> str:

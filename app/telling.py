@@ -1,9 +1,8 @@
-"""What commands say: tables and sentences for a terminal. Dataset text is hostile and is made harmless here."""
+"""What commands say: tables and sentences for a terminal."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -11,88 +10,113 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from app.terminal import bar, beside, line, percent, plain, table
 from curation.diff import summary
-from curation.differences import Part, word_differences
-from curation.explain import Story, spoken
+from curation.differences import word_differences
+from curation.explain import Chapter, Story, spoken
+from curation.inspect import Inspection
 from curation.runfolder import RunFolder
 from curation.whatif import Replay
 
-#: Control characters (ANSI sequences begin with one) and bidirectional overrides: they would steer the terminal.
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_MOST = 600
 _INTERESTING = 3
-
-
-def plain(text: str, *, most: int = _MOST) -> str:
-    """`text` with steering characters shown as �, cut after `most` characters."""
-    safe = _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
-    return safe if len(safe) <= most else safe[: most - 1] + "…"
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A quiet table; numbers stand right."""
-    drawn = Table(
-        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    listed = [list(row) for row in rows]
-    for place, name in enumerate(columns):
-        numeric = bool(listed) and all(isinstance(row[place], int | float) or row[place] is None for row in listed)
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in listed:
-        drawn.add_row(*[Text(_cell(value)) for value in row])
-    return drawn
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else plain(str(value))
+_FIRST = 20
+_TURNS = 4
+_ACTIONS = {
+    "report": "reported",
+    "guard": "guarded",
+    "repair": "repaired",
+    "restore": "restored",
+    "truncate": "truncated",
+}
 
 
 def curated(run: RunFolder) -> RenderableType:
-    """The funnel of a run, and its most interesting removals beside their witnesses."""
+    """The funnel of a run, what it says of splits and balance, and its most interesting removals."""
     manifest = run.manifest
-    parts: list[RenderableType] = [funnel(manifest), Text()]
-    parts += [Text.assemble("Warning: ", plain(warning)) for warning in warnings(manifest)]
+    parts: list[RenderableType] = [Text(), funnel(manifest), Text(), *_outcome(manifest)]
+    parts += _warned(warnings(manifest))
     for decision in interesting(run):
-        parts += [*removal(run, decision), Text()]
-    parts.append(Text(f"Run folder: {run.path}   report: {run.path / 'report.html'}"))
+        parts += [Text(), *removal(run, decision)]
+    parts += [Text(), _files(run)]
     return Group(*parts)
 
 
 def funnel(manifest: dict[str, Any]) -> Table:
-    """Rows in and out of every stage."""
+    """Rows in and out of every stage, and the share of the input that is left."""
+    total = manifest["counts"]["input"]
     rows = [
         (
             each["stage"],
             each["rows"],
-            each["rows"] - each["kept"],
+            each["rows"] - each["kept"] or None,
             each["kept"],
+            Text(bar(each["kept"] / total if total else 0.0), style="cyan"),
             _others(each["actions"]),
-            each["seconds"],
+            "stored" if each["reused"] else f"{each['seconds']:,.1f} s",
         )
         for each in manifest["stages"]
+        if each["stage"] != "write"
     ]
-    return table("Funnel", ["stage", "rows in", "removed", "rows out", "also", "seconds"], rows)
+    return table("Funnel", ["stage", "rows in", "removed", "rows out", "", "also", "measured"], rows)
 
 
 def _others(actions: dict[str, int]) -> str:
-    said = {
-        "report": "reported",
-        "guard": "guarded",
-        "repair": "repaired",
-        "restore": "restored",
-        "truncate": "truncated",
-    }
-    return ", ".join(f"{count:,} {said[action]}" for action, count in actions.items() if action in said)
+    return ", ".join(f"{count:,} {_ACTIONS[action]}" for action, count in actions.items() if action in _ACTIONS)
+
+
+def _outcome(manifest: dict[str, Any]) -> Iterator[Text]:
+    """One line each: what is kept, what would have leaked, whether anything leaks now, how lengths changed."""
+    counts = manifest["counts"]
+    held = counts["test"] + counts["validation"]
+    share = percent(counts["kept"], counts["input"])
+    yield Text.assemble(
+        (f"{counts['kept']:,} of {counts['input']:,} rows kept", "bold"),
+        f" ({share}): " if share else ": ",
+        f"{counts['train']:,} to train on" + (f", {held:,} held out" if held else ""),
+    )
+    for each in manifest.get("naive_split", []):
+        if each["expected"] > 0:
+            yield Text(
+                f"A naive random split would have leaked {100 * each['share']:.1f} % of its test rows "
+                f"({each['measure']})."
+            )
+    certificate = manifest.get("certificate")
+    if certificate:
+        good = "Certificate: no pair across splits reaches a leak threshold"
+        bad = "CERTIFICATE FAILED: pairs across splits reach a leak threshold"
+        said, colour = (good, "green") if certificate["passed"] else (bad, "bold red")
+        yield Text(f"{said} ({certificate['comparisons']:,} comparisons).", style=colour)
+    balance = manifest.get("balance")
+    if balance:
+        before, after = balance["before"]["effective_bins"], balance["after"]["effective_bins"]
+        yield Text(f"Instruction length: effective number of bins {before:.2f} → {after:.2f}.")
 
 
 def warnings(manifest: dict[str, Any]) -> list[str]:
     """What ingest and the stages want a person to know."""
     said = [f"{source['name']}: {warning}" for source in manifest["inputs"] for warning in source.get("warnings", [])]
+    for source in manifest["inputs"]:
+        if lost := source.get("quarantined"):
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in lost.items())
+            said.append(f"{source['name']}: rows in quarantine.jsonl: {reasons}")
     return said + list(manifest.get("warnings", []))
+
+
+def _warned(said: Sequence[str]) -> list[Text]:
+    return [Text.assemble(("Note: ", "yellow"), line(warning)) for warning in said]
+
+
+def _files(run: RunFolder) -> Text:
+    return Text.assemble(
+        ("Run folder  ", "dim"),
+        f"{run.path}\n",
+        ("Curated set ", "dim"),
+        f"{run.path / 'curated'}\n",
+        ("Report      ", "dim"),
+        f"{run.path / 'report.html'}\n",
+        ("Look closer ", "dim"),
+        f"siftune app {run.path}   siftune explain {run.path} ROW_ID   siftune what-if {run.path} near=0.7",
+    )
 
 
 def interesting(run: RunFolder) -> list[dict[str, Any]]:
@@ -100,63 +124,45 @@ def interesting(run: RunFolder) -> list[dict[str, Any]]:
     ids = run.rows().select("id")
     drops = run.ledger().filter(pl.col("action") == "drop", pl.col("witness").is_not_null(), pl.col("stage") != "exact")
     drops = drops.join(ids.rename({"id": "witness"}), on="witness", how="semi")
-    nearest = drops.sort((pl.col("score") - pl.col("threshold")).abs(), "id").unique(
+    nearest = drops.sort((pl.col("score") - pl.col("threshold")).abs(), "id", nulls_last=True).unique(
         "stage", keep="first", maintain_order=True
     )
     return nearest.sort("step").head(_INTERESTING).to_dicts()
 
 
 def removal(run: RunFolder, decision: dict[str, Any]) -> list[RenderableType]:
-    """A removed row above its witness, what differs marked."""
-    score = f"{decision['score']:.3f}" if decision["score"] is not None else ""
-    head = Text.assemble(
-        (decision["id"], "bold"),
-        f" removed by {decision['stage']} ({decision['reason']} {score}) for ",
-        (decision["witness"], "bold"),
-    )
-    left, right = word_differences(spoken(run, decision["id"]), spoken(run, decision["witness"]))
-    return [head, _marked("- ", left, "red"), _marked("+ ", right, "green")]
+    """A removed row beside its witness, what differs marked."""
+    sides = word_differences(spoken(run, decision["id"]), spoken(run, decision["witness"]))
+    heads = (f"removed: {decision['id']}", f"kept for it: {decision['witness']}")
+    return [Text(said(decision)), beside(heads, sides)]
 
 
-def _marked(lead: str, parts: list[Part], colour: str) -> Text:
-    line = Text(lead, style="dim")
-    room = _MOST
-    for kind, text in parts:
-        shown = plain(text, most=max(room, 1)).replace("\n", " ")
-        line.append(shown, style=f"bold {colour}" if kind == "changed" else "")
-        room -= len(shown)
-        if room <= 0:
-            break
-    return line
+def said(decision: dict[str, Any]) -> str:
+    """A decision in words, without its witness."""
+    words = f"{decision['stage']}: {decision['action']}, {str(decision['reason'] or '').replace('_', ' ')}"
+    if decision["score"] is not None:
+        words += f", score {decision['score']:.4f}"
+        if decision["threshold"] is not None:
+            words += f" (threshold {decision['threshold']:g})"
+    return words
 
 
 def story(told: Story) -> RenderableType:
     """The story of one row."""
     row = told.row
-    ended = f" by {row['stage']} ({row['reason']})" if row["stage"] else ""
-    parts: list[RenderableType] = [Text.assemble((row["id"], "bold"), f": {row['fate']}{ended}")]
+    ended = f" by {row['stage']} ({str(row['reason']).replace('_', ' ')})" if row["stage"] else ""
+    colour = {"kept": "green", "dropped": "red"}.get(row["fate"], "yellow")
+    parts: list[RenderableType] = [Text.assemble((line(row["id"]), "bold"), ": ", (f"{row['fate']}{ended}", colour))]
     where = [f"split {row['split']}"] if row["split"] else []
     where += [f"arms {', '.join(row['arms'])}"] if row["arms"] else []
     if where:
         parts.append(Text("; ".join(where), style="dim"))
-    parts += [Text.assemble((f"{turn['role']}: ", "cyan"), plain(turn["content"])) for turn in told.messages]
+    parts += [Text.assemble((f"{line(turn['role'])}: ", "cyan"), plain(turn["content"])) for turn in told.messages]
     for chapter in told.chapters:
-        decision = chapter.decision
-        line = f"{decision['stage']}: {decision['action']}, {decision['reason']}"
-        if decision["score"] is not None:
-            line += f", score {decision['score']:.4f}" + (
-                f" (threshold {decision['threshold']})" if decision["threshold"] is not None else ""
-            )
-        if decision["witness"]:
-            line += f", witness {decision['witness']}" + (f" ({chapter.witness_fate})" if chapter.witness_fate else "")
-        parts += [Text(), Text(plain(line), style="bold")]
-        if decision["detail"]:
-            parts.append(Text(plain(decision["detail"])))
-        if chapter.differences:
-            parts += [_marked("- ", chapter.differences[0], "red"), _marked("+ ", chapter.differences[1], "green")]
+        parts += [Text(), *_chapter(row["id"], chapter)]
     if len(told.chain) > 1:
-        steps = " → ".join(f"{step['witness']} ({step['fate']})" for step in told.chain)
-        parts += [Text(), Text(f"Witnesses: {row['id']} → {steps}")]
+        steps = " → ".join(f"{step['witness']} ({step['fate'] or 'a reference'})" for step in told.chain)
+        parts += [Text(), Text(f"Witnesses: {line(row['id'])} → {plain(steps)}")]
     if told.neighbours:
         columns = ["measure", "id", "score", "guarded", "fate"]
         rows = [
@@ -167,22 +173,40 @@ def story(told: Story) -> RenderableType:
     return Group(*parts)
 
 
+def _chapter(row_id: str, chapter: Chapter) -> Iterator[RenderableType]:
+    decision = chapter.decision
+    witness = decision["witness"]
+    fate = f" ({chapter.witness_fate})" if chapter.witness_fate else ""
+    yield Text(line(said(decision) + (f", witness {witness}{fate}" if witness else "")), style="bold")
+    if decision["detail"]:
+        yield Text(plain(decision["detail"]))
+    if chapter.differences:
+        yield beside((row_id, f"{witness}{fate}"), chapter.differences)
+
+
 def replayed(run: RunFolder, replay: Replay) -> RenderableType:
-    """A replay beside what the run did."""
-    kept_then = run.ledger().filter(pl.col("action") == "drop")
+    """A replay beside what the run did, and the first rows whose fate differs."""
+    dropped = run.ledger().filter(pl.col("action") == "drop", pl.col("stage").is_in(list(replay.decisions)))
+    before, after = dropped.select("id", "stage"), replay.dropped()
     rows = []
-    for stage, decisions in replay.decisions.items():
-        before = kept_then.filter(pl.col("stage") == stage).height
-        after = decisions.filter(pl.col("action") == "drop").height
-        rows.append((stage, before, after, after - before, replay.unmeasured.get(stage, 0) or None))
+    for stage in replay.decisions:
+        then, now = (frame.filter(pl.col("stage") == stage).height for frame in (before, after))
+        rows.append((stage, then, now, f"{now - then:+,}" if now != then else "", replay.unmeasured.get(stage)))
     parts: list[RenderableType] = [
-        table("Removed rows", ["stage", "in the run", "what if", "change", "not measured"], rows)
+        table("Removed rows", ["stage", "in the run", "what if", "change", "not measured"], rows),
+        Text(f"{replay.left.height:,} rows are left before splits and balance."),
     ]
-    parts.append(Text(f"{replay.left.height:,} rows are left before splits and balance."))
     if replay.unmeasured:
         parts.append(
             Text("Rows that are 'not measured' did not reach that stage in the run; curate again to measure them.")
         )
+    for title, few in (
+        ("Dropped besides", after.join(before, on="id", how="anti", maintain_order="left")),
+        ("Kept instead", before.join(after, on="id", how="anti", maintain_order="left")),
+    ):
+        if few.height:
+            shown = few.head(_FIRST).select("stage", "id").iter_rows()
+            parts += [Text(), table(f"{title}: {few.height:,} rows", ["stage", "id"], shown)]
     return Group(*parts)
 
 
@@ -194,12 +218,12 @@ def changes(changed: pl.DataFrame) -> RenderableType:
     ]
     few = [
         (row["id"], _fate(row["fate"], row["stage"]), _fate(row["fate_after"], row["stage_after"]), row["reason_after"])
-        for row in changed.head(20).iter_rows(named=True)
+        for row in changed.head(_FIRST).iter_rows(named=True)
     ]
     if not few:
         return Text("No row changed fate.")
     return Group(
-        table("Changes", ["before", "after", "rows"], rows),
+        table(f"{changed.height:,} rows changed fate", ["before", "after", "rows"], rows),
         Text(),
         table("First rows", ["id", "before", "after", "reason"], few),
     )
@@ -207,3 +231,62 @@ def changes(changed: pl.DataFrame) -> RenderableType:
 
 def _fate(fate: str, stage: str | None) -> str:
     return f"{fate} by {stage}" if stage else fate
+
+
+def inspection(found: Inspection) -> RenderableType:
+    """A source at a glance."""
+    source = found.source
+    files = f"{len(source.files):,} files, " if len(source.files) != 1 else ""
+    parts: list[RenderableType] = [
+        Text.assemble((line(source.path), "bold"), f": {source.format}, {files}{source.rows:,} rows"),
+        Text.assemble(("columns  ", "dim"), line(", ".join(source.columns) or "none")),
+        *(_tallied(label, counts) for label, counts in _tallies(found) if counts),
+        Text(),
+        _counted(found),
+    ]
+    if found.lengths:
+        quantiles = list(next(iter(found.lengths.values())))
+        rows = [(name.replace("_", ", "), *sizes.values()) for name, sizes in found.lengths.items()]
+        parts += [Text(), table("Lengths", ["", *quantiles], rows)]
+    for sample in found.samples:
+        parts += [Text(), *_sampled(sample)]
+    if found.warnings:
+        parts += [Text(), *_warned(found.warnings)]
+    return Group(*parts)
+
+
+def _tallies(found: Inspection) -> Iterator[tuple[str, dict[str, int]]]:
+    yield "splits ", {name or "none": count for name, count in found.splits.items()} if any(found.splits) else {}
+    yield "roles  ", found.roles
+    yield "turns  ", {f"{turns} turns": count for turns, count in found.turns.items()}
+
+
+def _tallied(label: str, counts: dict[str, int]) -> Text:
+    words = ", ".join(
+        f"{name} {count:,}" if "turn" not in name else f"{name}: {count:,}" for name, count in counts.items()
+    )
+    return Text.assemble((f"{label}  ", "dim"), line(words))
+
+
+def _counted(found: Inspection) -> Table:
+    """How many rows can be used, how many are lost and why, how many repeat others."""
+    source = found.source
+    rows = [("usable", source.examples)]
+    rows += [(f"quarantined: {reason}", count) for reason, count in source.quarantined.items()]
+    if found.duplicates:
+        copies = found.duplicates
+        rows.append(("exact duplicates", copies.exact))
+        if copies.near is not None:
+            rows.append((f"near duplicates besides (Jaccard ≥ {copies.near_threshold:g})", copies.near))
+        rows.append(("prompt repeats with another answer", copies.conflicting))
+    shares = [(label, count, percent(count, source.rows)) for label, count in rows]
+    return table("Rows", ["", "rows", "share"], shares)
+
+
+def _sampled(sample: dict[str, Any]) -> Iterator[Text]:
+    yield Text(line(sample["id"]), style="bold")
+    turns = sample["messages"]
+    for turn in turns[:_TURNS]:
+        yield Text.assemble((f"{line(turn['role'])}: ", "cyan"), line(turn["content"], most=300))
+    if len(turns) > _TURNS:
+        yield Text(f"… and {len(turns) - _TURNS} turns more", style="dim")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from curation import address, report, schema
+from curation import address, guarded, report, schema
 from curation import recipe as recipes
 from curation.divide import divide
 from curation.even import even_out
@@ -58,7 +58,13 @@ def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.
         path, reused = job.run.measure(
             stage.name, key, lambda out: stage.measure(prepared.corpus, alive, job.progress).write(out)
         )
-        decisions = stage.decide(alive, pl.read_parquet(path))
+        decisions = guarded.spell(
+            stage.decide(alive, pl.read_parquet(path)),
+            prepared.corpus,
+            alive,
+            key=job.recipe.keys.duplicates,
+            classes=job.recipe.duplicates.guard,
+        )
         left = job.ledger.enter(stage.name, decisions, alive)
     job.keep_file(stage.name, path)
     counts = dict(decisions["action"].value_counts().iter_rows())
