@@ -113,8 +113,9 @@ def _trained(run: Path, arms: Sequence[str] | None, seeds: Sequence[int] | None)
             found.setdefault(facts["arm"], []).append(adapter)
     missing = [arm for arm in arms or [] if arm not in found and arm != BASE]
     if missing or not found:
-        named = " ".join(f"--arm {arm}" for arm in missing)
-        raise UserError(f"{', '.join(missing) or 'No arm'} of {run} is not trained. Do: siftune train {run} {named}")
+        named = "".join(f" --arm {arm}" for arm in missing)
+        what = f"{', '.join(missing)} of {run} is not trained" if missing else f"No arm of {run} is trained"
+        raise UserError(f"{what}. Do: siftune train {run}{named}")
     return [target for each in found.values() for target in each]
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+_ADAPTED = re.compile(r"\.(\w+)\.lora_")
+_CURE = (
+    "Known cause: a 4-bit model that was evaluated or generated with before this step, in the same process. Train in a "
+    "process of its own (siftune train does), or set model.load: bf16."
+)
 
 
 def check_masks(rows: TokenRows, *, what: str) -> None:
@@ -61,32 +66,49 @@ def check_gradients(model: Any, *, step: int, may_overflow: bool = False) -> Non
     `may_overflow`: float16 with a loss scale, where a step with infinite gradients is skipped by design.
 
     Raises:
-        UserError: a gradient is not finite, or all gradients of some layer are exactly zero. The second is what a
-            4-bit model does that was once put in `eval()` mode (bitsandbytes, CPUs with avx512_bf16): the last layer
-            still learns and the loss still looks right.
+        UserError: a gradient is not finite; or all gradients of the adapters on some module of some layer are exactly
+            zero; or 4-bit weights were repacked for inference, and gradients that are not zero are wrong.
     """
-
-    layers: dict[str, list[torch.Tensor]] = defaultdict(list)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            found = _LAYER.search(name)
-            layer = layers[found.group(1) if found else "other"]
-            if parameter.grad is not None:
-                layer.append(parameter.grad)
-    largest = {layer: _largest(grads) for layer, grads in layers.items()}
+    largest = {module: _largest(gradients) for module, gradients in _by_module(model).items()}
     if not may_overflow and any(not value < float("inf") for value in largest.values()):
         raise UserError(
             f"Gradients are not finite at step {step}; training stopped before they spoilt the adapter. Lower "
             "training.learning_rate, or set model.load: fp32."
         )
-    dead = sorted((layer for layer, value in largest.items() if value == 0.0), key=lambda layer: (len(layer), layer))
+    dead = [module for module, value in largest.items() if value == 0.0]
     if dead:
         raise UserError(
-            f"The adapter gradients of {len(dead)} of {len(largest)} layers (first: {dead[0]}) are exactly zero at "
-            f"step {step}: these layers have stopped learning, though the loss may still look right. Known cause: a "
-            "4-bit model that was evaluated or generated with before this step, in the same process. "
-            "Train in a process of its own (siftune train does), or set model.load: bf16."
+            f"The adapter gradients of {len(dead)} of {len(largest)} modules (first: {dead[0]}) are exactly zero at "
+            f"step {step}: they have stopped learning, though the loss may still look right. {_CURE}"
         )
+    repacked = _repacked(model)
+    if repacked:
+        raise UserError(
+            f"4-bit weights of {repacked} modules were repacked for inference before step {step}, and gradients do not "
+            f"pass through such weights, though the loss still looks right. {_CURE}"
+        )
+
+
+def _by_module(model: Any) -> dict[str, list[torch.Tensor]]:
+    """Gradients by what they adapt, such as `layer 0 q_proj`; the experts of a layer count as one, since a step may
+    leave some of them out."""
+    found: dict[str, list[torch.Tensor]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            layer, adapted = _LAYER.search(name), _ADAPTED.search(name)
+            place = f"layer {layer.group(1) if layer else '-'} {adapted.group(1) if adapted else name}"
+            gradients = found[place]
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+    return found
+
+
+def _repacked(model: Any) -> int:
+    """How many 4-bit modules bitsandbytes has repacked for inference: it does so at the first pass in `eval()` mode on
+    CPUs with avx512_bf16, and `train()` does not undo it."""
+    weights = [getattr(module, "weight", None) for _, module in model.named_modules()]
+    states = {id(weight): getattr(weight, "quant_state", None) for weight in weights}  # adapters share their base's
+    return sum(bool(getattr(state, "packing_format_for_cpu", False)) for state in states.values())
 
 
 def _largest(gradients: list[torch.Tensor]) -> float:

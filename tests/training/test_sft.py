@@ -1,0 +1,528 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import arm_frame, heldout_frame, tiny_recipe, toy_messages, write_tiny_llama, write_tiny_run
+
+from curation import schema
+from curation.errors import UserError
+from curation.recipe import Budget, Model, Training
+from curation.runfolder import RunFolder
+from training import arms, dryrun, guards, jobs, models, plan, sft, worker
+
+
+def quiet(*_: Any) -> None:
+    pass
+
+
+def make_job(folder: Path, model: Path, frame: pl.DataFrame, *, load: str = "nf4", **training: Any) -> jobs.TrainJob:
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(folder / "rows.parquet")
+    settings = tiny_recipe(model, **training)["training"]
+    return jobs.TrainJob(
+        arm="raw",
+        seed=0,
+        rows=folder / "rows.parquet",
+        folder=folder / "out",
+        data=jobs.data_hash(frame, ordered=True),
+        model=Model(name=str(model), load=load),
+        training=Training.model_validate(settings),
+        resolved=models.resolve(str(model)),
+    )
+
+
+# --- the plan ---
+
+counts = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(lambda each: np.array(each, dtype=np.int64))
+
+
+@given(counts, st.integers(1, 800), st.integers(1, 8), st.integers(0, 3))
+def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
+    settings = Training(budget=Budget(tokens=budget), batch_rows=batch, micro_rows=1)
+    made = plan.make_plan(trained, settings, seed=seed)
+    taken = np.concatenate(made.steps)
+    assert int(made.tokens.sum()) == int(trained[taken].sum())
+    assert abs(int(made.tokens.sum()) - budget) <= max(int(trained.max()) / 2, int(trained.max()) - budget)
+    assert all(len(step) == batch for step in made.steps[:-1])
+    visits = np.bincount(taken, minlength=len(trained))
+    assert visits.max() - visits.min() <= 1  # no row is seen again before all others were
+
+
+@given(counts, st.integers(1, 8), st.integers(1, 9))
+def test_steps_and_epochs(trained, batch, steps):
+    by_steps = plan.make_plan(trained, Training(budget=Budget(steps=steps), batch_rows=batch, micro_rows=1), seed=1)
+    assert [len(step) for step in by_steps.steps] == [batch] * steps
+    by_epochs = plan.make_plan(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    assert by_epochs.rows == 2 * len(trained)
+    other = plan.make_plan(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    assert all(np.array_equal(one, two) for one, two in zip(by_epochs.steps, other.steps, strict=True))
+
+
+def brute_force_cost(lengths: list[int], most: int, overhead: int) -> float:
+    lengths = sorted(lengths, reverse=True)
+    best = float("inf")
+    for cuts in range(2 ** (len(lengths) - 1)):
+        parts: list[list[int]] = [[lengths[0]]]
+        for place, length in enumerate(lengths[1:]):
+            if cuts >> place & 1:
+                parts.append([length])
+            else:
+                parts[-1].append(length)
+        if all(part[0] * len(part) <= most or len(part) == 1 for part in parts):
+            best = min(best, sum(part[0] * len(part) + overhead for part in parts))
+    return best
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=9), st.integers(50, 600), st.sampled_from([0, 48, 300]))
+def test_passes_are_the_cheapest_cut(lengths, most, overhead):
+    each = np.array(lengths, dtype=np.int64)
+    parts = plan.passes(each, most_tokens=most, overhead=overhead)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
+    cost = sum(int(each[part].max()) * len(part) + overhead for part in parts)
+    assert cost == brute_force_cost(lengths, most, overhead)
+    assert all(int(each[part].max()) * len(part) <= most or len(part) == 1 for part in parts)
+
+
+def test_rate_rises_then_does_what_its_name_says():
+    assert plan.rate("constant", 0.05, warmup=0.1) == pytest.approx(0.5)
+    assert [plan.rate(kind, 0.55, warmup=0.1) for kind in ("constant", "linear", "cosine")] == pytest.approx(
+        [1, 0.5, 0.5]
+    )
+    assert [plan.rate(kind, 1.0, warmup=0.1) for kind in ("linear", "cosine")] == pytest.approx([0, 0])
+    assert plan.rate("constant", 0.0, warmup=0.0) == 1
+
+
+# --- the loss ---
+
+
+def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, monkeypatch):
+    """One step of ours against the textbook: all logits, an attention mask, cross-entropy with ignored labels."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    frame = arm_frame([toy_messages(number) for number in range(5)])
+    job = make_job(
+        tmp_path,
+        tiny_model,
+        frame,
+        load="fp32",
+        budget={"steps": 1},
+        batch_rows=5,
+        micro_rows=1,
+        lora={"rank": 4, "alpha": 8, "dropout": 0.0},
+    )
+    seen: dict[str, Any] = {}
+    check = guards.check_gradients
+
+    def spy(model: Any, **rest: Any) -> None:
+        seen.update({name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None})
+        check(model, **rest)
+
+    monkeypatch.setattr(guards, "check_gradients", spy)
+    facts = sft.train(job, quiet)
+
+    tokenizer = models.load_tokenizer(job.resolved)
+    base = models.load_base(job.resolved, models.choose("fp32", job.resolved))
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(base, config)
+    rows = sft.tokenise(tokenizer, frame, max_length=128)
+    width = max(len(ids) for ids in rows.ids)
+    ids, labels = torch.zeros(5, width, dtype=torch.long), torch.full((5, width), -100)
+    mask = torch.zeros(5, width, dtype=torch.long)
+    for line, (row, trained) in enumerate(zip(rows.ids, rows.trained, strict=True)):
+        ids[line, : len(row)] = torch.from_numpy(row.astype(np.int64))
+        mask[line, : len(row)] = 1
+        labels[line, : len(row)] = torch.where(torch.from_numpy(trained), ids[line, : len(row)], -100)
+    logits = model(input_ids=ids, attention_mask=mask).logits
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    loss.backward()
+    assert facts["last_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert facts["tokens"] == int((labels != -100).sum())
+    wanted = {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
+    assert wanted.keys() == seen.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(seen[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_fast_dropout_drops_its_share_and_keeps_the_mean():
+    import torch
+
+    from training.dropout import ByteDropout
+
+    torch.manual_seed(0)
+    drop, x = ByteDropout(0.1), torch.ones(1000, 999)
+    y = drop(x)
+    assert float((y == 0).float().mean()) == pytest.approx(26 / 256, abs=0.002)
+    assert float(y.mean()) == pytest.approx(1.0, abs=0.003)
+    assert not torch.equal(y, drop(x))
+    assert torch.equal(drop.eval()(x), x)
+
+
+# --- guards ---
+
+
+class Layers:
+    """Stands for an adapted model: named parameters with gradients."""
+
+    def __init__(self, gradients: dict[str, Any]) -> None:
+        import torch
+
+        self.parameters = {}
+        for name, value in gradients.items():
+            parameter = torch.nn.Parameter(torch.zeros(3))
+            parameter.grad = None if value is None else torch.tensor(value)
+            self.parameters[name] = parameter
+
+    def named_parameters(self) -> Any:
+        return self.parameters.items()
+
+    def named_modules(self) -> Any:
+        return []
+
+
+def layer(number: int, part: str = "lora_A") -> str:
+    return f"base_model.model.model.layers.{number}.mlp.up_proj.{part}.default.weight"
+
+
+def test_gradient_guard():
+    zero, some = [0.0, 0.0, 0.0], [0.0, 1e-30, 0.0]
+    # At the first step A has no gradient, since B is zero: a module is alive when either of them is.
+    guards.check_gradients(Layers({layer(0): zero, layer(0, "lora_B"): some, layer(1): some}), step=1)
+    with pytest.raises(UserError, match=r"2 of 3 modules \(first: layer 0 up_proj\) are exactly zero at step 7"):
+        guards.check_gradients(Layers({layer(0): zero, layer(1): None, layer(2): some}), step=7)
+    with pytest.raises(UserError, match="not finite at step 3"):
+        guards.check_gradients(Layers({layer(0): [1.0, float("nan"), 0.0]}), step=3)
+    with pytest.raises(UserError, match="not finite"):
+        guards.check_gradients(Layers({layer(0): [1.0, float("-inf"), 0.0]}), step=3)
+    guards.check_gradients(Layers({layer(0): [float("inf"), 1.0, 0.0]}), step=3, may_overflow=True)
+
+
+def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
+    """A 4-bit model that was evaluated in the training process: fresh adapters are dead, trained ones learn wrongly."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    if not models._cpu_has_bf16() or torch.cuda.is_available():
+        pytest.skip("bitsandbytes repacks 4-bit weights only on CPUs with avx512_bf16")
+    resolved = models.resolve(str(tiny_model))
+    base = models.load_base(resolved, models.choose("nf4", resolved))
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    ids = torch.arange(20, 40).reshape(1, -1)
+
+    def step() -> None:
+        model.train()
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            model(input_ids=ids, labels=ids).loss.backward()
+
+    step()
+    guards.check_gradients(model, step=1)
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids[:, :1])
+    step()
+    with pytest.raises(UserError, match=r"modules \(first: layer 0 q_proj\) are exactly zero at step 2"):
+        guards.check_gradients(model, step=2)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    step()  # past its first steps an adapter passes some gradient on by itself: nothing is zero, all of it is wrong
+    with pytest.raises(UserError, match="4-bit weights of 14 modules were repacked for inference before step 3"):
+        guards.check_gradients(model, step=3)
+    monkeypatch.setattr(guards, "_repacked", lambda _: 0)
+    guards.check_gradients(model, step=3)
+
+
+def test_a_set_that_is_all_prompt_or_all_answer():
+    ids = [np.arange(4, dtype=np.int32)]
+    none, everything = np.zeros(4, dtype=np.bool_), np.ones(4, dtype=np.bool_)
+    truncated = schema.empty(schema.LEDGER)
+    with pytest.raises(UserError, match="0 of 4 tokens"):
+        guards.check_masks(sft.TokenRows(["a"], ids, [none], truncated), what="Arm 'raw'")
+    with pytest.raises(UserError, match="all 4 tokens"):
+        guards.check_masks(sft.TokenRows(["a"], ids, [everything], truncated), what="Arm 'raw'")
+
+
+def test_same_arms_and_leaked_rows_are_refused():
+    raw = arm_frame([toy_messages(1), toy_messages(2)])
+    shuffled = arm_frame([toy_messages(2), toy_messages(1)], prefix="other")
+    same = {name: jobs.data_hash(frame, ordered=False) for name, frame in {"raw": raw, "random": shuffled}.items()}
+    with pytest.raises(UserError, match="'raw' and 'random' hold the same rows"):
+        guards.check_arms(same)
+    assert jobs.data_hash(raw, ordered=True) != jobs.data_hash(shuffled, ordered=True)
+    heldout = heldout_frame(3, start=50)
+    guards.check_heldout({"raw": raw}, heldout)
+    with pytest.raises(UserError, match=r"'raw' holds 1 held-out rows \(such as other:0\)"):
+        guards.check_heldout({"raw": arm_frame([toy_messages(51)], prefix="other")}, heldout)
+    with pytest.raises(UserError, match="such as toy:50"):
+        guards.check_heldout({"raw": arm_frame([toy_messages(3)], start=50)}, heldout)
+
+
+def test_the_run_is_checked_before_anything_is_trained(tiny_run):
+    frame = pl.read_parquet(tiny_run / "arms" / "curated.parquet")
+    frame.reverse().write_parquet(tiny_run / "arms" / "random.parquet")
+    with pytest.raises(UserError, match="'curated' and 'random' hold the same rows"):
+        arms.train(tiny_run)
+    with pytest.raises(UserError, match=r"no arm 'curted'\. Did you mean 'curated'"):
+        arms.train(tiny_run, arms=["curted"])
+    rows = pl.DataFrame({"id": ["toy:0"], "arms": [["curated"]]})
+    rows.write_parquet(tiny_run / "rows.parquet")
+    with pytest.raises(UserError, match=r"holds 12 rows and rows\.parquet promises 1"):
+        arms.train(tiny_run, arms=["curated"])
+    assert not (tiny_run / "training").exists()
+
+
+def test_not_enough_memory_is_said_before_loading(tmp_path, tiny_model, monkeypatch):
+    from training import memory
+
+    monkeypatch.setattr(memory, "_free", lambda _: 2**20)
+    job = make_job(tmp_path, tiny_model, arm_frame([toy_messages(1)]))
+    with pytest.raises(UserError, match=r"needs about .* GiB .* free on the cpu. Lower training.micro_rows"):
+        sft.train(job, quiet)
+
+
+# --- training ---
+
+#: Enough to learn three rows by heart.
+MEMORISE: dict[str, Any] = {
+    "budget": {"steps": 160},
+    "batch_rows": 3,
+    "micro_rows": 3,
+    "learning_rate": 3e-3,
+    "schedule": "linear",
+    "max_grad_norm": 10.0,
+    "lora": {"rank": 64, "alpha": 256, "dropout": 0.0},
+}
+
+
+def test_it_memorises_a_tiny_set_and_logs_every_step(tmp_path, tiny_model):
+    frame = arm_frame([toy_messages(number) for number in (4, 12, 17)])
+    job = make_job(
+        tmp_path,
+        tiny_model,
+        frame,
+        **MEMORISE,
+        checkpoint_steps=500,
+    )
+    said = []
+    facts = sft.train(job, lambda label, done, total: said.append((label, done, total)))
+    assert facts["last_loss"] < 0.05
+    log = pl.read_parquet(job.folder / "log.parquet")
+    assert log.schema == jobs.LOG_COLUMNS
+    assert log["step"].to_list() == list(range(1, 161))
+    assert log["tokens"][-1] == facts["tokens"] == facts["planned"]["tokens"]
+    assert log["tokens"].is_sorted()
+    assert log["seconds"].is_sorted()
+    assert said[-1][1:] == (160, 160)
+    assert "tokens/s" in said[-1][0]
+    assert facts["rows"] == 480
+    assert facts["epochs"] == 160
+    assert facts["adapter_hash"] == models.hash_file(job.folder / "adapter" / "adapter_model.safetensors")
+    assert jobs.done(job.folder, key=job.key) == json.loads((job.folder / "done.json").read_text())
+
+
+def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, monkeypatch):
+    """Train, stop at a checkpoint, evaluate as siftune does (another process), go on: the first layer still learns."""
+    from training import evaluate
+
+    run = write_tiny_run(
+        tmp_path / "run",
+        model=tiny_model,
+        **MEMORISE,
+        checkpoint_steps=10,
+    )
+    small = arm_frame([toy_messages(number) for number in (4, 12, 17)])
+    job = make_job(tmp_path / "arm", tiny_model, small).model_copy(
+        update={"training": RunFolder.open(run).recipe.training, "folder": run / "training" / "raw" / "seed-0"}
+    )
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop_at_12(_: str, done: int, total: int) -> None:
+        if done == 12:
+            raise Stop
+
+    with pytest.raises(Stop):
+        sft.train(job, stop_at_12)
+    checkpoint = sft.last_checkpoint(job.folder)
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-10"
+    (job.folder / "adapter").symlink_to(checkpoint)
+    facts = {"arm": "raw", "seed": 0, "adapter_hash": models.hash_file(checkpoint / "adapter_model.safetensors")}
+    (job.folder / "done.json").write_text(json.dumps(facts))
+    judged = evaluate.evaluate(run)
+    assert [each["name"] for each in judged] == ["base", "raw-seed-0"]
+    (job.folder / "adapter").unlink()
+    (job.folder / "done.json").unlink()
+
+    first_layer: list[float] = []
+    check = guards.check_gradients
+
+    def spy(model: Any, **rest: Any) -> None:
+        grads = [part.grad for name, part in model.named_parameters() if ".layers.0." in name and part.grad is not None]
+        first_layer.append(max(float(grad.abs().max()) for grad in grads))
+        check(model, **rest)
+
+    monkeypatch.setattr(guards, "check_gradients", spy)
+    done = sft.train(job, quiet)
+    assert len(first_layer) == 150
+    assert min(first_layer) > 0
+    assert done["last_loss"] < 0.05
+
+
+def test_a_checkpoint_that_was_not_finished_is_passed_over(tmp_path):
+    for step, state in ((2, "{}"), (4, '{"global_'), (6, None)):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert sft.last_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-2"
+    assert sft.last_checkpoint(tmp_path / "none") is None
+
+
+def test_minutes_end_the_run(tmp_path, tiny_model):
+    frame = arm_frame([toy_messages(number) for number in range(4)])
+    job = make_job(tmp_path, tiny_model, frame, budget={"minutes": 0.03}, schedule="linear", checkpoint_steps=10_000)
+    facts = sft.train(job, quiet)
+    log = pl.read_parquet(job.folder / "log.parquet")
+    assert log["seconds"][-1] >= 1.8
+    assert (log["seconds"][:-1] < 1.8).all()
+    assert facts["steps"] == log.height < facts["planned"]["steps"]
+
+
+def kill_after(job: jobs.TrainJob, *, steps: int) -> None:
+    """Run the worker as the parent does, and kill -9 it when it has told of so many steps."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.sft"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=worker._environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(job.model_dump_json())
+    process.stdin.close()
+    for line in process.stdout:
+        if json.loads(line).get("progress", [0, 0, 0])[1] >= steps:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
+    """SIGKILL between checkpoints; dropout and NEFTune draw random numbers, so the generator must be restored too."""
+    frame = arm_frame([toy_messages(number) for number in range(12)])
+    settings: dict[str, Any] = {"budget": {"steps": 9}, "checkpoint_steps": 3, "neftune": 5.0, "schedule": "cosine"}
+    whole = make_job(tmp_path / "whole", tiny_model, frame, **settings)
+    broken = make_job(tmp_path / "broken", tiny_model, frame, **settings)
+    kill_after(broken, steps=5)
+    assert jobs.done(broken.folder) is None
+    checkpoint = sft.last_checkpoint(broken.folder)
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-3"
+    log = broken.folder / "worker.log"
+    resumed = worker.call("training.sft", broken.model_dump_json(), log=log)
+    expected = worker.call("training.sft", whole.model_dump_json(), log=whole.folder / "worker.log")
+    assert resumed["adapter_hash"] == expected["adapter_hash"]
+    same = ["step", "loss", "learning_rate", "grad_norm", "tokens"]
+    logs = [pl.read_parquet(job.folder / "log.parquet").select(same) for job in (broken, whole)]
+    assert logs[0].equals(logs[1])
+
+
+def test_another_job_in_the_same_folder_starts_anew(tmp_path, tiny_model):
+    frame = arm_frame([toy_messages(number) for number in range(4)])
+    job = make_job(tmp_path, tiny_model, frame, budget={"steps": 2}, checkpoint_steps=1)
+    first = sft.train(job, quiet)
+    settings = job.training.model_copy(update={"learning_rate": 1e-4})
+    other = job.model_copy(update={"training": settings})
+    assert jobs.done(other.folder, key=other.key) is None
+    second = sft.train(other, quiet)
+    assert second["adapter_hash"] != first["adapter_hash"]
+    assert jobs.done(job.folder, key=job.key) is None
+
+
+@pytest.mark.slow
+def test_arms_are_trained_once_and_told_in_the_manifest(tiny_run):
+    said: list[str] = []
+    facts = arms.train(tiny_run, arms=["raw", "curated", "base"], progress=lambda label, *_: said.append(label))
+    assert [each["arm"] for each in facts] == ["raw", "curated"]
+    assert facts[0]["adapter_hash"] != facts[1]["adapter_hash"]
+    manifest = json.loads((tiny_run / "manifest.json").read_text())
+    assert manifest["training"]["raw-seed-0"]["load"]["why"].startswith("the recipe says nf4")
+    assert manifest["training"]["raw-seed-0"]["tokens"] == facts[0]["tokens"]
+    said.clear()
+    again = arms.train(tiny_run, arms=["raw", "curated"], progress=lambda label, *_: said.append(label))
+    assert again == facts
+    assert said == ["raw seed 0: already trained", "curated seed 0: already trained"]
+
+
+@pytest.mark.slow
+def test_a_fault_in_the_worker_reaches_the_user_word_for_word(tiny_run):
+    recipe = json.loads((tiny_run / "manifest.json").read_text())
+    recipe["recipe"] = recipe["recipe"].replace("max_length: 128", "max_length: 16")
+    (tiny_run / "manifest.json").write_text(json.dumps(recipe))
+    with pytest.raises(UserError, match=r"None of 24 rows has a trained token"):
+        arms.train(tiny_run, arms=["raw"])
+
+
+@pytest.mark.slow
+def test_dry_run_plans_all_arms_and_writes_nothing(tiny_run):
+    before = sorted(tiny_run.rglob("*"))
+    told = dryrun.dry_run(tiny_run)
+    assert sorted(tiny_run.rglob("*")) == before
+    assert [each.arm for each in told.arms] == ["raw", "curated", "random"]
+    assert [each.rows for each in told.arms] == [24, 12, 12]
+    assert all(each.steps == 6 for each in told.arms)
+    assert told.tokens_per_second > 0
+    assert told.minutes == pytest.approx(sum(each.minutes for each in told.arms))
+    assert told.memory["total"] > 0
+
+
+def test_mask_shows_each_token(tiny_run):
+    tokens = dryrun.mask(tiny_run, "toy:1")
+    answer = toy_messages(1)[1]["content"]
+    assert "".join(text for text, trained in tokens if trained) == answer + "<|im_end|>"
+    assert "".join(text for text, trained in tokens if not trained).endswith("<|im_start|>assistant\n")
+    assert dryrun.mask(tiny_run, "toy:1000")
+    with pytest.raises(UserError, match="holds the row 'toy:77'"):
+        dryrun.mask(tiny_run, "toy:77")
+
+
+def test_truncated_rows_are_written_and_counted(tmp_path, tiny_model):
+    frame = arm_frame([toy_messages(number) for number in range(8)])
+    job = make_job(tmp_path, tiny_model, frame, budget={"steps": 1}, max_length=110)
+    facts = sft.train(job, quiet)
+    told = pl.read_parquet(job.folder / "truncated.parquet")
+    assert told.schema == schema.LEDGER
+    assert facts["truncated_rows"] == told.height > 0
+    assert set(told["action"]) == {"truncate"}
+
+
+@pytest.mark.slow
+def test_other_loads_train_too(tmp_path):
+    model = write_tiny_llama(tmp_path / "model", template="llama-3.2")
+    frame = arm_frame([toy_messages(number) for number in range(4)])
+    hashes = set()
+    for load in ("bf16", "fp32", "nf4"):
+        job = make_job(tmp_path / load, model, frame, load=load, budget={"steps": 3})
+        facts = sft.train(job, quiet)
+        assert facts["load"]["load"] == load
+        hashes.add(facts["adapter_hash"])
+    assert len(hashes) == 3
