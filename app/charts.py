@@ -10,6 +10,13 @@ import polars as pl
 
 from app.palette import FATES, OTHER, arm_colour
 
+#: What a training log is drawn as: column and title.
+CURVES = {
+    "loss": "loss, nats per token",
+    "learning_rate": "learning rate",
+    "grad_norm": "gradient norm",
+    "tokens_per_second": "trained tokens per second",
+}
 _SETS = alt.Scale(domain=["before", "after"], range=["#9AA0A8", FATES["kept"]])
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from curation.runfolder import RunFolder
+from training.jobs import DONE, LOG, LOG_COLUMNS, TRUNCATED
 from training.judged import arm_place
 
 
@@ -66,3 +70,104 @@ def percent(each: dict[str, Any]) -> str:
     if each["low"] is None:
         return f"{each['value']:.0%}"
     return f"{each['value']:.0%} [{each['low']:.0%}, {each['high']:.0%}]"
+
+
+#: What the curves can be drawn over, and the column of the log.
+AXES = {"steps": "step", "tokens": "tokens", "minutes": "minutes"}
+
+
+def finished(folder: Path) -> bool:
+    """Whether the training in this folder has come to its end."""
+    return (folder / DONE).is_file()
+
+
+def _log(folder: Path) -> pl.DataFrame:
+    path = folder / LOG
+    return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=LOG_COLUMNS)
+
+
+def logs(run: RunFolder) -> pl.DataFrame:
+    """LOG_COLUMNS of every arm and seed, with arm, seed, minutes and tokens_per_second (between two steps)."""
+    frames = []
+    for arm, seed, folder in trained(run):
+        rate = pl.col("tokens").diff().fill_null(pl.col("tokens")) / pl.col("seconds").diff().fill_null(
+            pl.col("seconds")
+        )
+        named = (pl.lit(arm).alias("arm"), pl.lit(seed).alias("seed"), (pl.col("seconds") / 60).alias("minutes"))
+        frames.append(_log(folder).with_columns(*named, rate.alias("tokens_per_second")))
+    return pl.concat(frames)
+
+
+def progress(run: RunFolder) -> list[tuple[object, ...]]:
+    """One line an arm and seed: state, steps, trained tokens, minutes, last loss, truncated rows."""
+    lines: list[tuple[object, ...]] = []
+    for arm, seed, folder in trained(run):
+        log, done = _log(folder), read_json(folder / DONE)
+        last = log.row(-1, named=True) if log.height else None
+        cut = folder / TRUNCATED
+        lines.append(
+            (
+                arm,
+                seed,
+                "done" if done else "training" if last else "starting",
+                last["step"] if last else 0,
+                f"{last['tokens']:,}" if last else "—",
+                f"{last['seconds'] / 60:.1f}" if last else "—",
+                f"{last['loss']:.3f}" if last else "—",
+                pl.scan_parquet(cut).select(pl.len()).collect().item() if cut.is_file() else "—",
+            )
+        )
+    return lines
+
+
+def settings(run: RunFolder) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Arms and seeds, and for each setting its values in that order, as done.json and the recipe tell them."""
+    begun = trained(run)
+    told = [_flat(read_json(folder / DONE) or {}) for _, _, folder in begun]
+    names = sorted({name for each in told for name in each if not name.startswith(_RESULTS)})
+    lines = [(name, [str(each.get(name, "—")) for each in told]) for name in names]
+    # Versions and machine matter only where the arms do not share them.
+    rows = [(n.replace("_", " "), v) for n, v in lines if not n.startswith(("versions.", "load.")) or len(set(v)) > 1]
+    asked = run.recipe.training
+    if asked is not None:
+        own = _flat(asked.model_dump(exclude={"arms", "seeds", "report_to"}, exclude_none=True))
+        rows += [(name.replace("_", " "), [str(value)] * len(begun)) for name, value in own.items()]
+    return [f"{arm}, seed {seed}" for arm, seed, _ in begun], rows
+
+
+#: Of done.json what stands in the table of progress already, or says nothing to a reader.
+_RESULTS = (
+    *(
+        "arm",
+        "seed",
+        "key",
+        "steps",
+        "tokens",
+        "seconds",
+        "minutes",
+        "truncated_rows",
+        "last_loss",
+        "memory",
+        "planned",
+    ),
+    *("epochs", "threads"),
+)
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        elif not isinstance(value, list) or len(value) < 12:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def example_id(run: RunFolder) -> str:
+    """The id of a row that is trained on."""
+    for path in sorted((run.path / "arms").glob("*.parquet")):
+        ids = pl.scan_parquet(path).select("id").head(1).collect()
+        if ids.height:
+            return str(ids.item())
+    return "source:0"

@@ -58,6 +58,8 @@ STYLE = """
   border-bottom:1px solid color-mix(in srgb,currentColor 12%,transparent);
   vertical-align:top}
 .sf .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.sf .token{border-right:1px solid color-mix(in srgb,currentColor 18%,transparent)}
+.sf .token.trained{background:color-mix(in srgb,#0072B2 26%,transparent)}
 .sf.strong{font-weight:600}
 .sf.head{font-weight:600;margin:.9rem 0 .35rem}
 .sf.said{font-size:.88rem;padding:.15rem 0 .15rem .7rem;margin:.15rem 0;

@@ -207,3 +207,11 @@ def row_head(row_id: str, row: Mapping[str, Any] | None) -> str:
     why = f"{row['stage']}: {row['reason']}".replace("_", " ") if row["stage"] else ""
     shown = f'{tag(fate, fate)} <span class="faint">{escaped(why)}</span>'
     return f'<div class="sf"><b>{escaped(row_id)}</b> &nbsp; {shown}</div>'
+
+
+def trained_tokens(tokens: Sequence[tuple[str, bool]]) -> str:
+    """Tokens of a row one after another; those that enter the loss are marked."""
+    shown = [
+        f'<span class="token{" trained" if trained else ""}">{escaped(text)}</span>' for text, trained in tokens[:4_000]
+    ]
+    return f'<div class="sf turn"><div class="text" dir="auto">{"".join(shown)}</div></div>'

@@ -11,10 +11,13 @@ from typing import NoReturn
 import streamlit as st
 
 from app import plain, queries
+from app.answering import Answering
 from curation.browse import Catalogue, Query
 from curation.errors import UserError
 from curation.runfolder import RunFolder
 from curation.search import TextIndex
+from training.inference import Engine
+from training.inference.opening import open_engine, trained_arms
 
 #: How `launch` tells the server which folder to open.
 RUN_VARIABLE = "SIFTUNE_RUN"
@@ -58,7 +61,8 @@ def catalogue(run: RunFolder) -> Catalogue:
 
 
 @st.cache_resource(max_entries=1, show_spinner="Opening the run")
-def _catalogue(path: str, _stamp: str) -> Catalogue:
+def _catalogue(path: str, seen: str) -> Catalogue:
+    del seen  # part of the cache's key, as in all functions below: Streamlit leaves out names that begin with _
     return Catalogue.load(RunFolder.open(path))
 
 
@@ -101,7 +105,8 @@ def text_index(run: RunFolder) -> Building:
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _text_index(_path: str, _stamp: str, _catalogue: Catalogue) -> Building:
+def _text_index(path: str, seen: str, _catalogue: Catalogue) -> Building:
+    del path, seen
     building = Building(total=len(_catalogue), ready=TextIndex.open(_catalogue.run))
     if building.ready is None:
         building.thread = threading.Thread(target=_build, args=(building, _catalogue), daemon=True)
@@ -155,5 +160,50 @@ def replayed(found: Catalogue, name: str, threshold: float) -> queries.Effect:
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
-def _replayed(path: str, _stamp: str, name: str, threshold: float) -> queries.Effect:
+def _replayed(path: str, seen: str, name: str, threshold: float) -> queries.Effect:
+    del seen
     return queries.effect(RunFolder.open(path), name, threshold)
+
+
+@st.cache_resource
+def running() -> dict[str, Answering]:
+    """Prompts that are being answered, by conversation; they outlive a rerun, and a reload of the browser."""
+    return {}
+
+
+def engine(run: RunFolder) -> Engine:
+    """The engine of all trained arms and the base, loaded once for all browser tabs."""
+    arms = trained_arms(run.path)
+    stamps = tuple((arm, _touched(folder)) for arm, folder in arms.items())
+    return _engine(str(run.path), stamps)
+
+
+def _touched(adapter: Path | None) -> int:
+    return 0 if adapter is None else (adapter.parent / "done.json").stat().st_mtime_ns
+
+
+@st.cache_resource(max_entries=1, show_spinner="Loading the model and its adapters")
+def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
+    del stamps
+    run = RunFolder.open(path)
+    return open_engine(run.path, run.recipe)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Asking the server who it is")
+def endpoint(url: str, model: str) -> Engine:
+    """An engine over one model of an OpenAI-compatible server; its arm is called by the model's name."""
+    from training.inference.endpoint import EndpointEngine, Served
+
+    return EndpointEngine({model: Served(url, model)})
+
+
+def mask(run: RunFolder, row_id: str) -> list[tuple[str, bool]]:
+    """The tokens of a row and whether each is trained. Raises `UserError` when no arm holds the row."""
+    return _mask(str(run.path), row_id)
+
+
+@st.cache_data(max_entries=50, show_spinner="Reading the tokenizer")
+def _mask(path: str, row_id: str) -> list[tuple[str, bool]]:
+    from training.dryrun import mask as tokens
+
+    return tokens(RunFolder.open(path), row_id)

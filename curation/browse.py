@@ -24,6 +24,7 @@ Order = Literal["row", "prompt_words", "answer_words", "turns"]
 
 _NAMES = ("source", "fate", "stage", "reason", "split")
 _REMEMBERED = 8
+_NEIGHBOURS = pl.Schema({"id": pl.String, "measure": pl.String, "score": pl.Float64, "guarded": pl.Boolean})
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,12 @@ class Catalogue:
         mask = np.ones(len(self), dtype=np.bool_)
         if wanted:
             mask = self.frame.select(pl.all_horizontal(wanted).fill_null(value=False)).to_series().to_numpy()
-        if hits is None:
-            found = np.flatnonzero(mask)
-        else:
-            found = hits[mask[hits]]
+        found = (np.flatnonzero(mask) if hits is None else hits[mask[hits]]).astype(np.uint32)
         if query.order != "row":
             found = found[np.argsort(self._keys(query)[found], kind="stable")]
         elif query.descending:
             found = found[::-1]
-        return found.astype(np.uint32)
+        return found
 
     def _keys(self, query: Query) -> npt.NDArray[np.integer]:
         keys = self.frame[query.order].fill_null(0).to_numpy()
@@ -208,12 +206,11 @@ def dossier(catalogue: Catalogue, position: int, *, most: int = 50) -> Dossier:
 
 
 def _near(run: RunFolder, measure: str, row_id: str) -> pl.DataFrame:
-    columns = ["id", "measure", "score", "guarded"]
     if measure not in run.manifest.get("files", {}):
-        return schema.empty(pl.Schema({"id": pl.String, **{name: schema.PAIRS[name] for name in columns[1:]}}))
+        return schema.empty(_NEIGHBOURS)
     pairs = pl.scan_parquet(run.file(measure)).filter((pl.col("a") == row_id) | (pl.col("b") == row_id))
     other = pl.when(pl.col("a") == row_id).then("b").otherwise("a").alias("id")
-    return pairs.with_columns(other, measure=pl.lit(measure)).select(columns).collect()
+    return pairs.with_columns(other, measure=pl.lit(measure)).select(list(_NEIGHBOURS)).collect()
 
 
 def _where(run: RunFolder, name: str, row_id: str, columns: pl.Schema) -> pl.DataFrame:

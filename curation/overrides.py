@@ -1,4 +1,4 @@
-"""Decisions by hand: rows that the user restored or dropped, kept beside the run and obeyed when it is curated again."""
+"""Decisions by hand: rows that the user restored or dropped, kept with the run and obeyed when it is curated again."""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ class TextIndex:
 def to_match(text: str) -> str | None:
     """What a person typed as an FTS5 expression that is always valid; None when nothing in it can be searched.
 
-    Words must all occur; `"a phrase"` in this order; `wor*` is a prefix (of three letters or more); `-word` must not occur. Everything else,
-    FTS5 operators too, is taken as text.
+    Words must all occur; `"a phrase"` in this order; `wor*` is a prefix (of three letters or more); `-word` must not
+    occur. Everything else, FTS5 operators too, is taken as text.
     """
     wanted: list[str] = []
     unwanted: list[str] = []

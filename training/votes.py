@@ -96,7 +96,10 @@ def read_turns(run: RunFolder, conversation: str) -> list[Turn]:
             " WHERE conversation = ? AND live ORDER BY turn, time",
             (conversation,),
         ).fetchall()
-    return [Turn(*row[:6], json.loads(row[6])) for row in found]
+    return [
+        Turn(round_, arm, conversation_, turn, prompt, answer, json.loads(facts))
+        for round_, arm, conversation_, turn, prompt, answer, facts in found
+    ]
 
 
 def replace_turns(run: RunFolder, conversation: str, *, since: int) -> None:

@@ -1,5 +1,288 @@
-"""Placeholder."""
+"""Chat: two or three arms answer the same prompt side by side; blind if one wants to judge them fairly."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any, get_args
+
+import streamlit as st
+
+from app import outcomes, plain, state, transcript
+from app.answering import Answering, order_of
+from app.views import origin
+from curation.errors import UserError
+from curation.runfolder import RunFolder
+from training.inference import Message, Request, Sampling
+from training.inference.opening import trained_arms
+from training.judged import BASE
+from training.votes import Choice, Turn, choice_of, read_turns, replace_turns, vote
+
+TICK = 0.1
+#: Characters of every side that blind mode shows a tick: 180 a second, faster than one reads.
+PACE = 18
+_SIDES = ("Left", "Right")
 
 
 def chat() -> None:
     """Draw the page."""
+    run = state.open_run()
+    arms = list(trained_arms(run.path))
+    if arms == [BASE]:
+        plain.draw(plain.problem(outcomes.what_next(run)))
+        return
+    conversation = _conversation()
+    running = state.running().get(conversation)
+    if running is not None and running.ended and (not running.blind or running.shown):
+        _finish(running)
+        running = None
+    chosen, settings = _controls(run, arms)
+    turns = read_turns(run, conversation)
+    if running is not None:
+        turns = [turn for turn in turns if turn.turn < running.turn]
+    _past(run, turns, busy=running is not None)
+    _fault()
+    prompt = st.chat_input("Ask all arms", disabled=running is not None or not chosen)
+    if running is not None:
+        _live(running)
+    elif prompt:
+        number = max((turn.turn for turn in turns), default=-1) + 1
+        _start(run, conversation, number, prompt, turns, chosen, settings)
+
+
+def _conversation() -> str:
+    """The id of this tab's conversation; it stands in the address, so that a reload continues it."""
+    found = st.session_state.get("conversation") or st.query_params.get("chat")
+    if not (isinstance(found, str) and found.isalnum()):
+        found = uuid.uuid4().hex
+    st.session_state["conversation"] = st.query_params["chat"] = found
+    return found
+
+
+def _controls(run: RunFolder, arms: list[str]) -> tuple[list[str], dict[str, Any]]:
+    who, blind, knobs, more = st.columns([5, 2, 2, 2], vertical_alignment="bottom")
+    with knobs.popover("Settings", width="stretch"):
+        settings = _settings(run)
+    if settings["endpoint"] is not None:
+        arms = [*arms, settings["endpoint"][1]]
+    start = [arm for arm in ("raw", "curated") if arm in arms] or arms[:2]
+    chosen = who.multiselect(
+        "Arms",
+        arms,
+        default=start,
+        max_selections=3,
+        format_func=plain.line,
+        key="chat_arms",
+        placeholder="two or three",
+    )
+    settings["blind"] = blind.toggle(
+        "Blind", key="chat_blind", help="Sides shuffled, names and times hidden until you vote"
+    )
+    with more.popover("More", width="stretch"):
+        _more(run)
+    if settings["blind"] and len(chosen) != 2:
+        plain.draw(plain.note("Blind mode compares exactly two arms."))
+        return [], settings
+    return chosen, settings
+
+
+def _settings(run: RunFolder) -> dict[str, Any]:
+    system = st.text_area("System prompt", key="chat_system", placeholder="none", height=90)
+    temperature = st.slider("Temperature (0 is greedy)", 0.0, 2.0, 0.0, 0.1, key="chat_temperature")
+    top_p = st.slider("Top-p", 0.05, 1.0, 1.0, 0.05, key="chat_top_p")
+    most = st.number_input("Max tokens", 1, 4096, run.recipe.compare.max_new_tokens, key="chat_tokens")
+    seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="chat_seed")
+    url = st.text_input("Another server (OpenAI-compatible)", key="chat_url", placeholder="http://127.0.0.1:8000/v1")
+    model = st.text_input("Its model", key="chat_model")
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=int(most), seed=int(seed))
+    return {"system": system, "sampling": sampling, "endpoint": (url, model) if url and model else None}
+
+
+def _more(run: RunFolder) -> None:
+    conversation = st.session_state["conversation"]
+    if st.button("New conversation", width="stretch"):
+        st.session_state["conversation"] = st.query_params["chat"] = uuid.uuid4().hex
+        st.rerun()
+    turns = read_turns(run, conversation)
+    hidden = any(_hidden(run, turn) for turn in turns)
+    if hidden:
+        plain.draw(plain.note("Vote first: an export names the arms."))
+    off = hidden or not turns
+    st.download_button(
+        "Export JSONL",
+        transcript.as_jsonl(turns),
+        f"chat-{conversation[:8]}.jsonl",
+        disabled=off,
+        width="stretch",
+        on_click="ignore",
+    )
+    st.download_button(
+        "Export Markdown",
+        transcript.as_markdown(turns),
+        f"chat-{conversation[:8]}.md",
+        disabled=off,
+        width="stretch",
+        on_click="ignore",
+    )
+
+
+def _start(
+    run: RunFolder,
+    conversation: str,
+    number: int,
+    prompt: str,
+    turns: list[Turn],
+    chosen: list[str],
+    settings: dict[str, Any],
+) -> None:
+    """Send the prompt to every chosen arm, and draw the page again with the answers coming."""
+    answering = Answering(run, conversation, number, prompt, system=settings["system"], blind=settings["blind"])
+    local: list[Request] = []
+    served: list[Request] = []
+    for arm in chosen:
+        said = [*transcript.history(turns, arm, system=settings["system"]), {"role": "user", "content": prompt}]
+        messages = tuple(Message(each["role"], each["content"]) for each in said)
+        there = settings["endpoint"] is not None and arm == settings["endpoint"][1]
+        (served if there else local).append(Request(arm, messages, settings["sampling"]))
+    try:
+        engines = [(state.engine(run), local)] if local else []
+        engines += [(state.endpoint(*settings["endpoint"]), served)] if served else []
+    except UserError as fault:
+        plain.draw(plain.problem(str(fault)))
+        return
+    for engine, requests in engines:
+        answering.ask(engine, requests)
+    answering.sides = {arm: answering.sides[arm] for arm in chosen}
+    state.running()[conversation] = answering
+    st.rerun()
+
+
+def _live(answering: Answering) -> None:
+    """Repaint the answers, at most ten times a second, until they are there."""
+    plain.draw(plain.bubble("user", answering.prompt))
+    arms = answering.order()
+    places = [column.empty() for column in st.columns(len(arms), gap="medium")]
+    st.button("Stop", on_click=answering.stop, key=f"stop {answering.round}", type="primary")
+    while True:
+        answering.drain()
+        until = answering.pace(PACE) if answering.blind else None
+        for position, (arm, place) in enumerate(zip(arms, places, strict=True)):
+            name = _SIDES[position] if answering.blind else arm
+            text = answering.sides[arm].text[:until]
+            plain.draw(plain.bubble("assistant", f"{text} ▍", label=name, tone="" if answering.blind else arm), place)
+        if answering.ended and (not answering.blind or answering.shown):
+            break
+        time.sleep(TICK)
+    _finish(answering)
+    st.rerun()
+
+
+def _finish(answering: Answering) -> None:
+    """Every answer is stored by now; what went wrong is told once."""
+    answering.drain()
+    state.running().pop(answering.conversation, None)
+    faults = [
+        side.fault or "The answer broke off; the server's log says why."
+        for side in answering.sides.values()
+        if side.stats is None
+    ]
+    if faults:
+        st.session_state["chat_fault"] = "\n".join(dict.fromkeys(faults))
+
+
+def _fault() -> None:
+    fault = st.session_state.pop("chat_fault", None)
+    if fault:
+        plain.draw(plain.problem(fault))
+
+
+def _past(run: RunFolder, turns: list[Turn], *, busy: bool) -> None:
+    if not turns and not busy:
+        plain.draw(
+            plain.note(
+                "One prompt, several models: the same question goes to every arm, and each keeps a history of its own."
+            )
+        )
+    numbers = list(dict.fromkeys(turn.turn for turn in turns))
+    for number in numbers:
+        here = [turn for turn in turns if turn.turn == number]
+        plain.draw(plain.bubble("user", here[0].prompt))
+        _answers(run, here)
+        if number == numbers[-1] and not busy:
+            _again(run, here)
+
+
+def _hidden(run: RunFolder, turn: Turn) -> bool:
+    """Whether the arm of an answer is still a secret."""
+    return bool(turn.facts.get("blind")) and choice_of(run, turn.round) is None
+
+
+def _answers(run: RunFolder, turns: list[Turn]) -> None:
+    first = turns[0]
+    by_arm = {turn.arm: turn for turn in turns}
+    blind = bool(first.facts.get("blind"))
+    arms = order_of(first.round, list(by_arm), blind=blind)
+    hidden = _hidden(run, first)
+    for position, (arm, column) in enumerate(zip(arms, st.columns(len(arms), gap="medium"), strict=True)):
+        turn = by_arm[arm]
+        name = _SIDES[position] if hidden else f"{_SIDES[position]}: {arm}" if blind else arm
+        with column:
+            plain.draw(plain.bubble("assistant", turn.answer, label=name, tone="" if hidden else arm))
+            if not hidden:
+                plain.draw(plain.facts(_costs(turn.facts)))
+                origin.button(run, turn)
+    if hidden and len(arms) == 2:
+        _vote(run, first.round, arms)
+    elif blind and (choice := choice_of(run, first.round)):
+        plain.draw(plain.note(f"Your vote: {choice}."))
+
+
+def _costs(facts: dict[str, Any]) -> list[tuple[str, object]]:
+    first = facts["first_token_seconds"]
+    return [
+        ("first token", "—" if first is None else f"{first:.2f} s"),
+        ("in all", f"{facts['seconds']:.2f} s"),
+        ("tokens", facts["tokens"]),
+        ("tokens/s", f"{facts['tokens_per_second']:.1f}"),
+        ("weights", facts["fingerprint"]),
+        *([("stopped", "by you")] if facts["stopped"] == "cancelled" else []),
+    ]
+
+
+def _vote(run: RunFolder, round_: str, arms: list[str]) -> None:
+    names = {"left": "Left is better", "right": "Right is better", "tie": "Tie", "both bad": "Both bad"}
+    for column, choice in zip(st.columns(4), get_args(Choice), strict=True):
+        column.button(
+            names[choice],
+            key=f"vote {choice} {round_}",
+            width="stretch",
+            on_click=vote,
+            args=(run,),
+            kwargs={"round_": round_, "left": arms[0], "right": arms[1], "choice": choice},
+        )
+
+
+def _again(run: RunFolder, turns: list[Turn]) -> None:
+    """Ask the last prompt again, as it was or edited; what was said before stays on record."""
+    last = turns[0]
+    again, edit, _ = st.columns([1.6, 1.6, 6])
+    if again.button("Regenerate", width="stretch", help="The same prompt; with a temperature, another seed"):
+        _ask_again(run, last, last.prompt, [turn.arm for turn in turns])
+    with edit.popover("Edit prompt", width="stretch"):
+        text = st.text_area("Prompt", last.prompt, key=f"edit {last.round}", label_visibility="collapsed", height=120)
+        if st.button("Ask this instead", key=f"ask {last.round}", disabled=not text.strip()):
+            _ask_again(run, last, text, [turn.arm for turn in turns])
+
+
+def _ask_again(run: RunFolder, last: Turn, prompt: str, arms: list[str]) -> None:
+    sampling = Sampling(**{**last.facts["sampling"], "seed": last.facts["sampling"]["seed"] + 1})
+    url, model = st.session_state.get("chat_url"), st.session_state.get("chat_model")
+    settings = {
+        "system": last.facts.get("system", ""),
+        "blind": bool(last.facts.get("blind")),
+        "sampling": sampling,
+        "endpoint": (url, model) if url and model else None,
+    }
+    replace_turns(run, last.conversation, since=last.turn)
+    before = [turn for turn in read_turns(run, last.conversation) if turn.turn < last.turn]
+    _start(run, last.conversation, last.turn, prompt, before, arms, settings)

@@ -136,8 +136,8 @@ def _precision(scored: pl.DataFrame, chosen: float) -> None:
         plain.draw(plain.note("Label some pairs: the page then says how often the stage is right at this threshold."))
         return
     words = (
-        f"Of {above.all} labelled pairs at or above {chosen:.2f}, {above.yes} are the same: precision {above.value:.0%}, "
-        f"exact 95 % interval {above.low:.0%} to {above.high:.0%}."
+        f"Of {above.all} labelled pairs at or above {chosen:.2f}, {above.yes} are the same: "
+        f"precision {above.value:.0%}, exact 95 % interval {above.low:.0%} to {above.high:.0%}."
     )
     better = propose(scored)
     hint = (

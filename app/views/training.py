@@ -1,5 +1,75 @@
-"""Placeholder."""
+"""Training: how the arms learned, under which settings, and which tokens of a row were trained."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import charts, outcomes, plain, state
+from app.charts import CURVES
+from curation.errors import UserError
+from curation.runfolder import RunFolder
 
 
 def training() -> None:
     """Draw the page."""
+    run = state.open_run()
+    begun = outcomes.trained(run)
+    if not begun:
+        plain.draw(plain.problem(outcomes.what_next(run)))
+        return
+    if all(outcomes.finished(folder) for _, _, folder in begun):
+        _curves(run)
+    else:
+        st.fragment(_curves, run_every=state.REFRESH)(run)
+    _settings(run)
+    _mask(run)
+
+
+def _curves(run: RunFolder) -> None:
+    head = ["arm", "seed", "", "steps", "trained tokens", "minutes", "last loss", "rows truncated"]
+    rows = [(plain.Markup(plain.tag(arm, str(arm))), *rest) for arm, *rest in outcomes.progress(run)]
+    plain.draw(plain.table(head, rows, numbers=(1, 3, 4, 5, 6, 7)))
+    logs = outcomes.logs(run)
+    if logs.is_empty():
+        plain.draw(plain.note("No step has been logged yet."))
+        return
+    axis = st.segmented_control(
+        "Over",
+        list(outcomes.AXES),
+        default="steps",
+        required=True,
+        format_func=lambda name: f"over {name}",
+        key="training axis",
+        label_visibility="collapsed",
+    )
+    shown = logs.rename({outcomes.AXES[str(axis)]: "x"})
+    arms = logs["arm"].unique(maintain_order=True).to_list()
+    for start in range(0, len(CURVES), 2):
+        for column, (name, title) in zip(
+            st.columns(2, gap="large"), list(CURVES.items())[start : start + 2], strict=False
+        ):
+            column.altair_chart(charts.curve(shown, name, title=title, arms=arms))
+
+
+def _settings(run: RunFolder) -> None:
+    st.subheader("Settings")
+    names, rows = outcomes.settings(run)
+    cells = []
+    for name, values in rows:
+        same = len(set(values)) <= 1
+        cells.append(
+            (name, *(value if same else plain.Markup(f"<mark>{plain.escaped(value)}</mark>") for value in values))
+        )
+    plain.draw(plain.table(["", *names], cells))
+
+
+def _mask(run: RunFolder) -> None:
+    st.subheader("Which tokens are trained")
+    row_id = st.text_input("Row", key="mask row", placeholder="an id, such as " + outcomes.example_id(run))
+    if not row_id.strip():
+        plain.draw(plain.note("The marked tokens of a row enter the loss; the rest is only read."))
+        return
+    try:
+        plain.draw(plain.trained_tokens(state.mask(run, row_id.strip())))
+    except UserError as fault:
+        plain.draw(plain.problem(str(fault)))

@@ -50,10 +50,16 @@ def _judged(said: dict[str, Any]) -> None:
     with right:
         st.subheader("What each arm used")
         used = [
-            (plain.Markup(plain.tag(each["arm"], each["arm"])), each["seed"], f"{each['tokens']:,}", f"{each['minutes']:.1f}",
-             f"{each['steps']:,}", f"{each['rows']:,}")
+            (
+                plain.Markup(plain.tag(each["arm"], each["arm"])),
+                each["seed"],
+                f"{each['tokens']:,}",
+                f"{each['minutes']:.1f}",
+                f"{each['steps']:,}",
+                f"{each['rows']:,}",
+            )
             for each in said["usage"]
-        ]  # fmt: skip
+        ]
         plain.draw(
             plain.table(["arm", "seed", "trained tokens", "minutes", "steps", "rows"], used, numbers=(1, 2, 3, 4, 5))
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import importlib.util
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from curation import schema
-from curation.runfolder import FORMAT, write_json, write_parquet, write_text
+from curation.runfolder import FORMAT, RunFolder, write_json, write_parquet, write_text
 
 RECIPE = """name: synthetic
 sources:
@@ -258,7 +260,91 @@ def _manifest(folder: Path, frame: pl.DataFrame, files: dict[str, str]) -> dict[
     }
 
 
-def append_json_line(path: Path, entry: dict[str, object]) -> None:
-    """One line more in a JSONL file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "curated")) -> Path:
+    """A synthetic run whose arms were trained: two-layer Llamas with adapters that answer differently, a verdict,
+    an answered suite.
+    """
+    from training.prompts import answer
+    from training.verdict import verdict
+
+    synthetic_run(folder, rows=400, hostile=True)
+    recipe = RECIPE + (
+        f"model: {{name: {model}, load: fp32}}\n"
+        "training: {arms: [raw, curated], budget: {steps: 6}, max_length: 128, batch_rows: 4, micro_rows: 2}\n"
+        "compare: {bootstrap: 1000, permutations: 1000, max_new_tokens: 12, default_prompts: false,"
+        " prompts: [{text: 'What colour has door 3?', name: door}, {text: 'What is 1 + 1?', expect: '2'}]}\n"
+    )
+    write_text(recipe, folder / "recipe.yaml")
+    manifest = RunFolder.open(folder).manifest | {"recipe": recipe}
+    write_json(manifest, folder / "manifest.json")
+    _arms(folder, arms)
+    neighbour("training", "answering").write_trained(folder, model, arms)
+    for place, arm in enumerate(arms):
+        _log(folder / "training" / arm / "seed-0", place)
+    _judged(folder, arms)
+    run = RunFolder.open(folder)
+    answer(folder)
+    verdict(folder, run.recipe.compare, training=run.recipe.training).write(folder)
+    return folder
+
+
+def tiny_model(folder: Path) -> Path:
+    """A random two-layer Llama with its tokenizer."""
+    found: Path = neighbour("training", "worlds").write_tiny_llama(folder)
+    return found
+
+
+def neighbour(room: str, name: str) -> Any:
+    """A helper module of another room's tests: in importlib mode no test folder is a package."""
+    path = Path(__file__).parents[1] / room / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{room}_{name}_for_app", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _arms(folder: Path, arms: tuple[str, ...]) -> None:
+    run = RunFolder.open(folder)
+    rows, examples = run.rows(), pl.read_parquet(run.examples)
+    for arm in arms:
+        held = rows.filter(pl.col("arms").list.contains(arm)).select("id", "group")
+        frame = examples.join(held, on="id", how="inner", maintain_order="left").with_columns(why=pl.lit("kept"))
+        write_parquet(schema.conform(frame, schema.ARM), folder / "arms" / f"{arm}.parquet")
+
+
+def _log(folder: Path, place: int) -> None:
+    from training.jobs import LOG_COLUMNS
+
+    step = np.arange(1, 31)
+    loss = 2.5 * np.exp(-step / (12 + 4 * place)) + 0.7 + 0.02 * np.sin(step)
+    columns = {"step": step, "loss": loss, "learning_rate": np.full(30, 2e-4), "grad_norm": 0.3 + 1 / step}
+    frame = pl.DataFrame({**columns, "tokens": step * 400, "seconds": step * 1.7})
+    write_parquet(schema.conform(frame, LOG_COLUMNS), folder / "log.parquet")
+
+
+def _judged(folder: Path, arms: tuple[str, ...]) -> None:
+    from training.judged import JUDGED
+
+    draw = np.random.default_rng(1)
+    count = 60
+    tokens = draw.integers(5, 60, count)
+    hard = draw.gamma(8, 0.3, count)
+    for place, arm in enumerate(["base", *arms]):
+        loss = hard - 0.2 * place + 0.05 * draw.standard_normal(count)
+        frame = pl.DataFrame(
+            {
+                "id": [f"alpha:{row}" for row in range(count)],
+                "nll": loss * tokens,
+                "tokens": tokens,
+                "group": np.arange(count),
+                "source": "alpha",
+                "length_bin": np.where(tokens < 30, "short", "long"),
+                "leaked": np.arange(count) % 4 == 0,
+                "mask_hash": "h",
+            }
+        )
+        name = arm if arm == "base" else f"{arm}-seed-0"
+        write_parquet(schema.conform(frame, JUDGED), folder / "evaluation" / f"{name}.parquet")
