@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from curation import kernels, kernels_lsh
 from curation.errors import UserError
 from curation.leaders import Pairs
+from curation.progress import Progress
 from curation.text import characters, words
 
-Progress = Callable[[str, int, int], None]
 Found = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -137,14 +137,15 @@ def characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
 def _joining() -> list[int]:
     """Code points that normal forms may join to what precedes them, or reorder; and those not assigned yet."""
     joining = {ord("Σ"), *range(0x1160, 0x1200)}  # Hangul vowels and finals compose by rule, not by table
-    for code in range(0x80, 0x20000):
-        character = chr(code)
+    for character in map(chr, range(0x80, 0x20000)):
         parts = unicodedata.decomposition(character).split()
         if len(parts) == 2 and not parts[0].startswith("<"):
             joining.add(int(parts[1], 16))
         if unicodedata.combining(character) or unicodedata.category(character) == "Cn":
-            joining.add(code)
-    return sorted(code for code in joining if code < 0x20000)
+            joining.add(ord(character))
+    # Also what stands for one of these: the half-width voicing mark becomes a combining one.
+    first = {code: ord(unicodedata.normalize("NFKC", chr(code))[0]) for code in range(0x80, 0x20000)}
+    return [code for code, plain in first.items() if code in joining or plain in joining]
 
 
 def word_count(text: pl.Expr) -> pl.Expr:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from curation import kernels_leaders
 from curation.leaders import Leaders, Pairs
-from curation.minhash import Progress, distinct, similar_pairs, sketch
+from curation.minhash import distinct, similar_pairs, sketch
+from curation.progress import Progress
 from curation.text import word_count
 
 

@@ -14,7 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curation.leaders import Pairs
-from curation.minhash import Progress, bands, similar_pairs, sketch
+from curation.minhash import bands, similar_pairs, sketch
+from curation.progress import Progress
 
 __all__ = ["Pairs", "bands", "pairs"]
 

@@ -43,6 +43,29 @@ def test_compiled_shingles_are_those_of_words(texts: list[str], size: int) -> No
             assert np.intersect1d(found[x], found[y]).size == len(a & b)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ΟΔΟΣ ΣΑΣ",
+        "\u1100\u1161\u11a8 \u1112\u1161\u11ab",
+        "\u09c7\u09be",
+        "e\u0323\u0302x",
+        "½ kg",
+        "İı",
+        "ｶﾞ",
+        "ㄱㅏ",
+        "ﷺ",
+    ],
+)
+def test_characters_that_depend_on_their_neighbours_are_read_as_in_words(said: str) -> None:
+    spelled = " ".join(pl.DataFrame({"t": [said]}).select(text.words(pl.col("t"))).item().to_list())
+    read = sets_of([f"{said} one"], 1)[0]
+    plain = minhash.shingle_sets(pl.Series([f"{spelled} one"]), shingle=1)[0]
+    ascii_only = minhash._loose_sets(pl.Series([f"{spelled} one"]), 1, *minhash._ASCII)
+    assert np.array_equal(read, plain)
+    assert np.array_equal(read, ascii_only[0][: ascii_only[2][0]])
+
+
 @given(st.lists(st.sampled_from("ab"), max_size=60), st.integers(1, 3))
 def test_repeated_shingles_count_once(letters: list[str], size: int) -> None:
     said = " ".join(letters)

@@ -95,7 +95,8 @@ def test_bands_reach_the_recall_with_the_fewest_candidates() -> None:
 
 
 def test_large_buckets_are_cut_by_the_guard_and_lose_no_deciding_pair() -> None:
-    texts = [f"please add the number {row % 400} to all of these numbers right now" for row in range(1500)]
+    shared = " ".join(f"w{word}" for word in range(60))
+    texts = [f"{row % 400} {shared}" for row in range(1500)]
     whole, cut = found_in(texts, floor=0.5, guard=False), found_in(texts, floor=0.5, guard=True)
     hashes = [row % 400 for row in range(1500)]
     deciding = {pair for pair in whole if hashes[pair[0]] == hashes[pair[1]]}
