@@ -10,8 +10,6 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import polars as pl
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from curation.errors import UserError
@@ -32,6 +30,7 @@ from training.logits import logits_where
 from training.masks import TokenRows, tokenise
 from training.memory import Memory, estimate, require
 from training.plan import Plan, make_plan, passes, rate
+from training.steplog import StepLog
 
 
 def train(job: jobs.TrainJob, tell: worker.Progress) -> dict[str, Any]:
@@ -40,7 +39,6 @@ def train(job: jobs.TrainJob, tell: worker.Progress) -> dict[str, Any]:
     Raises:
         UserError: what the guards, the model or the memory estimate object to.
     """
-    started = time.monotonic()
     folder = _prepare_folder(job)
 
     # 1. The rows, as tokens with a mask, and what the budget buys of them.
@@ -94,7 +92,7 @@ def train(job: jobs.TrainJob, tell: worker.Progress) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     log.write()
     if job.probe_steps is not None:
-        return {**_facts(job, rows, plan, log, loading, memory), "seconds_to_load": log.started - started}
+        return _facts(job, rows, plan, log, loading, memory)
 
     # 6. Keep the adapter, and say what it is made of.
     model.save_pretrained(folder / "adapter")
@@ -113,7 +111,7 @@ class ArmTrainer(SFTTrainer):
     ) -> None:
         self.plan, self.loading, self.step_log, self.job = plan, loading, log, job
         super().__init__(**trainer)
-        self.remove_callback(_printer())
+        self.remove_callback(PrinterCallback)  # it would print every step
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned steps in order; whatever comes after a resume is skipped to by position."""
@@ -134,9 +132,8 @@ class ArmTrainer(SFTTrainer):
             progress = (step + 1) / num_training_steps if elapsed is None else elapsed
             return rate(settings.schedule, progress, warmup=settings.warmup)
 
-        if self.lr_scheduler is None:
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
-            self._created_lr_scheduler = True
+        self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+        self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def training_step(
@@ -187,76 +184,6 @@ class ArmTrainer(SFTTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card for a checkpoint; the export writes one."""
-
-
-class StepLog(TrainerCallback):
-    """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock; the checks of gradients."""
-
-    def __init__(self, path: Path, plan: Plan, job: jobs.TrainJob, tell: worker.Progress) -> None:
-        self.path, self.plan, self.job, self.tell = path, plan, job, tell
-        self.rows: list[dict[str, float]] = []
-        self.tokens = 0
-        self.started = self.written = time.monotonic()
-        self.before = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far, those before an interruption included."""
-        return self.before + time.monotonic() - self.started
-
-    def share_of_time(self) -> float | None:
-        """How much of a budget in minutes is used; None for other budgets."""
-        return None if self.plan.minutes is None else self.seconds / (60.0 * self.plan.minutes)
-
-    def resume(self, checkpoint: Path | None) -> None:
-        """Start the clock, with the steps that the checkpoint already holds."""
-        if checkpoint is not None:
-            held = int(checkpoint.name.rpartition("-")[2])
-            self.rows = pl.read_parquet(self.path).filter(pl.col("step") <= held).to_dicts()
-            self.tokens, self.before = int(self.rows[-1]["tokens"]), float(self.rows[-1]["seconds"])
-        self.started = time.monotonic()
-
-    def count(self, tokens: int) -> None:
-        """Count the trained tokens of the step that is being taken."""
-        self.tokens += tokens
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - HF's signature
-        """End the run when its time, or the probe, is over."""
-        used = self.share_of_time()
-        if (used is not None and used >= 1.0) or state.global_step == self.job.probe_steps:
-            control.should_training_stop = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:  # noqa: ARG002
-        """Note the step. Comes before the checkpoint of the same step, which is not whole without it."""
-        if "loss" not in logs:
-            return
-        self.rows.append(
-            {
-                "step": state.global_step,
-                "loss": logs["loss"],
-                "learning_rate": logs["learning_rate"],
-                "grad_norm": float(logs["grad_norm"]),
-                "tokens": self.tokens,
-                "seconds": self.seconds,
-            }
-        )
-        if time.monotonic() - self.written > 2.0 or state.global_step % self.job.training.checkpoint_steps == 0:
-            self.write()
-        self._tell(state.global_step, logs["loss"])
-
-    def write(self) -> None:
-        """Put the log on disk; a curve can be watched while it grows."""
-        if self.job.probe_steps is None:
-            write_parquet(pl.DataFrame(self.rows, schema=jobs.LOG_COLUMNS), self.path)
-        self.written = time.monotonic()
-
-    def _tell(self, step: int, loss: float) -> None:
-        speed = self.tokens / max(self.seconds, 1e-9)
-        used = self.share_of_time()
-        done, total = (step, len(self.plan.steps)) if used is None else (int(100 * min(used, 1.0)), 100)
-        left = self.seconds * (total - done) / max(done, 1)
-        label = f"{self.job.arm} seed {self.job.seed}: loss {loss:.3f}, {speed:.0f} tokens/s, {_time(left)} left"
-        self.tell(label, done, total)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -364,16 +291,6 @@ def _require_tracker(name: str) -> None:
 
     if importlib.util.find_spec(name) is None:
         raise UserError(f"training.report_to names {name}, which is not installed. Install it with: pip install {name}")
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers import PrinterCallback
-
-    return PrinterCallback
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def main() -> int:

@@ -24,8 +24,8 @@ from curation.recipe import Budget, Model, Section, Training
 from curation.runfolder import RunFolder, replacing, write_json, write_parquet, write_text
 from training import jobs, models, worker
 from training.arms import read_arm, read_heldout, training_of
-from training.evaluate import EvaluateJob, Target
 from training.guards import check_heldout
+from training.judge import EvaluateJob, Target
 
 TABLE = pl.Schema(
     {
@@ -140,13 +140,14 @@ def _cell(
         facts = worker.call("training.sft", job.model_dump_json(), log=log, progress=progress)
     judged = _judge(run, job, facts, heldout, progress)
     answered = _answer(plan, job, facts, heldout, progress)
-    low, high = interval(judged["nll"].to_numpy(), judged["bytes"].to_numpy(), judged["group"].to_numpy())
+    nll, units, tokens = (judged[name].to_numpy() for name in ("nll", "bytes", "tokens"))
+    low, high = interval(nll, units, judged["group"].to_numpy())
     return {
         "model": job.model.name,
-        "bits_per_byte": float(judged["nll"].sum() / judged["bytes"].sum() / np.log(2)),
+        "bits_per_byte": float(nll.sum() / units.sum() / np.log(2)),
         "low": low,
         "high": high,
-        "nats_per_token": float(judged["nll"].sum() / judged["tokens"].sum()),
+        "nats_per_token": float(nll.sum() / tokens.sum()),
         **{name: facts[name] for name in ("steps", "tokens", "minutes", "tokens_per_second")},
         **answered,
     }
@@ -174,7 +175,7 @@ def _judge(
             engine=None,
             key=key,
         )
-        worker.call("training.evaluate", evaluation.model_dump_json(), log=folder / "worker.log", progress=progress)
+        worker.call("training.judge", evaluation.model_dump_json(), log=folder / "worker.log", progress=progress)
     return pl.read_parquet(folder / "cell.parquet")
 
 

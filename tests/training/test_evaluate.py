@@ -13,17 +13,17 @@ from worlds import heldout_frame, message
 
 from curation.errors import UserError
 from curation.runfolder import RunFolder
-from training import evaluate, jobs, masks, models
+from training import evaluate, jobs, judge, masks, models
 
 
 def quiet(*_: Any) -> None:
     pass
 
 
-def make_job(run: Path, *, load: str, engine: str | None = None, max_rows: int | None = None) -> evaluate.EvaluateJob:
+def make_job(run: Path, *, load: str, engine: str | None = None, max_rows: int | None = None) -> judge.EvaluateJob:
     recipe = RunFolder.open(run).recipe
     resolved = models.resolve(recipe.model.name)
-    return evaluate.EvaluateJob(
+    return judge.EvaluateJob(
         heldout=run / "heldout" / "test.parquet",
         folder=run / "evaluation",
         max_length=128,
@@ -31,13 +31,13 @@ def make_job(run: Path, *, load: str, engine: str | None = None, max_rows: int |
         seed=0,
         model=recipe.model.model_copy(update={"load": load}),
         resolved=resolved,
-        targets=[evaluate.Target(name="base", adapter=None, digest=resolved.identity), *adapters(run, resolved)],
+        targets=[judge.Target(name="base", adapter=None, digest=resolved.identity), *adapters(run, resolved)],
         engine=engine,
         key="key",
     )
 
 
-def adapters(run: Path, resolved: models.ResolvedModel) -> list[evaluate.Target]:
+def adapters(run: Path, resolved: models.ResolvedModel) -> list[judge.Target]:
     """Random adapters, strong enough to matter, as training would leave them."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -54,11 +54,11 @@ def adapters(run: Path, resolved: models.ResolvedModel) -> list[evaluate.Target]
             facts = {"arm": arm, "seed": 0, "adapter_hash": digest, "key": arm}
             (folder / jobs.DONE).write_text(json.dumps(facts))
         digest = json.loads((folder / jobs.DONE).read_text())["adapter_hash"]
-        targets.append(evaluate.Target(name=f"{arm}-seed-0", adapter=folder / "adapter", digest=digest))
+        targets.append(judge.Target(name=f"{arm}-seed-0", adapter=folder / "adapter", digest=digest))
     return targets
 
 
-def row_by_row(job: evaluate.EvaluateJob, adapter: Path | None) -> dict[str, float]:
+def row_by_row(job: judge.EvaluateJob, adapter: Path | None) -> dict[str, float]:
     """The oracle: one row at a time, all logits, float64 log-softmax."""
     import torch
     from peft import PeftModel
@@ -79,7 +79,7 @@ def row_by_row(job: evaluate.EvaluateJob, adapter: Path | None) -> dict[str, flo
 
 def test_losses_are_those_of_one_row_at_a_time(tiny_run):
     job = make_job(tiny_run, load="fp32")
-    evaluate.judge(job, quiet)
+    judge.judge(job, quiet)
     frames = {}
     for target in job.targets:
         frame = pl.read_parquet(job.folder / f"{target.name}.parquet")
@@ -97,7 +97,7 @@ def test_losses_are_those_of_one_row_at_a_time(tiny_run):
 
 def test_columns_come_from_the_held_out_rows(tiny_run):
     job = make_job(tiny_run, load="fp32")
-    evaluate.judge(job.model_copy(update={"targets": job.targets[:1]}), quiet)
+    judge.judge(job.model_copy(update={"targets": job.targets[:1]}), quiet)
     frame = pl.read_parquet(job.folder / "base.parquet")
     heldout = pl.read_parquet(job.heldout)
     for column in ("id", "source", "group", "leaked"):
@@ -110,9 +110,9 @@ def test_columns_come_from_the_held_out_rows(tiny_run):
 
 def test_merged_and_4_bit_agree_and_the_drift_is_told(tiny_run):
     merged = make_job(tiny_run, load="nf4", engine="merged")
-    evaluate.judge(merged, quiet)
+    judge.judge(merged, quiet)
     loss = {name: read(merged, name) for name in ("base", "raw-seed-0", "curated-seed-0")}
-    evaluate.judge(make_job(tiny_run, load="nf4", engine="nf4"), quiet)
+    judge.judge(make_job(tiny_run, load="nf4", engine="nf4"), quiet)
     for name, (frame, facts) in loss.items():
         packed, told = read(merged, name)
         assert told["engine"] == "nf4"
@@ -125,33 +125,33 @@ def test_merged_and_4_bit_agree_and_the_drift_is_told(tiny_run):
         assert facts["drift"]["mean"] == pytest.approx(mean, abs=1e-6)
 
 
-def read(job: evaluate.EvaluateJob, name: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+def read(job: judge.EvaluateJob, name: str) -> tuple[pl.DataFrame, dict[str, Any]]:
     return pl.read_parquet(job.folder / f"{name}.parquet"), json.loads((job.folder / f"{name}.json").read_text())
 
 
 def test_a_merged_model_that_drifts_is_not_used(tiny_run, monkeypatch):
-    monkeypatch.setattr(evaluate, "DRIFT_LIMIT", -1.0)
+    monkeypatch.setattr(judge, "DRIFT_LIMIT", -1.0)
     job = make_job(tiny_run, load="nf4")
-    assert evaluate.judge(job, quiet) == {"engine": "nf4"}
+    assert judge.judge(job, quiet) == {"engine": "nf4"}
     assert "drifts by" in read(job, "base")[1]["engine_why"]
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 1000))
 def test_batches_hold_every_row_once_and_keep_to_the_limit(lengths, most):
     each = np.array(lengths, dtype=np.int64)
-    parts = evaluate.length_batches(each, most_tokens=most)
+    parts = judge.length_batches(each, most_tokens=most)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
     assert all(len(part) == 1 or int(each[part].max()) * len(part) <= most for part in parts)
 
 
 def test_max_rows_draws_the_same_rows_each_time():
     frame = heldout_frame(40)
-    first, again = (evaluate._chosen(frame, 10, seed=3)["id"].to_list() for _ in range(2))
+    first, again = (judge._chosen(frame, 10, seed=3)["id"].to_list() for _ in range(2))
     assert first == again
     assert len(set(first)) == 10
     assert first == sorted(first, key=frame["id"].to_list().index)
-    assert evaluate._chosen(frame, 10, seed=4)["id"].to_list() != first
-    assert evaluate._chosen(frame, None, seed=4).equals(frame)
+    assert judge._chosen(frame, 10, seed=4)["id"].to_list() != first
+    assert judge._chosen(frame, None, seed=4).equals(frame)
 
 
 @pytest.mark.slow
@@ -195,4 +195,4 @@ def test_rows_without_a_question_are_refused(tiny_run):
     )
     rows.write_parquet(tiny_run / "heldout" / "test.parquet")
     with pytest.raises(UserError, match="None of 2 rows has a trained token"):
-        evaluate.judge(make_job(tiny_run, load="fp32"), quiet)
+        judge.judge(make_job(tiny_run, load="fp32"), quiet)

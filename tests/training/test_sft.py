@@ -333,6 +333,7 @@ def test_it_memorises_a_tiny_set_and_logs_every_step(tmp_path, tiny_model):
     assert jobs.done(job.folder, key=job.key) == json.loads((job.folder / "done.json").read_text())
 
 
+@pytest.mark.slow
 def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, monkeypatch):
     """Train, stop at a checkpoint, evaluate as siftune does (another process), go on: the first layer still learns."""
     from training import evaluate
