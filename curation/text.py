@@ -21,7 +21,7 @@ from curation.schema import Key
 #: Scripts that are written without spaces between words: one character is one word there.
 #: ー is Common, not Katakana, in Unicode's script property, but is only ever a part of Japanese words.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
-_WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+_WORD = rf"[\w&&[{_UNSPACED}]]|[\w--[{_UNSPACED}]]+"
 
 #: Answers of fewer words are labels, names, numbers, one sentence: any other word in them is another answer.
 SHORT_ANSWER: Final = 12
