@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
-Progress = Callable[[str, int, int], None]
+from curation.progress import Progress
 
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
 _HEADER = np.dtype([("magic", "S8"), ("rows", "<u8"), ("dimension", "<u8"), ("checksum", "<u8")])
@@ -196,7 +196,7 @@ def _read_segment(path: Path) -> tuple[NDArray[np.void], NDArray[np.float16]] | 
     magic, rows, dimension, checksum = (value.item() for value in data[: _HEADER.itemsize].view(_HEADER)[0])
     body = data[_HEADER.itemsize :]
     whole = magic == _MAGIC and body.size == rows * (_KEY.itemsize + 2 * dimension)
-    if not whole or xxhash.xxh3_64_intdigest(body) != checksum:
+    if not whole or xxhash.xxh3_64_intdigest(body.data) != checksum:
         return None
     split = rows * _KEY.itemsize
     return body[:split].view(_KEY), body[split:].view(np.float16).reshape(rows, dimension)

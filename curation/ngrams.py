@@ -47,9 +47,11 @@ class Words:
         taken = self.flat.gather(np.repeat(first, length) + within)
         joined = pl.DataFrame({"row": rows, "word": taken}).group_by("row", maintain_order=True)
         spans = joined.agg(pl.col("word").str.join(" "))
-        return pl.DataFrame({"row": np.arange(len(text))}).join(spans, on="row", how="left", maintain_order="left")[
-            "word"
-        ].fill_null("")
+        return (
+            pl.DataFrame({"row": np.arange(len(text))})
+            .join(spans, on="row", how="left", maintain_order="left")["word"]
+            .fill_null("")
+        )
 
 
 def split(texts: pl.Series) -> Words:

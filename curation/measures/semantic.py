@@ -10,19 +10,20 @@ against the exact search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import UserError, missing_extra
 from curation.leaders import Pairs
-from curation.vectors import cosines, lattice, unit
+from curation.neighbours import nearest
+from curation.progress import Progress
+from curation.vectors import cosines, unit
 
 __all__ = ["Found", "Pairs", "nearest", "pairs"]
 
-Progress = Callable[[str, int, int], None]
 Candidates = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _BLOCK = 4096  # rows on each side of a block: 64 MiB of bounds
@@ -47,10 +48,10 @@ class Found(Pairs):
     sampled: int = 0
 
 
-def pairs(
-    vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
-) -> Found:
-    """All pairs of rows of `vectors` (float [n, d], any length; a zero vector resembles nothing) with cosine >= `floor`.
+def pairs(vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None) -> Found:
+    """All pairs of rows of `vectors` with cosine >= `floor`.
+
+    `vectors` are float [n, d] of any length; a zero vector resembles nothing.
 
     Scores are computed pair by pair in float64. With more than `exact_rows` rows, pairs are proposed by an index whose
     measured recall is in the result; its search is widened until that reaches 0.99.
@@ -69,55 +70,9 @@ def pairs(
     return _indexed(vectors, floor, progress)
 
 
-def nearest(queries: np.ndarray, base: np.ndarray, *, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `k` rows of `base` closest to each query: positions int64 [n, k] and cosines float64 [n, k], best first.
-
-    Exact on vectors rounded to the lattice of `curation.vectors` (to within 0.001), the cosines themselves in float64;
-    equally close rows come in the order of `base`. With fewer than k rows in `base`, there are as many columns.
-    """
-    k = min(k, len(base))
-    places = np.zeros((len(queries), k), dtype=np.int64)
-    scores = np.zeros((len(queries), k))
-    if not places.size:
-        return places, scores
-    goal = lattice(base)
-    for start in range(0, len(queries), _BLOCK):
-        here = slice(start, min(start + _BLOCK, len(queries)))
-        best = _top(lattice(queries[here]), goal, k)
-        rows = np.repeat(np.arange(here.start, here.stop), k)
-        found = cosines(queries, base, rows, best.ravel()).reshape(-1, k)
-        order = np.lexsort((best, -found), axis=1)
-        places[here] = np.take_along_axis(best, order, axis=1)
-        scores[here] = np.take_along_axis(found, order, axis=1)
-    return places, scores
-
-
-def _top(queries: NDArray[np.float32], base: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The k best columns for each row, ties by position: block by block, each block against the best so far."""
-    best = np.empty((len(queries), 0), dtype=np.int64)
-    held = np.empty((len(queries), 0), dtype=np.float32)
-    for start in range(0, len(base), 4 * _BLOCK):
-        product = queries @ base[start : start + 4 * _BLOCK].T
-        width = min(k, product.shape[1])
-        # The k-th value, then its ties in order: argpartition alone would choose among ties as it likes.
-        kth = np.partition(product, product.shape[1] - width, axis=1)[:, -width][:, None]
-        row, column = np.nonzero(product >= kth)
-        rank = np.lexsort((column, -product[row, column], row))
-        row, column = row[rank], column[rank]
-        first = np.searchsorted(row, np.arange(len(queries)))
-        chosen = column[first[:, None] + np.arange(width)]
-        held = np.concatenate([held, np.take_along_axis(product, chosen, axis=1)], axis=1)
-        best = np.concatenate([best, chosen + start], axis=1)
-        order = np.lexsort((best, -held), axis=1)[:, :k]
-        held, best = np.take_along_axis(held, order, axis=1), np.take_along_axis(best, order, axis=1)
-    return best
-
-
-def _verified(
-    vectors: np.ndarray, candidates: Iterator[Candidates], floor: float, **how: str | float | int
-) -> Found:
+def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> Found:
     """Candidates that reach the floor, sorted, with their cosine."""
-    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    kept: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]] = []
     count = 0
     for a, b in candidates:
         score = np.minimum(cosines(vectors, vectors, a, b), 1.0)
@@ -129,13 +84,12 @@ def _verified(
                 f"More than {_MOST_PAIRS:,} pairs of rows have a cosine of {floor} or more. Raise the floor, or let "
                 "the exact and near stages drop repeated rows first."
             )
-    a, b, score = (np.concatenate(column) for column in zip(*kept, strict=True)) if kept else _nothing()
+    kept.append((np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)))
+    a = np.concatenate([part[0] for part in kept])
+    b = np.concatenate([part[1] for part in kept])
+    score = np.concatenate([part[2] for part in kept])
     order = np.lexsort((b, a))
-    return Found(a[order], b[order], score[order], **how)  # type: ignore[arg-type]
-
-
-def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)
+    return Found(a[order], b[order], score[order])
 
 
 def _exact(full: NDArray[np.float32], floor: float, progress: Progress | None) -> Iterator[Candidates]:
@@ -186,11 +140,14 @@ def _indexed(vectors: np.ndarray, floor: float, progress: Progress | None) -> Fo
     sample = np.sort(np.random.default_rng(_SEED).choice(len(full), min(_SAMPLE, len(full)), replace=False))
     truth = _pairs_of(vectors, full, sample, floor)
     recall = _widen(index, full, sample, truth, floor)
-    how = {"method": f"faiss IVF{cells}, nprobe {index.nprobe}", "recall": recall, "sampled": len(sample)}
-    return _verified(vectors, _proposed(index, full, floor, progress), floor, **how)
+    found = _verified(vectors, _proposed(index, full, floor, progress), floor)
+    method = f"faiss IVF{cells}, nprobe {index.nprobe}"
+    return replace(found, method=method, recall=recall, sampled=len(sample))
 
 
-def _widen(index: object, full: NDArray[np.float32], sample: np.ndarray, truth: NDArray[np.int64], floor: float) -> float:
+def _widen(
+    index: object, full: NDArray[np.float32], sample: np.ndarray, truth: NDArray[np.int64], floor: float
+) -> float:
     """Double the number of cells that are searched until the recall is reached, or every cell is searched."""
     width = 4
     while True:
@@ -202,9 +159,7 @@ def _widen(index: object, full: NDArray[np.float32], sample: np.ndarray, truth: 
         width *= 2
 
 
-def _pairs_of(
-    vectors: np.ndarray, full: NDArray[np.float32], sample: np.ndarray, floor: float
-) -> NDArray[np.int64]:
+def _pairs_of(vectors: np.ndarray, full: NDArray[np.float32], sample: np.ndarray, floor: float) -> NDArray[np.int64]:
     """Codes a * n + b of every pair of a sampled row `a` that reaches the floor, by the exact search."""
     codes = [np.empty(0, np.int64)]
     for start in range(0, len(full), _BLOCK):

@@ -1,0 +1,138 @@
+"""Is it the same task in other words, or another task of the same kind? What can be counted in a pair of texts.
+
+A cosine alone cannot tell: two word problems about apples are as close as a problem and its rephrasing. These counts
+look at what a rephrasing keeps: the rare words, and, outside of code, the numbers.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curation.text import guard_tokens, word_count
+
+_STEM = 5  # first letters of a word: joins `sum`, `sums`; `integer`, `integers`; `elected`, `election`
+_CODE = (
+    r"(?m)^\s*(?:def |class \w+[:(]|import \w|from \w+ import|#include|function\b.*\(|(?:public|static|const|let) \w)"
+    r"|^\s*var \w|\breturn\b.*;|>>> |```"
+)
+_COMMENT = r"""(?s:\x22{3}.*?\x22{3}|'{3}.*?'{3}|/\*.*?\*/)|//[^\n]*|#[^i\n][^\n]*"""
+_NAME = r"(?m)\b(?:def|function|fn|func)\s+\w+\s*\(|^(?:\w+[\s*]+)+\w+\s*\("
+#: Lines of examples in a comment: they are made anew by every rephrasing.
+_EXAMPLE = "|".join(
+    [
+        r"(?m)^\s*>>>.*\n.*$",
+        r"^.*(?:==|=>|➞|->).*$",
+        r"""^.*\b\w+\([^\n]*[\d\[\x22'][^\n]*\).*$""",
+        r"^\W*(?i:example|input|output)s?\b.*:.*$",
+    ]
+)
+_LEAST_GIST = 8
+_MOST_NUMBERS = 4
+
+#: Numbers that say little: one is an article, zero and minus are everywhere.
+_PLAIN_NUMBERS = ("-", "0", "1")
+
+SIGNS = ("words", "row_words", "same_numbers", "other_numbers")
+
+
+def gist(text: pl.Expr) -> pl.Expr:
+    """What a text says in words: of code the comments and the names of its functions, without examples; else itself.
+
+    Translations and rewritings of a program share this more than anything else in it. Code that says fewer than 8
+    words is left as it is.
+    """
+    names = (
+        text.str.extract_all(_NAME)
+        .list.eval(pl.element().str.extract(r"(\w+)\s*\(?$"))
+        .list.unique(maintain_order=True)
+    )
+    spoken = text.str.extract_all(_COMMENT).list.join("\n").str.replace_all(_EXAMPLE, "")
+    words = pl.concat_str([_apart(names.list.join(" ")), spoken], separator="\n").str.replace_all(r"[#*/\x22']+", " ")
+    tidy = words.str.replace_all(r"\s+", " ").str.strip_chars()
+    return pl.when(is_code(text) & (word_count(tidy) >= _LEAST_GIST)).then(tidy).otherwise(text)
+
+
+def _apart(text: pl.Expr) -> pl.Expr:
+    """Names as words: has_close_elements, hasCloseElements."""
+    return text.str.replace_all(r"([a-z])([A-Z])", "$1 $2").str.replace_all("_", " ")
+
+
+def stems(text: pl.Expr) -> pl.Expr:
+    """The distinct stems of a text, a list: its letters in runs, names in code taken apart, cut to five letters."""
+    return (
+        _apart(text)
+        .str.to_lowercase()
+        .str.extract_all(r"\p{L}+")
+        .list.eval(pl.element().str.slice(0, _STEM))
+        .list.unique()
+    )
+
+
+def numbers(text: pl.Expr) -> pl.Expr:
+    """The distinct numbers of a text, digits or words, but for 0 and 1."""
+    found = guard_tokens(text.str.replace_all("_", " "), ["numbers"]).list.unique()
+    return found.list.set_difference(pl.lit(list(_PLAIN_NUMBERS)))
+
+
+class Weights:
+    """How rare each stem is: inverse document frequency, smoothed, over the texts that were counted."""
+
+    def __init__(self) -> None:
+        self._texts = 0
+        self._counts: list[pl.DataFrame] = []
+
+    def count(self, texts: pl.Series) -> None:
+        """Count the stems of a batch."""
+        self._texts += len(texts)
+        lists = texts.to_frame("text").select(stem=stems(pl.col("text")))["stem"]
+        self._counts.append(lists.explode().drop_nulls().to_frame("stem").group_by("stem").len())
+
+    def table(self) -> pl.DataFrame:
+        """`stem`, `weight`: ln((n + 1) / (count + 1)), in no order."""
+        total = pl.concat(self._counts).group_by("stem").agg(pl.col("len").sum())
+        return total.select("stem", weight=((self._texts + 1) / (pl.col("len") + 1)).log())
+
+
+def is_code(text: pl.Expr) -> pl.Expr:
+    """Whether a text holds lines of a program."""
+    return text.str.contains(_CODE)
+
+
+def signs(rows: pl.Series, items: pl.Series, weights: pl.DataFrame, *, code: pl.Series) -> pl.DataFrame:
+    """What each pair of a row's text and an item's text has in common, float64 [m, 4], columns `SIGNS`.
+
+    words: the share of the item's stems, by weight, that the row has too; row_words: the same the other way round.
+    same_numbers: how many numbers both have, at most 4; other_numbers: how many of the one are missing in the other,
+    the larger way round, at most 4. Both are 0 where `code` says that a program is involved: its numbers change freely.
+    """
+    pairs = pl.DataFrame({"row": rows, "item": items, "code": code}).with_row_index("pair")
+    of_row = _weighed(pairs.select("pair", stem=stems(pl.col("row"))), weights)
+    of_item = _weighed(pairs.select("pair", stem=stems(pl.col("item"))), weights)
+    shared = of_row.join(of_item.select("pair", "stem"), on=["pair", "stem"], how="inner")
+    totals = [frame.group_by("pair").agg(pl.col("weight").sum()) for frame in (shared, of_item, of_row)]
+    joined = pairs.select("pair")
+    for name, total in zip(("both", "of_item", "of_row"), totals, strict=True):
+        joined = joined.join(total.rename({"weight": name}), on="pair", how="left", maintain_order="left")
+    return pl.concat([joined.with_columns(pl.all().fill_null(0.0)), _numbers(pairs)], how="horizontal").select(
+        words=pl.col("both") / pl.col("of_item").clip(lower_bound=1e-9),
+        row_words=pl.col("both") / pl.col("of_row").clip(lower_bound=1e-9),
+        same_numbers="same_numbers",
+        other_numbers="other_numbers",
+    )
+
+
+def _weighed(lists: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    most = pl.lit(weights["weight"].max() or 0.0)
+    exploded = lists.explode("stem").drop_nulls("stem")
+    return exploded.join(weights, on="stem", how="left").with_columns(pl.col("weight").fill_null(most))
+
+
+def _numbers(pairs: pl.DataFrame) -> pl.DataFrame:
+    found = pairs.select("code", a=numbers(pl.col("row")), b=numbers(pl.col("item")))
+    both = pl.col("a").list.set_intersection("b").list.len()
+    missing = pl.max_horizontal(pl.col("a").list.len(), pl.col("b").list.len()) - both
+    counts = {"same_numbers": both, "other_numbers": missing}
+    return found.select(
+        pl.when("code").then(0.0).otherwise(count.clip(upper_bound=_MOST_NUMBERS).cast(pl.Float64)).alias(name)
+        for name, count in counts.items()
+    )
