@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 
-def write_adapter(folder: Path, model: Path, *, seed: int, rank: int = 4, scale: float = 0.3) -> Path:
+def write_adapter(folder: Path, model: Path, *, seed: int, rank: int = 4, scale: float = 1.0) -> Path:
     """Save a LoRA adapter of random weights as PEFT does; `scale` 0 leaves the base as it is."""
     import torch
     from peft import LoraConfig, get_peft_model

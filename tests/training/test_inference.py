@@ -165,6 +165,26 @@ def test_nf4_arms_answer_over_the_values_that_nf4_left(tiny_model: Path, adapter
     assert collect(found, [Request(arm, PROMPT, Sampling(max_new_tokens=4)) for arm in found.arms])[1][0].tokens == 4
 
 
+@pytest.mark.parametrize("strategy", ["auto", "batched"])
+def test_packed_weights_answer_as_plain_ones_do(
+    tiny_model: Path, adapters: dict[str, Path | None], strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(name=str(tiny_model), load="bf16")
+    packed = LocalEngine(model, adapters, strategy=strategy)
+    monkeypatch.setattr("training.inference.adapters._can_pack", lambda _: False)
+    plain = LocalEngine(model, adapters, strategy="batched")
+    rows = [0, 2, 1, 1]
+    for one, other in zip(packed._linears, plain._linears, strict=True):
+        one.assign(rows)
+        other.assign(rows)
+        x = torch.randn(4, 3, other.down.shape[2], generator=torch.Generator().manual_seed(0)).to(other.down.dtype)
+        assert torch.allclose(one(x).float(), other(x).float(), atol=0.05, rtol=0.05)
+        assert other.weight is not None
+        truth = [(other.weight.float() + other.up[arm].float() @ other.down[arm].float()) for arm in rows]
+        wanted = torch.stack([each.float() @ matrix.T for each, matrix in zip(x, truth, strict=True)])
+        assert torch.allclose(other(x).float(), wanted, atol=0.1, rtol=0.05)
+
+
 def test_what_cannot_be_answered_is_said(engine: LocalEngine, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'curated'"):
         list(engine.stream([Request("curatd", PROMPT)]))

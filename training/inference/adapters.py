@@ -71,7 +71,8 @@ class ArmLinear(nn.Module):
         super().__init__()
         self.weight: Tensor | None = linear.weight.detach()
         self.bias = linear.bias.detach() if linear.bias is not None else None
-        self.packed: Tensor | None = None
+        self.wide = linear.out_features
+        self.packed: tuple[Tensor, Tensor | None] | None = None
         self.merged: list[Tensor] | None = None
         self.rows: list[int] = []
         self.plain = all(pair is None for pair in pairs)
@@ -86,25 +87,30 @@ class ArmLinear(nn.Module):
             self.merged = [(self.weight.float() + change).to(self.weight.dtype) for change in changes]
 
     def pack(self) -> None:
-        """Reorder the base for oneDNN once instead of at every product; the plain copy is given back."""
+        """Reorder the base for oneDNN once instead of at every product; the plain copy is given back.
+
+        The first halves of all adapters are packed below W, so that one product makes both.
+        """
         assert self.weight is not None
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, 1)  # noqa: SLF001 - the op inductor uses
+        joined = self.weight if self.plain else torch.cat([self.weight, self.down.flatten(0, 1)])
+        bias = self.bias if self.bias is None else nn.functional.pad(self.bias, (0, len(joined) - self.wide))
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(joined, 1), bias  # noqa: SLF001 - the op inductor uses
         self.weight = None
 
     def assign(self, rows: list[int]) -> None:
         """Say which arm each row of the batches to come belongs to."""
         self.rows = rows
+        arms = len(self.down)
         self.thin = None
         if not self.plain:
-            self.thin = self._side_by_side(sorted(set(rows)))
+            self.thin = self._side_by_side(list(range(arms)) if self.packed else sorted(set(rows)))
 
     def _side_by_side(self, used: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Adapters of the used arms as (u·r, in) and (out, u·r), and the mask (rows, 1, u·r) of each row's own part."""
+        """Adapters of the used arms as (u·r, in) and (u·r, out), and the mask (rows, 1, u·r) of each row's own part."""
         rank = self.down.shape[1]
         own = torch.tensor([[arm == row for arm in used] for row in self.rows], device=self.down.device)
         mask = own.to(self.down.dtype).repeat_interleave(rank, dim=1)[:, None]
-        up = self.up[used].permute(1, 0, 2).reshape(self.up.shape[1], -1)
-        return self.down[used].flatten(0, 1), up, mask
+        return self.down[used].flatten(0, 1), self.up[used].transpose(1, 2).flatten(0, 1), mask
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, time, in) → (rows, time, out)."""
@@ -114,14 +120,20 @@ class ArmLinear(nn.Module):
             ]
             return torch.cat(parts)
         if self.packed is not None:
-            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")  # noqa: SLF001
-        else:
-            assert self.weight is not None
-            y = nn.functional.linear(x, self.weight, self.bias)
-        if self.thin is None:
-            return y
-        down, up, mask = self.thin
-        return y + nn.functional.linear(nn.functional.linear(x, down) * mask, up)
+            joined: Tensor = torch.ops.mkldnn._linear_pointwise(x, *self.packed, "none", [], "")  # noqa: SLF001
+            if self.thin is None:
+                return joined
+            return self._added(joined[..., : self.wide], joined[..., self.wide :])
+        assert self.weight is not None
+        y = nn.functional.linear(x, self.weight, self.bias)
+        return y if self.thin is None else self._added(y, nn.functional.linear(x, self.thin[0]))
+
+    def _added(self, y: Tensor, middle: Tensor) -> Tensor:
+        """`y` plus each row's own part of `middle` (rows, time, u·r) through the second halves of the adapters."""
+        assert self.thin is not None
+        _, up, mask = self.thin
+        own = (middle * mask).flatten(0, 1)
+        return torch.addmm(y.reshape(-1, self.wide), own, up).view(*y.shape[:-1], self.wide)
 
 
 def _stack(pairs: Sequence[tuple[Tensor, Tensor] | None], weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,12 +177,12 @@ def install(model: Any, adapters: Mapping[str, Adapter | None], *, strategy: Str
 def _prepare(linears: list[ArmLinear], strategy: Strategy, *, arms: int) -> str:
     chosen, why = (strategy, "asked for") if strategy != "auto" else _measured(linears, arms=arms)
     for linear in linears:
-        if chosen == "merged":
+        if chosen == "merged" and linear.merged is None and linear.weight is not None:
             linear.merge()
-        if linear.merged is None and _can_pack(linear):
+        if linear.merged is not None:
+            linear.packed = linear.weight = None
+        elif linear.packed is None and _can_pack(linear):
             linear.pack()
-        elif linear.merged is not None:
-            linear.weight = None
     return f"{chosen} ({why})"
 
 
@@ -185,15 +197,17 @@ def _measured(linears: list[ArmLinear], *, arms: int) -> tuple[Literal["batched"
         return "batched", "no adapters"
     for linear in sample:
         linear.merge()
+        if _can_pack(linear):
+            linear.pack()
         linear.assign(list(range(arms)))
     copies = [linear.merged for linear in sample]
     batched = merged = float("inf")
     for _ in range(_ROUNDS):
         merged = min(merged, _seconds(sample, copies))
         batched = min(batched, _seconds(sample, [None] * len(sample)))
-    for linear in sample:
-        linear.merged = None
     chosen: Literal["batched", "merged"] = "merged" if merged < 0.9 * batched else "batched"
+    for linear, copy in zip(sample, copies, strict=True):
+        linear.merged = copy if chosen == "merged" else None
     return chosen, f"measured: batched {1e6 * batched:.0f} µs, merged {1e6 * merged:.0f} µs a module"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import psutil
 from jinja2.exceptions import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
@@ -135,6 +136,8 @@ class GgufEngine:
 
 def _load(path: Path, context: int, threads: int | None) -> Any:
     silence_llama()
+    # llama.cpp's own default is half the processors; one thread a core is what fills the memory bandwidth.
+    threads = threads or psutil.cpu_count(logical=False) or 1
     try:
         return llama_cpp.Llama(str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False)
     except (ValueError, RuntimeError) as fault:

@@ -54,6 +54,8 @@ class LocalEngine:
         self.arms = tuple(read)
         self._model = base
         self._linears, self.choice = install(base, read, strategy=strategy)
+        # The last position of a batch is a strided view, for which PyTorch would copy the whole head at every prompt.
+        base.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
         self._ends = _end_tokens(base, self._tokenizer)
         self._turn = threading.Lock()
         digests = {arm: adapter.digest if adapter else identity for arm, adapter in read.items()}
