@@ -14,6 +14,7 @@ from curation.corpus import Corpus
 from curation.encoder import EmbeddingStore, load
 from curation.leaders import Pairs, leaders
 from curation.measures import exact
+from curation.minhash import in_order
 from curation.recipe import GuardClass
 from curation.schema import Key
 
@@ -45,8 +46,9 @@ def guard_hashes(corpus: Corpus, rows: np.ndarray, key: Key, classes: tuple[Guar
     """For each row a hash (uint64) of its guarded tokens in order, or None without a guard."""
     if not classes:
         return None
-    hashed = text.guard_hash(pl.col("text"), classes)
-    hashes = [batch.to_frame("text").select(hashed.alias("hash"))["hash"] for batch in corpus.key_texts(key, rows)]
+    hashed = text.key_guard_hash(key, classes).alias("hash")
+    frames = corpus.frames(["core", "answer"], rows)
+    hashes = list(in_order(lambda frame: frame.select(hashed)["hash"], frames))
     return pl.concat(hashes).to_numpy() if hashes else np.empty(0, np.uint64)
 
 

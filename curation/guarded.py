@@ -46,7 +46,7 @@ def _tokens(
     """Columns id and tokens (a list of strings) of the named rows."""
     rows = alive.filter(pl.col("id").is_in(ids.unique().implode())).select("id", "row")
     lists = [
-        batch.to_frame("text").select(text.guard_tokens(pl.col("text"), classes).alias("tokens"))
-        for batch in corpus.key_texts(key, rows["row"].to_numpy())
+        frame.select(text.key_guard_tokens(key, classes).alias("tokens"))
+        for frame in corpus.frames(["core", "answer"], rows["row"].to_numpy())
     ]
     return rows.select("id").hstack(pl.concat(lists))
