@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -58,9 +59,9 @@ def inspect(file: str, layout: str, *, as_json: bool) -> None:
     found = look(source(file, layout), base=Path.cwd(), progress=_progress(quiet=as_json))
     if as_json:
         return _emit(found.to_dict())
-    from app import telling
+    from app import glance
 
-    return _show(telling.inspection(found))
+    return _show(glance.inspection(found))
 
 
 @main.command()
@@ -106,8 +107,12 @@ def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: 
         return _train(run, arms=arms, seeds=seeds)
     from training.dryrun import dry_run as probe
 
-    found = probe(run)
-    return _emit(found.to_dict()) if as_json else click.echo(str(found))
+    found = probe(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
+    if as_json:
+        return _emit({**asdict(found), "minutes": found.minutes})
+    from app import telling
+
+    return _show(telling.planned(found))
 
 
 @main.command()
@@ -126,7 +131,7 @@ def prompts(run: Path, added: tuple[str, ...]) -> None:
     from training.prompts import answer
 
     answer(run, added=added, progress=_progress())
-    click.echo((run / "prompts" / "prompts.md").read_text(encoding="utf-8"))
+    _read(run / "prompts" / "prompts.md")
 
 
 @main.command()
@@ -138,7 +143,7 @@ def sweep(run: Path, plan: Path, *, as_json: bool) -> None:
     from training.sweep import sweep as work
 
     found = work(run, plan, progress=_progress(quiet=as_json))
-    return _emit(found.to_dict()) if as_json else click.echo(found.markdown())
+    return _emit(found.to_dicts()) if as_json else _read(run / "sweep" / "table.md")
 
 
 @main.command()
@@ -158,12 +163,13 @@ def mask(run: Path, row_id: str) -> None:
 @click.option("--to", "form", type=click.Choice(["merged", "gguf"]), required=True, help="What to write.")
 @click.option("--quant", default=None, help="For gguf: a llama.cpp quantisation such as Q4_K_M. Default: none.")
 @click.option("--out", type=_FOLDER, default=None, help="Where to. Default: RUN/exports/ARM-FORM.")
-def export(run: Path, arm: str, seed: int | None, form: str, quant: str | None, out: Path | None) -> None:
+def export(
+    run: Path, arm: str, seed: int | None, form: Literal["merged", "gguf"], quant: str | None, out: Path | None
+) -> None:
     """Write an arm's model for others to load, and check that it still answers as the adapter does."""
     from training.export import export as work
 
-    done = work(run, arm, seed=seed, to=form, quant=quant, out=out)
-    click.echo(str(done))
+    click.echo(str(work(run, arm, seed=seed, to=form, quant=quant, out=out, progress=_progress())))
 
 
 @main.command()
@@ -172,8 +178,6 @@ def export(run: Path, arm: str, seed: int | None, form: str, quant: str | None, 
 @_AS_JSON
 def explain(run: Path, row_id: str, *, as_json: bool) -> None:
     """The story of one row: texts, scores, witness, and what became of the witness."""
-    from dataclasses import asdict
-
     from curation.explain import explain as tell
     from curation.runfolder import RunFolder
 
@@ -269,11 +273,11 @@ def _compare(run: Path, *, as_json: bool = False) -> None:
     progress = _progress(quiet=as_json)
     evaluate(run, progress=progress)
     answer(run, progress=progress)
-    found = judge(run)
+    found = judge(run, progress=progress)
     if as_json:
         return _emit(found.to_dict())
-    click.echo((run / "prompts" / "prompts.md").read_text(encoding="utf-8"))
-    return click.echo((run / "verdict.md").read_text(encoding="utf-8"))
+    _read(run / "prompts" / "prompts.md")
+    return _read(run / "verdict.md")
 
 
 def _masked(tokens: list[tuple[str, bool]]) -> RenderableType:
@@ -301,6 +305,10 @@ def _progress(*, quiet: bool = False) -> Callable[[str, int, int], None] | None:
     from app.progress import Bar
 
     return Bar()
+
+
+def _read(path: Path) -> None:
+    click.echo(path.read_text(encoding="utf-8"))
 
 
 def _show(told: RenderableType) -> None:

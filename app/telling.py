@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.terminal import bar, beside, line, percent, plain, table
+from app.terminal import bar, beside, line, notes, percent, plain, table
 from curation.diff import summary
 from curation.differences import word_differences
 from curation.explain import Chapter, Story, spoken
-from curation.inspect import Inspection
 from curation.runfolder import RunFolder
 from curation.whatif import Replay
 
+if TYPE_CHECKING:
+    from training.dryrun import DryRun
+
 _INTERESTING = 3
 _FIRST = 20
-_TURNS = 4
 _ACTIONS = {
     "report": "reported",
     "guard": "guarded",
@@ -34,7 +35,7 @@ def curated(run: RunFolder) -> RenderableType:
     """The funnel of a run, what it says of splits and balance, and its most interesting removals."""
     manifest = run.manifest
     parts: list[RenderableType] = [Text(), funnel(manifest), Text(), *_outcome(manifest)]
-    parts += _warned(warnings(manifest))
+    parts += notes(warnings(manifest))
     for decision in interesting(run):
         parts += [Text(), *removal(run, decision)]
     parts += [Text(), _files(run)]
@@ -100,10 +101,6 @@ def warnings(manifest: dict[str, Any]) -> list[str]:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in lost.items())
             said.append(f"{source['name']}: rows in quarantine.jsonl: {reasons}")
     return said + list(manifest.get("warnings", []))
-
-
-def _warned(said: Sequence[str]) -> list[Text]:
-    return [Text.assemble(("Note: ", "yellow"), line(warning)) for warning in said]
 
 
 def _files(run: RunFolder) -> Text:
@@ -233,60 +230,20 @@ def _fate(fate: str, stage: str | None) -> str:
     return f"{fate} by {stage}" if stage else fate
 
 
-def inspection(found: Inspection) -> RenderableType:
-    """A source at a glance."""
-    source = found.source
-    files = f"{len(source.files):,} files, " if len(source.files) != 1 else ""
-    parts: list[RenderableType] = [
-        Text.assemble((line(source.path), "bold"), f": {source.format}, {files}{source.rows:,} rows"),
-        Text.assemble(("columns  ", "dim"), line(", ".join(source.columns) or "none")),
-        *(_tallied(label, counts) for label, counts in _tallies(found) if counts),
-        Text(),
-        _counted(found),
+def planned(found: DryRun) -> RenderableType:
+    """What a training would take."""
+    columns = ["arm", "rows", "cut rows", "trained tokens, once", "steps", "trained tokens", "minutes"]
+    rows = [
+        (arm.arm, arm.rows, arm.truncated_rows, arm.arm_tokens, arm.steps, arm.tokens, arm.minutes)
+        for arm in found.arms
     ]
-    if found.lengths:
-        quantiles = list(next(iter(found.lengths.values())))
-        rows = [(name.replace("_", ", "), *sizes.values()) for name, sizes in found.lengths.items()]
-        parts += [Text(), table("Lengths", ["", *quantiles], rows)]
-    for sample in found.samples:
-        parts += [Text(), *_sampled(sample)]
-    if found.warnings:
-        parts += [Text(), *_warned(found.warnings)]
-    return Group(*parts)
-
-
-def _tallies(found: Inspection) -> Iterator[tuple[str, dict[str, int]]]:
-    yield "splits ", {name or "none": count for name, count in found.splits.items()} if any(found.splits) else {}
-    yield "roles  ", found.roles
-    yield "turns  ", {f"{turns} turns": count for turns, count in found.turns.items()}
-
-
-def _tallied(label: str, counts: dict[str, int]) -> Text:
-    words = ", ".join(
-        f"{name} {count:,}" if "turn" not in name else f"{name}: {count:,}" for name, count in counts.items()
+    seeds = f" for each of {found.seeds} seeds" if found.seeds > 1 else ""
+    facts = ", ".join(f"{name} {value}" for name, value in {**found.load, **found.memory}.items())
+    return Group(
+        table(f"What the budget buys{seeds}", columns, rows),
+        Text(
+            f"\n{found.tokens_per_second:,.0f} trained tokens a second in three steps on this machine: "
+            f"about {found.minutes:,.1f} minutes of training in all."
+        ),
+        Text(line(facts), style="dim"),
     )
-    return Text.assemble((f"{label}  ", "dim"), line(words))
-
-
-def _counted(found: Inspection) -> Table:
-    """How many rows can be used, how many are lost and why, how many repeat others."""
-    source = found.source
-    rows = [("usable", source.examples)]
-    rows += [(f"quarantined: {reason}", count) for reason, count in source.quarantined.items()]
-    if found.duplicates:
-        copies = found.duplicates
-        rows.append(("exact duplicates", copies.exact))
-        if copies.near is not None:
-            rows.append((f"near duplicates besides (Jaccard ≥ {copies.near_threshold:g})", copies.near))
-        rows.append(("prompt repeats with another answer", copies.conflicting))
-    shares = [(label, count, percent(count, source.rows)) for label, count in rows]
-    return table("Rows", ["", "rows", "share"], shares)
-
-
-def _sampled(sample: dict[str, Any]) -> Iterator[Text]:
-    yield Text(line(sample["id"]), style="bold")
-    turns = sample["messages"]
-    for turn in turns[:_TURNS]:
-        yield Text.assemble((f"{line(turn['role'])}: ", "cyan"), line(turn["content"], most=300))
-    if len(turns) > _TURNS:
-        yield Text(f"… and {len(turns) - _TURNS} turns more", style="dim")

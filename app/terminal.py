@@ -70,6 +70,11 @@ def percent(part: float, whole: float) -> str:
     return f"{value:.{digits}f} %"
 
 
+def notes(said: Iterable[str]) -> list[Text]:
+    """What a person should know, one line each."""
+    return [Text.assemble(("Note: ", "yellow"), line(each)) for each in said]
+
+
 def beside(heads: tuple[str, str], sides: tuple[Sequence[Part], Sequence[Part]]) -> Table:
     """Two texts side by side; what only one of them has is in colour, long shared parts are elided."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)

@@ -42,14 +42,16 @@ class Division:
 
 
 def divide(job: Job, prepared: Prepared, alive: pl.DataFrame) -> Division:
-    """Split the rows as the recipe wants and drop what would leak; without `splits` everything is for training.
+    """Split the rows as the recipe wants and drop what would leak.
+
+    Without `splits`, or without rows, everything is for training.
 
     Raises:
         UserError: the held-out sets that the recipe wants cannot be had.
     """
     wanted = job.recipe.splits
     index = prepared.index
-    if wanted is None:
+    if wanted is None or index.is_empty():
         everything = index.with_columns(group=pl.col("row"), split=pl.lit(TRAIN), evicted=pl.lit(value=False))
         return Division(everything, alive)
     with Meter() as meter:

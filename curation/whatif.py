@@ -48,8 +48,8 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
     """Decide again with other thresholds, exactly as a run with them would from the same measures.
 
     Raises:
-        UserError: a name is not one of `KNOBS`, the recipe has no such stage, or a threshold lies below the floor
-            down to which pairs were stored.
+        UserError: a name is not one of `KNOBS`, the recipe has no such stage, a threshold lies below the floor
+            down to which pairs were stored, or a cap is no whole number.
     """
     recipe = adjusted(run.recipe, settings)
     then = now = index(run)
@@ -94,5 +94,7 @@ def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
                 f"{name}={value} cannot be replayed: pairs were stored from the floor {stage['floor']} up to 1. "
                 f"Set duplicates.{section}.floor lower and curate again."
             )
+        if field == "max_per_answer" and (value < 1 or value != int(value)):
+            raise UserError(f"{name}={value:g} cannot be replayed: it is a whole number from 1 on.")
         stage[field] = int(value) if field == "max_per_answer" else value
     return Recipe.model_validate(document)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pytest
 import yaml
 from hypothesis import strategies as st
+
+from curation import deciding
 
 WORDS = [
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"),
@@ -104,3 +112,34 @@ def kept_rows(run: Path) -> list[dict[str, Any]]:
         {"instruction": messages[0]["content"], "output": messages[-1]["content"]}
         for messages in frame["messages"].to_list()
     ]
+
+
+class Bag:
+    """An encoder that needs no weights: words hashed into a bag of 64 places. Word order does not count."""
+
+    name = "bag-of-words"
+
+    def encode(self, texts: Sequence[str], progress: object = None) -> np.ndarray:
+        found = np.zeros((len(texts), 64), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                found[row, zlib.crc32(word.encode()) % 64] += 1
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.where(lengths > 0, lengths, 1)
+
+
+def cosine(one: str, two: str) -> float:
+    """The cosine of two texts by `Bag`, as it is stored (float16), without our code."""
+    a, b = Bag().encode([one, two]).astype(np.float16).astype(float)
+    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b))) if a.any() and b.any() else 0.0
+
+
+@contextmanager
+def bag_encoder(cache: Path) -> Iterator[str]:
+    """While this is open, every encoder that a recipe names is `Bag`; yields a name for `encoder:`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIFTUNE_CACHE", str(cache))
+        patch.setattr(deciding, "load", lambda name: Bag())
+        deciding.embedder.cache_clear()
+        yield Bag.name
+        deciding.embedder.cache_clear()
