@@ -85,11 +85,11 @@ def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: floa
                 "the exact and near stages drop repeated rows first."
             )
     kept.append((np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)))
-    a = np.concatenate([part[0] for part in kept])
-    b = np.concatenate([part[1] for part in kept])
-    score = np.concatenate([part[2] for part in kept])
-    order = np.lexsort((b, a))
-    return Found(a[order], b[order], score[order])
+    first = np.concatenate([part[0] for part in kept])
+    second = np.concatenate([part[1] for part in kept])
+    scores = np.concatenate([part[2] for part in kept])
+    order = np.lexsort((second, first))
+    return Found(first[order], second[order], scores[order])
 
 
 def _exact(full: NDArray[np.float32], floor: float, progress: Progress | None) -> Iterator[Candidates]:
