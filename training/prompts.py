@@ -120,10 +120,10 @@ def answer(
             assert engine is not None
             if progress:
                 progress(f"asking: {one.name}", place, len(todo))
-            rows = _ask(engine, one, missing, sampling, keys, folder.path)
+            rows = _ask(engine, one, missing, sampling, keys)
             known = _merged(known, rows, asked)
             write_parquet(known, folder.path / "prompts" / "answers.parquet")
-    known = _merged(known, [], asked)
+    known = _merged(_with_repeated(known, folder.path), [], asked)
     _write(known, folder.path)
     return known
 
@@ -187,7 +187,6 @@ def _ask(
     arms: Sequence[str],
     sampling: Sampling,
     keys: Mapping[tuple[str, str], str],
-    run: Path,
 ) -> list[dict[str, Any]]:
     """One prompt to several arms at the same time, so that all of them share the machine alike."""
     requests = [Request(arm, (Message("user", one.prompt.text),), sampling) for arm in arms]
@@ -198,7 +197,7 @@ def _ask(
         row = {"prompt": one.name, "text": one.prompt.text, "arm": arm, "answer": text, "added": one.added}
         row |= {**vars(cost), "tokens_per_second": cost.tokens_per_second, "engine": engine.kind}
         row |= {"weights": print_.weights, "logits": print_.logits, "key": keys[one.name, arm]}
-        row |= {**vars(notes), "notes": str(notes), **_repeated(run, arm, text)}
+        row |= {**vars(notes), "notes": str(notes)}
         rows.append(row)
     return rows
 
@@ -212,12 +211,20 @@ def _collect(engine: Engine, requests: Sequence[Request]) -> tuple[list[str], li
     return texts, [stats[place] for place in range(len(requests))]
 
 
-def _repeated(run: Path, arm: str, text: str) -> dict[str, Any]:
-    data = run / "arms" / f"{arm}.parquet"
-    if not data.is_file():
-        return dict.fromkeys(("repeated_words", "repeated_share", "repeated_text"))
-    found = repeated([text], data)[0]
-    return {"repeated_words": found.words, "repeated_share": found.share, "repeated_text": found.text}
+def _with_repeated(known: pl.DataFrame, run: Path) -> pl.DataFrame:
+    """`known` with the repeated text of answers that lack it: one pass over the data of each arm, whatever its size."""
+    parts = [known.filter(pl.col("repeated_words").is_not_null())]
+    for (arm,), part in known.filter(pl.col("repeated_words").is_null()).group_by(["arm"], maintain_order=True):
+        data = run / "arms" / f"{arm}.parquet"
+        if data.is_file():
+            found = repeated(part["answer"].to_list(), data)
+            part = part.with_columns(
+                pl.Series("repeated_words", [one.words for one in found], dtype=pl.Int64),
+                pl.Series("repeated_share", [one.share for one in found], dtype=pl.Float64),
+                pl.Series("repeated_text", [one.text for one in found], dtype=pl.String),
+            )
+        parts.append(part)
+    return pl.concat(parts)
 
 
 def _merged(known: pl.DataFrame, rows: Sequence[Mapping[str, Any]], asked: Iterable[Asked]) -> pl.DataFrame:
