@@ -50,7 +50,7 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str], 
         .mark_line(strokeWidth=1.8)
         .encode(
             x=alt.X("x:Q", title=None, axis=alt.Axis(tickCount=6)),
-            y=alt.Y(f"{column}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4)),
+            y=alt.Y(f"{column}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4, format=".3~g")),
             color=alt.Color("arm:N", scale=arm_scale(arms), legend=alt.Legend(title=None, orient="top")),
             strokeDash=alt.StrokeDash("seed:N", legend=None),
             tooltip=["arm:N", "seed:N", "x:Q", alt.Tooltip(f"{column}:Q", format=".4g")],

@@ -55,7 +55,8 @@ def plotted(comparison: dict[str, Any]) -> dict[str, Any] | None:
 def plotted_stratum(stratum: dict[str, Any]) -> dict[str, Any] | None:
     """A stratum as a line of the interval plot; None where no interval could be had."""
     kinds = {"length_bin": "answer length", "source": "source", "leaked": "twin in raw"}
-    name = f"{kinds.get(stratum['column'], stratum['column'])}: {stratum['value']} ({stratum['difference']['rows']:,})"
+    value = {"True": "yes", "False": "no"}.get(stratum["value"], stratum["value"])
+    name = f"{kinds.get(stratum['column'], stratum['column'])}: {value} ({stratum['difference']['rows']:,})"
     return _plotted(name, stratum["difference"]["per_token"])
 
 
@@ -160,7 +161,7 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{name}.")
         elif not isinstance(value, list) or len(value) < 12:
-            found[f"{prefix}{name}"] = value
+            found[f"{prefix}{name}"] = value[:12] if isinstance(value, str) and len(value) >= 64 else value
     return found
 
 

@@ -76,7 +76,7 @@ def bubble(role: str, text: str, *, label: str | None = None, body: str | None =
     kind = role if role in ("user", "assistant", "system", "tool") else "other"
     inside = prose(text) if body is None else body
     head = escaped(role if label is None else label)
-    return f'<div class="sf turn {kind} {tone}"><div class="who">{head}</div>{inside or EMPTY}</div>'
+    return f'<div class="sf turn {kind} {_class(tone)}"><div class="who">{head}</div>{inside or EMPTY}</div>'
 
 
 EMPTY = '<div class="text faint">(empty)</div>'

@@ -74,7 +74,7 @@ def waiting(run: RunFolder, seen: str) -> None:
         if stamp(run) != seen:
             st.rerun()
         done = run.manifest.get("stages", [])
-        names = ", ".join(str(stage.get("name", "?")) for stage in done if isinstance(stage, dict))
+        names = ", ".join(str(stage.get("stage", "?")) for stage in done if isinstance(stage, dict))
         plain.draw(plain.problem("This run is still being written, and opens here by itself when it is curated."))
         if names:
             plain.draw(plain.note(f"Done so far: {names}"))

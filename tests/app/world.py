@@ -19,6 +19,7 @@ sources:
   - path: beta.jsonl
   - path: gamma.jsonl
 encoder: null
+keep: [row]
 duplicates:
   conflicts: "off"
 splits:
@@ -270,7 +271,7 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
     synthetic_run(folder, rows=400, hostile=True)
     recipe = RECIPE + (
         f"model: {{name: {model}, load: fp32}}\n"
-        "training: {arms: [raw, curated], budget: {steps: 6}, max_length: 128, batch_rows: 4, micro_rows: 2}\n"
+        "training: {arms: [raw, curated], budget: {steps: 6}, max_length: 512, batch_rows: 4, micro_rows: 2}\n"
         "compare: {bootstrap: 1000, permutations: 1000, max_new_tokens: 12, default_prompts: false,"
         " prompts: [{text: 'What colour has door 3?', name: door}, {text: 'What is 1 + 1?', expect: '2'}]}\n"
     )

@@ -1,0 +1,205 @@
+"""The app in a real browser: all pages of a trained run, and hostile rows that must stay text."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import HOSTILE
+
+pytestmark = pytest.mark.browser
+
+
+class Tab:
+    """A browser tab on the app that notes every request, dialog and script error."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+        self.page = self.context.new_page()
+        self.address = address
+        self.outside: list[str] = []
+        self.trouble: list[str] = []
+        self.context.on("request", self._request)
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.trouble.append(dialog.message), dialog.dismiss()))
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:", "about:", self.address.replace("http", "ws"))):
+            self.outside.append(request.url)
+
+    def open(self, name: str) -> None:
+        self.page.goto(f"{self.address}/{'' if name == 'overview' else name}")
+        self.page.wait_for_selector('[data-testid="stMainBlockContainer"] .sf', timeout=60_000)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the script has run to its end."""
+        self.page.wait_for_timeout(150)
+        self.page.wait_for_selector('.stApp[data-test-script-state="notRunning"]', timeout=60_000)
+        self.page.wait_for_timeout(150)
+
+    def text(self) -> str:
+        return str(self.page.inner_text('[data-testid="stMain"]'))
+
+    def type(self, label: str, text: str) -> None:
+        box = self.page.get_by_role("textbox", name=label, exact=True)
+        box.fill(text)
+        box.press("Enter")
+        self.settle()
+
+    def click(self, name: str, *, place: int = 0) -> None:
+        self.page.get_by_role("button", name=name, exact=True).nth(place).click()
+        self.settle()
+
+    def clean(self) -> None:
+        """Nothing ran, nothing was asked of another host, nothing broke."""
+        assert self.page.evaluate("window.pwned") is None
+        assert self.outside == []
+        assert self.trouble == []
+        assert self.page.locator('[data-testid="stException"]').count() == 0
+
+
+@pytest.fixture
+def tab(browser: Any, serve: Callable[[Path], str]):
+    tabs: list[Tab] = []
+
+    def opened(run: Path) -> Tab:
+        tabs.append(Tab(browser, serve(run)))
+        return tabs[-1]
+
+    yield opened
+    for each in tabs:
+        each.context.close()
+
+
+def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
+    found = tab(plain_run)
+    found.open("browse")
+    for name, text in HOSTILE.items():
+        found.type("Search", f'"attack {name}"')
+        assert "1 of 600 rows" in found.text()
+        start = re.sub(r"[\x00-\x1f\u200b-\u206f].*", "", text)[:40]
+        assert start.strip() in found.text(), name
+        assert found.page.locator(".sf script, .sf img, .sf iframe, .sf svg, .sf a, .sf style, .sf .katex").count() == 0
+        found.clean()
+    endless = {"long word": "980,000 more characters", "many turns": "440 turns between"}
+    for name, holds in {**endless, "by role": "<script>window.pwned = 5"}.items():
+        found.type("Search", f'"attack {name}"')
+        assert holds in found.text()
+    found.clean()
+    for name in ("decisions", "thresholds", "overview"):
+        found.open(name)
+        found.clean()
+
+
+def test_every_page_of_a_trained_run_in_a_browser(tab, done_run: Path) -> None:
+    found = tab(done_run)
+    _look_at_the_data(found, done_run)
+    _chat(found, done_run)
+    _vote_blind(found, done_run)
+    found.open("training")
+    assert found.page.locator('[data-testid="stVegaLiteChart"]').count() == 4
+    found.open("prompts")
+    with found.page.expect_download() as download:
+        found.page.get_by_role("button", name="CSV", exact=True).click()
+    assert Path(download.value.path()).read_text().startswith("prompt,")
+    found.open("verdict")
+    assert "Curated is better than raw" in found.text()
+    assert "curated against raw" in found.text()
+    found.clean()
+
+
+def _look_at_the_data(found: Tab, run: Path) -> None:
+    found.open("overview")
+    found.page.locator(".st-key-funnel-near button").first.click()
+    found.page.wait_for_url("**/browse")
+    found.settle()
+    near = json.loads((run / "manifest.json").read_text())["stages"][2]
+    assert f"{near['rows'] - near['kept']} of 400 rows" in found.text()
+    found.open("decisions")
+    assert found.page.locator("mark").count() > 2
+    found.click("Restore")
+    assert '"action": "restore"' in (run / "overrides.jsonl").read_text()
+    found.open("thresholds")
+    before = found.text()
+    found.page.get_by_role("slider").press("ArrowRight")
+    found.page.wait_for_timeout(700)
+    found.settle()
+    assert "+0.01 from the run's" in found.text()
+    assert found.text() != before
+    found.click("Same")
+    assert '"same": true' in (run / "labels.jsonl").read_text()
+    found.clean()
+
+
+def _chat(found: Tab, run: Path) -> None:
+    found.open("chat")
+    _say(found, "What colour has door 3?")
+    answers = found.page.locator(".sf.turn.assistant")
+    answers.nth(1).wait_for(timeout=60_000)
+    found.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
+    found.settle()
+    with sqlite3.connect(run / "votes.sqlite") as db:
+        stored = dict(db.execute("SELECT arm, answer FROM turns WHERE live").fetchall())
+        prints = {arm: json.loads(facts)["fingerprint"] for arm, facts in db.execute("SELECT arm, facts FROM turns")}
+    assert prints["raw"] != prints["curated"]
+    columns = found.page.locator('[data-testid="stColumn"]')
+    for arm in ("raw", "curated"):
+        column = columns.filter(has=found.page.locator(f".sf.turn.{arm}")).last
+        said = re.sub(r"\s+", "", column.inner_text())
+        assert re.sub(r"\s+", "", stored[arm])[:20] in said
+        assert prints[arm] in said
+    found.click("Where does this come from?")
+    found.page.get_by_role("dialog").wait_for()
+    found.page.keyboard.press("Escape")
+    found.page.reload()
+    found.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
+    found.click("More")
+    with found.page.expect_download() as download:
+        found.page.get_by_role("button", name="Export JSONL", exact=True).click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert {json.loads(line)["arm"]: json.loads(line)["messages"][-1]["content"] for line in lines} == stored
+    found.clean()
+
+
+def _vote_blind(found: Tab, run: Path) -> None:
+    found.open("chat")
+    found.page.get_by_text("Blind", exact=True).click()
+    found.settle()
+    _say(found, "And door 4?")
+    found.page.get_by_role("button", name="Left is better").wait_for(timeout=60_000)
+    found.settle()
+    last = found.page.locator(".sf.turn.assistant .who")
+    assert last.all_inner_texts()[-2:] == ["Left", "Right"]
+    costs = found.page.get_by_text("tokens/s").count()
+    found.click("Left is better")
+    assert found.page.get_by_text("tokens/s").count() == costs + 2
+    shown = [text.split(": ")[1] for text in last.all_inner_texts()[-2:]]
+    with sqlite3.connect(run / "votes.sqlite") as db:
+        assert db.execute("SELECT left_arm, right_arm, choice FROM votes").fetchall() == [(*shown, "left")]
+    found.clean()
+
+
+def _say(found: Tab, text: str) -> None:
+    box = found.page.get_by_test_id("stChatInputTextArea")
+    box.fill(text)
+    box.press("Enter")
+
+
+def test_both_themes_fit_a_narrow_window(tab, trained_world: Path, browser: Any) -> None:
+    address = tab(trained_world).address
+    colours = {}
+    for theme in ("light", "dark"):
+        context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=theme)
+        page = context.new_page()
+        page.goto(f"{address}/verdict")
+        page.wait_for_selector(".sf.big", timeout=60_000)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        colours[theme] = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        context.close()
+    assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}

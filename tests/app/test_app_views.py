@@ -1,0 +1,222 @@
+"""Each page by itself, without a browser."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import state
+from curation.browse import Query
+from curation.labels import read_labels
+from curation.overrides import overrides_path, read_overrides
+from curation.runfolder import RunFolder
+
+PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch):
+    """Open a page on a run."""
+
+    def opened(name: str, run: Path, **session: object) -> AppTest:
+        monkeypatch.setenv(state.RUN_VARIABLE, str(run))
+        at = AppTest.from_string(f"from app.views import {name}\n{name}.{name}()", default_timeout=60)
+        for key, value in session.items():
+            at.session_state[key] = value
+        return at.run()
+
+    return opened
+
+
+def shown(at: AppTest) -> str:
+    """All that stands on a page."""
+    assert not at.exception, at.exception
+    return "\n".join(str(element.proto.body) for element in at.get("html"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws_a_trained_run(page, trained_world: Path, name: str) -> None:
+    assert len(shown(page(name, trained_world))) > 50
+
+
+@pytest.mark.parametrize("name", PAGES[4:])
+def test_pages_of_the_second_half_say_what_to_run_next(page, plain_world: Path, name: str) -> None:
+    assert f"siftune curate {plain_world}" in shown(page(name, plain_world))
+
+
+def test_what_is_next_follows_the_state_of_the_run(page, done_run: Path) -> None:
+    (done_run / "verdict.json").unlink()
+    assert f"siftune compare {done_run}" in shown(page("verdict", done_run))
+    shutil.rmtree(done_run / "prompts")
+    assert f"siftune prompts {done_run}" in shown(page("prompts", done_run))
+    shutil.rmtree(done_run / "training")
+    for name in PAGES[4:]:
+        if name != "verdict":
+            assert f"siftune train {done_run}" in shown(page(name, done_run))
+
+
+@pytest.mark.parametrize("damage", ["missing", "foreign", "torn", "newer"])
+def test_a_broken_or_foreign_folder_is_one_clear_message(page, plain_run: Path, damage: str) -> None:
+    manifest = plain_run / "manifest.json"
+    if damage == "missing":
+        shutil.rmtree(plain_run)
+    elif damage == "foreign":
+        manifest.unlink()
+    elif damage == "torn":
+        manifest.write_text(manifest.read_text()[:100])
+    else:
+        manifest.write_text(json.dumps({"siftune": {"format": 99}}))
+    at = page("overview", plain_run)
+    assert not at.exception
+    assert len(at.get("html")) == 1
+    assert str(plain_run) in shown(at)
+
+
+def test_a_run_that_is_being_written_opens_and_then_shows_itself(page, plain_run: Path) -> None:
+    rows = plain_run / "rows.parquet"
+    aside = rows.rename(plain_run / "aside")
+    at = page("overview", plain_run)
+    assert "still being written" in shown(at)
+    assert "ingest" in shown(at)
+    aside.rename(rows)
+    assert "rows went in" in shown(at.run())
+
+
+def test_the_funnel_adds_up(page, plain_world: Path) -> None:
+    from app import queries
+    from curation.browse import Catalogue
+
+    found = Catalogue.load(RunFolder.open(plain_world))
+    steps = queries.funnel(found)
+    assert [step.stage for step in steps] == ["ingest", "exact", "near"]
+    kept = found.counts(found.find(Query()), "fate")["kept"]
+    assert steps[0].rows == len(found)
+    assert all(one.rows - one.dropped == two.rows for one, two in itertools.pairwise(steps))
+    assert steps[-1].rows - steps[-1].dropped == kept
+    assert f"− {steps[2].dropped}" in shown(page("overview", plain_world))
+
+
+def test_histograms_count_every_row_once(plain_world: Path) -> None:
+    from app import queries
+    from curation.browse import Catalogue
+
+    found = Catalogue.load(RunFolder.open(plain_world))
+    frame = queries.lengths(found, "prompt_words")
+    totals = dict(frame.group_by("set").agg(rows=pl.col("rows").sum()).iter_rows())
+    assert totals == {"before": len(found), "after": int(queries.training_rows(found).sum())}
+
+
+def test_searching_and_filtering_narrow_the_rows(page, plain_world: Path) -> None:
+    at = page("browse", plain_world)
+    at.text_input("text 0").set_value('"attack ansi"').run()
+    assert "1 of 600 rows" in shown(at)
+    assert "⟨U+001B⟩[31mred" in shown(at)
+    at.text_input("text 0").set_value("").run()
+    at.multiselect("fate 0").set_value(["quarantined"]).run()
+    assert "of 600 rows" in shown(at)
+    assert "could not be read as an example" in shown(at)
+    at.multiselect("fate 0").set_value([]).run()
+    at.text_input("text 0").set_value("wordthatisnowhere").run()
+    assert "No row is like this" in shown(at)
+
+
+def test_a_page_turns_and_a_new_question_starts_at_its_first(page, plain_world: Path) -> None:
+    at = page("browse", plain_world)
+    at.button("browse_page on").click().run()
+    assert "page 2 of 24" in shown(at)
+    at.selectbox("order 0").set_value("answer_words").run()
+    assert "page 1 of 24" in shown(at)
+
+
+def test_another_page_can_ask_for_rows(page, plain_world: Path) -> None:
+    at = page("browse", plain_world, browse=Query(stage=("near",)), browse_version=1)
+    assert "near" in at.multiselect("stage 1").value
+    assert "dropped" in shown(at)
+
+
+def test_restore_is_written_and_can_be_taken_back(page, plain_run: Path) -> None:
+    at = page("decisions", plain_run)
+    button = next(each for each in at.button if each.label == "Restore")
+    row_id = button.key.removeprefix("restore ")
+    at.text_input(f"why {row_id}").set_value("they differ")
+    button.click().run()
+    found = read_overrides(overrides_path(RunFolder.open(plain_run)))
+    assert [(each.id, each.action, each.note) for each in found.values()] == [(row_id, "restore", "they differ")]
+    at.button(f"undo {row_id}").click().run()
+    assert read_overrides(overrides_path(RunFolder.open(plain_run))) == {}
+
+
+def test_a_label_is_kept_and_the_next_pair_shown(page, plain_run: Path) -> None:
+    at = page("thresholds", plain_run)
+    assert "Pair 1 of" in shown(at)
+    at.button("Same near").click().run()
+    assert "Pair 2 of" in shown(at)
+    at.button("Different near").click().run()
+    assert read_labels(RunFolder.open(plain_run), "near")["same"].to_list() == [True, False]
+    assert "labelled pairs at or above" in shown(at)
+
+
+def test_the_slider_replays_exactly(page, plain_world: Path) -> None:
+    run = RunFolder.open(plain_world)
+    at = page("thresholds", plain_world)
+    for threshold in (0.65, 0.8, 0.9, 1.0):
+        at.slider("threshold near").set_value(threshold).run()
+        assert not at.exception
+        assert int(at.metric[0].value.replace(",", "")) == greedy(run, threshold)
+    assert greedy(run, 0.8) == run.ledger().filter(pl.col("stage") == "near").height
+
+
+def greedy(run: RunFolder, threshold: float) -> int:
+    """Rows that the near stage drops, by the definition: in keep order, each row that resembles a kept one."""
+    from curation.whatif import index
+
+    exact = run.ledger().filter(pl.col("stage") == "exact")["id"].to_list()
+    order = index(run).sort("rank").filter(~pl.col("id").is_in(exact))["id"].to_list()
+    near = run.pairs("near").filter(pl.col("score") >= threshold, ~pl.col("guarded"))
+    alike: dict[str, set[str]] = {}
+    for a, b in near.select("a", "b").rows():
+        alike.setdefault(a, set()).add(b)
+        alike.setdefault(b, set()).add(a)
+    leaders: set[str] = set()
+    for row in order:
+        if not alike.get(row, set()) & leaders:
+            leaders.add(row)
+    return len(order) - len(leaders)
+
+
+def test_settings_that_differ_are_marked(page, done_run: Path) -> None:
+    text = shown(page("training", done_run))
+    assert text.count("<mark>") == 2  # the adapter's hash, once an arm
+    done = done_run / "training" / "raw" / "seed-0" / "done.json"
+    done.write_text(json.dumps(json.loads(done.read_text()) | {"rows": 99}))
+    assert shown(page("training", done_run)).count("<mark>") == 4
+
+
+def test_the_mask_viewer_marks_what_is_trained(page, trained_world: Path) -> None:
+    at = page("training", trained_world)
+    at.text_input("mask row").set_value("alpha:30").run()
+    assert 'class="token trained"' in shown(at)
+    assert 'class="token"' in shown(at)
+    at.text_input("mask row").set_value("alpha:99999").run()
+    assert "alpha:99999" in shown(at)
+
+
+def test_a_prompt_is_added_and_answered_by_every_arm(page, done_run: Path) -> None:
+    at = page("prompts", done_run)
+    at.text_area("added prompt").set_value("A prompt by hand")
+    at.button[-1].click().run()
+    at.selectbox[0].set_value("A prompt by hand").run()
+    text = shown(at)
+    assert all(f">{arm}</div>" in text for arm in ("base", "raw", "curated"))
+    assert "A prompt by hand" in (done_run / "prompts" / "prompts.md").read_text()
+
+
+def test_a_million_rows_are_never_drawn_at_once(page, plain_world: Path) -> None:
+    at = page("browse", plain_world)
+    assert len(at.dataframe[0].value) == 25
