@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation.recipe import Model, Section
+from curation.recipe import Model, Section, Training
 from curation.runfolder import write_json, write_parquet
 from training import guards, models, worker
 from training.masks import TokenRows, tokenise
+from training.memory import estimate
 from training.plan import Counts
 
 Engine = Literal["merged", "nf4"]
@@ -112,7 +113,8 @@ class Bench:
         self.job, self.loading, self.batches = job, loading, batches
         self.sample = _sample(batches)
         self.packed = models.load_base(job.resolved, loading).eval() if loading.load == "nf4" else None
-        self.dense = _dense(job, loading)
+        self.room = _room_for_dense(job, loading)
+        self.dense = _dense(job, loading) if self.packed is None or not self.room else None
         self.engine, self.why = self._choose()
 
     def losses(self, target: Target, tell: Callable[[int, int], None]) -> Losses:
@@ -122,7 +124,7 @@ class Bench:
 
     def drift(self, target: Target) -> dict[str, float] | None:
         """Mean and largest difference between the two engines, in nats a token, over a sample of rows."""
-        if self.packed is None:
+        if self.packed is None or self.dense is None:
             return None
         tokens = self.sample.rows.trained_counts
         both = [self._sampled(target, engine) / tokens for engine in ("merged", "nf4")]
@@ -133,6 +135,8 @@ class Bench:
     def _choose(self) -> tuple[Engine, str]:
         if self.packed is None:
             return "merged", f"the model was trained dense ({self.loading.load})"
+        if self.dense is None:
+            return "nf4", self.room
         target = next((target for target in self.job.targets if target.adapter), self.job.targets[0])
         drift = self.drift(target)  # also warms both engines up
         assert drift is not None
@@ -219,6 +223,14 @@ def _dense(job: EvaluateJob, loading: models.Loading) -> Any:
     """The same weights as the 4-bit model has, unpacked; before its first pass, which may repack them."""
     base = models.load_base(job.resolved, loading)
     return (base.dequantize() if loading.load == "nf4" else base).eval()
+
+
+def _room_for_dense(job: EvaluateJob, loading: models.Loading) -> str:
+    """Why the unpacked model and the copy that an adapter is merged into do not fit; empty when they do."""
+    dense = estimate(job.resolved, replace(loading, load="bf16"), Training())
+    if 2 * dense.weights <= dense.free:
+        return ""
+    return f"no room for two copies of the dense model ({2 * dense.weights >> 20:,} of {dense.free >> 20:,} MiB)"
 
 
 def _sample(batches: Batches) -> Batches:

@@ -13,7 +13,7 @@ from worlds import heldout_frame, message
 
 from curation.errors import UserError
 from curation.runfolder import RunFolder
-from training import evaluate, jobs, judge, masks, models
+from training import evaluate, jobs, judge, masks, memory, models
 
 
 def quiet(*_: Any) -> None:
@@ -134,6 +134,15 @@ def test_a_merged_model_that_drifts_is_not_used(tiny_run, monkeypatch):
     job = make_job(tiny_run, load="nf4")
     assert judge.judge(job, quiet) == {"engine": "nf4"}
     assert "drifts by" in read(job, "base")[1]["engine_why"]
+
+
+def test_without_room_for_dense_copies_the_packed_model_judges(tiny_run, monkeypatch):
+    monkeypatch.setattr(memory, "_free", lambda _: 1000)
+    job = make_job(tiny_run, load="nf4")
+    assert judge.judge(job, quiet) == {"engine": "nf4"}
+    facts = read(job, "raw-seed-0")[1]
+    assert facts["engine_why"].startswith("no room for two copies")
+    assert facts["drift"] is None
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 1000))
