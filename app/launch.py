@@ -71,9 +71,11 @@ def server(
         flags["server.port"] = str(port)
     main = Path(__file__).with_name("main.py")
     options = [f"--{name}={value}" for name, value in flags.items()]
-    command = [sys.executable, "-m", "streamlit", "run", str(main), *options]
+    command = [sys.executable, "-m", "app.serve", "run", str(main), *options]
     # `python -m` would put the present folder on the module path, where a file may be called like a module of ours.
-    return command, {**os.environ, "SIFTUNE_RUN": str(run.resolve()), "PYTHONSAFEPATH": "1"}
+    path = os.pathsep.join(filter(None, [str(main.parents[1]), os.environ.get("PYTHONPATH")]))
+    own = {"SIFTUNE_RUN": str(run.resolve()), "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+    return command, {**os.environ, **own}
 
 
 def _no_display() -> bool:
