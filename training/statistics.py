@@ -79,13 +79,19 @@ def pivots(top: Floats, bottom: Floats, *, draws: int, seed: int) -> Floats:
     drawn = np.empty((len(top), draws))
     step = max(1, _BLOCK // count)
     for start in range(0, draws, step):
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=min(step, draws - start))
+        weights = _times_drawn(rng, min(step, draws - start), count)
         c, b, cc, cb, bb = np.split((weights @ columns).T, 5)
         shift = c / b
         spread = np.maximum(cc - 2 * shift * cb + shift**2 * bb, 0.0)
         error = np.sqrt(spread * count / (count - 1)) / np.abs(b)
         drawn[:, start : start + len(weights)] = np.divide(shift, error, out=np.zeros_like(shift), where=error > 0)
     return drawn
+
+
+def _times_drawn(rng: np.random.Generator, draws: int, count: int) -> Floats:
+    """How often each of `count` groups is drawn with replacement, (draws, count): multinomial, made by counting."""
+    chosen = rng.integers(count, size=(draws, count), dtype=np.uint32) + np.arange(draws)[:, None] * count
+    return np.bincount(chosen.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
 
 
 def run_error(first: Floats, second: Floats) -> tuple[float, float]:

@@ -54,7 +54,7 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`arm` against `against`. `p_adjusted` (Holm) stands where the comparison is declared; others are exploratory.
+    """`arm` against `against`. `p_adjusted` (Holm) and `strata` stand where the comparison is declared.
 
     `p_rows` is the sign-flip p over groups; `difference.p` is the same with single runs and takes the spread between
     training runs into account when there are several.
@@ -203,8 +203,8 @@ def _within_one(share: Estimate) -> Estimate:
 def _compare(data: Judged, arm: str, against: str, compare: Compare, *, seed: int) -> Comparison:
     whole, p_rows = difference(data, arm, against, compare, seed=seed)
     runs = (len(data.losses[arm]), len(data.losses[against]))
-    strata = tuple(_strata(data, arm, against, compare, seed=seed))
     declared = (arm, against) in DECLARED
+    strata = tuple(_strata(data, arm, against, compare, seed=seed)) if declared else ()
     return Comparison(arm, against, declared, runs, whole, p_rows, None, "not enough evidence", "", strata)
 
 

@@ -12,7 +12,7 @@ from training.statistics import LEVEL, Estimate
 if TYPE_CHECKING:
     from training.verdict import Comparison, Difference, Verdict, Word
 
-_KINDS = {"length_bin": "answer length", "source": "source", "leaked": "twin in raw"}
+_KINDS = {"length_bin": "length", "source": "source", "leaked": "twin in raw"}
 
 
 def worded(found: Iterable[tuple[Comparison, float | None]]) -> Iterator[Comparison]:
