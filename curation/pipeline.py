@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
 
 def run_path(recipe: Recipe, recipe_path: Path) -> Path:
     """Where the run of a recipe lies: `run:` relative to the recipe, or runs/NAME beside it."""
-    return recipe_path.parent / (recipe.run or f"runs/{recipe.name or recipe_path.stem}")
+    folder = recipe_path.parent / (recipe.run or f"runs/{recipe.name or recipe_path.stem}")
+    return Path(os.path.normpath(folder))  # `data/../runs/demo` reads badly in every message
 
 
 def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -46,9 +47,9 @@ class SentenceModel:
         """Unit vectors float32 [n, d] of the texts; each depends on its own text alone."""
         if self._device_count > 1 and len(texts) > 1024:
             return self._encode_on_all_devices(texts)
+        first = self._model[0]
         from sentence_transformers.sentence_transformer.modules import Transformer
 
-        first = self._model[0]
         if not isinstance(first, Transformer):  # static vectors and the like: no padding, nothing to gain
             return _unit(self._model.encode(list(texts), show_progress_bar=False))
         return self._encode_by_length(texts, progress)
@@ -78,9 +79,14 @@ class SentenceModel:
     def _model(self) -> Any:
         try:
             import torch
+
+            # It is not used here, yet speaks when it is imported.
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
             from sentence_transformers import SentenceTransformer
+            from transformers.utils.logging import disable_progress_bar
         except ImportError as fault:
             raise missing_extra(fault.name or "sentence-transformers", "semantic") from None
+        disable_progress_bar()
         model = SentenceTransformer(
             str(self.folder),
             local_files_only=True,
