@@ -4,7 +4,8 @@
     python tests/benchmarks/inference.py [--run RUN] [--tokens 64] [--rounds 5]
 
 Rounds of all contestants alternate, so that whatever else the machine does hits all alike; ratios are medians over
-rounds. Without RUN two random rank-16 adapters of SmolLM2 are made: speed does not depend on what they learnt.
+rounds; all use as many threads as torch (OMP_NUM_THREADS). Without RUN two random rank-16 adapters of SmolLM2 are made:
+speed does not depend on what they learnt.
 Targets: both arms at once ≥ 1.8 × two calls of `generate`; llama.cpp (Q4_K_M) ≥ 3 × `generate`.
 """
 
@@ -31,8 +32,9 @@ from curation.runfolder import RunFolder
 from training import models
 from training.export import export
 from training.inference import Engine, Message, Request, Sampling
+from training.inference.gguf import GgufEngine
 from training.inference.local import LocalEngine, encode, load_dense
-from training.inference.opening import exported, open_engine, trained_arms
+from training.inference.opening import exported, trained_arms
 
 PROMPT = (Message("user", "Explain the Doppler effect to a twelve-year-old, with one example from everyday life."),)
 ARMS = ("raw", "curated")
@@ -110,7 +112,8 @@ def main() -> None:
                 print(export(run.path, arm, to="gguf", quant="Q4_K_M"))
         adapters: Any = {arm: trained_arms(run.path)[arm] for arm in ARMS}
         local = LocalEngine(run.recipe.model, adapters)
-        llama = open_engine(run.path, run.recipe, kind="llama.cpp", arms=ARMS)
+        files = exported(run.path)
+        llama = GgufEngine({arm: files[arm] for arm in ARMS}, threads=torch.get_num_threads())
         contestants = {
             "generate, one after the other": sequential(run, asked.tokens),
             "transformers engine, both arms": streamed(local, asked.tokens),
