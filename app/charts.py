@@ -60,19 +60,20 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str], 
 
 
 def threshold_line(frame: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
-    """How many stored pairs there are at each score, and where the threshold cuts. Columns: score, pairs."""
+    """How many stored pairs there are at each score, and where the threshold cuts. Columns: score, to, pairs."""
+    low = float(frame["score"].min() or 0.0)  # type: ignore[arg-type]
     bars = (
         alt.Chart(frame.to_pandas())
         .mark_bar(color=OTHER)
         .encode(
-            x=alt.X("score:Q", title="similarity", scale=alt.Scale(zero=False)),
+            x=alt.X("score:Q", bin="binned", title="similarity", scale=alt.Scale(domain=[low, 1.0])),
             x2="to:Q",
             y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3)),
             tooltip=["score:Q", "pairs:Q"],
         )
     )
     rule = alt.Chart(pl.DataFrame({"at": [threshold]}).to_pandas()).mark_rule(color=FATES["dropped"], strokeWidth=2)
-    return alt.layer(bars, rule.encode(x="at:Q")).properties(height=150)
+    return alt.layer(bars, rule.encode(x="at:Q")).properties(height=170)
 
 
 def intervals(rows: Sequence[dict[str, Any]], *, title: str) -> alt.LayerChart:
@@ -91,3 +92,20 @@ def intervals(rows: Sequence[dict[str, Any]], *, title: str) -> alt.LayerChart:
     )
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]}).to_pandas()).mark_rule(strokeDash=[4, 4], color="#8A8A8A")
     return alt.layer(zero.encode(x="zero:Q"), spread, point).properties(height=max(90, 42 * len(rows) + 40))
+
+
+def balance(frame: pl.DataFrame) -> alt.Chart:
+    """Rows in each bin of instruction length before and after balancing. Columns: bin, set, rows."""
+    order = frame["bin"].unique(maintain_order=True).to_list()
+    return (
+        alt.Chart(frame.to_pandas())
+        .mark_bar()
+        .encode(
+            x=alt.X("bin:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
+            xOffset=alt.XOffset("set:N", sort=["before", "after"]),
+            y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4)),
+            color=alt.Color("set:N", scale=_SETS, legend=alt.Legend(title=None, orient="top")),
+            tooltip=["bin:N", "set:N", "rows:Q"],
+        )
+        .properties(height=230)
+    )

@@ -33,6 +33,7 @@ STYLE = """
 .stMainBlockContainer{padding-top:4.5rem;padding-bottom:3rem;max-width:1240px}
 .sf{font-size:.95rem;line-height:1.5;overflow-wrap:anywhere}
 .sf .text{white-space:pre-wrap;unicode-bidi:isolate;overflow-wrap:anywhere}
+.sf .text.mono{font-family:"Source Code Pro",ui-monospace,monospace;font-size:.82em}
 .sf pre{white-space:pre-wrap;unicode-bidi:isolate;overflow-wrap:anywhere;margin:.4rem 0;padding:.5rem .7rem;
   font-size:.85em;border-radius:.4rem;background:color-mix(in srgb,currentColor 7%,transparent);border:0;color:inherit}
 .sf.turn{margin:0 0 .6rem;padding:.55rem .85rem;border-radius:.5rem;
@@ -53,7 +54,7 @@ STYLE = """
 .sf.bar i{display:block;height:100%}
 .sf.scroll{overflow-x:auto}
 .sf table{border-collapse:collapse;width:100%;font-size:.9rem}
-.sf th{font-weight:600;text-align:left;opacity:.7;font-size:.8rem}
+.sf th{overflow-wrap:normal;font-weight:600;text-align:left;opacity:.7;font-size:.8rem}
 .sf th,.sf td{padding:.3rem .7rem .3rem 0;border:0;
   border-bottom:1px solid color-mix(in srgb,currentColor 12%,transparent);
   vertical-align:top}

@@ -22,6 +22,7 @@ LONGEST = 20_000
 MOST_TURNS = 60
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
+_DRAWN = re.compile(r"[\u2500-\u257f]|^>>> |^\t|^ {4}\S|^ *\|.*\|$", re.MULTILINE)
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -68,7 +69,12 @@ def prose(text: str, *, most: int = LONGEST) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f'<div class="text" dir="auto">{escaped(text.strip(chr(10)))}</div>' if text.strip("\n") else ""
+    return f'<div class="{_set(text)}" dir="auto">{escaped(text.strip(chr(10)))}</div>' if text.strip("\n") else ""
+
+
+def _set(text: str) -> str:
+    """The class of a text: code, sessions and drawn tables are only legible where all letters are equally wide."""
+    return "text mono" if _DRAWN.search(text[:LONGEST]) else "text"
 
 
 def bubble(role: str, text: str, *, label: str | None = None, body: str | None = None, tone: str = "") -> str:
@@ -95,6 +101,7 @@ def conversation(messages: Sequence[Mapping[str, Any]] | None, *, most: int = MO
 
 def marked(parts: Iterable[Part]) -> str:
     """One side of a word-by-word comparison."""
+    parts = list(parts)
     pieces: list[str] = []
     length = 0
     for kind, text in parts:
@@ -104,7 +111,8 @@ def marked(parts: Iterable[Part]) -> str:
         short = text[: LONGEST + 1]
         length += len(short)
         pieces.append(f"<mark>{escaped(short)}</mark>" if kind == "changed" else escaped(short))
-    return f'<div class="text" dir="auto">{"".join(pieces)}</div>'
+    kind = _set("".join(text[:LONGEST] for _, text in parts[:2_000]))
+    return f'<div class="{kind}" dir="auto">{"".join(pieces)}</div>'
 
 
 def tag(text: object, tone: str = "") -> str:

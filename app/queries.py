@@ -131,7 +131,7 @@ def measures(run: RunFolder) -> list[str]:
 
 
 def borderline(run: RunFolder, measure: str, threshold: float, *, most: int = 12) -> pl.DataFrame:
-    """Stored PAIRS nearest to `threshold` on both sides, half from each, unguarded, highest score first."""
+    """Stored PAIRS nearest to `threshold`, half from each side of it, unguarded; the nearest first."""
     pairs = pl.scan_parquet(run.file(measure)).filter(~pl.col("guarded"))
     above = pairs.filter(pl.col("score") >= threshold).sort("score", "a", "b").head(most // 2)
     below = (
@@ -139,7 +139,7 @@ def borderline(run: RunFolder, measure: str, threshold: float, *, most: int = 12
         .sort("score", "a", "b", descending=[True, False, False])
         .head(most // 2)
     )
-    return pl.concat([above.collect(), below.collect()]).sort("score", descending=True, maintain_order=True)
+    return pl.concat([above.collect(), below.collect()]).sort((pl.col("score") - threshold).abs(), maintain_order=True)
 
 
 def labelled(run: RunFolder, measure: str, labels: pl.DataFrame) -> pl.DataFrame:
@@ -209,7 +209,35 @@ def no_contamination(run: RunFolder) -> str:
     return "No benchmark was given. Name one under `contamination: references:` in the recipe."
 
 
-def balance(run: RunFolder) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Balance:
+    """What balancing did: names and values to read, and a histogram (bin, set, rows)."""
+
+    facts: list[tuple[str, str]]
+    bins: pl.DataFrame
+
+
+def balance(run: RunFolder) -> Balance | None:
     """What balancing did, as the manifest tells it; None when the recipe has no balance."""
     found = run.manifest.get("balance")
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not found.get("bins"):
+        return None
+    before, after = found["before"], found["after"]
+    facts = [
+        ("rows", f"{before['rows']:,} → {after['rows']:,}"),
+        ("effective number of bins", f"{before['effective_bins']:.1f} → {after['effective_bins']:.1f}"),
+        ("entropy", f"{before['entropy']:.2f} → {after['entropy']:.2f}"),
+        ("length in", str(found.get("unit", "words"))),
+        ("chosen by", str(found.get("chosen_by", "—"))),
+    ]
+    lines = [
+        {"bin": _bin_name(each), "set": name, "rows": each[name]}
+        for each in found["bins"]
+        for name in ("before", "after")
+    ]
+    return Balance(facts, pl.DataFrame(lines))
+
+
+def _bin_name(each: dict[str, Any]) -> str:
+    span = f"{each['low']}–{each['high'] - 1}"
+    return span if each.get("turns", "all") == "all" else f"{span}, {each['turns']}"

@@ -6,7 +6,7 @@ first page.
 
 from __future__ import annotations
 
-import pandas  # noqa: F401 - what charts and tables are handed over as
+import pandas as pd  # noqa: F401 - what charts and tables are handed over as
 from streamlit.web.cli import main
 
 import app.views.browse

@@ -29,6 +29,22 @@ def word_differences(left: str, right: str) -> tuple[list[Part], list[Part]]:
     return sides
 
 
+def by_length(parts: list[Part], lengths: list[int]) -> list[list[Part]]:
+    """Parts cut into pieces of these many characters, for texts joined to be compared; the last may be short."""
+    pieces: list[list[Part]] = []
+    left = list(reversed(parts))
+    for length in lengths:
+        piece: list[Part] = []
+        while length and left:
+            kind, text = left.pop()
+            piece.append((kind, text[:length]))
+            if len(text) > length:
+                left.append((kind, text[length:]))
+            length -= min(length, len(text))
+        pieces.append(piece)
+    return pieces
+
+
 def _split(text: str) -> list[str]:
     words = _WORDS.findall(text)
     return words if len(words) <= _MOST else [*words[:_MOST], "".join(words[_MOST:])]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from app import charts, outcomes, plain, queries, state
@@ -94,7 +92,7 @@ def _leaks(found: Catalogue) -> None:
         return
     plain.draw(
         plain.table(
-            ["measure", "test rows with a twin in train", "share", "90 % of splits"],
+            ["measure", "test rows with a twin", "share", "90 % of splits"],
             [
                 (
                     line["measure"],
@@ -121,8 +119,9 @@ def _contamination(found: Catalogue) -> None:
 
 
 def _balance(found: Catalogue) -> None:
-    report: dict[str, Any] | None = queries.balance(found.run)
-    if not report:
+    report = queries.balance(found.run)
+    if report is None:
         return
     st.subheader("Balance of instruction length")
-    plain.draw(plain.facts(report.items()))
+    plain.draw(plain.facts(report.facts))
+    st.altair_chart(charts.balance(report.bins))

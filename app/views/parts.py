@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import plain
 from curation.browse import Catalogue
-from curation.differences import word_differences
+from curation.differences import by_length, word_differences
 
 
 def pager(name: str, pages: int) -> int:
@@ -34,7 +34,7 @@ def _set(key: str, number: int) -> None:
 
 
 def side_by_side(found: Catalogue, left: str, right: str) -> None:
-    """Two rows with their differences marked, word by word, turn by turn."""
+    """Two rows with their differences marked, word by word; text that stands in another turn is still the same."""
     places = [found.position(row_id) for row_id in (left, right)]
     examples = found.examples([place for place in places if place is not None])
     turns = [_turns(examples.get(-1 if place is None else place)) for place in places]
@@ -43,24 +43,13 @@ def side_by_side(found: Catalogue, left: str, right: str) -> None:
         row = found.frame.row(place, named=True) if place is not None else None
         with column:
             plain.draw(plain.row_head(row_id, row))
-    for one, two in _aligned(*turns):
-        parts = word_differences(one[1] if one else "", two[1] if two else "")
-        for column, turn, side in zip(columns, (one, two), parts, strict=True):
-            if turn is not None:
-                with column:
-                    plain.draw(plain.bubble(turn[0], "", body=plain.marked(side)))
+    parts = word_differences(*["\n".join(text for _, text in each) for each in turns])
+    for column, own, side in zip(columns, turns, parts, strict=True):
+        with column:
+            for (role, _), piece in zip(own, by_length(side, [len(text) + 1 for _, text in own]), strict=True):
+                plain.draw(plain.bubble(role, "", body=plain.marked(piece)))
 
 
 def _turns(example: dict[str, Any] | None) -> list[tuple[str, str]]:
     messages = (example or {}).get("messages") or []
     return [(str(each["role"] or "?"), str(each["content"] or "")) for each in messages[: plain.MOST_TURNS]]
-
-
-def _aligned(
-    left: list[tuple[str, str]], right: list[tuple[str, str]]
-) -> list[tuple[tuple[str, str] | None, tuple[str, str] | None]]:
-    """The turns of both sides in pairs; a side that has fewer is padded."""
-    most = max(len(left), len(right))
-    pad_left = [*left, *[None] * (most - len(left))]
-    pad_right = [*right, *[None] * (most - len(right))]
-    return list(zip(pad_left, pad_right, strict=True))

@@ -44,20 +44,16 @@ def thresholds() -> None:
 
 def _change(found: Catalogue, name: str, chosen: float, present: float) -> None:
     effect = state.replayed(found, name, chosen)
-    columns = st.columns(4)
-    columns[0].metric(
-        f"Dropped by {name}", f"{effect.dropped:,}", f"{effect.dropped - effect.dropped_now:+,} rows", delta_color="off"
+    numbers = (
+        (f"Dropped by {name}", effect.dropped, effect.dropped_now, "rows"),
+        ("Kept by all stages", effect.left, effect.left_now, "rows"),
+        ("Words kept", effect.words, effect.words_now, "words"),
     )
-    columns[1].metric(
-        "Kept by all stages", f"{effect.left:,}", f"{effect.left - effect.left_now:+,} rows", delta_color="off"
-    )
-    columns[2].metric("Words kept", f"{effect.words:,}", f"{effect.words - effect.words_now:+,}", delta_color="off")
-    columns[3].metric(
-        "Threshold",
-        f"{chosen:.2f}",
-        f"{chosen - present:+.2f} from the run's" if chosen != present else "the run's own",
-        delta_color="off",
-    )
+    for column, (label, then, now, unit) in zip(st.columns(3), numbers, strict=True):
+        change = f"{then - now:+,} {unit}" if then != now else None
+        column.metric(label, f"{then:,}", change, delta_color="off", delta_arrow="off")
+    if chosen != present:
+        plain.draw(plain.note(f"Against the run's own threshold, {present:.2f}; nothing is measured anew."))
     if effect.unmeasured:
         plain.draw(
             plain.note(

@@ -130,7 +130,7 @@ def _look_at_the_data(found: Tab, run: Path) -> None:
     found.page.get_by_role("slider").press("ArrowRight")
     found.page.wait_for_timeout(700)
     found.settle()
-    assert "+0.01 from the run's" in found.text()
+    assert "Against the run's own threshold" in found.text()
     assert found.text() != before
     found.click("Same")
     assert '"same": true' in (run / "labels.jsonl").read_text()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from world import HOSTILE
 
 from app import plain
-from curation.differences import word_differences
+from curation.differences import by_length, word_differences
 
 OURS = {"div", "span", "pre", "b", "i", "mark", "table", "thead", "tbody", "tr", "th", "td", "h1"}
 
@@ -92,3 +92,13 @@ def test_both_sides_of_a_comparison_are_whole(left: str, right: str) -> None:
     assert "".join(text for _, text in one) == left
     assert "".join(text for _, text in two) == right
     assert [text for kind, text in one if kind == "same"] == [text for kind, text in two if kind == "same"]
+
+
+@given(st.text(min_size=1), st.lists(st.integers(1, 9), max_size=8))
+def test_a_comparison_of_joined_texts_is_cut_where_they_were_joined(text: str, lengths: list[int]) -> None:
+    pieces = by_length(word_differences(text, text[::-1])[0], lengths)
+    said = ["".join(part for _, part in piece) for piece in pieces]
+    start = 0
+    for length, piece in zip(lengths, said, strict=True):
+        assert piece == text[start : start + length]
+        start += length

@@ -1,4 +1,4 @@
-"""The app on a run of a million rows: first paint, filters, page changes, memory. `python tests/benchmarks/app.py [ROWS]`
+"""The app on a run of a million rows: first paint, filters, page changes, memory: `app.py [ROWS [FOLDER]]`
 
 Drives the real server with a real browser. "Filter" is from the key press to the new list on the screen; the time that
 the library needs for it is told beside it. Targets: first paint 2 s, a filter 0.5 s, a page change 1 s, memory < 1 GiB.
@@ -7,13 +7,9 @@ the library needs for it is told beside it. Targets: first paint 2 s, a filter 0
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,14 +19,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
 
 import psutil  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
+from serving import FLAGS, chromium, serving  # noqa: E402
 from world import synthetic_run  # noqa: E402
 
-from app.launch import server  # noqa: E402
 from curation.browse import Catalogue, Query  # noqa: E402
 from curation.runfolder import RunFolder  # noqa: E402
 from curation.search import TextIndex  # noqa: E402
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SEARCHES = ["mo1", "ka0 ti1", '"mo0 ka0"', "explain -mo0", "mo59*"]
 
 
@@ -79,33 +74,11 @@ def library(folder: Path) -> None:
 
 def through_the_browser(folder: Path) -> None:
     """What a user waits for."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command, environment = server(folder, port=port, headless=True)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(address)
-        with sync_playwright() as playwright:
-            chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-            _warm(browser, address)
-            _walk(browser.new_page(viewport={"width": 1280, "height": 900}), address, process.pid)
-            browser.close()
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _wait(address: str) -> None:
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.25)
-        else:
-            return
+    with serving(folder) as (address, process), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        _warm(browser, address)
+        _walk(browser.new_page(viewport={"width": 1280, "height": 900}), address, process)
+        browser.close()
 
 
 def _warm(browser: Any, address: str) -> None:
@@ -142,7 +115,7 @@ def _walk(page: Any, address: str, server_pid: int) -> None:
     for text in SEARCHES:
         box = page.get_by_role("textbox", name="Search")
         box.fill(text)
-        told.append((f"filter: search {text}", _changed(page, lambda: box.press("Enter")), 0.5))
+        told.append((f"filter: search {text}", _changed(page, lambda box=box: box.press("Enter")), 0.5))
     turn = page.locator(".st-key-browse_page-on button").first
     told.append(("next page of results", _changed(page, turn.click), 0.5))
     print(f"\n{'in the browser':42}{'seconds':>9}{'target':>9}")
