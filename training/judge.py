@@ -28,8 +28,9 @@ from training.plan import Counts
 
 Engine = Literal["merged", "nf4"]
 Losses = npt.NDArray[np.float64]
-#: Largest mean difference in nats a token at which the merged model still counts as the trained one.
-DRIFT_LIMIT = 0.01
+#: Largest mean difference in nats a token at which the merged model still counts as the trained one. Adding a small
+#: change to bf16 weights loses part of it; measured on SmolLM2 after three steps, when changes are smallest: 0.01.
+DRIFT_LIMIT = 0.02
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 _SAMPLE_ROWS = 12
 
@@ -138,10 +139,10 @@ class Bench:
         if self.dense is None:
             return "nf4", self.room
         target = next((target for target in self.job.targets if target.adapter), self.job.targets[0])
-        drift = self.drift(target)  # also warms both engines up
-        assert drift is not None
         if self.job.engine is not None:
             return self.job.engine, "chosen when the first targets were judged"
+        drift = self.drift(target)  # also warms both engines up
+        assert drift is not None
         if abs(drift["mean"]) > DRIFT_LIMIT:
             return "nf4", f"merged drifts by {drift['mean']:+.4f} nats a token, more than {DRIFT_LIMIT}"
         seconds = {engine: self._time(target, engine) for engine in ("merged", "nf4")}
@@ -220,7 +221,7 @@ def length_batches(lengths: Counts, *, most_tokens: int) -> list[Counts]:
 
 
 def _dense(job: EvaluateJob, loading: models.Loading) -> Any:
-    """The same weights as the 4-bit model has, unpacked; before its first pass, which may repack them."""
+    """The same weights as the 4-bit model has, unpacked."""
     base = models.load_base(job.resolved, loading)
     return (base.dequantize() if loading.load == "nf4" else base).eval()
 

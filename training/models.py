@@ -168,7 +168,19 @@ def load_base(model: ResolvedModel, loading: Loading) -> Any:
         **extra,
     )
     base.config.use_cache = False
+    _forbid_repacking(base)
     return base.requires_grad_(False).train()
+
+
+def _forbid_repacking(base: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights at the first pass in `eval()` mode (CPUs with avx512_bf16).
+
+    Repacked weights pass no gradients on, and each `state_dict()` (PEFT takes one when it loads an adapter) packs and
+    unpacks them with a loss: measured, rows of 50 tokens moved by up to 1.3 nats.
+    """
+    for module in base.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
 
 
 def versions() -> dict[str, str]:

@@ -217,6 +217,7 @@ def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
     if not models._cpu_has_bf16() or torch.cuda.is_available():
         pytest.skip("bitsandbytes repacks 4-bit weights only on CPUs with avx512_bf16")
     resolved = models.resolve(str(tiny_model))
+    monkeypatch.setattr(models, "_forbid_repacking", lambda _: None)
     base = models.load_base(resolved, models.choose("nf4", resolved))
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     ids = torch.arange(20, 40).reshape(1, -1)
@@ -243,6 +244,24 @@ def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
         guards.check_gradients(model, step=3)
     monkeypatch.setattr(guards, "_repacked", lambda _: 0)
     guards.check_gradients(model, step=3)
+
+
+def test_our_4_bit_base_is_safe_to_evaluate(tiny_model):
+    """As loaded by us the trap is shut: a pass in eval mode changes neither gradients nor, by `state_dict`, losses."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    resolved = models.resolve(str(tiny_model))
+    base = models.load_base(resolved, models.choose("nf4", resolved))
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
+    ids = torch.arange(20, 40).reshape(1, -1)
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        model.state_dict()
+        assert torch.equal(model(input_ids=ids).logits, before)
+    model.train()
+    model(input_ids=ids, labels=ids).loss.backward()
+    guards.check_gradients(model, step=1)
 
 
 def test_a_set_that_is_all_prompt_or_all_answer():
