@@ -124,18 +124,17 @@ def test_the_laws_are_held_over_all_stages(tmp_path: Path) -> None:
 
 
 def test_every_stage_drops_something_in_such_a_world(folder: Any) -> None:
-    words = ["alpha beta gamma delta", "epsilon zeta eta theta", "iota kappa lambda mu", "nu xi omicron pi"]
-    first, second, third, fourth = ({"instruction": text, "output": f"{text} rho sigma"} for text in words)
+    tail = "and then some more words so that it is no short answer"
+    words = ["river stone garden window", "silver bread winter castle", "forest mirror candle harbour", "orange pepper"]
+    first, second, third, fourth = ({"instruction": text, "output": f"{text} walnut yellow " + tail} for text in words)
+    shared = "this answer has words enough to be one that is counted when it repeats"
     data = [
         *[first, second, third, fourth, first],  # exact
-        {**second, "output": second["output"] + " tau"},  # near
-        {**third, "output": "upsilon"},  # conflict
-        {"instruction": "delta gamma beta alpha", "output": "sigma rho alpha beta gamma delta"},  # semantic
-        *[
-            {"instruction": text, "output": "one answer for all of them"}
-            for text in ("pi rho tau", "xi mu pi", "nu xi")
-        ],  # answers
-        {"instruction": "tau", "output": "..."},  # checks
+        {**second, "output": second["output"] + " velvet"},  # near
+        {**third, "output": "thunder"},  # conflict
+        {"instruction": "window garden stone river", "output": " ".join(reversed(first["output"].split()))},  # semantic
+        *[{"instruction": f"{text} {text} {text} is asked here", "output": shared} for text in words[:3]],  # answers
+        {"instruction": "thunder", "output": "..."},  # checks
     ]
     here = folder()
     run = curate(write_world(data, here, [fourth], **RECIPES["every stage"]))

@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 
 from curation import deciding
 
+#: Words that the guard has nothing to say about.
 WORDS = [
-    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"),
-    *("lambda", "mu", "nu", "xi", "omicron", "pi", "rho", "sigma", "tau", "upsilon"),
+    *("river", "stone", "garden", "window", "silver", "bread", "winter", "castle", "forest", "mirror"),
+    *("candle", "harbour", "meadow", "orange", "pepper", "saddle", "thunder", "velvet", "walnut", "yellow"),
 ]
-_SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=14).map(" ".join)
+_PROMPTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=14).map(" ".join)
+#: The guard protects every word of an answer of fewer than 12 words; so most have more.
+_ANSWERS = st.lists(st.sampled_from(WORDS), min_size=12, max_size=16).map(" ".join) | _PROMPTS
 
 
 @st.composite
@@ -31,7 +34,7 @@ def rows(draw: st.DrawFn, *, most: int = 24) -> list[dict[str, Any]]:
     """Rows that often copy an earlier one: whole, or with a word, a number, the case or the answer changed."""
     found: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(2, most))):
-        fresh = {"instruction": draw(_SENTENCES), "output": draw(_SENTENCES)}
+        fresh = {"instruction": draw(_PROMPTS), "output": draw(_ANSWERS)}
         if not found or draw(st.integers(0, 3)) == 0:
             found.append(fresh)
             continue
@@ -42,7 +45,7 @@ def rows(draw: st.DrawFn, *, most: int = 24) -> list[dict[str, Any]]:
         elif change == "case":
             copied["instruction"] = copied["instruction"].capitalize()
         elif change == "word":
-            copied["output"] = (copied["output"] or "alpha") + " " + draw(st.sampled_from(WORDS))
+            copied["output"] = (copied["output"] or "river") + " " + draw(st.sampled_from(WORDS))
         elif change == "number":
             copied["instruction"] += f" {draw(st.integers(0, 3))}"
         elif change == "answer":
@@ -62,8 +65,9 @@ def many(count: int, *, seed: int = 7) -> list[dict[str, Any]]:
     for number in range(count):
         words = [draw.choice(WORDS) + draw.choice(WORDS) for _ in range(24)]
         if number % 3 == 2:
-            words = found[draw.randrange(len(found))]["instruction"].split() + words[12:]
-            words[draw.randrange(12)] = "changed"
+            copied = found[draw.randrange(len(found))]
+            words = [*copied["instruction"].split(), *copied["output"].split()]
+            words[draw.randrange(24)] = "changed"
         found.append({"instruction": " ".join(words[:12]), "output": " ".join(words[12:])})
     return found
 
