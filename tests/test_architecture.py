@@ -33,7 +33,7 @@ HEAVY = {
     "streamlit": ("app/",),
     "altair": ("app/", "curation/charts"),
     "ray": (),
-    "datasets": (),
+    "datasets": ("training/",),
 }
 
 
