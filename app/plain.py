@@ -111,8 +111,8 @@ def marked(parts: Iterable[Part]) -> str:
         short = text[: LONGEST + 1]
         length += len(short)
         pieces.append(f"<mark>{escaped(short)}</mark>" if kind == "changed" else escaped(short))
-    kind = _set("".join(text[:LONGEST] for _, text in parts[:2_000]))
-    return f'<div class="{kind}" dir="auto">{"".join(pieces)}</div>'
+    letters = _set("".join(text[:LONGEST] for _, text in parts[:2_000]))
+    return f'<div class="{letters}" dir="auto">{"".join(pieces)}</div>'
 
 
 def tag(text: object, tone: str = "") -> str:

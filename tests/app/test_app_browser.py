@@ -46,6 +46,11 @@ class Tab:
     def text(self) -> str:
         return str(self.page.inner_text('[data-testid="stMain"]'))
 
+    def holds(self, text: str) -> None:
+        """Wait until the page shows `text`."""
+        wanted = "wanted => document.querySelector('[data-testid=stMain]').innerText.includes(wanted)"
+        self.page.wait_for_function(wanted, arg=text, timeout=30_000)
+
     def type(self, label: str, text: str) -> None:
         box = self.page.get_by_role("textbox", name=label, exact=True)
         box.fill(text)
@@ -82,15 +87,15 @@ def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
     found.open("browse")
     for name, text in HOSTILE.items():
         found.type("Search", f'"attack {name}"')
-        assert "1 of 600 rows" in found.text()
         start = re.sub(r"[\x00-\x1f\u200b-\u206f].*", "", text)[:40]
-        assert start.strip() in found.text(), name
+        found.holds(start.strip())
+        found.holds("1 of 600 rows")
         assert found.page.locator(".sf script, .sf img, .sf iframe, .sf svg, .sf a, .sf style, .sf .katex").count() == 0
         found.clean()
     endless = {"long word": "980,000 more characters", "many turns": "440 turns between"}
     for name, holds in {**endless, "by role": "<script>window.pwned = 5"}.items():
         found.type("Search", f'"attack {name}"')
-        assert holds in found.text()
+        found.holds(holds)
     found.clean()
     for name in ("decisions", "thresholds", "overview"):
         found.open(name)
@@ -103,14 +108,14 @@ def test_every_page_of_a_trained_run_in_a_browser(tab, done_run: Path) -> None:
     _chat(found, done_run)
     _vote_blind(found, done_run)
     found.open("training")
-    assert found.page.locator('[data-testid="stVegaLiteChart"]').count() == 4
+    found.page.locator('[data-testid="stVegaLiteChart"]').nth(3).wait_for()
     found.open("prompts")
     with found.page.expect_download() as download:
         found.page.get_by_role("button", name="CSV", exact=True).click()
     assert Path(download.value.path()).read_text().startswith("prompt,")
     found.open("verdict")
-    assert "Curated is better than raw" in found.text()
-    assert "curated against raw" in found.text()
+    found.holds("Curated is better than raw")
+    found.holds("curated against raw")
     found.clean()
 
 
@@ -120,7 +125,7 @@ def _look_at_the_data(found: Tab, run: Path) -> None:
     found.page.wait_for_url("**/browse")
     found.settle()
     near = json.loads((run / "manifest.json").read_text())["stages"][2]
-    assert f"{near['rows'] - near['kept']} of 400 rows" in found.text()
+    found.holds(f"{near['rows'] - near['kept']} of 400 rows")
     found.open("decisions")
     assert found.page.locator("mark").count() > 2
     found.click("Restore")
@@ -128,9 +133,7 @@ def _look_at_the_data(found: Tab, run: Path) -> None:
     found.open("thresholds")
     before = found.text()
     found.page.get_by_role("slider").press("ArrowRight")
-    found.page.wait_for_timeout(700)
-    found.settle()
-    assert "Against the run's own threshold" in found.text()
+    found.holds("Against the run's own threshold")
     assert found.text() != before
     found.click("Same")
     assert '"same": true' in (run / "labels.jsonl").read_text()
