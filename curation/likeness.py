@@ -10,7 +10,8 @@ import polars as pl
 
 from curation.text import guard_tokens, word_count
 
-_STEM = 5  # first letters of a word: joins `sum`, `sums`; `integer`, `integers`; `elected`, `election`
+_STEM = 5  # first letters of a word, without a common ending: joins `sum`, `sums`; `elected`, `election`
+_ENDING = r"^(\p{L}{3,}?)(?:ing|ed|es|s)$"
 _CODE = (
     r"(?m)^\s*(?:def |class \w+[:(]|import \w|from \w+ import|#include|function\b.*\(|(?:public|static|const|let) \w)"
     r"|^\s*var \w|\breturn\b.*;|>>> |```"
@@ -28,11 +29,13 @@ _EXAMPLE = "|".join(
 )
 _LEAST_GIST = 8
 _MOST_NUMBERS = 4
+_BEGINNING = r"""(?:^|[.?!:;|\n\x22“—-]\s*)[\s'‘(]*\p{Lu}[\p{L}'’]*"""
 
 #: Numbers that say little: one is an article, zero and minus are everywhere.
+_ORDINAL = r"\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b"
 _PLAIN_NUMBERS = ("-", "0", "1")
 
-SIGNS = ("words", "row_words", "same_numbers", "other_numbers")
+SIGNS = ("words", "row_words", "same_numbers", "other_numbers", "other_names")
 
 
 def gist(text: pl.Expr) -> pl.Expr:
@@ -63,14 +66,16 @@ def stems(text: pl.Expr) -> pl.Expr:
         _apart(text)
         .str.to_lowercase()
         .str.extract_all(r"\p{L}+")
-        .list.eval(pl.element().str.slice(0, _STEM))
+        .list.eval(pl.element().str.replace(_ENDING, "$1").str.slice(0, _STEM))
         .list.unique()
     )
 
 
 def numbers(text: pl.Expr) -> pl.Expr:
-    """The distinct numbers of a text, digits or words, but for 0 and 1."""
+    """The distinct numbers of a text, digits, words or ordinals (second, third), but for 0 and 1; `first` counts."""
     found = guard_tokens(text.str.replace_all("_", " "), ["numbers"]).list.unique()
+    ordinals = text.str.to_lowercase().str.extract_all(_ORDINAL)
+    found = found.list.set_union(ordinals)
     return found.list.set_difference(pl.lit(list(_PLAIN_NUMBERS)))
 
 
@@ -99,11 +104,12 @@ def is_code(text: pl.Expr) -> pl.Expr:
 
 
 def signs(rows: pl.Series, items: pl.Series, weights: pl.DataFrame, *, code: pl.Series) -> pl.DataFrame:
-    """What each pair of a row's text and an item's text has in common, float64 [m, 4], columns `SIGNS`.
+    """What each pair of a row's text and an item's text has in common, float64 [m, 5], columns `SIGNS`.
 
     words: the share of the item's stems, by weight, that the row has too; row_words: the same the other way round.
     same_numbers: how many numbers both have, at most 4; other_numbers: how many of the one are missing in the other,
-    the larger way round, at most 4. Both are 0 where `code` says that a program is involved: its numbers change freely.
+    the larger way round, at most 4. other_names: how many capitalised words inside sentences of either text are
+    missing in the other, at most 4. These three are 0 where `code` says that a program is involved: its numbers change freely.
     """
     pairs = pl.DataFrame({"row": rows, "item": items, "code": code}).with_row_index("pair")
     of_row = _weighed(pairs.select("pair", stem=stems(pl.col("row"))), weights)
@@ -113,11 +119,13 @@ def signs(rows: pl.Series, items: pl.Series, weights: pl.DataFrame, *, code: pl.
     joined = pairs.select("pair")
     for name, total in zip(("both", "of_item", "of_row"), totals, strict=True):
         joined = joined.join(total.rename({"weight": name}), on="pair", how="left", maintain_order="left")
-    return pl.concat([joined.with_columns(pl.all().fill_null(0.0)), _numbers(pairs)], how="horizontal").select(
+    every = [joined.with_columns(pl.all().fill_null(0.0)), _numbers(pairs), _names(pairs)]
+    return pl.concat(every, how="horizontal").select(
         words=pl.col("both") / pl.col("of_item").clip(lower_bound=1e-9),
         row_words=pl.col("both") / pl.col("of_row").clip(lower_bound=1e-9),
         same_numbers="same_numbers",
         other_numbers="other_numbers",
+        other_names="other_names",
     )
 
 
@@ -136,3 +144,20 @@ def _numbers(pairs: pl.DataFrame) -> pl.DataFrame:
         pl.when("code").then(0.0).otherwise(count.clip(upper_bound=_MOST_NUMBERS).cast(pl.Float64)).alias(name)
         for name, count in counts.items()
     )
+
+
+def names(text: pl.Expr) -> pl.Expr:
+    """The distinct stems of capitalised words that do not begin a sentence."""
+    inside = text.str.replace_all(_BEGINNING, " ")
+    capital = inside.str.extract_all(r"\b\p{Lu}\p{L}{2,}").list.eval(pl.element().str.to_lowercase())
+    return capital.list.eval(pl.element().str.replace(_ENDING, "$1").str.slice(0, _STEM)).list.unique()
+
+
+def _names(pairs: pl.DataFrame) -> pl.DataFrame:
+    told = pairs.select(
+        "code",
+        a=names(pl.col("row")).list.set_difference(stems(pl.col("item"))).list.len(),
+        b=names(pl.col("item")).list.set_difference(stems(pl.col("row"))).list.len(),
+    )
+    count = (pl.col("a") + pl.col("b")).clip(upper_bound=_MOST_NUMBERS).cast(pl.Float64)
+    return told.select(other_names=pl.when("code").then(0.0).otherwise(count))

@@ -34,7 +34,7 @@ _VIEWS = 12  # nearest views of items that are looked at for a row
 _AROUND = 4  # items in a background
 _TWINS = 0.9  # items this close are variants of one another and no background
 _FLOOR = 0.45  # no rephrasing in the labelled sets lies below
-_NO_BACKGROUND = 0.3  # the cosine of unrelated texts of one kind, where a reference has too few items to tell
+_NO_BACKGROUND = 0.4  # the least background: a reference of few, unlike items would make any neighbour stand out
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ class Criterion:
     """
 
     constant: float
-    cosine: float
-    over_row: float  # cosine less that of the row to other items nearby
-    over_item: float  # cosine less that of the item to other items nearby
+    cosine: float = 0.0
+    over_row: float = 0.0  # cosine less that of the row to other items nearby
+    over_item: float = 0.0  # cosine less that of the item to other items nearby
     words: float = 0.0
     same_numbers: float = 0.0
     other_numbers: float = 0.0
+    other_names: float = 0.0
 
     def judge(self) -> pl.Expr:
         """The log-odds, over the columns of `candidates`."""
@@ -64,11 +65,12 @@ class Criterion:
             + self.words * pl.col("words")
             + self.same_numbers * pl.col("same_numbers")
             + self.other_numbers * pl.col("other_numbers")
+            + self.other_names * pl.col("other_names")
         )
 
 
-PROSE = Criterion(-7.4, cosine=8.4, over_row=8.1, over_item=0.7, same_numbers=0.24, other_numbers=-1.9)
-CODE = Criterion(-4.3, cosine=0.0, over_row=3.1, over_item=4.8, words=5.9)
+PROSE = Criterion(-6.95, cosine=8.25, over_row=8.9, same_numbers=0.23, other_numbers=-1.6, other_names=-0.9)
+CODE = Criterion(-4.2, over_row=2.9, over_item=6.85, words=4.9)
 
 
 class Embed(Protocol):
@@ -189,7 +191,7 @@ def _near(queries: np.ndarray, base: np.ndarray, item: NDArray[np.int64]) -> pl.
     apart = others.filter(pl.Series(alike < _TWINS)).sort("pair", "rank").group_by("pair").head(_AROUND)
     around = chosen.select("pair").join(_mean(apart, "pair"), on="pair", how="left", maintain_order="left")["mean"]
     return chosen.drop("pair").with_columns(
-        around_row=around.fill_null(_NO_BACKGROUND),
+        around_row=around.fill_null(_NO_BACKGROUND).clip(lower_bound=_NO_BACKGROUND),
         around_item=pl.Series(_around(base, item)[chosen["base"].to_numpy()]),
     )
 
@@ -209,7 +211,7 @@ def _around(base: np.ndarray, item: NDArray[np.int64]) -> NDArray[np.float64]:
     nearby = others.unique(["view", "item"], keep="first", maintain_order=True).group_by("view").head(_AROUND)
     every_view = pl.DataFrame({"view": np.arange(len(base))})
     told = every_view.join(_mean(nearby, "view"), on="view", how="left", maintain_order="left")
-    return told["mean"].fill_null(_NO_BACKGROUND).to_numpy()
+    return told["mean"].fill_null(_NO_BACKGROUND).clip(lower_bound=_NO_BACKGROUND).to_numpy()
 
 
 def _with_signs(told: pl.DataFrame, rows: Rows, items: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:

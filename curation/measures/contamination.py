@@ -2,7 +2,7 @@
 
 `layered`, the default rule, asks four questions and takes the first answer: is the item's prompt the row's whole text
 (`layered/exact`), does a short item stand in it as whole sentences (`layered/short`), do 8-grams that both have cover
-more than half of the item, or 80 % of its answer (`layered/ngram`), and is the item among the row's nearest by
+more than half of an item of 13 words or more, or 80 % of its answer (`layered/ngram`), and is the item among the row's nearest by
 embedding and verified as the same task rather than another of its kind (`layered/semantic`)? The published rules are
 described in `curation.overlap`.
 """
@@ -93,6 +93,7 @@ class _WordSearch:
         # Items are numbered through prompts first, then answers.
         items = ngrams.split(pl.concat([prompts, answers.zip_with(pl.Series(long), pl.Series([""]))]))
         self._runs = SharedRuns(items, rules)
+        self._long = pl.Series(items.counts >= LONG_GRAM)
         self._whole = WholeItems(prompts) if "layered" in rules else None
 
     def find(self, frame: pl.DataFrame, part: str) -> list[pl.DataFrame]:
@@ -103,7 +104,8 @@ class _WordSearch:
         if "layered" in self._rules:
             eight, of_prompt = found["eight"], pl.col("item") < self._count
             enough = pl.when(of_prompt).then(TULU_SHARE).otherwise(_ANSWER_SHARE)
-            told.append(self._shaped(words, eight.filter(pl.col("share") > enough), "layered/ngram", part))
+            known = eight.filter(self._long.gather(eight["item"]), pl.col("share") > enough)
+            told.append(self._shaped(words, known, "layered/ngram", part))
             told += self._sentences(frame, part)
         return told
 
