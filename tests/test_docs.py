@@ -19,9 +19,9 @@ from curation.stages import stages
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(
-    r"^siftune .*$", "\n".join(re.findall(r"```(?:sh|text)?\n(.*?)```", README, re.DOTALL)), re.MULTILINE
-)
+BLOCKS = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SHELL = "\n".join(text for language, text in BLOCKS if language in ("", "sh", "text"))
+COMMANDS = re.findall(r"^siftune .*$", SHELL, re.MULTILINE)
 FULL = {
     "sources": [{"path": "rows.jsonl"}],
     "duplicates": {"semantic": {}},
@@ -59,7 +59,7 @@ def test_every_stage_stands_in_the_readme() -> None:
 
 
 def test_every_recipe_block_of_the_readme_is_accepted() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    blocks = [text for language, text in BLOCKS if language == "yaml"]
     assert blocks
     for block in blocks:
         recipe.parse(block)
