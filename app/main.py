@@ -13,9 +13,12 @@ sys.path[:] = [
 ]
 
 import streamlit as st  # noqa: E402
+from polars.exceptions import PolarsError  # noqa: E402
+from pyarrow import ArrowInvalid  # noqa: E402
 
 from app import plain, state  # noqa: E402
 from app.views import browse, chat, decisions, overview, prompts, thresholds, training, verdict  # noqa: E402
+from curation.errors import UserError  # noqa: E402
 
 st.set_page_config(page_title="siftune", page_icon=str(HERE / "icon.svg"), layout="wide")
 plain.style()
@@ -33,4 +36,9 @@ PAGES = {
 st.session_state["pages"] = PAGES
 page = st.navigation(list(PAGES.values()), position="top")
 state.open_run()
-page.run()
+try:
+    page.run()
+except UserError as fault:
+    plain.draw(plain.problem(str(fault)))
+except (OSError, PolarsError, ArrowInvalid) as fault:
+    plain.draw(plain.problem(f"A file of this run cannot be read; curate again to write it anew. {fault}"))

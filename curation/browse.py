@@ -190,13 +190,14 @@ class Dossier:
 def dossier(catalogue: Catalogue, position: int, *, most: int = 50) -> Dossier:
     """Gather the ledger entries of a row, the rows that it witnessed, its neighbours and its matches.
 
-    `neighbours` has columns id, measure, score, guarded, fate, stage, best first; tables have at most `most` rows.
+    `neighbours` has columns id, measure, score, guarded, fate, stage: the `most` best, best first.
+    `witnessed` has id, stage, action.
     """
     run = catalogue.run
     row = catalogue.frame.row(position, named=True)
     ledger = pl.scan_parquet(run.path / "ledger.parquet")
     same = ledger.filter(pl.col("id") == row["id"]).collect()
-    witnessed = ledger.filter(pl.col("witness") == row["id"]).head(most).collect()
+    witnessed = ledger.filter(pl.col("witness") == row["id"]).select("id", "stage", "action").collect()
     found = [_near(run, measure, row["id"]) for measure in ("exact", "near", "semantic", "answers")]
     neighbours = pl.concat(found).sort("score", descending=True, maintain_order=True).head(most)
     fates = catalogue.frame.lazy().filter(pl.col("id").is_in(neighbours["id"].implode())).select("id", "fate", "stage")

@@ -150,9 +150,9 @@ def _list(found: Catalogue, positions: Positions) -> int:
         selection_default={"selection": {"rows": [0]}},
         height=36 * (min(PAGE, page.height) + 1) if page.height <= 10 else 396,
         column_config={
-            "id": st.column_config.TextColumn("row", width="small"),
-            "instruction": st.column_config.TextColumn(width="large"),
-            "answer": st.column_config.TextColumn(width="medium"),
+            "id": st.column_config.TextColumn("row", width=150),
+            "instruction": st.column_config.TextColumn(width=330),
+            "answer": st.column_config.TextColumn(width=210),
         },
     )
     selected = event["selection"]["rows"]
@@ -170,9 +170,7 @@ def _table(found: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
                 "instruction": plain.line(prompt),
                 "answer": plain.line(answer),
                 "fate": row["fate"],
-                "why": plain.line(
-                    " ".join(str(row[name] or "") for name in ("stage", "reason")).replace("_", " ").strip()
-                ),
+                "why": plain.line(str(row["reason"] or row["stage"] or "").replace("_", " ")),
                 "split": row["split"] or "",
                 "turns": row["turns"],
                 "in": row["prompt_words"],

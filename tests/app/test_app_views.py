@@ -220,3 +220,13 @@ def test_a_prompt_is_added_and_answered_by_every_arm(page, done_run: Path) -> No
 def test_a_million_rows_are_never_drawn_at_once(page, plain_world: Path) -> None:
     at = page("browse", plain_world)
     assert len(at.dataframe[0].value) == 25
+
+
+@pytest.mark.parametrize("file", ["rows.parquet", "ledger.parquet"])
+def test_a_file_that_cannot_be_read_is_one_clear_message(
+    plain_run: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.setenv(state.RUN_VARIABLE, str(plain_run))
+    (plain_run / file).write_bytes(b"PAR1 torn")
+    at = AppTest.from_file(str(Path(state.__file__).with_name("main.py")), default_timeout=60).run()
+    assert "A file of this run cannot be read; curate again" in shown(at)
