@@ -1,0 +1,138 @@
+"""Laws 1 and 2 on real data, straight from disk: nothing is lost, and every duplicate resembles a row that stays."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from curation import text
+from curation.pipeline import curate
+from curation.runfolder import RunFolder
+
+pytestmark = pytest.mark.slow
+FILES = (
+    "rasbt_alpaca.json",
+    "glaive_sharegpt.json",
+    "gpteacher_toolformer.json.gz",
+    "gsm8k_train.jsonl.gz",
+    "hh_chosen_rejected.jsonl.gz",
+    "self_instruct_5k.jsonl",
+    "t0_prompt_completion.jsonl.gz",
+    "mix.jsonl.gz",
+)
+DUPLICATES = ("exact", "near", "answers")
+_RUNS: dict[str, RunFolder] = {}
+
+
+@pytest.fixture(scope="module")
+def curated(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The run of one file with the default recipe, but for the encoder; each file is curated once."""
+
+    def make(name: str) -> RunFolder:
+        if name not in _RUNS:
+            here = tmp_path_factory.mktemp("real")
+            source = {"path": str(shared_data / "instructions" / name), "name": "s"}
+            (here / "r.yaml").write_text(yaml.safe_dump({"sources": [source], "encoder": None, "run": "run"}))
+            _RUNS[name] = curate(here / "r.yaml")
+        return _RUNS[name]
+
+    yield make
+    _RUNS.clear()
+
+
+def rows_on_disk(path: Path) -> int:
+    """Counted without our readers."""
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if ".jsonl" in path.name:
+        return sum(bool(line.strip()) for line in raw.split(b"\n"))
+    document = json.loads(raw)
+    return len(document)
+
+
+def words_of(run: RunFolder, ids: set[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """The words of the compared prompt and answer of some rows."""
+    frame = pl.scan_parquet(run.texts).filter(pl.col("id").is_in(sorted(ids)))
+    said = frame.select("id", text.words(pl.col("core")).alias("core"), text.words(pl.col("answer")).alias("answer"))
+    return {row[0]: (row[1], row[2]) for row in said.collect().iter_rows()}
+
+
+def jaccard(one: list[str], two: list[str], size: int = 3) -> float:
+    a, b = ({tuple(words[at : at + size]) for at in range(max(1, len(words) - size + 1))} for words in (one, two))
+    return len(a & b) / len(a | b)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_lost_and_every_duplicate_resembles_a_row_that_stays(
+    shared_data: Path, curated: Any, name: str
+) -> None:
+    run = curated(name)
+    rows, ledger = run.rows(), run.ledger()
+    assert rows.height == rows["id"].n_unique() == rows_on_disk(shared_data / "instructions" / name)
+    ended = ledger.filter(pl.col("action").is_in(["drop", "quarantine"]))
+    assert sorted(ended["id"]) == sorted(rows.filter(pl.col("fate") != "kept")["id"])
+    written = pl.read_parquet(run.path / "curated" / "train.parquet", columns=["id"])
+    assert written["id"].to_list() == rows.filter(fate="kept")["id"].to_list()
+    drops = ledger.filter(pl.col("action") == "drop", pl.col("stage").is_in(DUPLICATES))
+    texts = words_of(run, {*drops["id"], *drops["witness"]})
+    steps = dict(ledger.filter(action="drop").select("id", "step").iter_rows())
+    for drop in drops.iter_rows(named=True):
+        mine, other = texts[drop["id"]], texts[drop["witness"]]
+        assert steps.get(drop["witness"], 10**6) > drop["step"], "the witness did not outlive the stage"
+        if drop["stage"] == "exact":
+            assert mine == other
+            continue
+        one, two = (mine[1], other[1]) if drop["stage"] == "answers" else (mine[0] + mine[1], other[0] + other[1])
+        assert drop["score"] == pytest.approx(jaccard(one, two), abs=1e-12)
+        assert drop["score"] >= drop["threshold"]
+
+
+def test_templates_do_not_make_duplicates(shared_data: Path, curated: Any) -> None:
+    """T0 asks the same items under 283 templates. The same item under another template is a duplicate (two fifths of
+    the rows are); another item under the same template is none.
+    """
+    run = curated("t0_prompt_completion.jsonl.gz")
+    with gzip.open(shared_data / "instructions" / "t0_prompt_completion.jsonl.gz", "rt", encoding="utf-8") as lines:
+        raw = [json.loads(line) for line in lines if line.strip()]
+    near = run.ledger().filter(stage="near", action="drop").select("id", "witness").iter_rows()
+    pairs = [(raw[int(one.split(":")[1])], raw[int(two.split(":")[1])]) for one, two in near]
+    assert len(pairs) > 1000
+    assert sum(one["template"] == two["template"] for one, two in pairs) < 0.05 * len(pairs)
+    assert sum(one["completion"] == two["completion"] for one, two in pairs) > 0.9 * len(pairs)
+    kept = [raw[int(row.split(":")[1])] for row in run.rows().filter(fate="kept")["id"]]
+    assert len({row["completion"] for row in kept}) > 0.95 * len({row["completion"] for row in raw})
+    assert len(kept) > 0.5 * len(raw)
+
+
+def test_questions_under_one_instruction_stay(shared_data: Path, curated: Any) -> None:
+    """ChatDoctor asks every question under one shared instruction; the question is in `input`."""
+    run = curated("mix.jsonl.gz")
+    with gzip.open(shared_data / "instructions" / "mix.jsonl.gz", "rt", encoding="utf-8") as lines:
+        raw = [json.loads(line) for line in lines if line.strip()]
+    asked = {f"s:{place}": row["input"] for place, row in enumerate(raw) if row["source"] == "chatdoctor5k"}
+    assert len(asked) > 5000
+    kept = run.rows().filter(fate="kept")["id"].to_list()
+    assert {asked[row] for row in kept if row in asked} == set(asked.values())
+
+
+def test_another_number_is_another_question(tmp_path: Path, shared_data: Path) -> None:
+    """Among real rows, two in which only a number differs: both stay, and the ledger says why."""
+    with gzip.open(shared_data / "instructions" / "mix.jsonl.gz", "rt", encoding="utf-8") as lines:
+        real = [json.loads(next(lines)) for _ in range(300)]
+    asked = "How much energy does a photon need at least to make an electron and a positron near a nucleus? Is it {}?"
+    told = "It must have the rest energy of both, and what it has besides that becomes kinetic energy of the two."
+    pair = [{"instruction": asked.format(value), "output": told} for value in ("1.022 MeV", "1.032 MeV")]
+    rows = [*({name: row[name] for name in ("instruction", "input", "output")} for row in real), *pair]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text("sources: [{path: s.jsonl}]\nencoder: null\nrun: run\n", encoding="utf-8")
+    run = curate(tmp_path / "r.yaml")
+    fates = dict(run.rows().select("id", "fate").iter_rows())
+    assert fates["s:300"] == fates["s:301"] == "kept"
+    (said,) = run.ledger().filter(pl.col("id").is_in(["s:300", "s:301"]), pl.col("action") == "guard").to_dicts()
+    assert said["score"] >= said["threshold"]
+    assert said["detail"] in ("1.032 ≠ 1.022", "1.022 ≠ 1.032")
