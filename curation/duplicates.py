@@ -170,10 +170,15 @@ class SemanticDuplicates:
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
-        vectors = embedder(self.encoder).embed(corpus.key_texts(self.key, rows), progress=progress)
-        found = semantic.pairs(
-            vectors, floor=self.settings.floor, exact_rows=self.settings.exact_rows, progress=progress
-        )
+        embed, texts = embedder(self.encoder).embed, corpus.key_texts(self.key, rows)
+        floor, exact_rows = self.settings.floor, self.settings.exact_rows
+        if self.settings.preselect:
+            every = pl.concat([pl.Series("text", [], pl.String), *texts])
+            found = semantic.preselected_pairs(every, embed, floor=floor, exact_rows=exact_rows, progress=progress)
+        else:
+            found = semantic.pairs(
+                embed(texts, progress=progress), floor=floor, exact_rows=exact_rows, progress=progress
+            )
         guard = guard_hashes(corpus, rows, self.key, self.guard)
         notes = {"search": found.method, "recall": f"{found.recall:.4f}", "sampled": str(found.sampled)}
         return Measured(as_pairs(alive, found, measure=self.name, guard=guard), notes)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from curation.progress import Progress
 from curation.vectors import cosines, lattice
 
 _BLOCK = 4096
+
+
+class Embed(Protocol):
+    """`EmbeddingStore.embed`: texts to vectors, [n, d]."""
+
+    def __call__(self, texts: Iterable[pl.Series], *, progress: Progress | None = None) -> NDArray[np.float16]:
+        """Vectors of a stream of series, in their order."""
 
 
 def nearest(queries: np.ndarray, base: np.ndarray, *, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from curation.likeness import Weights, gist, is_code, signs
-from curation.neighbours import nearest
+from curation.neighbours import Embed, nearest
 from curation.progress import Progress
 from curation.text import word_count
 from curation.vectors import cosines
@@ -71,13 +70,6 @@ class Criterion:
 
 PROSE = Criterion(-6.95, cosine=8.25, over_row=8.9, same_numbers=0.23, other_numbers=-1.6, other_names=-0.9)
 CODE = Criterion(-4.2, over_row=2.9, over_item=6.85, words=4.9)
-
-
-class Embed(Protocol):
-    """`EmbeddingStore.embed`: texts to vectors, [n, d]."""
-
-    def __call__(self, texts: Iterable[pl.Series], *, progress: Progress | None = None) -> NDArray[np.float16]:
-        """Vectors of a stream of series, in their order."""
 
 
 def rephrased(

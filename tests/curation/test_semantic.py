@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from curation.errors import UserError
 from curation.measures import semantic
 from curation.neighbours import nearest
+from curation.preselect import partnered
 
 
 def clustered(n: int, d: int, *, seed: int = 0, spread: float = 0.35) -> np.ndarray:
@@ -132,3 +136,48 @@ def test_nearest_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(whole[0], parts[0])
     assert np.array_equal(whole[1], parts[1])
     assert np.array_equal(whole[0][:, 0], np.arange(50))
+
+
+class Table:
+    """An encoder that knows the vector of each text, and remembers what it was asked."""
+
+    def __init__(self, vectors: dict[str, np.ndarray]) -> None:
+        self.vectors = vectors
+        self.asked: set[str] = set()
+
+    def __call__(self, texts: Iterable[pl.Series], *, progress: object = None) -> np.ndarray:
+        every = [text for series in texts for text in series]
+        self.asked |= set(every)
+        return np.stack([self.vectors[text] for text in every]).astype(np.float16)
+
+
+def test_preselection_spares_texts_that_share_no_rare_words() -> None:
+    draw = np.random.default_rng(0)
+    twins = [f"apple{n} pear{n} plum{n} grape{n} the" for n in range(30)] + [
+        f"the plum{n} and pear{n} grape{n} apple{n}" for n in range(30)
+    ]
+    alone = [f"the lonely{n} word{n} stands{n} here{n}" for n in range(900)]
+    meanings = draw.normal(size=(930, 64))
+    embed = Table(dict(zip([*twins, *alone], [*meanings[:30], *meanings[:30], *meanings[30:]], strict=True)))
+    found = semantic.preselected_pairs(pl.Series([*alone, *twins]), embed, floor=0.9)
+    assert told(found).keys() == {(900 + n, 930 + n) for n in range(30)}
+    assert set(twins) <= embed.asked
+    assert len(embed.asked) < 500
+    assert found.sampled == 256
+    assert "960 rows" in found.method
+
+
+def test_preselection_that_loses_pairs_is_noticed_and_undone() -> None:
+    same = np.random.default_rng(0).normal(size=(40, 64))
+    texts = [f"word{n} stands{n} here{n} by{n} itself{n}" for n in range(80)]
+    embed = Table(dict(zip(texts, [*same, *same], strict=True)))
+    found = semantic.preselected_pairs(pl.Series(texts), embed, floor=0.9)
+    assert told(found).keys() == {(n, 40 + n) for n in range(40)}
+    assert found.method == "exact"
+
+
+def test_word_bags_keep_cosines_roughly_and_empty_texts_have_no_partner() -> None:
+    texts = pl.Series(["red green blue", "red green blue!", "one two three", "", ""])
+    assert partnered(texts).tolist() == [True, True, False, False, False]
+    assert partnered(pl.Series(["only one"])).tolist() == [False]
+    assert partnered(pl.Series([], dtype=pl.String)).tolist() == []
