@@ -275,11 +275,11 @@ def test_no_pair_is_told_by_two_layers() -> None:
 
 
 BENCH = [
-    "A bakery sells 48 rolls in the morning and 17 fewer in the afternoon. Each roll costs 3 dollars. How much is earned?",
-    "A gardener plants 6 rows of tulips with 14 bulbs in each, and 25 of the bulbs do not sprout. How many tulips grow?",
+    "A bakery sells 48 rolls in the morning and 17 fewer in the afternoon. A roll costs 3 dollars. How much is earned?",
+    "A gardener plants 6 rows of tulips with 14 bulbs in each, and 25 bulbs fail. How many tulips grow?",
     "Which river forms most of the border between Romania and Bulgaria?",
     "Which composer wrote the opera that opens with a scene in a Seville cigarette factory?",
-    'def rotate_left(items, steps):\n    """ Return the list with its first `steps` elements moved to the end, in order."""',
+    'def rotate_left(items, steps):\n    """ Return the list with its first steps elements moved to the end. """',
     'def longest_run(text):\n    """ Find the length of the longest stretch of one repeated character in the text. """',
     "What does the second law of thermodynamics say about the entropy of an isolated system?",
     "Who was the first woman to receive a Nobel Prize, and in which field did she receive it?",
@@ -288,14 +288,14 @@ REPHRASED = [
     (0, "In the morning 48 rolls are sold by a bakery, later on 17 less. At 3 dollars for one, what does it take in?"),
     (
         1,
-        "Tulip bulbs are set by a gardener in 6 rows of 14. Given that 25 never come up, what number of tulips is there?",
+        "Tulip bulbs are set by a gardener in 6 rows of 14. As 25 never come up, what number of tulips is there?",
     ),
     (2, "Name the river that marks the greater part of the frontier separating Bulgaria from Romania."),
     (6, "According to thermodynamics' second law, what happens to entropy when a system is isolated?"),
     (7, "Which woman was the first ever to win a Nobel Prize, and for what field was it awarded?"),
 ]
 HONEST = [
-    "A bakery sells 120 cakes in the morning and 35 more in the evening. Each cake costs 8 dollars. How much is earned?",
+    "A bakery sells 120 cakes in the morning and 35 more in the evening. A cake costs 8 dollars. How much is earned?",
     "A farmer plants 9 rows of corn with 22 plants in each row, and 13 of the plants die. How many plants are left?",
     "Which river flows through Vienna, Budapest and Belgrade?",
     "Which composer wrote the ballet about a princess who is turned into a swan?",
