@@ -1,22 +1,30 @@
-"""The server's process: Streamlit's own command line, with everything imported before the first browser comes.
+"""The server's process: Streamlit's own command line, with everything imported and the run opened beforehand.
 
-Streamlit runs `main.py` only when a browser connects; a second of imports would then stand between the user and the
-first page.
+Streamlit runs `main.py` only when a browser connects; imports and the rows of a large run would then stand between the
+user and the first page.
 """
 
 from __future__ import annotations
 
-import pandas as pd  # noqa: F401 - what charts and tables are handed over as
-from streamlit.web.cli import main
+import logging
 
-import app.views.browse
-import app.views.chat
-import app.views.decisions
-import app.views.overview
-import app.views.prompts
-import app.views.thresholds
-import app.views.training
-import app.views.verdict  # noqa: F401
+# The caches below are made before there is a runtime, which is meant: no need to tell the user.
+for _name in ("streamlit.runtime.caching.cache_data_api", "streamlit.runtime.scriptrunner_utils.script_run_context"):
+    logging.getLogger(_name).addFilter(lambda told: "No runtime" not in told.msg and "ScriptRunContext" not in told.msg)
+
+import pandas as pd  # noqa: E402, F401 - what charts and tables are handed over as
+from streamlit.web.cli import main  # noqa: E402
+
+import app.views.browse  # noqa: E402
+import app.views.chat  # noqa: E402
+import app.views.decisions  # noqa: E402
+import app.views.overview  # noqa: E402
+import app.views.prompts  # noqa: E402
+import app.views.thresholds  # noqa: E402
+import app.views.training  # noqa: E402
+import app.views.verdict  # noqa: E402, F401
+from app import state  # noqa: E402
 
 if __name__ == "__main__":
+    state.warm()
     main()

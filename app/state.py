@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import streamlit as st
+from polars.exceptions import PolarsError
 
 from app import plain, queries
 from app.answering import Answering
@@ -207,3 +208,13 @@ def _mask(path: str, row_id: str) -> list[tuple[str, bool]]:
     from training.dryrun import mask as tokens
 
     return tokens(RunFolder.open(path), row_id)
+
+
+def warm() -> None:
+    """Read the run's rows before the first browser comes; what cannot be read is told on the page."""
+    try:
+        run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
+        if (run.path / "rows.parquet").is_file():
+            _catalogue(str(run.path), stamp(run))
+    except (UserError, OSError, PolarsError):
+        return
