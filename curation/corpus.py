@@ -64,7 +64,7 @@ def write_batches(frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema
 
 def write_texts(examples: Path, out: Path, keys: Keys) -> None:
     """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then left out)."""
-    templates = Templates(min_rows=keys.template_rows, min_share=keys.template_share)
+    templates = Templates(rows=keys.template_rows, share=keys.template_share)
     for frame in _split_turns(examples):
         templates.count(frame)
     write_batches((templates.strip(frame) for frame in _split_turns(examples)), out, schema.TEXTS)

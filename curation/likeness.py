@@ -109,7 +109,8 @@ def signs(rows: pl.Series, items: pl.Series, weights: pl.DataFrame, *, code: pl.
     words: the share of the item's stems, by weight, that the row has too; row_words: the same the other way round.
     same_numbers: how many numbers both have, at most 4; other_numbers: how many of the one are missing in the other,
     the larger way round, at most 4. other_names: how many capitalised words inside sentences of either text are
-    missing in the other, at most 4. These three are 0 where `code` says that a program is involved: its numbers change freely.
+    missing in the other, at most 4. These three are 0 where `code` says that a program is involved: its numbers change
+    freely.
     """
     pairs = pl.DataFrame({"row": rows, "item": items, "code": code}).with_row_index("pair")
     of_row = _weighed(pairs.select("pair", stem=stems(pl.col("row"))), weights)

@@ -46,9 +46,10 @@ def test_a_damaged_or_foreign_manifest_is_one_message(tmp_path: Path, manifest: 
 def test_a_block_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write_parquet(pl.DataFrame({"a": [1]}), path)
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="in the middle"):  # noqa: PT012, SIM117 - the block is what fails
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("in the middle")
     assert pl.read_parquet(path)["a"].to_list() == [1]
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.parquet"]
 
