@@ -7,8 +7,8 @@ duplicates of MBPP, verdicts on CodeAlpaca, and twenty GSM8K test questions reph
 by position). Empty lines of the rephrased files are left out. Honest neighbours: rows of one benchmark against
 another of its kind; a few are the same task all the same (HumanEval and MBPP both ask for the largest prime factor).
 
-The criterion of `layered/semantic` was fitted on the items of one half (`half` below is 0); the columns "held out"
-are about the other half only. `--fit` fits it again and prints the coefficients.
+The criterion of `layered/semantic` was fitted on the items of one half (`half` below is 0); "held out" and the
+operating curve are about the other half only. `--fit` fits the weights anew on half 0 and prints them.
 """
 
 from __future__ import annotations
