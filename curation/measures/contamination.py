@@ -2,9 +2,9 @@
 
 `layered`, the default rule, asks four questions and takes the first answer: is the item's prompt the row's whole text
 (`layered/exact`), does a short item stand in it as whole sentences (`layered/short`), do 8-grams that both have cover
-more than half of an item of 13 words or more, or 80 % of its answer (`layered/ngram`), and is the item among the row's
-nearest by embedding and verified as the same task rather than another of its kind (`layered/semantic`)? The published
-rules are described in `curation.overlap`.
+80 % of an item of 13 words or more or of its answer, or half of the item with a run of 13 words (`layered/ngram`), and
+is the item among the row's nearest by embedding and verified as the same task rather than another of its kind
+(`layered/semantic`)? The published rules are described in `curation.overlap`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["matches"]
 
 Rows = Callable[[], Iterable[pl.DataFrame]]
 
-_ANSWER_SHARE = 0.8  # answers of one benchmark share formulas and phrases; an answer is found when most of it is
+_MOST = 0.8  # of an item or its answer
 _ORDER = ("layered/exact", "layered/short", "layered/ngram", "layered/semantic")
 
 #: One match of a part of a row (`row` counts through all batches) and an item.
@@ -104,8 +104,11 @@ class _WordSearch:
         told = [self._shaped(words, found[rule], rule, part) for rule in self._rules if rule in found]
         if "layered" in self._rules:
             eight, of_prompt = found["eight"], pl.col("item") < self._count
-            enough = pl.when(of_prompt).then(TULU_SHARE).otherwise(_ANSWER_SHARE)
-            known = eight.filter(self._long.gather(eight["item"]), pl.col("share") > enough)
+            # Benchmarks of short items begin alike ("Write a python function to find the ..."): half of such an item
+            # is not the item, unless the half is a long run of its own.
+            mostly = pl.col("share") >= _MOST
+            half = of_prompt & (pl.col("share") > TULU_SHARE) & (pl.col("longest") >= LONG_GRAM)
+            known = eight.filter(self._long.gather(eight["item"]), mostly | half)
             told.append(self._shaped(words, known, "layered/ngram", part))
             told += self._sentences(frame, part)
         return told

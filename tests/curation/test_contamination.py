@@ -125,6 +125,13 @@ def test_an_answer_is_found_when_it_is_long_enough_to_be_known_by() -> None:
     assert brief(found) == [("s:0", "bench:0", "layered/ngram", "answer")]
 
 
+def test_a_common_beginning_is_not_the_item() -> None:
+    item = items(("Write a python function to check if a given number is a prime or the square of one.", None))
+    beginning = "Write a python function to check if a given number is happy."
+    assert match(rows((beginning, "")), item, ["tulu3-8gram"]).height == 1
+    assert match(rows((beginning, "")), item).height == 0
+
+
 def test_gpt3_needs_thirteen_words_in_a_row_or_a_whole_shorter_item() -> None:
     words = [f"w{number}" for number in range(40)]
     item = " ".join(words)
