@@ -95,7 +95,9 @@ class Weights:
     def table(self) -> pl.DataFrame:
         """`stem`, `weight`: ln((n + 1) / (count + 1)), in no order."""
         total = pl.concat(self._counts).group_by("stem").agg(pl.col("len").sum())
-        return total.select("stem", weight=((self._texts + 1) / (pl.col("len") + 1)).log())
+        weight = ((self._texts + 1) / (pl.col("len") + 1)).log()
+        # Whole multiples of 2**-20: their sums are the same in any order, so threads cannot change them.
+        return total.select("stem", weight=(weight * 2.0**20).round() / 2.0**20)
 
 
 def is_code(text: pl.Expr) -> pl.Expr:

@@ -157,7 +157,7 @@ def _found(
 def _told(found: pl.DataFrame, ids: pl.Series, references: pl.DataFrame) -> pl.DataFrame:
     """MATCHES: parts of one row that match one item by one rule become one match."""
     joined = (
-        found.sort("row", "item", "rule", "score", descending=[False, False, False, True])
+        found.sort("row", "item", "rule", "score", "part", "span", descending=[False, False, False, True, True, False])
         .group_by("row", "item", "rule", maintain_order=True)
         .agg(pl.col("part").unique().sort(), pl.col("score").first(), pl.col("span").first())
     )
