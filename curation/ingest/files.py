@@ -228,7 +228,8 @@ def _is_rows(file: Path) -> bool:
 def _missing(what: str, path: str, whole: Path) -> str:
     if whole.parent.is_dir():
         names = [entry.name for entry in whole.parent.iterdir()]
-        return f"There is no {what} at {path} ({whole}).{did_you_mean(whole.name, names)} {_holds(whole.parent)}"
+        hint = did_you_mean(whole.name, names)
+        return f"There is no {what} at {path}.{hint} Paths are relative to the recipe. {_holds(whole.parent.resolve())}"
     return f"There is no {what} at {path}: the folder {whole.parent} does not exist. Paths are relative to the recipe."
 
 
