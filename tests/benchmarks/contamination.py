@@ -29,7 +29,7 @@ from scipy.optimize import minimize
 from curation.encoder import EmbeddingStore, load
 from curation.ingest.references import read_reference
 from curation.measures import contamination
-from curation.rephrased import CODE, PROSE, candidates
+from curation.rephrased import CODE, PROSE, candidates, rephrased
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"
@@ -178,10 +178,14 @@ def curve(every: list[Labelled], store: EmbeddingStore) -> None:
     print("|---" * (len(SLACKS) + 1) + "|")
     pooled: dict[str, list[np.ndarray]] = {"english rephrases, pooled": [], "honest neighbours, pooled": []}
     for each in every:
-        found, shares, counts = judged(each, store), [], []
+        # One search that accepts the most; the odds of each match follow from its score.
+        most = max(SLACKS)
+        found = rephrased(lambda each=each: iter([each.rows]), each.references, embed=store.embed, slack=most)
+        found = found.with_columns(odds=(pl.col("score") / (1 - pl.col("score"))).log() - most)
+        shares, counts = [], []
         total = each.rows.height / 2 if each.honest else max(1, int((half(each.truth) == 1).sum()))
         for slack in SLACKS:
-            hit = found.filter(pl.col("odds") + slack >= 0)
+            hit = found.filter(pl.col("odds") + slack >= -1e-9)
             share = rates(each, hit["row"].to_numpy(), hit["item"].to_numpy())[1]
             shares.append(f"{share:.4f}")
             counts.append(share * total)
