@@ -16,7 +16,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from curation import corpus, recipe
+from curation import corpus, pipeline, recipe
 from curation.pipeline import curate
 from curation.runfolder import RunFolder
 from curation.stages import stages
@@ -41,6 +41,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "contamination": {"references": [{"path": "reference.jsonl", "name": "exam", "format": "alpaca"}]},
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report decides nothing and has tests of its own; drawing it for every example takes most of the time."""
+    monkeypatch.setattr(pipeline.report, "write", lambda run: None)
 
 
 @pytest.fixture
