@@ -42,7 +42,7 @@ def section(name: str, text: str, readme: str) -> str:
 def main() -> None:
     run = Path(sys.argv[1])
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    parts = ["What `make demo` printed on 2 cores of an x86-64 machine with AVX-512, 24 GiB, no GPU:", funnel(manifest)]
+    parts = ["What `make demo` found on 2 cores of an x86-64 machine with AVX-512, 24 GiB, no GPU:", funnel(manifest)]
     parts.append(leaks(manifest))
     if (run / "verdict.md").is_file():
         verdict = (run / "verdict.md").read_text(encoding="utf-8")
