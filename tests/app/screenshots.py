@@ -60,7 +60,8 @@ def _ask(page: Any) -> None:
 
 def _shoot(page: Any, width: int, path: Path) -> None:
     """The whole page, up to a length that still reads as a picture."""
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    # A page with an input at its foot scrolls another element.
+    height = page.evaluate("document.querySelector('[data-testid=stMain]')?.scrollHeight ?? 1100")
     page.set_viewport_size({"width": width, "height": min(1_900, max(700, height + 20))})
     page.wait_for_timeout(700)
     page.screenshot(path=path)
