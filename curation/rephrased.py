@@ -49,8 +49,9 @@ class Criterion:
     Fitted by penalised maximum likelihood, signs held to their meaning, on one half of the labelled pairs (by item):
     rephrased MMLU questions, MBPP prompts and GSM8K problems against neighbours from GSM8K, MATH and MMLU for prose;
     rephrased HumanEval against neighbours from HumanEval and MBPP for code. The constant was then chosen so that few
-    honest neighbours of that half pass. `tests/benchmarks/contamination.py` reports on the other half, which was looked at while signs were chosen; its
-    `--fit` fits again without the neighbours inside one benchmark, which finds about as much and flags more.
+    honest neighbours of that half pass. `tests/benchmarks/contamination.py` reports on the other half, which was
+    looked at while signs were chosen; its `--fit` fits again without the neighbours inside one benchmark, which finds
+    about as much and flags more.
     """
 
     constant: float
