@@ -53,8 +53,8 @@ def main() -> None:
 @_AS_JSON
 def inspect(file: str, layout: str, *, as_json: bool) -> None:
     """Say what a data set is: format, roles, lengths, duplicates at a glance."""
-    from curation.inspect import inspect as look
     from curation.recipe import source
+    from curation.review.inspect import inspect as look
 
     found = look(source(file, layout), base=Path.cwd(), progress=_progress(quiet=as_json))
     if as_json:
@@ -178,7 +178,7 @@ def export(
 @_AS_JSON
 def explain(run: Path, row_id: str, *, as_json: bool) -> None:
     """The story of one row: texts, scores, witness, and what became of the witness."""
-    from curation.explain import explain as tell
+    from curation.review.explain import explain as tell
     from curation.runfolder import RunFolder
 
     told = tell(RunFolder.open(run), row_id)
@@ -195,8 +195,8 @@ def explain(run: Path, row_id: str, *, as_json: bool) -> None:
 @_AS_JSON
 def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
     """How many rows, and which, at another threshold: near=0.7, semantic=0.93, answers=0.85, max_per_answer=3."""
+    from curation.review.whatif import replay
     from curation.runfolder import RunFolder
-    from curation.whatif import replay
 
     opened = RunFolder.open(run)
     found = replay(opened, dict(_setting(each) for each in settings))
@@ -213,7 +213,7 @@ def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
 @_AS_JSON
 def diff(before: Path, after: Path, *, as_json: bool) -> None:
     """Which rows changed fate between two runs."""
-    from curation.diff import diff as rows_that_changed
+    from curation.review.diff import diff as rows_that_changed
     from curation.runfolder import RunFolder
 
     changed = rows_that_changed(RunFolder.open(before), RunFolder.open(after))

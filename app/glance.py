@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.terminal import line, notes, percent, table
-from curation.inspect import Inspection
+from curation.review.inspect import Inspection
 
 _TURNS = 4
 

@@ -14,8 +14,8 @@ from typing import Any
 import streamlit as st
 
 from app.palette import STYLE
-from curation.differences import Part
-from curation.visible import visible
+from curation.text.differences import Part
+from curation.text.visible import visible
 
 #: A browser lays out this much text of one message without a stutter; the rest is a download.
 LONGEST = 20_000

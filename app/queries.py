@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curation.browse import Catalogue
+from curation.review.browse import Catalogue
 from curation.runfolder import RunFolder
 
 DUPLICATES = ("exact", "near", "semantic", "answers")
@@ -163,7 +163,7 @@ class Effect:
 
 def effect(run: RunFolder, name: str, threshold: float) -> Effect:
     """Replay the stages with another threshold, exactly. Raises `UserError` as `replay` does."""
-    from curation.whatif import replay
+    from curation.review.whatif import replay
 
     now, then = replay(run, {}), replay(run, {name: threshold})
     counts = [

@@ -13,10 +13,10 @@ from polars.exceptions import PolarsError
 
 from app import plain, queries
 from app.answering import Answering
-from curation.browse import Catalogue, Query
 from curation.errors import UserError
+from curation.review.browse import Catalogue, Query
+from curation.review.search import TextIndex
 from curation.runfolder import RunFolder
-from curation.search import TextIndex
 from training.inference import Engine
 from training.inference.opening import open_engine, trained_arms
 

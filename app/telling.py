@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from app.terminal import bar, beside, line, notes, percent, plain, table
-from curation.diff import summary
-from curation.differences import word_differences
-from curation.explain import Chapter, Story, spoken
+from curation.review.diff import summary
+from curation.review.explain import Chapter, Story, spoken
+from curation.review.whatif import Replay
 from curation.runfolder import RunFolder
-from curation.whatif import Replay
+from curation.text.differences import word_differences
 
 if TYPE_CHECKING:
     from training.dryrun import DryRun

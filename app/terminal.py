@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from curation.differences import Part
-from curation.visible import visible
+from curation.text.differences import Part
+from curation.text.visible import visible
 
 _MOST = 600
 #: Text that two rows share is elided where it is longer than this; so much of it stays on each side.

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from curation import schema, text
+from curation import schema
 from curation.recipe import Keys
 from curation.schema import Key
-from curation.templates import Templates
+from curation.text import words as text
+from curation.text.templates import Templates
 
 BATCH = 50_000
 _ANSWERS = ("assistant",)

@@ -8,15 +8,17 @@ from typing import Any
 
 import polars as pl
 
-from curation import arms, card, schema
+from curation import schema
 from curation.corpus import batches, write_batches
-from curation.divide import HELD_OUT, Division
 from curation.job import Job
 from curation.ledger import fates
 from curation.meter import Meter
 from curation.prepare import Prepared
 from curation.recipe import ArmName
+from curation.review import card
 from curation.runfolder import replacing, write_parquet, write_text
+from curation.selection import arms
+from curation.stages.divide import HELD_OUT, Division
 
 _ARMS: list[ArmName] = ["raw", "curated", "random", "longest"]
 _PUBLISHED = pl.Schema([(name, kind) for name, kind in schema.EXAMPLES.items() if name != "split"])

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import polars as pl
 
-from curation import address, guarded, report, schema
+from curation import address, schema
 from curation import recipe as recipes
-from curation.divide import divide
-from curation.even import even_out
 from curation.job import Job
 from curation.meter import Meter
 from curation.outputs import write_outputs
-from curation.overrides import overrides_path, read_overrides
 from curation.prepare import Prepared, prepare
 from curation.recipe import Recipe
+from curation.review import report
+from curation.review.overrides import overrides_path, read_overrides
 from curation.runfolder import RunFolder
-from curation.stages import Stage, stages
+from curation.stages import Stage, guarded, stages
+from curation.stages.divide import divide
+from curation.stages.even import even_out
 
 Progress = Callable[[str, int, int], None]
 

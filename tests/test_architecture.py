@@ -31,7 +31,7 @@ HEAVY = {
     "bitsandbytes": (),
     "llama_cpp": ("training/inference/gguf",),
     "streamlit": ("app/",),
-    "altair": ("app/", "curation/charts"),
+    "altair": ("app/", "curation/review/charts"),
     "ray": (),
     "datasets": ("training/",),
 }

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from curation import deciding
+from curation.stages import deciding
 
 #: Words that the guard has nothing to say about.
 WORDS = [

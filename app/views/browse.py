@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import plain, state
 from app.views import parts, reading
-from curation.browse import Catalogue, Order, Positions, Query
+from curation.review.browse import Catalogue, Order, Positions, Query
 
 PAGE = 25
 _ORDERS = {

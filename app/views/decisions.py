@@ -10,7 +10,7 @@ import streamlit as st
 from app import plain, queries, state
 from app.views import parts
 from app.views.reading import by_hand
-from curation.browse import Catalogue
+from curation.review.browse import Catalogue
 
 PAGE = 12
 

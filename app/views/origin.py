@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import plain, state
-from curation.origin import nearest_rows
+from curation.review.origin import nearest_rows
 from curation.runfolder import RunFolder
 from training.votes import Turn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import charts, outcomes, plain, queries, state
-from curation.browse import Catalogue, Query
+from curation.review.browse import Catalogue, Query
 
 
 def overview() -> None:

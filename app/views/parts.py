@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from app import plain
-from curation.browse import Catalogue
-from curation.differences import by_length, word_differences
+from curation.review.browse import Catalogue
+from curation.text.differences import by_length, word_differences
 
 
 def pager(name: str, pages: int) -> int:

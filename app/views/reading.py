@@ -8,9 +8,9 @@ import polars as pl
 import streamlit as st
 
 from app import plain, state
-from curation.browse import Catalogue, Dossier, dossier
 from curation.errors import UserError
-from curation.overrides import Override, Wish, overrides_path, read_overrides, remove_override, write_override
+from curation.review.browse import Catalogue, Dossier, dossier
+from curation.review.overrides import Override, Wish, overrides_path, read_overrides, remove_override, write_override
 
 
 def pane(found: Catalogue, position: int) -> None:

@@ -9,8 +9,8 @@ import streamlit as st
 
 from app import charts, plain, queries, state
 from app.views import parts
-from curation.browse import Catalogue
-from curation.labels import precision, propose, read_labels, write_label
+from curation.review.browse import Catalogue
+from curation.review.labels import precision, propose, read_labels, write_label
 
 _NAMES = {"near": "Near duplicates", "semantic": "Semantic duplicates", "answers": "Repeated answers"}
 

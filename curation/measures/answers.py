@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation import kernels_leaders
-from curation.leaders import Leaders, Pairs
-from curation.minhash import distinct, similar_pairs, sketch
+from curation.kernels import leaders as kernels_leaders
 from curation.progress import Progress
-from curation.text import word_count
+from curation.similarity.leaders import Leaders, Pairs
+from curation.similarity.minhash import distinct, similar_pairs, sketch
+from curation.text.words import word_count
 
 
 def pairs(
@@ -68,7 +68,7 @@ def decide(
     pinned: NDArray[np.bool_] | None = None,
     alive: NDArray[np.bool_] | None = None,
 ) -> Leaders:
-    """Greedy leaders, as `curation.leaders.leaders` decides on all pairs of which `pairs` holds the stars.
+    """Greedy leaders, as `curation.similarity.leaders.leaders` decides on all pairs of which `pairs` holds the stars.
 
     Args:
         n: number of rows that the pairs speak of; the first of a class must be among them, alive or not.

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import polars as pl
 
-from curation import encoding, languages, phrases, schema, text
+from curation import schema
 from curation.recipe import Checks
+from curation.text import encoding, languages, phrases
+from curation.text import words as text
 
 #: Words that a last line must have to be called prose, and an answer, to be called cut off although its last sentence
 #: could be whole: in short answers people leave the last full stop out (half of such hits in Dolly), models do not.

@@ -4,7 +4,7 @@
 (`layered/exact`), does a short item stand in it as whole sentences (`layered/short`), do 8-grams that both have cover
 80 % of an item of 13 words or more or of its answer, or half of the item with a run of 13 words (`layered/ngram`), and
 is the item among the row's nearest by embedding and verified as the same task rather than another of its kind
-(`layered/semantic`)? The published rules are described in `curation.overlap`.
+(`layered/semantic`)? The published rules are described in `curation.similarity.overlap`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import polars as pl
 
-from curation import ngrams, schema
-from curation.neighbours import Embed
-from curation.overlap import LLAMA_SHARE, LONG_GRAM, TULU_SHARE, SharedRuns, WholeItems
+from curation import schema
 from curation.progress import Progress
 from curation.recipe import Rule
-from curation.rephrased import SPAN, rephrased
+from curation.similarity import ngrams
+from curation.similarity.neighbours import Embed
+from curation.similarity.overlap import LLAMA_SHARE, LONG_GRAM, TULU_SHARE, SharedRuns, WholeItems
+from curation.similarity.rephrased import SPAN, rephrased
 
 __all__ = ["matches"]
 

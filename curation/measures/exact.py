@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.text import normalise
+from curation.text.words import normalise
 
 
 def groups(texts: Iterable[pl.Series]) -> NDArray[np.int64]:

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.leaders import Pairs
-from curation.minhash import bands, similar_pairs, sketch
 from curation.progress import Progress
+from curation.similarity.leaders import Pairs
+from curation.similarity.minhash import bands, similar_pairs, sketch
 
 __all__ = ["Pairs", "bands", "pairs"]
 

@@ -18,11 +18,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curation.errors import UserError, missing_extra
-from curation.leaders import Pairs
-from curation.neighbours import Embed, nearest
-from curation.preselect import partnered
 from curation.progress import Progress
-from curation.vectors import cosines, unit
+from curation.similarity.leaders import Pairs
+from curation.similarity.neighbours import Embed, nearest
+from curation.similarity.preselect import partnered
+from curation.similarity.vectors import cosines, unit
 
 __all__ = ["Found", "Pairs", "nearest", "pairs", "preselected_pairs"]
 

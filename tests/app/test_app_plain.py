@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from world import HOSTILE
 
 from app import plain
-from curation.differences import by_length, word_differences
+from curation.text.differences import by_length, word_differences
 
 OURS = {"div", "span", "pre", "b", "i", "mark", "table", "thead", "tbody", "tr", "th", "td", "h1"}
 

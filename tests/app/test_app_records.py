@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binomtest
 
 from curation.errors import UserError
-from curation.labels import exact_share, labels_path, precision, propose, read_labels, write_label
-from curation.overrides import Override, overrides_path, read_overrides, remove_override, write_override
+from curation.review.labels import exact_share, labels_path, precision, propose, read_labels, write_label
+from curation.review.overrides import Override, overrides_path, read_overrides, remove_override, write_override
 from curation.runfolder import RunFolder
 from training.votes import Turn, choice_of, read_turns, replace_turns, store_turn, tallies, vote
 

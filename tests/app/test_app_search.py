@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.browse import Catalogue, Query, dossier
-from curation.origin import nearest_rows
+from curation.review.browse import Catalogue, Query, dossier
+from curation.review.origin import nearest_rows
+from curation.review.search import TextIndex, to_match
 from curation.runfolder import RunFolder
-from curation.search import TextIndex, to_match
 
 
 @pytest.fixture(scope="module")

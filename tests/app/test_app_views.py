@@ -12,9 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import state
-from curation.browse import Query
-from curation.labels import read_labels
-from curation.overrides import overrides_path, read_overrides
+from curation.review.browse import Query
+from curation.review.labels import read_labels
+from curation.review.overrides import overrides_path, read_overrides
 from curation.runfolder import RunFolder
 
 PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
@@ -90,7 +90,7 @@ def test_a_run_that_is_being_written_opens_and_then_shows_itself(page, plain_run
 
 def test_the_funnel_adds_up(page, plain_world: Path) -> None:
     from app import queries
-    from curation.browse import Catalogue
+    from curation.review.browse import Catalogue
 
     found = Catalogue.load(RunFolder.open(plain_world))
     steps = queries.funnel(found)
@@ -104,7 +104,7 @@ def test_the_funnel_adds_up(page, plain_world: Path) -> None:
 
 def test_histograms_count_every_row_once(plain_world: Path) -> None:
     from app import queries
-    from curation.browse import Catalogue
+    from curation.review.browse import Catalogue
 
     found = Catalogue.load(RunFolder.open(plain_world))
     frame = queries.lengths(found, "prompt_words")
@@ -174,7 +174,7 @@ def test_the_slider_replays_exactly(page, plain_world: Path) -> None:
 
 def greedy(run: RunFolder, threshold: float) -> int:
     """Rows that the near stage drops, by the definition: in keep order, each row that resembles a kept one."""
-    from curation.whatif import index
+    from curation.review.whatif import index
 
     exact = run.ledger().filter(pl.col("stage") == "exact")["id"].to_list()
     order = index(run).sort("rank").filter(~pl.col("id").is_in(exact))["id"].to_list()

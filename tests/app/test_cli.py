@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from curation import even
-from curation.lengths import counter
+from curation.stages import even
+from curation.text.lengths import counter
 from tests.worlds import many, write_recipe, write_source
 
 Call = Callable[..., Result]

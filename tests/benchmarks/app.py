@@ -22,9 +22,9 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from serving import FLAGS, chromium, serving  # noqa: E402
 from world import synthetic_run  # noqa: E402
 
-from curation.browse import Catalogue, Query  # noqa: E402
+from curation.review.browse import Catalogue, Query  # noqa: E402
+from curation.review.search import TextIndex  # noqa: E402
 from curation.runfolder import RunFolder  # noqa: E402
-from curation.search import TextIndex  # noqa: E402
 
 SEARCHES = ["mo1", "ka0 ti1", '"mo0 ka0"', "explain -mo0", "mo59*"]
 

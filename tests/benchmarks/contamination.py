@@ -26,10 +26,10 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize
 
-from curation.encoder import EmbeddingStore, load
 from curation.ingest.references import read_reference
 from curation.measures import contamination
-from curation.rephrased import CODE, PROSE, candidates, rephrased
+from curation.similarity.encoder import EmbeddingStore, load
+from curation.similarity.rephrased import CODE, PROSE, candidates, rephrased
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"

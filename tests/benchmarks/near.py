@@ -30,7 +30,7 @@ import polars as pl
 import psutil
 
 from curation.measures import near
-from curation.minhash import shingle_sets
+from curation.similarity.minhash import shingle_sets
 
 ROOT = Path(__file__).parents[2]
 MIX = ROOT.parent / "shared" / "data" / "instructions" / "mix.jsonl.gz"

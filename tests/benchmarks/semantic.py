@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from curation.encoder import EmbeddingStore, load
 from curation.measures import semantic
+from curation.similarity.encoder import EmbeddingStore, load
 
 ROOT = Path(__file__).parents[2]
 FLOOR = 0.9

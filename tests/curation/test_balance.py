@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import balance as balancing
-from curation import coverage, lengths
-from curation.allotment import water_fill
-from curation.balance import balance
-from curation.bins import Shape, edges
 from curation.recipe import Balance
 from curation.schema import DECISIONS
-from curation.vectors import lattice
+from curation.selection import balance as balancing
+from curation.selection import coverage
+from curation.selection.allotment import water_fill
+from curation.selection.balance import balance
+from curation.selection.bins import Shape, edges
+from curation.similarity.vectors import lattice
+from curation.text import lengths
 
 
 def frame(n: int, *, sources: int = 2, pinned: set[int] = frozenset(), turns: list[int] | None = None) -> pl.DataFrame:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import certificate
-from curation.certificate import Limits, Side, certify, evict
+from curation.selection import certificate
+from curation.selection.certificate import Limits, Side, certify, evict
 
 LIMITS = Limits(near=0.5, semantic=0.9, shingle=3)
 

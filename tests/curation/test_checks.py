@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import encoding, languages, schema
+from curation import schema
 from curation.errors import UserError
 from curation.measures import checks
 from curation.recipe import Checks
+from curation.text import encoding, languages
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample.jsonl"
 ALL_REPORTED = Checks(encoding="report", max_words=50)

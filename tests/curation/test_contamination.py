@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import ngrams, schema
-from curation.encoder import EmbeddingStore, load
-from curation.likeness import Weights, gist, signs
+from curation import schema
 from curation.measures import contamination
-from curation.overlap import SharedRuns, WholeItems
+from curation.similarity import ngrams
+from curation.similarity.encoder import EmbeddingStore, load
+from curation.similarity.likeness import Weights, gist, signs
+from curation.similarity.overlap import SharedRuns, WholeItems
 
 LONG = (
     "A farmer has seventeen sheep and buys twice as many goats at the market, then sells five of the goats to a "

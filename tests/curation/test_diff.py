@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.diff import diff, summary
 from curation.errors import UserError
 from curation.pipeline import curate
+from curation.review.diff import diff, summary
 from tests.worlds import many, write_recipe, write_source
 
 

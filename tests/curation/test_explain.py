@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from curation.errors import UserError
-from curation.explain import explain
 from curation.pipeline import curate
+from curation.review.explain import explain
 from curation.runfolder import RunFolder
 from tests.worlds import write_recipe, write_source
 

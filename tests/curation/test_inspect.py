@@ -7,8 +7,8 @@ import json
 import pytest
 
 from curation.errors import UserError
-from curation.inspect import inspect
 from curation.recipe import Source
+from curation.review.inspect import inspect
 
 DOCTOR = "If you are a doctor, please answer the medical questions based on the description."
 TOPICS = ["liver", "knee", "throat", "eye", "heart", "skin", "ear", "lung", "wrist", "spine"]

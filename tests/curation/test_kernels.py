@@ -11,7 +11,9 @@ from datasketch import MinHash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import kernels_lsh, minhash, text
+from curation.kernels import lsh as kernels_lsh
+from curation.similarity import minhash
+from curation.text import words as text
 
 CHARACTERS = st.one_of(
     st.sampled_from("aB1_ .-'\n\t\u00a0éÉßΣσİıǅ½ﬁ…’“🙂👩\u200d\ufe0f日本語カガｶﾞー한국ᄀ\u1161"),

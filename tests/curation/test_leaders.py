@@ -9,8 +9,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.leaders import Leaders, Pairs, leaders
 from curation.measures import answers
+from curation.similarity.leaders import Leaders, Pairs, leaders
 
 
 @dataclass

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from curation import minhash
 from curation.errors import UserError
 from curation.measures import near
 from curation.recipe import GuardClass
-from curation.text import guard_hash
+from curation.similarity import minhash
+from curation.text.words import guard_hash
 
 CLASSES: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from curation import schema
-from curation.overrides import Override, write_override
 from curation.pipeline import curate
+from curation.review.overrides import Override, write_override
 from curation.runfolder import RunFolder
 from tests.worlds import jaccard, many, write_recipe, write_source
 

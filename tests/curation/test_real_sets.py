@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 import yaml
 
-from curation import text
 from curation.pipeline import curate
 from curation.runfolder import RunFolder
+from curation.text import words as text
 
 pytestmark = pytest.mark.slow
 FILES = (

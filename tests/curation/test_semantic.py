@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from curation.errors import UserError
 from curation.measures import semantic
-from curation.neighbours import nearest
-from curation.preselect import partnered
+from curation.similarity.neighbours import nearest
+from curation.similarity.preselect import partnered
 
 
 def clustered(n: int, d: int, *, seed: int = 0, spread: float = 0.35) -> np.ndarray:
@@ -127,7 +127,7 @@ def test_nearest_is_brute_force_with_ties_in_order(n: int, m: int, k: int, seed:
 
 
 def test_nearest_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from curation import neighbours
+    from curation.similarity import neighbours
 
     vectors = clustered(500, 384)
     whole = nearest(vectors[:50], vectors, k=6)

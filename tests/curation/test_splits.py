@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import splits
 from curation.errors import UserError
 from curation.recipe import Splits
+from curation.selection import splits
 
 
 def frame(n: int, *, sources: int = 3, words: list[int] | None = None) -> pl.DataFrame:

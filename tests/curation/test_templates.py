@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.templates import RUN, Templates
+from curation.text.templates import RUN, Templates
 
 SHARED = "If you are a doctor, please answer the medical questions based on the patient's description."
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import text
 from curation.recipe import GuardClass
+from curation.text import words as text
 
 ALL: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
 

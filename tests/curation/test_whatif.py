@@ -10,8 +10,8 @@ import pytest
 
 from curation.errors import UserError
 from curation.pipeline import curate
+from curation.review.whatif import replay
 from curation.runfolder import RunFolder
-from curation.whatif import replay
 from tests.worlds import bag_encoder, many, write_recipe, write_source
 
 DUPLICATES: dict[str, dict[str, Any]] = {

@@ -1,0 +1,1 @@
+"""Looking at data and at runs: inspect, report, explain, replay, search, decide by hand."""

@@ -1,0 +1,1 @@
+"""How alike texts are: what the measures are made of."""

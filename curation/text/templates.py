@@ -1,0 +1,114 @@
+"""Template text: what a large part of a source's prompts share, left out of the compared text.
+
+A template is a run of at least 8 tokens found in many distinct prompts of a source. Copies of one prompt count once,
+so a big family of true duplicates is not mistaken for a template.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curation.kernels import templates as kernels
+
+#: Tokens in a run. Shorter runs are ordinary language: "what is the difference between the two" is found anywhere.
+RUN: Final = 8
+#: Counters, 4 bytes each. Runs share them by hash: 100 million distinct runs put 3 others on each counter on average,
+#: far below any threshold in use (at least 50 by default), so overcounting does not make templates.
+COUNTERS: Final = 1 << 25
+
+
+class Templates:
+    """Two passes over (source, prompt): `count` every batch, then `strip` every batch.
+
+    Args:
+        rows: a run is a template if at least this many distinct prompts of a source have it, and …
+        share: … at least this share of the source's rows.
+
+    Memory: the counters (128 MiB) and 8 bytes a row. Deterministic; the order of batches does not matter.
+    """
+
+    def __init__(self, *, rows: int, share: float) -> None:
+        self._rows, self._share = rows, share
+        self._counters = np.zeros(COUNTERS, np.uint32)
+        self._sizes: dict[str, int] = {}
+        self._seen = np.empty(0, np.uint64)
+
+    def count(self, frame: pl.DataFrame) -> None:
+        """Count the runs of a batch with the columns `source` and `prompt`."""
+        for source, size in frame["source"].value_counts().iter_rows():
+            self._sizes[source] = self._sizes.get(source, 0) + size
+        keyed = frame.select("source", "prompt", key=pl.struct("source", "prompt").hash(0)).unique(
+            "key", keep="first", maintain_order=True
+        )
+        fresh = keyed.filter(~_contains(self._seen, keyed["key"].to_numpy()))
+        self._seen = np.sort(np.concatenate([self._seen, fresh["key"].to_numpy()]))
+        tokens = _Tokens(fresh["prompt"])
+        runs = tokens.runs(_salts(fresh["source"]))
+        left = kernels.unique_rows(tokens.hashes, tokens.slots, runs)
+        kernels.tally(tokens.hashes, tokens.slots, left, self._counters)
+
+    def strip(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """`frame` with a column `core`: the prompt without template text.
+
+        What is left keeps its own white space. A prompt that would have no word left stays whole.
+        """
+        tokens = _Tokens(frame["prompt"])
+        runs = tokens.runs(_salts(frame["source"]))
+        covered = np.zeros(tokens.hashes.size, np.bool_)
+        least = frame["source"].replace_strict(
+            {source: self.least(source) for source in frame["source"].unique()}, return_dtype=pl.Int64
+        )
+        kernels.cover(tokens.hashes, tokens.slots, runs, RUN, self._counters, least.to_numpy(), covered)
+        core = tokens.uncovered(covered).alias("core")
+        stripped = pl.Series(np.add.reduceat(np.append(covered, False), tokens.slots[:-1]) > 0)
+        left = pl.when(stripped & pl.col("core").str.contains(r"\w")).then("core").otherwise("prompt")
+        return frame.with_columns(core).with_columns(core=left)
+
+    def least(self, source: str) -> int:
+        """In how many distinct prompts of `source` a run must be found to be a template."""
+        return max(self._rows, int(np.ceil(self._share * self._sizes.get(source, 0))))
+
+
+class _Tokens:
+    """The tokens of a batch of texts, in flat arrays with slots to spare."""
+
+    def __init__(self, texts: pl.Series) -> None:
+        array = texts.fill_null("").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        _, offsets, data = array.buffers()
+        self.text = np.frombuffer(data or b"\0", np.uint8)
+        self.offsets = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        # A token and the white space after it take two bytes or more; a CJK character takes three.
+        self.slots = np.concatenate([[0], np.cumsum((np.diff(self.offsets) + 1) // 2)])
+        room = max(int(self.slots[-1]), 1)
+        self.starts, self.ends = np.empty(room, np.int64), np.empty(room, np.int64)
+        self.hashes = np.empty(room, np.uint64)
+        self.counts = kernels.token_spans(self.text, self.offsets, self.slots, self.starts, self.ends, self.hashes)
+
+    def runs(self, salts: NDArray[np.uint64]) -> NDArray[np.int64]:
+        return kernels.run_hashes(self.hashes, self.slots, self.counts, salts, RUN)
+
+    def uncovered(self, covered: NDArray[np.bool_]) -> pl.Series:
+        base = self.offsets - self.offsets[0]
+        out = np.empty(max(int(base[-1]), 1), np.uint8)
+        text = self.text[int(self.offsets[0]) :]
+        starts, ends = self.starts - self.offsets[0], self.ends - self.offsets[0]
+        lengths = kernels.copy_uncovered(text, base, self.slots, self.counts, starts, ends, covered, out)
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        # Row i's bytes lie at base[i]; close the gaps.
+        take = np.repeat(base[:-1] - bounds[:-1], lengths) + np.arange(int(bounds[-1]))
+        packed = pa.LargeStringArray.from_buffers(lengths.size, pa.py_buffer(bounds), pa.py_buffer(out[take]))
+        return pl.Series(pl.from_arrow(packed))
+
+
+def _salts(sources: pl.Series) -> NDArray[np.uint64]:
+    return sources.hash(1).to_numpy()
+
+
+def _contains(ordered: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    place = np.minimum(np.searchsorted(ordered, values), max(ordered.size - 1, 0))
+    return ordered[place] == values if ordered.size else np.zeros(values.size, np.bool_)
