@@ -130,6 +130,7 @@ class Answering:
             "sampling": asdict(request.sampling),
             "system": self.system,
             "blind": self.blind,
+            "place": list(self.sides).index(request.arm),
         }
         store_turn(self.run, Turn(self.round, request.arm, self.conversation, self.turn, self.prompt, text, facts))
 

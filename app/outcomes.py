@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,29 @@ def plotted(comparison: dict[str, Any]) -> dict[str, Any] | None:
     return _plotted(f"{comparison['arm']} − {comparison['against']}", comparison["difference"]["per_token"])
 
 
+def sentence(said: dict[str, Any]) -> str:
+    """The verdict in one sentence, from the declared comparisons."""
+    declared = [each for each in said["comparisons"] if each["declared"]]
+    if not declared:
+        return str(said["headline"])
+    arm = str(declared[0]["arm"])
+    clear = [f"{each['word']} than {each['against']}" for each in declared if each["word"] in ("better", "worse")]
+    others = " or ".join(str(each["against"]) for each in declared if each["word"] not in ("better", "worse"))
+    if not clear:
+        return f"Not enough evidence that {arm} is better or worse than {others} on held-out loss."
+    told = f"On held-out loss, {arm} is {' and '.join(clear)}"
+    return f"{told}; against {others} there is not enough evidence." if others else f"{told}."
+
+
 def plotted_stratum(stratum: dict[str, Any]) -> dict[str, Any] | None:
     """A stratum as a line of the interval plot; None where no interval could be had."""
-    kinds = {"length_bin": "answer length", "source": "source", "leaked": "twin in raw"}
+    kinds = {"source": "source: ", "leaked": "twin in raw: ", "length_bin": ""}
     value = {"True": "yes", "False": "no"}.get(stratum["value"], stratum["value"])
-    name = f"{kinds.get(stratum['column'], stratum['column'])}: {value} ({stratum['difference']['rows']:,})"
+    if stratum["column"] == "length_bin":
+        # Filled with zeros so that it sorts; nobody reads lengths that way.
+        value = re.sub(r"\b0+(?=\d)", "", value).replace("-", "–", 1)
+    kind = kinds.get(stratum["column"], f"{stratum['column']}: ")
+    name = f"{kind}{value} ({stratum['difference']['rows']:,} rows)"
     return _plotted(name, stratum["difference"]["per_token"])
 
 
@@ -115,7 +134,7 @@ def progress(run: RunFolder) -> list[tuple[object, ...]]:
                 f"{last['tokens']:,}" if last else "—",
                 f"{last['seconds'] / 60:.1f}" if last else "—",
                 f"{last['loss']:.3f}" if last else "—",
-                pl.scan_parquet(cut).select(pl.len()).collect().item() if cut.is_file() else "—",
+                f"{pl.scan_parquet(cut).select(pl.len()).collect().item():,}" if cut.is_file() else "—",
             )
         )
     return lines
@@ -128,12 +147,14 @@ def settings(run: RunFolder) -> tuple[list[str], list[tuple[str, list[str]]]]:
     names = sorted({name for each in told for name in each if not name.startswith(_RESULTS)})
     lines = [(name, [str(each.get(name, "—")) for each in told]) for name in names]
     # Versions and machine matter only where the arms do not share them.
-    rows = [(n.replace("_", " "), v) for n, v in lines if not n.startswith(("versions.", "load.")) or len(set(v)) > 1]
+    rows = [(n, v) for n, v in lines if not n.startswith(("versions.", "load.")) or len(set(v)) > 1]
     asked = run.recipe.training
-    if asked is not None:
-        own = _flat(asked.model_dump(exclude={"arms", "seeds", "report_to"}, exclude_none=True))
-        rows += [(name.replace("_", " "), [str(value)] * len(begun)) for name, value in own.items()]
-    return [f"{arm}, seed {seed}" for arm, seed, _ in begun], rows
+    own = {} if asked is None else _flat(asked.model_dump(exclude={"arms", "seeds", "report_to"}, exclude_none=True))
+    recipe = [(name, [str(value)] * len(begun)) for name, value in own.items() if name not in names]
+    every = [(re.sub(r"[._]", " ", name), values) for name, values in [*recipe, *rows]]
+    # What the arms do not share is what one looks for.
+    every.sort(key=lambda line: len(set(line[1])) == 1)
+    return [f"{arm}, seed {seed}" for arm, seed, _ in begun], every
 
 
 #: Of done.json what stands in the table of progress already, or says nothing to a reader.

@@ -20,7 +20,8 @@ def arm_colour(arm: str) -> str:
 
 def _tones() -> str:
     return "".join(
-        f".sf .{name}>.who,.sf.turn.{name}>.who{{color:{colour}}}"
+        f".sf.turn.{name}>.who::before{{content:'';display:inline-block;width:.6em;height:.6em;"
+        f"border-radius:50%;margin-right:.45em;background:{colour}}}"
         f".sf.turn.{name}{{border-left-color:{colour}}}"
         f".sf.bar i.{name}{{background:{colour}}}"
         f".sf.tag.{name}{{border-color:{colour};box-shadow:inset 3px 0 0 {colour};padding-left:.65em}}"
@@ -54,6 +55,9 @@ STYLE = """
 .sf.bar i{display:block;height:100%}
 .sf.scroll{overflow-x:auto}
 .sf table{border-collapse:collapse;width:100%;font-size:.9rem}
+.sf .whole,.sf.strong{overflow-wrap:normal}
+.sf .num+td:not(.num),.sf .num+th:not(.num){padding-left:.9rem}
+.sf td small{opacity:.66;font-size:.8rem}
 .sf th{overflow-wrap:normal;font-weight:600;text-align:left;opacity:.7;font-size:.8rem}
 .sf th,.sf td{padding:.3rem .7rem .3rem 0;border:0;
   border-bottom:1px solid color-mix(in srgb,currentColor 12%,transparent);

@@ -110,7 +110,7 @@ def marked(parts: Iterable[Part]) -> str:
             break
         short = text[: LONGEST + 1]
         length += len(short)
-        pieces.append(f"<mark>{escaped(short)}</mark>" if kind == "changed" else escaped(short))
+        pieces.append(f"<mark>{escaped(short)}</mark>" if kind == "changed" and short != "\n" else escaped(short))
     letters = _set("".join(text[:LONGEST] for _, text in parts[:2_000]))
     return f'<div class="{letters}" dir="auto">{"".join(pieces)}</div>'
 
@@ -160,6 +160,11 @@ class Markup(str):
     __slots__ = ()
 
 
+def named(name: object, small: object) -> Markup:
+    """A cell of a table: a name, and small print on a line of its own."""
+    return Markup(f"{escaped(name)}<br><small>{escaped(small)}</small>")
+
+
 def _cell(cell: object) -> str:
     return str(cell) if isinstance(cell, Markup) else escaped("" if cell is None else cell)
 
@@ -198,7 +203,7 @@ def decision(line: Mapping[str, Any]) -> str:
     """One line of the ledger in words."""
     words = [f"{line['stage']}: {line['action']}", str(line["reason"] or "").replace("_", " ")]
     if line["score"] is not None:
-        limit = f" (threshold {line['threshold']:.3g})" if line["threshold"] is not None else ""
+        limit = f" (threshold {line['threshold']:g})" if line["threshold"] is not None else ""
         words.append(f"score {line['score']:.3f}{limit}")
     if line["witness"]:
         words.append(f"because of {line['witness']}")

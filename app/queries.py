@@ -150,39 +150,55 @@ def labelled(run: RunFolder, measure: str, labels: pl.DataFrame) -> pl.DataFrame
 
 @dataclass(frozen=True)
 class Effect:
-    """What a threshold does, and what the run's own does: rows dropped by the stage, rows and words left after all."""
+    """What a threshold does, and what the run's own does: rows dropped by the stage, and after the stages that can be
+    replayed (all before splitting and balancing) the rows left and their length in tokens or words.
+    """
 
     dropped: int
     dropped_now: int
     left: int
     left_now: int
-    words: int
-    words_now: int
+    length: int
+    length_now: int
     unmeasured: int
 
 
-def effect(run: RunFolder, name: str, threshold: float) -> Effect:
-    """Replay the stages with another threshold, exactly. Raises `UserError` as `replay` does."""
+def effect(run: RunFolder, name: str, threshold: float, lengths: np.ndarray | None = None) -> Effect:
+    """Replay the stages with another threshold, exactly. Raises `UserError` as `replay` does.
+
+    `lengths` are those of prompt and answer of every row of EXAMPLES; None: words.
+    """
     from curation.review.whatif import replay
 
     now, then = replay(run, {}), replay(run, {name: threshold})
     counts = [
-        (each.dropped().filter(pl.col("stage") == name).height, each.left.height, _words(each.left))
+        (each.dropped().filter(pl.col("stage") == name).height, each.left.height, _length(each.left, lengths))
         for each in (then, now)
     ]
-    (dropped, left, words), (dropped_now, left_now, words_now) = counts
-    return Effect(dropped, dropped_now, left, left_now, words, words_now, sum(then.unmeasured.values()))
+    (dropped, left, length), (dropped_now, left_now, length_now) = counts
+    return Effect(dropped, dropped_now, left, left_now, length, length_now, sum(then.unmeasured.values()))
 
 
-def _words(left: pl.DataFrame) -> int:
+def _length(left: pl.DataFrame, lengths: np.ndarray | None) -> int:
+    if lengths is not None:
+        return int(lengths[left["row"].to_numpy()].sum())
     return int(left.select(pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum())).item())
 
 
+#: What a pair can come to: guarded ones are never duplicates, however similar.
+PAIR_KINDS = ("can be duplicates", "guarded: numbers, names or a negation differ")
+
+
 def pair_histogram(run: RunFolder, measure: str, *, bins: int = 40) -> pl.DataFrame:
-    """Stored pairs by similarity: score (the bin's lower end), to, pairs."""
-    scores = pl.scan_parquet(run.file(measure)).select("score").collect().to_series().to_numpy()
-    counts, edges = np.histogram(scores, bins=bins, range=(float(scores.min(initial=1.0)), 1.0 + 1e-9))
-    return pl.DataFrame({"score": edges[:-1], "to": edges[1:], "pairs": counts})
+    """Stored pairs by similarity: score (the bin's lower end), to, kind (of PAIR_KINDS), pairs."""
+    found = pl.scan_parquet(run.file(measure)).select("score", "guarded").collect()
+    scores, guarded = found["score"].to_numpy(), found["guarded"].to_numpy()
+    span = (float(scores.min(initial=1.0)), 1.0 + 1e-9)
+    frames = []
+    for kind, part in zip(PAIR_KINDS, (scores[~guarded], scores[guarded]), strict=True):
+        counts, edges = np.histogram(part, bins=bins, range=span)
+        frames.append(pl.DataFrame({"score": edges[:-1], "to": edges[1:], "pairs": counts, "kind": kind}))
+    return pl.concat(frames)
 
 
 def naive_leaks(run: RunFolder) -> list[dict[str, Any]]:
@@ -239,5 +255,6 @@ def balance(run: RunFolder) -> Balance | None:
 
 
 def _bin_name(each: dict[str, Any]) -> str:
-    span = f"{each['low']}–{each['high'] - 1}"
+    low, high = each["low"], each["high"]  # both ends belong to the bin
+    span = f"{low}–{high}" if high > low else f"{low}"
     return span if each.get("turns", "all") == "all" else f"{span}, {each['turns']}"

@@ -15,7 +15,9 @@ from app import plain, queries
 from app.answering import Answering
 from curation.errors import UserError
 from curation.review.browse import Catalogue, Query
+from curation.review.origin import Nearness
 from curation.review.search import TextIndex
+from curation.review.tokens import TokenLengths, count_lengths, stored_lengths
 from curation.runfolder import RunFolder
 from training.inference import Engine
 from training.inference.opening import open_engine, trained_arms
@@ -152,18 +154,71 @@ def previews(found: Catalogue, positions: list[int]) -> dict[int, tuple[str, str
     return {position: (row["prompt"] or "", row["answer"] or "") for position, row in found.texts(positions).items()}
 
 
-def replayed(found: Catalogue, name: str, threshold: float) -> queries.Effect:
+def replayed(found: Catalogue, name: str, threshold: float, counted: TokenLengths | None) -> queries.Effect:
     """The effect of a threshold; remembered, for a slider goes to and fro."""
     try:
-        return _replayed(str(found.run.path), stamp(found.run), name, threshold)
+        return _replayed(str(found.run.path), stamp(found.run), name, threshold, counted is not None, counted)
     except UserError as fault:
         stop(str(fault))
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
-def _replayed(path: str, seen: str, name: str, threshold: float) -> queries.Effect:
-    del seen
-    return queries.effect(RunFolder.open(path), name, threshold)
+def _replayed(
+    path: str,
+    seen: str,
+    name: str,
+    threshold: float,
+    in_tokens: bool,  # noqa: FBT001
+    _counted: TokenLengths | None,
+) -> queries.Effect:
+    del seen, in_tokens
+    return queries.effect(RunFolder.open(path), name, threshold, None if _counted is None else _counted.total)
+
+
+@dataclass
+class Counting:
+    """The rows' lengths in tokens while a thread counts them; `fault` says why there will be none."""
+
+    rows: int = 0
+    done: int = 0
+    ready: TokenLengths | None = None
+    fault: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more is to be expected."""
+        return self.ready is not None or self.fault is not None
+
+
+def token_lengths(run: RunFolder) -> Counting:
+    """The lengths of the run's rows in tokens of its base model: stored, or being counted once by a thread."""
+    return _token_lengths(str(run.path), stamp(run), _catalogue=catalogue(run))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _token_lengths(path: str, seen: str, _catalogue: Catalogue) -> Counting:
+    del path, seen
+    counting = Counting(rows=len(_catalogue), ready=stored_lengths(_catalogue.run))
+    if not {"model", "training"} & _catalogue.run.recipe.model_fields_set:
+        counting.fault = "The recipe names no base model, so words are counted."
+    if not counting.ended:
+        thread = threading.Thread(target=_count, args=(counting, _catalogue.run), daemon=True)
+        thread.start()
+        # A tokenizer that is nowhere, or a handful of rows, takes no time.
+        thread.join(timeout=1.0)
+    return counting
+
+
+def _count(counting: Counting, run: RunFolder) -> None:
+    def progress(_label: str, done: int, total: int) -> None:
+        counting.done, counting.rows = done, total
+
+    try:
+        counting.ready = count_lengths(run, progress=progress)
+        if counting.ready is None:
+            counting.fault = f"No tokenizer of {run.recipe.model.name} is on this machine, so words are counted."
+    except (OSError, UserError, PolarsError) as fault:
+        counting.fault = f"Tokens could not be counted: {fault}"
 
 
 @st.cache_resource
@@ -191,11 +246,22 @@ def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Asking the server who it is")
-def endpoint(url: str, model: str) -> Engine:
-    """An engine over one model of an OpenAI-compatible server; its arm is called by the model's name."""
+def endpoint(arms: tuple[tuple[str, tuple[str, str]], ...]) -> Engine:
+    """An engine over models of an OpenAI-compatible server: each arm with its (url, model)."""
     from training.inference.endpoint import EndpointEngine, Served
 
-    return EndpointEngine({model: Served(url, model)})
+    return EndpointEngine({arm: Served(url, model) for arm, (url, model) in arms})
+
+
+def nearness(run: RunFolder) -> Nearness | None:
+    """The run's embeddings, ready to be asked; None where it has none, or their encoder is not on this machine."""
+    return _nearness(str(run.path), stamp(run), _catalogue=catalogue(run))
+
+
+@st.cache_resource(max_entries=1, show_spinner="Reading the embeddings of this run")
+def _nearness(path: str, seen: str, _catalogue: Catalogue) -> Nearness | None:
+    del path, seen
+    return Nearness.open(_catalogue)
 
 
 def mask(run: RunFolder, row_id: str) -> list[tuple[str, bool]]:

@@ -150,9 +150,15 @@ def _list(found: Catalogue, positions: Positions) -> int:
         selection_default={"selection": {"rows": [0]}},
         height=36 * (min(PAGE, page.height) + 1) if page.height <= 10 else 396,
         column_config={
-            "id": st.column_config.TextColumn("row", width=150),
-            "instruction": st.column_config.TextColumn(width=330),
-            "answer": st.column_config.TextColumn(width=210),
+            "id": st.column_config.TextColumn("row", width=125),
+            "fate": st.column_config.TextColumn(width=85),
+            "instruction": st.column_config.TextColumn(width=285),
+            "answer": st.column_config.TextColumn(width=175),
+            "why": st.column_config.TextColumn(width=125),
+            "split": st.column_config.TextColumn(width=60),
+            "turns": st.column_config.NumberColumn(width=55),
+            "in": st.column_config.NumberColumn(width=55, help="Words in the instruction"),
+            "out": st.column_config.NumberColumn(width=55, help="Words in the answer"),
         },
     )
     selected = event["selection"]["rows"]
@@ -167,9 +173,9 @@ def _table(found: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
         shown.append(
             {
                 "id": plain.line(row["id"]),
+                "fate": row["fate"],
                 "instruction": plain.line(prompt),
                 "answer": plain.line(answer),
-                "fate": row["fate"],
                 "why": plain.line(str(row["reason"] or row["stage"] or "").replace("_", " ")),
                 "split": row["split"] or "",
                 "turns": row["turns"],

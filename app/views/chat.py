@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -37,10 +39,10 @@ def chat() -> None:
         _finish(running)
         running = None
     chosen, settings = _controls(run, arms)
-    turns = read_turns(run, conversation)
+    turns = _turns(run, conversation)
     if running is not None:
         turns = [turn for turn in turns if turn.turn < running.turn]
-    _past(run, turns, busy=running is not None)
+    _past(run, turns, settings, busy=running is not None)
     _fault()
     prompt = st.chat_input("Ask all arms", disabled=running is not None or not chosen)
     if running is not None:
@@ -59,12 +61,16 @@ def _conversation() -> str:
     return found
 
 
+def _turns(run: RunFolder, conversation: str) -> list[Turn]:
+    """The answers of a conversation, of each turn in the order in which its arms were chosen."""
+    return sorted(read_turns(run, conversation), key=lambda turn: (turn.turn, turn.facts.get("place", 0)))
+
+
 def _controls(run: RunFolder, arms: list[str]) -> tuple[list[str], dict[str, Any]]:
     who, blind, knobs, more = st.columns([5, 2, 2, 2], vertical_alignment="bottom")
     with knobs.popover("Settings", width="stretch"):
         settings = _settings(run)
-    if settings["endpoint"] is not None:
-        arms = [*arms, settings["endpoint"][1]]
+    arms = [*arms, *settings["served"]]
     start = [arm for arm in ("raw", "curated") if arm in arms] or arms[:2]
     chosen = who.multiselect(
         "Arms",
@@ -93,9 +99,16 @@ def _settings(run: RunFolder) -> dict[str, Any]:
     most = st.number_input("Max tokens", 1, 4096, run.recipe.compare.max_new_tokens, key="chat_tokens")
     seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="chat_seed")
     url = st.text_input("Another server (OpenAI-compatible)", key="chat_url", placeholder="http://127.0.0.1:8000/v1")
-    model = st.text_input("Its model", key="chat_model")
+    models = st.text_input("Its models", key="chat_model", placeholder="one name, or several with commas")
     sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=int(most), seed=int(seed))
-    return {"system": system, "sampling": sampling, "endpoint": (url, model) if url and model else None}
+    return {"system": system, "sampling": sampling, "served": served_arms(url, models)}
+
+
+def served_arms(url: str, models: str) -> dict[str, tuple[str, str]]:
+    """Arms behind a server: name to (url, model). The name holds the server: a model may be called like an arm."""
+    host = urlsplit(url.strip()).netloc or url.strip()
+    names = [name.strip() for name in models.split(",") if name.strip()] if host else []
+    return {f"{name} at {host}": (url.strip(), name) for name in names}
 
 
 def _more(run: RunFolder) -> None:
@@ -103,7 +116,7 @@ def _more(run: RunFolder) -> None:
     if st.button("New conversation", width="stretch"):
         st.session_state["conversation"] = st.query_params["chat"] = uuid.uuid4().hex
         st.rerun()
-    turns = read_turns(run, conversation)
+    turns = _turns(run, conversation)
     hidden = any(_hidden(run, turn) for turn in turns)
     if hidden:
         plain.draw(plain.note("Vote first: an export names the arms."))
@@ -135,21 +148,25 @@ def _start(
     chosen: list[str],
     settings: dict[str, Any],
 ) -> None:
-    """Send the prompt to every chosen arm, and draw the page again with the answers coming."""
+    """Send the prompt to every chosen arm, and draw the page again with the answers coming.
+
+    Answers to this turn that are there already stay on record, out of the conversation.
+    """
     answering = Answering(run, conversation, number, prompt, system=settings["system"], blind=settings["blind"])
     local: list[Request] = []
     served: list[Request] = []
     for arm in chosen:
         said = [*transcript.history(turns, arm, system=settings["system"]), {"role": "user", "content": prompt}]
         messages = tuple(Message(each["role"], each["content"]) for each in said)
-        there = settings["endpoint"] is not None and arm == settings["endpoint"][1]
-        (served if there else local).append(Request(arm, messages, settings["sampling"]))
+        (served if arm in settings["served"] else local).append(Request(arm, messages, settings["sampling"]))
     try:
         engines = [(state.engine(run), local)] if local else []
-        engines += [(state.endpoint(*settings["endpoint"]), served)] if served else []
+        there = {request.arm: settings["served"][request.arm] for request in served}
+        engines += [(state.endpoint(tuple(sorted(there.items()))), served)] if served else []
     except UserError as fault:
         plain.draw(plain.problem(str(fault)))
         return
+    replace_turns(run, conversation, since=number)
     for engine, requests in engines:
         answering.ask(engine, requests)
     answering.sides = {arm: answering.sides[arm] for arm in chosen}
@@ -196,7 +213,7 @@ def _fault() -> None:
         plain.draw(plain.problem(fault))
 
 
-def _past(run: RunFolder, turns: list[Turn], *, busy: bool) -> None:
+def _past(run: RunFolder, turns: list[Turn], settings: dict[str, Any], *, busy: bool) -> None:
     if not turns and not busy:
         plain.draw(
             plain.note(
@@ -209,7 +226,7 @@ def _past(run: RunFolder, turns: list[Turn], *, busy: bool) -> None:
         plain.draw(plain.bubble("user", here[0].prompt))
         _answers(run, here)
         if number == numbers[-1] and not busy:
-            _again(run, here)
+            _again(run, here, settings)
 
 
 def _hidden(run: RunFolder, turn: Turn) -> bool:
@@ -262,27 +279,28 @@ def _vote(run: RunFolder, round_: str, arms: list[str]) -> None:
         )
 
 
-def _again(run: RunFolder, turns: list[Turn]) -> None:
+def _again(run: RunFolder, turns: list[Turn], settings: dict[str, Any]) -> None:
     """Ask the last prompt again, as it was or edited; what was said before stays on record."""
     last = turns[0]
-    again, edit, _ = st.columns([1.6, 1.6, 6])
-    if again.button("Regenerate", width="stretch", help="The same prompt; with a temperature, another seed"):
-        _ask_again(run, last, last.prompt, [turn.arm for turn in turns])
+    again, edit, _ = st.columns([2, 2, 4])
+    told = "The same prompt with the present settings; with a temperature, another seed"
+    if again.button("Regenerate", width="stretch", help=told):
+        _ask_again(run, last, last.prompt, [turn.arm for turn in turns], settings)
     with edit.popover("Edit prompt", width="stretch"):
         text = st.text_area("Prompt", last.prompt, key=f"edit {last.round}", label_visibility="collapsed", height=120)
         if st.button("Ask this instead", key=f"ask {last.round}", disabled=not text.strip()):
-            _ask_again(run, last, text, [turn.arm for turn in turns])
+            _ask_again(run, last, text, [turn.arm for turn in turns], settings)
 
 
-def _ask_again(run: RunFolder, last: Turn, prompt: str, arms: list[str]) -> None:
-    sampling = Sampling(**{**last.facts["sampling"], "seed": last.facts["sampling"]["seed"] + 1})
-    url, model = st.session_state.get("chat_url"), st.session_state.get("chat_model")
-    settings = {
-        "system": last.facts.get("system", ""),
-        "blind": bool(last.facts.get("blind")),
-        "sampling": sampling,
-        "endpoint": (url, model) if url and model else None,
-    }
-    replace_turns(run, last.conversation, since=last.turn)
-    before = [turn for turn in read_turns(run, last.conversation) if turn.turn < last.turn]
+def _ask_again(run: RunFolder, last: Turn, prompt: str, arms: list[str], settings: dict[str, Any]) -> None:
+    known = {*trained_arms(run.path), *settings["served"]}
+    if gone := [arm for arm in arms if arm not in known]:
+        plain.draw(plain.problem(f"{gone[0]} is not there any more. Name its server under Settings, or ask anew."))
+        return
+    wanted: Sampling = settings["sampling"]
+    before_ = last.facts["sampling"]
+    same = wanted == Sampling(**{**before_, "seed": wanted.seed}) and before_["seed"] >= wanted.seed
+    seed = before_["seed"] + 1 if same else wanted.seed
+    settings = {**settings, "blind": bool(last.facts.get("blind")), "sampling": replace(wanted, seed=seed)}
+    before = [turn for turn in _turns(run, last.conversation) if turn.turn < last.turn]
     _start(run, last.conversation, last.turn, prompt, before, arms, settings)

@@ -37,6 +37,7 @@ def _compare(found: Catalogue, left: str, right: str) -> None:
         del st.session_state["pair"]
         st.rerun()
     parts.side_by_side(found, left, right)
+    _by_hand(found, left)
 
 
 def _one_by_one(found: Catalogue) -> None:
@@ -60,11 +61,7 @@ def _one_by_one(found: Catalogue) -> None:
         example = found.examples([position]).get(position) if position is not None else None
         text = plain.conversation(example["messages"]) if example else plain.problem("This row has no readable text.")
         plain.draw(text)
-    position = found.position(decision["id"])
-    if position is not None:
-        fate = str(found.frame["fate"][position])
-        with st.container(width=640):
-            by_hand(found, decision["id"], fate)
+    _by_hand(found, decision["id"])
 
 
 def _kind(kinds: pl.DataFrame) -> dict[str, Any]:
@@ -145,3 +142,11 @@ def _families(found: Catalogue) -> None:
         format_func=lambda row_id: plain.line(f"{row_id}   {scores[row_id] or 0:.3f}"),
     )
     parts.side_by_side(found, member, family["witness"])
+    _by_hand(found, member)
+
+
+def _by_hand(found: Catalogue, row_id: str) -> None:
+    position = found.position(row_id)
+    if position is not None:
+        with st.container(width=640):
+            by_hand(found, row_id, str(found.frame["fate"][position]))

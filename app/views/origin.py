@@ -1,4 +1,4 @@
-"""Where does this come from: the rows that an answer shares most words with, and whether curation kept them."""
+"""Where does this come from: the rows nearest to an answer, in meaning and in words, and whether curation kept them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,33 @@ def button(run: RunFolder, turn: Turn) -> None:
         _show(run, turn)
 
 
-@st.dialog("Rows that share most words with this answer", width="large")
+@st.dialog("The rows nearest to this answer", width="large")
 def _show(run: RunFolder, turn: Turn) -> None:
     building = state.text_index(run)
     if building.ready is None:
         plain.draw(plain.problem("The search index of this run is still being made. Try again in a minute."))
         return
     found = state.catalogue(run)
-    sources = nearest_rows(found, building.ready, turn.answer)
+    nearness = state.nearness(run)
+    with st.spinner("Looking for the nearest rows"):
+        sources = nearest_rows(found, building.ready, turn.answer, nearness=nearness)
     if not sources:
         plain.draw(plain.note("No row of the data shares a run of three words with this answer."))
+        return
+    plain.draw(plain.note(_how(by_meaning=nearness is not None)))
     for source in sources:
         row = found.frame.row(source.position, named=True)
-        inside = "in the data of this arm" if row.get(f"arm:{turn.arm}") else "not in the data of this arm"
+        inside = f"in the data of {turn.arm}" if row.get(f"arm:{turn.arm}") else f"not in the data of {turn.arm}"
         plain.draw(plain.row_head(str(row["id"]), row))
-        plain.draw(plain.facts([("shared", f"{source.share:.0%} of its three-word runs"), ("", inside)]))
+        cosine = [] if source.cosine is None else [("cosine", f"{source.cosine:.3f}")]
+        shared = ("shared", f"{source.share:.0%} of its three-word runs")
+        plain.draw(plain.facts([*cosine, shared, *([("", inside)] if turn.arm in found.arms else [])]))
         plain.draw(plain.bubble("user", plain.clip(source.prompt, 500)))
         plain.draw(plain.bubble("assistant", plain.clip(source.text, 900)))
+
+
+def _how(*, by_meaning: bool) -> str:
+    alike = "To resemble is not to come from: an answer may owe a row nothing."
+    if by_meaning:
+        return f"By cosine of embeddings, over all rows of the run; beside it, the words they share. {alike}"
+    return f"By shared runs of words: this run has no embeddings, or their model is not on this machine. {alike}"

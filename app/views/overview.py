@@ -7,23 +7,23 @@ import streamlit as st
 from app import charts, outcomes, plain, queries, state
 from curation.review.browse import Catalogue, Query
 
+#: Widths of name, bar, count and button.
+_FUNNEL = [2.4, 6.5, 2.6, 1.2]
+
 
 def overview() -> None:
     """Draw the page."""
     run = state.open_run()
     found = state.catalogue(run)
     _headline(found)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        _funnel(found)
-    with right:
-        _sources(found)
+    _funnel(found)
     _lengths(found)
     left, right = st.columns(2, gap="large")
     with left:
         _leaks(found)
     with right:
         _contamination(found)
+        _sources(found)
     _balance(found)
     with st.expander("The recipe of this run"):
         st.code(run.manifest.get("recipe", ""), language="yaml", wrap_lines=True)
@@ -34,7 +34,7 @@ def _headline(found: Catalogue) -> None:
     kept = int(queries.training_rows(found).sum())
     plain.draw(plain.title(name))
     said_so = outcomes.verdict(found.run)
-    sentence = None if said_so is None else str(said_so["headline"])
+    sentence = None if said_so is None else outcomes.sentence(said_so)
     said = f"{len(found):,} rows went in, {kept:,} are left to train on."
     plain.draw(plain.lead(f"{said} {sentence}" if sentence else said))
 
@@ -42,7 +42,7 @@ def _headline(found: Catalogue) -> None:
 def _funnel(found: Catalogue) -> None:
     st.subheader("What each stage took out")
     for step in queries.funnel(found):
-        name, drawn, count, button = st.columns([3, 6, 3, 2], vertical_alignment="center")
+        name, drawn, count, button = st.columns(_FUNNEL, vertical_alignment="center")
         with name:
             plain.draw(plain.strong(step.stage))
         with drawn:
@@ -53,7 +53,7 @@ def _funnel(found: Catalogue) -> None:
             state.browse(Query(stage=(step.stage,)))
             state.go("Browse")
     kept = found.counts(found.find(Query()), "fate").get("kept", 0)
-    name, drawn, count, button = st.columns([3, 6, 3, 2], vertical_alignment="center")
+    name, drawn, count, button = st.columns(_FUNNEL, vertical_alignment="center")
     with name:
         plain.draw(plain.strong("kept"))
     with drawn:
@@ -71,7 +71,7 @@ def _sources(found: Catalogue) -> None:
         (line["source"], f"{line['rows']:,}", f"{line['kept']:,}", f"{line['share']:.0%}")
         for line in queries.sources(found).head(20).to_dicts()
     ]
-    plain.draw(plain.table(["source", "rows", "kept", ""], rows, numbers=(1, 2, 3)))
+    plain.draw(plain.table(["source", "rows", "kept", "share"], rows, numbers=(1, 2, 3)))
 
 
 def _lengths(found: Catalogue) -> None:

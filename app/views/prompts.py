@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import streamlit as st
@@ -27,6 +28,7 @@ def prompts() -> None:
         return
     _averages(answers)
     _downloads(run)
+    _table(answers)
     _answers(answers)
     _add(run)
 
@@ -57,9 +59,25 @@ def _downloads(run: RunFolder) -> None:
             column.download_button(label, path.read_bytes(), name, width="stretch", on_click="ignore")
 
 
+def _table(answers: pl.DataFrame) -> None:
+    """Prompts by arms: the beginning of each answer, and what it cost."""
+    st.subheader("Every prompt, every arm")
+    arms = answers["arm"].unique(maintain_order=True).to_list()
+    rows = []
+    for (name,), part in answers.group_by("prompt", maintain_order=True):
+        said = {each["arm"]: each for each in part.to_dicts()}
+        rows.append((name, *(_cell(said[arm]) if arm in said else "—" for arm in arms)))
+    plain.draw(plain.table(["prompt", *arms], rows))
+
+
+def _cell(each: dict[str, Any]) -> plain.Markup:
+    costs = f"{each['seconds']:.1f} s, {each['tokens']} tokens, {each['tokens_per_second']:.1f}/s"
+    return plain.named(plain.line(each["answer"], 90) or "(empty)", costs)
+
+
 def _answers(answers: pl.DataFrame) -> None:
     names = answers["prompt"].unique(maintain_order=True).to_list()
-    name = st.selectbox("Prompt", names, format_func=plain.line)
+    name = st.selectbox("Read the answers to", names, format_func=plain.line)
     part = answers.filter(pl.col("prompt") == name).to_dicts()
     plain.draw(plain.bubble("user", part[0]["text"]))
     for start in range(0, len(part), 2):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import polars as pl
 import streamlit as st
 
 from app import plain, state
@@ -106,14 +105,13 @@ def _neighbours(known: Dossier) -> None:
     plain.draw(plain.head("Rows like it"))
     rows = [
         (
+            plain.named(line["id"], line["measure"] + (", guarded" if line["guarded"] else "")),
             plain.Markup(plain.tag(line["fate"] or "?", str(line["fate"]))),
-            line["id"],
-            line["measure"] + (" (guarded)" if line["guarded"] else ""),
             f"{line['score']:.3f}",
         )
         for line in known.neighbours.head(12).to_dicts()
     ]
-    plain.draw(plain.table(["fate", "row", "measure", "similarity"], rows, numbers=(3,)))
+    plain.draw(plain.table(["row", "fate", "similarity"], rows, numbers=(2,)))
     ids = known.neighbours["id"].unique(maintain_order=True).head(12).to_list()
     chosen = st.selectbox(
         "Compare with",
@@ -126,8 +124,3 @@ def _neighbours(known: Dossier) -> None:
     if chosen:
         st.session_state["pair"] = (str(known.row["id"]), chosen)
         state.go("Decisions")
-
-
-def ledger_lines(frame: pl.DataFrame) -> str:
-    """Decisions one under another."""
-    return "".join(plain.decision(line) for line in frame.to_dicts())

@@ -43,23 +43,42 @@ def thresholds() -> None:
 
 
 def _change(found: Catalogue, name: str, chosen: float, present: float) -> None:
-    effect = state.replayed(found, name, chosen)
+    counting = state.token_lengths(found.run)
+    unit = "words" if counting.ready is None else "tokens"
+    effect = state.replayed(found, name, chosen, counting.ready)
     numbers = (
         (f"Dropped by {name}", effect.dropped, effect.dropped_now, "rows"),
-        ("Kept by all stages", effect.left, effect.left_now, "rows"),
-        ("Words kept", effect.words, effect.words_now, "words"),
+        ("Rows left", effect.left, effect.left_now, "rows"),
+        (f"{unit.capitalize()} left", effect.length, effect.length_now, unit),
     )
     for column, (label, then, now, unit) in zip(st.columns(3), numbers, strict=True):
         change = f"{then - now:+,} {unit}" if then != now else None
         column.metric(label, f"{then:,}", change, delta_color="off", delta_arrow="off")
+    told = "What is left is counted before splitting and balancing."
+    if counting.ready is not None:
+        told += f" Tokens of {counting.ready.tokenizer}, of instruction and answer."
+    elif counting.fault:
+        told += f" {counting.fault}"
     if chosen != present:
-        plain.draw(plain.note(f"Against the run's own threshold, {present:.2f}; nothing is measured anew."))
+        told += f" Against the run's own threshold, {present:.2f}; nothing is measured anew."
+    plain.draw(plain.note(told))
+    if not counting.ended:
+        _counting()
     if effect.unmeasured:
         plain.draw(
             plain.note(
                 f"{effect.unmeasured:,} rows would reach a stage that did not measure them; it cannot drop them here."
             )
         )
+
+
+@st.fragment(run_every=1.0)
+def _counting() -> None:
+    """How far the counting of tokens is; the page shows them by itself when they are there."""
+    counting = state.token_lengths(state.open_run())
+    if counting.ended:
+        st.rerun()
+    plain.draw(plain.note(f"Counting tokens, once for this run: {counting.done:,} of {counting.rows:,} rows."))
 
 
 def _labels(found: Catalogue, name: str, chosen: float) -> None:

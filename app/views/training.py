@@ -26,7 +26,7 @@ def training() -> None:
 
 
 def _curves(run: RunFolder) -> None:
-    head = ["arm", "seed", "", "steps", "trained tokens", "minutes", "last loss", "rows truncated"]
+    head = ["arm", "seed", "state", "steps", "trained tokens", "minutes", "last loss", "rows truncated"]
     rows = [(plain.Markup(plain.tag(arm, str(arm))), *rest) for arm, *rest in outcomes.progress(run)]
     plain.draw(plain.table(head, rows, numbers=(1, 3, 4, 5, 6, 7)))
     logs = outcomes.logs(run)
@@ -49,6 +49,8 @@ def _curves(run: RunFolder) -> None:
             st.columns(2, gap="large"), list(CURVES.items())[start : start + 2], strict=False
         ):
             column.altair_chart(charts.curve(shown, name, title=title, arms=arms))
+    if (steps := charts.smoothed_steps(shown)) > 1:
+        plain.draw(plain.note(f"Bold: the mean of {steps} steps. Faint: each step."))
 
 
 def _settings(run: RunFolder) -> None:

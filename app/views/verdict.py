@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import charts, outcomes, plain, state
 from curation.runfolder import RunFolder
+from training.judged import BASE
 from training.statistics import Estimate
 from training.verdict_text import interval, number, p_words
 from training.votes import tallies
@@ -25,7 +26,8 @@ def verdict() -> None:
 
 
 def _judged(said: dict[str, Any]) -> None:
-    plain.draw(plain.lead(said["headline"]))
+    plain.draw(plain.lead(outcomes.sentence(said)))
+    plain.draw(plain.prose(said["headline"]))
     plain.draw(plain.note(said["condition"]))
     plain.draw(
         plain.facts(
@@ -34,11 +36,14 @@ def _judged(said: dict[str, Any]) -> None:
                 ("held-out rows", f"{said['rows']:,}"),
                 ("groups of similar rows", f"{said['groups']:,}"),
                 ("answer tokens", f"{said['tokens']:,}"),
+                *((f"{name.replace('_', ' ')} curated away", f"{n:,}") for name, n in _away(said).items()),
             ]
         )
     )
     st.subheader("Difference in held-out loss, nats per token")
-    lines = [line for each in said["comparisons"] if (line := outcomes.plotted(each))]
+    # Any training moves the loss so far from the base's that the arms would fall together beside it.
+    between = [each for each in said["comparisons"] if BASE not in (each["arm"], each["against"])]
+    lines = [line for each in between or said["comparisons"] if (line := outcomes.plotted(each))]
     if lines:
         st.altair_chart(charts.intervals(lines, title="left of zero: the first arm is better"))
     _table(said["comparisons"])
@@ -75,8 +80,7 @@ def _table(comparisons: list[dict[str, Any]]) -> None:
         kind = "declared" if each["declared"] else "exploratory"
         rows.append(
             (
-                f"{each['arm']} − {each['against']}",
-                kind,
+                plain.named(f"{each['arm']} − {each['against']}", kind),
                 interval(Estimate(**difference["per_token"])),
                 outcomes.percent(difference["improved"]),
                 p_words(each["p_adjusted"] if each["declared"] else difference["p"]),
@@ -84,8 +88,8 @@ def _table(comparisons: list[dict[str, Any]]) -> None:
                 each["word"],
             )
         )
-    head = ["comparison", "", "per token [95 %]", "rows improved", "p (Holm where declared)", "detectable", "verdict"]
-    plain.draw(plain.table(head, rows, numbers=(2, 3, 4, 5)))
+    head = ["comparison", "per token [95 %]", "rows improved", "p (Holm where declared)", "detectable", "verdict"]
+    plain.draw(plain.table(head, rows, numbers=(1, 2, 3, 4)))
     plain.draw(plain.note("Detectable: the smallest true difference that would be found four times out of five."))
 
 
@@ -105,12 +109,11 @@ def _strata(comparisons: list[dict[str, Any]]) -> None:
     )
 
 
+def _away(said: dict[str, Any]) -> dict[str, int]:
+    return dict(said["curated_away"] or {})
+
+
 def _beside(said: dict[str, Any]) -> None:
-    if said["curated_away"]:
-        away = said["curated_away"]
-        plain.draw(
-            plain.facts([(name.replace("_", " ") + " curated away", f"{count:,}") for name, count in away.items()])
-        )
     if said["emission"]:
         st.subheader("Training text repeated in answers")
         rows = [

@@ -20,6 +20,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from curation.progress import Progress
+from curation.similarity.vectors import unit
 
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
 _HEADER = np.dtype([("magic", "S8"), ("rows", "<u8"), ("dimension", "<u8"), ("checksum", "<u8")])
@@ -101,6 +102,12 @@ class EmbeddingStore:
         wanted = np.concatenate(keys) if keys else np.empty(0, dtype=_KEY)
         return known.take(wanted)
 
+    def stored(self, texts: Iterable[pl.Series] | Sequence[str]) -> Stored:
+        """Which of `texts` the store has seen; nothing is encoded. Raises `UserError` when there is no such model."""
+        known = _Segments(self.folder)
+        places = [known.find(_digests(batch)) for batch in _batches(texts)]
+        return Stored(known, np.concatenate([np.empty(0, np.int64), *places]))
+
     def _encode(self, waiting: dict[bytes, str], progress: Progress | None) -> None:
         """Encode and store. Sorted by length then key: the order of the input must not show in the files."""
         order = sorted(waiting, key=lambda key: (-len(waiting[key]), key))
@@ -110,6 +117,32 @@ class EmbeddingStore:
             _write_segment(self.folder, b"".join(part), vectors.astype(np.float16))
             if progress is not None:
                 progress("encoding", start + len(part), len(order))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Texts and where in a store their vectors lie; the vectors stay on disk."""
+
+    _segments: _Segments
+    _places: NDArray[np.int64]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """bool[n]: which texts have a vector."""
+        return self._places >= 0
+
+    def cosines(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine of every text with the unit vector `query`; NaN for a text that has no vector."""
+        found = np.full(len(self._places), np.nan, dtype=np.float32)
+        rows = np.flatnonzero(self.known)
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            part = rows[start : start + _CHUNK_ROWS]
+            found[part] = unit(self._segments.at(self._places[part])) @ query
+        return found
+
+
+def _digests(batch: Sequence[str]) -> NDArray[np.void]:
+    return np.frombuffer(b"".join(xxhash.xxh3_128_digest(text.encode()) for text in batch), dtype=_KEY)
 
 
 def _batches(texts: Iterable[pl.Series] | Sequence[str]) -> Iterator[list[str]]:
@@ -164,8 +197,12 @@ class _Segments:
         place = self.find(keys)
         if (place < 0).any():
             raise RuntimeError("a vector that was just stored is gone; is another program deleting the cache?")
+        return self.at(place)
+
+    def at(self, place: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The vectors at these places of the table, float16 [n, d]."""
         width = self._vectors[0].shape[1] if self._vectors else 0
-        vectors = np.empty((len(keys), width), dtype=np.float16)
+        vectors = np.empty((len(place), width), dtype=np.float16)
         segment, row = self._segment[place], self._row[place]
         order = np.argsort(segment, kind="stable")
         bounds = np.searchsorted(segment[order], np.arange(len(self._vectors) + 1))

@@ -11,11 +11,13 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import state
+from app import outcomes, queries, state
 from curation.review.browse import Query
 from curation.review.labels import read_labels
 from curation.review.overrides import overrides_path, read_overrides
-from curation.runfolder import RunFolder
+from curation.review.tokens import stored_lengths
+from curation.runfolder import RunFolder, write_json
+from training.prompts import read_answers
 
 PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
 
@@ -89,7 +91,6 @@ def test_a_run_that_is_being_written_opens_and_then_shows_itself(page, plain_run
 
 
 def test_the_funnel_adds_up(page, plain_world: Path) -> None:
-    from app import queries
     from curation.review.browse import Catalogue
 
     found = Catalogue.load(RunFolder.open(plain_world))
@@ -103,7 +104,6 @@ def test_the_funnel_adds_up(page, plain_world: Path) -> None:
 
 
 def test_histograms_count_every_row_once(plain_world: Path) -> None:
-    from app import queries
     from curation.review.browse import Catalogue
 
     found = Catalogue.load(RunFolder.open(plain_world))
@@ -230,3 +230,82 @@ def test_a_file_that_cannot_be_read_is_one_clear_message(
     (plain_run / file).write_bytes(b"PAR1 torn")
     at = AppTest.from_file(str(Path(state.__file__).with_name("main.py")), default_timeout=60).run()
     assert "A file of this run cannot be read; curate again" in shown(at)
+
+
+def test_the_verdict_is_one_sentence() -> None:
+    def said(**words: str) -> str:
+        declared = [{"arm": "curated", "against": other, "declared": True, "word": w} for other, w in words.items()]
+        extra = {"arm": "random", "against": "raw", "declared": False, "word": "better"}
+        return outcomes.sentence({"headline": "Not judged.", "comparisons": [*declared, extra]})
+
+    unclear = "not enough evidence"
+    assert said(raw="better", random="worse").endswith("curated is better than raw and worse than random.")
+    assert said(raw="better", random=unclear).endswith("better than raw; against random there is not enough evidence.")
+    assert said(raw=unclear, random=unclear).startswith("Not enough evidence that curated is better or worse than raw")
+    assert said() == "Not judged."
+
+
+def test_a_bin_of_the_balance_is_named_by_both_its_ends(plain_run: Path) -> None:
+    """`bins` of the manifest hold their upper ends."""
+    run = RunFolder.open(plain_run)
+    side = {"rows": 3, "effective_bins": 2.0, "entropy": 0.6}
+    bins = [
+        {"bin": 0, "low": 3, "high": 3, "turns": "all", "before": 2, "after": 1},
+        {"bin": 1, "low": 4, "high": 7, "turns": "all", "before": 1, "after": 1},
+    ]
+    write_json(run.manifest | {"balance": {"before": side, "after": side, "bins": bins}}, plain_run / "manifest.json")
+    found = queries.balance(run)
+    assert found is not None
+    assert found.bins["bin"].unique(maintain_order=True).to_list() == ["3", "4–7"]
+
+
+def test_pairs_that_the_guard_keeps_apart_are_counted_apart(plain_world: Path) -> None:
+    run = RunFolder.open(plain_world)
+    pairs = run.pairs("near")
+    counts = queries.pair_histogram(run, "near").group_by("kind").agg(pl.col("pairs").sum())
+    free, guarded = queries.PAIR_KINDS
+    assert dict(counts.iter_rows()) == {guarded: pairs["guarded"].sum(), free: (~pairs["guarded"]).sum()}
+
+
+def test_a_family_member_can_be_restored(page, plain_run: Path) -> None:
+    at = page("decisions", plain_run)
+    at.button_group[0].set_value(["Families"]).run()
+    button = next(each for each in at.button if each.label == "Restore")
+    row_id = button.key.removeprefix("restore ")
+    button.click().run()
+    assert list(read_overrides(overrides_path(RunFolder.open(plain_run)))) == [row_id]
+
+
+def test_prompts_are_a_table_of_all_arms(page, trained_world: Path) -> None:
+    text = shown(page("prompts", trained_world))
+    table = next(part for part in text.split("<table>") if '<th class="">prompt</th>' in part)
+    for answer in read_answers(trained_world).to_dicts():
+        assert f"{answer['tokens']} tokens, {answer['tokens_per_second']:.1f}/s" in table
+
+
+def test_the_slider_counts_tokens_of_the_base_model(page, done_run: Path) -> None:
+    from transformers import AutoTokenizer
+
+    run = RunFolder.open(done_run)
+    kept = run.rows().filter(pl.col("fate") == "kept")["id"]
+    texts = pl.read_parquet(run.texts).filter(pl.col("id").is_in(kept.implode()))
+    tokenizer = AutoTokenizer.from_pretrained(run.recipe.model.name)
+    both = [*texts["prompt"], *texts["answer"]]
+    expected = sum(map(len, tokenizer(both, add_special_tokens=False)["input_ids"]))
+    at = page("thresholds", done_run)
+    for _ in range(100):
+        if at.metric[2].label == "Tokens left":
+            break
+        at.run()
+    assert (at.metric[2].label, at.metric[2].value) == ("Tokens left", f"{expected:,}")
+    stored = stored_lengths(run)
+    assert stored is not None
+    assert len(stored.total) == pl.read_parquet(run.texts).height
+    at.slider("threshold near").set_value(0.9).run()
+    assert "tokens" in at.metric[2].delta
+
+
+def test_a_run_without_a_model_counts_words_and_says_so(page, plain_world: Path) -> None:
+    at = page("thresholds", plain_world)
+    assert at.metric[2].label == "Words left"
+    assert "names no base model" in shown(at)
