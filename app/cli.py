@@ -104,7 +104,7 @@ def curate(recipe: Path, *, as_json: bool) -> None:
 def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: bool, as_json: bool) -> None:
     """Train a QLoRA adapter on each arm of RUN, under one budget."""
     if not dry_run:
-        return _train(run, arms=arms, seeds=seeds)
+        return _train(run, arms=arms, seeds=seeds, as_json=as_json)
     from training.dryrun import dry_run as probe
 
     found = probe(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
@@ -259,10 +259,12 @@ def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> 
     sys.exit(launch(run, address=address, port=port, headless=headless))
 
 
-def _train(run: Path, *, arms: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+def _train(run: Path, *, arms: tuple[str, ...], seeds: tuple[int, ...], as_json: bool = False) -> None:
+    from app import telling
     from training.arms import train as work
 
-    work(run, arms=arms or None, seeds=seeds or None, progress=_progress())
+    found = work(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
+    return _emit(found) if as_json else _show(telling.trained(found))
 
 
 def _compare(run: Path, *, as_json: bool = False) -> None:

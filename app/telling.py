@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -228,6 +228,26 @@ def changes(changed: pl.DataFrame) -> RenderableType:
 
 def _fate(fate: str, stage: str | None) -> str:
     return f"{fate} by {stage}" if stage else fate
+
+
+def trained(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What each arm and seed used of the budget."""
+    columns = ["arm", "seed", "rows", "cut rows", "steps", "trained tokens", "tokens/s", "minutes", "last loss"]
+    rows = [
+        (
+            each["arm"],
+            str(each["seed"]),
+            each["arm_rows"],
+            each["truncated_rows"],
+            each["steps"],
+            each["tokens"],
+            f"{each['tokens_per_second']:.0f}",
+            f"{each['minutes']:.1f}",
+            f"{each['last_loss']:.3f}",
+        )
+        for each in found
+    ]
+    return table("Trained", columns, rows)
 
 
 def planned(found: DryRun) -> RenderableType:

@@ -12,7 +12,7 @@ import polars as pl
 from curation.errors import UserError, did_you_mean
 from curation.recipe import Training
 from curation.runfolder import RunFolder, write_json
-from training import guards, jobs, models, worker
+from training import cuts, guards, jobs, models, worker
 
 BASE = "base"
 
@@ -27,7 +27,7 @@ def train(
     """Train the arms of a run and return what each done.json says, in the order of seeds, then arms.
 
     `arms` and `seeds` default to the recipe's. The arm `base` needs no training. An adapter that was made from the same
-    data, settings, model and seed is kept; an interrupted one is continued.
+    data, settings, model and seed is kept; an interrupted one is continued. Rows that were cut go into the ledger.
 
     Raises:
         UserError: see `training.guards`, `training.models` and `training.memory`; or an arm that curation did not make.
@@ -43,6 +43,7 @@ def train(
             progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
         facts.append(found)
         _note(folder.path, found)
+        cuts.enter(folder.path, cuts.stage_of(job.arm), pl.read_parquet(job.folder / jobs.TRUNCATED))
     return facts
 
 

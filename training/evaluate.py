@@ -11,7 +11,7 @@ import polars as pl
 
 from curation.errors import UserError
 from curation.runfolder import RunFolder
-from training import jobs, models, worker
+from training import cuts, jobs, models, worker
 from training.arms import BASE, read_heldout, training_of
 from training.judge import EvaluateJob, Target
 
@@ -27,6 +27,7 @@ def evaluate(
 
     Writes evaluation/base and evaluation/ARM-seed-K, each a parquet with id, nll (nats, summed), tokens, group, source,
     length_bin, leaked, mask_hash, and a json. What was judged already, by the same weights on the same rows, is kept.
+    Rows that were too long go into the ledger.
 
     Raises:
         UserError: no held-out rows, or an arm that is not trained.
@@ -56,6 +57,8 @@ def evaluate(
     if job.targets:
         worker.call("training.judge", job.model_dump_json(), log=job.folder / "worker.log", progress=progress)
     _assert_same_masks(job.folder, [target.name for target in targets])
+    if (job.folder / jobs.TRUNCATED).is_file():
+        cuts.enter(folder.path, cuts.JUDGE, pl.read_parquet(job.folder / jobs.TRUNCATED))
     return [json.loads((job.folder / f"{target.name}.json").read_text(encoding="utf-8")) for target in targets]
 
 

@@ -21,7 +21,7 @@ import polars as pl
 
 from curation.recipe import Model, Section, Training
 from curation.runfolder import write_json, write_parquet
-from training import guards, models, worker
+from training import guards, jobs, models, worker
 from training.masks import TokenRows, tokenise
 from training.memory import estimate
 from training.plan import Counts
@@ -75,6 +75,7 @@ def judge(job: EvaluateJob, tell: worker.Progress) -> dict[str, Any]:
     loading = models.choose(job.model.load, job.resolved)
     batches = Batches(rows, length_batches(rows.lengths, most_tokens=_BATCH_TOKENS[loading.device]))
     columns = _columns(heldout, rows, tokenizer)
+    write_parquet(rows.truncated, job.folder / jobs.TRUNCATED)
     bench = Bench(job, loading, batches)
     for place, target in enumerate(job.targets):
         started = time.monotonic()

@@ -172,16 +172,18 @@ def _strata(verdict: Verdict) -> Iterator[str]:
 
 def _usage(verdict: Verdict) -> Iterator[str]:
     yield from ["## What each arm used", ""]
-    head = ["arm", "seed", "rows of the arm", "rows taken", "steps", "trained tokens", "minutes"]
+    head = ["arm", "seed", "rows of the arm", "of these cut", "rows taken", "steps", "trained tokens", "minutes"]
     yield from _table(
         head,
         [
             [use.arm, str(use.seed)]
-            + [f"{count:,}" for count in (use.arm_rows, use.rows, use.steps, use.tokens)]
+            + [f"{count:,}" for count in (use.arm_rows, use.truncated_rows, use.rows, use.steps, use.tokens)]
             + [f"{use.minutes:.1f}"]
             for use in verdict.usage
         ],
     )
+    if any(use.truncated_rows for use in verdict.usage):
+        yield from ["Cut to the longest length trained; which rows, and by how much, is in the ledger of the run.", ""]
     if verdict.curated_away:
         gone = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.curated_away.items())
         yield from [f"Curated away, of what raw holds: {gone}.", ""]

@@ -12,11 +12,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import outcomes, queries, state
+from curation import schema
 from curation.review.browse import Query
 from curation.review.labels import read_labels
 from curation.review.overrides import overrides_path, read_overrides
 from curation.review.tokens import stored_lengths
 from curation.runfolder import RunFolder, write_json
+from training import cuts
 from training.prompts import read_answers
 
 PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
@@ -150,6 +152,19 @@ def test_restore_is_written_and_can_be_taken_back(page, plain_run: Path) -> None
     assert [(each.id, each.action, each.note) for each in found.values()] == [(row_id, "restore", "they differ")]
     at.button(f"undo {row_id}").click().run()
     assert read_overrides(overrides_path(RunFolder.open(plain_run))) == {}
+
+
+def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path) -> None:
+    row = RunFolder.open(plain_run).ledger().head(1)
+    told = {"action": "truncate", "reason": "max_length", "score": 2618.0, "threshold": 1024.0, "witness": None}
+    cut = row.with_columns(**{name: pl.lit(value) for name, value in told.items()}, detail=pl.lit("2 tokens are cut"))
+    cuts.enter(plain_run, cuts.stage_of("raw"), schema.conform(cut, schema.LEDGER))
+    at = page("decisions", plain_run)
+    kind = next(name for name in at.selectbox[0].options if name.startswith("train/raw"))
+    text = shown(at.selectbox[0].select(kind).run())
+    assert "train/raw: truncate" in text
+    assert "2618.000 (threshold 1024)" in text
+    assert "2 tokens are cut" in text
 
 
 def test_a_label_is_kept_and_the_next_pair_shown(page, plain_run: Path) -> None:

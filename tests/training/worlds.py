@@ -199,6 +199,7 @@ def write_tiny_run(folder: Path, *, model: Path | str, **training: Any) -> Path:
     for name, frame in arms.items():
         frame.write_parquet(folder / "arms" / f"{name}.parquet")
     heldout_frame(9).write_parquet(folder / "heldout" / "test.parquet")
+    schema.empty(schema.LEDGER).write_parquet(folder / "ledger.parquet")
     recipe = yaml.safe_dump(tiny_recipe(model, **training))
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
     manifest = {"siftune": {"format": 1}, "recipe_name": "tiny", "recipe": recipe, "files": {}}
