@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curation.errors import UserError, missing_extra
 from curation.runfolder import write_json
+from training.inference.quiet import silence_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -148,6 +149,7 @@ def load_base(model: ResolvedModel, loading: Loading) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    silence_transformers()
     extra: dict[str, Any] = {}
     if loading.load == "nf4" and not model.quantised:
         # QLoRA, arXiv 2305.14314: NormalFloat-4 with double quantisation.
@@ -226,6 +228,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    silence_transformers()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent),

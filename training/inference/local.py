@@ -29,7 +29,6 @@ from training.inference import (
 )
 from training.inference.adapters import Strategy, install, read_adapter
 from training.inference.detokenise import Detokeniser
-from training.inference.quiet import silence_transformers
 from training.masks import prompt_ids
 
 
@@ -138,7 +137,6 @@ def load_dense(model: Model) -> tuple[Any, Any, str]:
     """
     from training import models
 
-    silence_transformers()
     resolved = models.resolve(model.name, revision=model.revision)
     loading = models.choose(model.load, resolved)
     base = models.load_base(resolved, loading)
