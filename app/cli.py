@@ -126,12 +126,13 @@ def compare(run: Path, *, as_json: bool) -> None:
 @main.command()
 @click.argument("run", type=_FOLDER)
 @click.option("--prompt", "added", multiple=True, help="A prompt besides the suite; may be repeated.")
-def prompts(run: Path, added: tuple[str, ...]) -> None:
+@_AS_JSON
+def prompts(run: Path, added: tuple[str, ...], *, as_json: bool) -> None:
     """Answer the prompt suite with every arm of RUN: answers, seconds, tokens, averages."""
     from training.prompts import answer
 
-    answer(run, added=added, progress=_progress())
-    _read(run / "prompts" / "prompts.md")
+    found = answer(run, added=added, progress=_progress(quiet=as_json))
+    return _emit(found.to_dicts()) if as_json else _read(run / "prompts" / "prompts.md")
 
 
 @main.command()
@@ -149,11 +150,15 @@ def sweep(run: Path, plan: Path, *, as_json: bool) -> None:
 @main.command()
 @click.argument("run", type=_FOLDER)
 @click.argument("row_id")
-def mask(run: Path, row_id: str) -> None:
+@_AS_JSON
+def mask(run: Path, row_id: str, *, as_json: bool) -> None:
     """Show token by token what is trained of a row: trained tokens are in colour and brackets."""
     from training.dryrun import mask as tokens
 
-    _show(_masked(tokens(run, row_id)))
+    found = tokens(run, row_id)
+    if as_json:
+        return _emit([{"text": text, "trained": trained} for text, trained in found])
+    return _show(_masked(found))
 
 
 @main.command()

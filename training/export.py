@@ -137,8 +137,22 @@ def _merge(recipe: Recipe, adapter: Path, out: Path) -> None:
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now, and must be loaded as such
+    _forget_unpacking(model)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def _forget_unpacking(model: Any) -> None:
+    """transformers undoes while saving what it did while loading; that it read 4-bit weights from a checkpoint is not
+    to be undone, and it cannot."""
+    done = getattr(model, "_weight_conversions", None) or []
+    kept = [
+        each
+        for each in done
+        if not any("bitsandbytes" in type(step).__module__ for step in getattr(each, "operations", []))
+    ]
+    if len(kept) < len(done):
+        model._weight_conversions = kept
 
 
 def _converter() -> list[str]:

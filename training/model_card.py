@@ -22,7 +22,10 @@ def card(run: RunFolder, done: Export) -> str:
     if not drift.passed:
         lines += ["**This export failed its drift check: it does not answer as the trained adapter does.**", ""]
     lines += [
-        f"`{recipe.model.name}` with a LoRA adapter trained by siftune on the arm `{done.arm}`, seed {done.seed}.",
+        (
+            f"`{recipe.model.name}` ({facts['model']['origin']}) with a LoRA adapter trained by siftune on the arm "
+            f"`{done.arm}`, seed {done.seed}."
+        ),
         "The licence of the base model holds for this one, and so do the terms of the training data.",
         "",
         "## How it was trained",
@@ -36,7 +39,7 @@ def card(run: RunFolder, done: Export) -> str:
         "",
         "## How it was exported",
         "",
-        *_made(done, nf4=recipe.model.load == "nf4"),
+        *_made(done, nf4=facts["load"]["load"] == "nf4"),
         "",
         "## Drift",
         "",

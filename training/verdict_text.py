@@ -172,7 +172,7 @@ def _strata(verdict: Verdict) -> Iterator[str]:
 
 def _usage(verdict: Verdict) -> Iterator[str]:
     yield from ["## What each arm used", ""]
-    head = ["arm", "seed", "rows of the arm", "of these cut", "rows taken", "steps", "trained tokens", "minutes"]
+    head = ["arm", "seed", "rows of the arm", "rows cut", "rows taken", "steps", "trained tokens", "minutes"]
     yield from _table(
         head,
         [

@@ -33,5 +33,6 @@ def write_trained(run: Path, model: Path, arms: tuple[str, ...] = ("raw", "curat
         digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
         facts = {"arm": arm, "seed": seed, "adapter_hash": digest, "tokens": 1000, "seconds": 60.0, "steps": 10}
         facts |= {"rows": 40, "arm_rows": 24, "arm_tokens": 800, "truncated_rows": 0, "key": "k"}
+        facts |= {"model": {"name": "tiny", "origin": "a folder"}, "load": {"load": "nf4"}}
         (folder / "done.json").write_text(json.dumps(facts), encoding="utf-8")
     return run

