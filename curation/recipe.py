@@ -112,9 +112,9 @@ class Semantic(Section):
     floor: Threshold = Field(0.9, description="Pairs down to here are stored, for `what-if` and the app.")
     exact_rows: int = Field(200_000, ge=0, description="Up to this many rows the search is exact; beyond, an index.")
     preselect: bool = Field(
-        False,
-        description="Encode only rows that share rare words with another: faster, and not exact. What it loses is "
-        "measured on a sample; beyond 1 % of the pairs every row is encoded.",
+        True,
+        description="Encode first the rows that share most rare words with another, and stop when the others are "
+        "estimated to hold less than 1 % of the pairs. False: encode every row.",
     )
 
     @model_validator(mode="after")

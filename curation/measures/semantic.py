@@ -21,14 +21,14 @@ from curation.errors import UserError, missing_extra
 from curation.progress import Progress
 from curation.similarity.leaders import Pairs
 from curation.similarity.neighbours import Embed, nearest
-from curation.similarity.preselect import partnered
+from curation.similarity.preselect import overlaps
 from curation.similarity.vectors import cosines, unit
 
 __all__ = ["Found", "Pairs", "nearest", "pairs", "preselected_pairs"]
 
 Candidates = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-_BLOCK = 4096  # rows on each side of a block: 64 MiB of bounds
+_BLOCK = 2048  # rows on each side of a block: 16 MiB of bounds, half of a large cache
 _LEADING_AXES = 95  # with one more column for the rest of the length: a quarter of MiniLM's 384
 _SLACK = 1e-4  # far above the rounding of float32 sums of unit vectors, far below any difference that matters
 _LOOSE = 0.02  # a block where the bound leaves more than this share of pairs is computed in full
@@ -36,14 +36,17 @@ _MOST_PAIRS = 100_000_000
 _MOST_AT_ONCE = 1_000_000
 _RECALL = 0.99
 _SAMPLE = 1000
-_CHECKED = 256
 _SEED = 7
+_FEWEST_TO_CHOOSE = 2000  # fewer rows are encoded in seconds
+_BANDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+_DOUBT = 3  # pairs added to what a band was seen to hold: even a band without any may be followed by some
 
 
 @dataclass(frozen=True)
 class Found(Pairs):
-    """Pairs and how they were found: `recall` is 1 for the exact search; for the index it is the share of the pairs
-    of `sampled` rows that it proposed (NaN when those rows have none).
+    """Pairs and how they were found: `recall` is 1 for the exact search. For the index it is the share of the pairs of
+    `sampled` rows that it proposed (NaN when those rows have none); for a preselection, a cautious estimate from the
+    `sampled` rows that were encoded last.
     """
 
     method: str = "exact"
@@ -69,40 +72,45 @@ def pairs(vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progr
         UserError: there are more than 100 million pairs, or faiss is needed and missing.
     """
     if len(vectors) <= exact_rows:
-        return _verified(vectors, _exact(unit(vectors), floor, progress), floor)
+        return _verified(vectors, _exact(unit(vectors), floor, progress=progress), floor)
     return _indexed(vectors, floor, progress)
 
 
 def preselected_pairs(
     texts: pl.Series, embed: Embed, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
 ) -> Found:
-    """As `pairs`, but texts that share no rare words with any other are not encoded, if that keeps 99 % of the pairs.
+    """As `pairs`, but texts that share few rare words with any other are not encoded, if that keeps 99 % of the pairs.
 
-    What is left out is measured: a sample of the other texts is encoded, and when more than 1 % of all pairs are
-    estimated to be lost, every text is encoded. `recall` of the result is that estimate, `sampled` the sample's size.
+    Texts are encoded in bands, those that share most first; a pair is found in the band of the member that shares less.
+    Taking it that a row further down has no more pairs than one further up, what the last band held bounds what the
+    rest may hold. Once that is at most 1 % of the pairs found, the rest is not encoded. Where words say little about
+    meaning (paraphrases on purpose), or pairs are too few to tell, every text is.
     """
-    chosen = np.flatnonzero(partnered(texts))
-    others = np.setdiff1d(np.arange(len(texts)), chosen)
-    sample = np.sort(np.random.default_rng(_SEED).permutation(others)[:_CHECKED])
-    vectors = embed([texts.gather(chosen)], progress=progress) if chosen.size else np.empty((0, 0), np.float16)
-    found = pairs(vectors, floor=floor, exact_rows=exact_rows, progress=progress)
-    if sample.size:
-        lost = _lost(embed([texts.gather(sample)], progress=progress), vectors, floor) * others.size / sample.size
-        recall = len(found) / max(1.0, len(found) + lost) if lost else 1.0
-        if recall < _RECALL:
-            return pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
-        found = replace(found, recall=found.recall * recall, sampled=sample.size)
-    a, b = chosen[found.a].astype(np.uint32), chosen[found.b].astype(np.uint32)
-    return replace(found, a=a, b=b, method=f"{found.method}, among {len(chosen)} of {len(texts)} rows")
-
-
-def _lost(sample: np.ndarray, kept: np.ndarray, floor: float) -> float:
-    """How many pairs the sampled rows have: with kept rows, and half of one with each other."""
-    count, limit = 0.0, np.float32(floor)
-    left = unit(sample)
-    for start in range(0, len(kept), _BLOCK):
-        count += np.count_nonzero(left @ unit(kept[start : start + _BLOCK]).T >= limit)
-    return count + len(pairs(sample, floor=floor))
+    if not _FEWEST_TO_CHOOSE <= len(texts) <= exact_rows:
+        return pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
+    order = np.argsort(-overlaps(texts), kind="stable")
+    bands: list[np.ndarray] = []
+    parts: list[Found] = []
+    done, count, lost = 0, 0, 0.0
+    for share in _BANDS:
+        edge = int(share * len(texts))
+        bands.append(embed([texts.gather(order[done:edge])], progress=progress))
+        vectors = np.concatenate(bands)
+        parts.append(_verified(vectors, _exact(unit(vectors), floor, since=done), floor))
+        count += len(parts[-1])
+        lost = (len(parts[-1]) + _DOUBT) * (len(texts) - edge) / (edge - done)
+        done = edge
+        if lost <= (1 - _RECALL) * count:
+            break
+    one, other = (order[np.concatenate([getattr(part, side) for part in parts])] for side in ("a", "b"))
+    a, b = np.minimum(one, other), np.maximum(one, other)
+    rank = np.lexsort((b, a))
+    score = np.concatenate([part.score for part in parts])[rank]
+    found = Found(a[rank].astype(np.uint32), b[rank].astype(np.uint32), score)
+    if done == len(texts):
+        return found
+    method = f"exact, among {done} of {len(texts)} rows"
+    return replace(found, method=method, recall=count / (count + lost), sampled=len(bands[-1]))
 
 
 def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> Found:
@@ -127,19 +135,21 @@ def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: floa
     return Found(first[order], second[order], scores[order])
 
 
-def _exact(full: NDArray[np.float32], floor: float, progress: Progress | None) -> Iterator[Candidates]:
-    """Every pair a < b whose bound reaches the floor, block by block."""
+def _exact(
+    full: NDArray[np.float32], floor: float, *, since: int = 0, progress: Progress | None = None
+) -> Iterator[Candidates]:
+    """Every pair a < b whose bound reaches the floor, block by block; only those with b >= `since`."""
     limit = np.float32(floor - _SLACK)
     bounding = _bounding(full)
     for top in range(0, len(full), _BLOCK):
-        for left in range(top, len(full), _BLOCK):
+        for left in range(max(top, since), len(full), _BLOCK):
             rows, columns = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
             hit = bounding[rows] @ bounding[columns].T >= limit
             if np.count_nonzero(hit) > _LOOSE * hit.size and bounding is not full:
                 hit = full[rows] @ full[columns].T >= limit
             a, b = np.nonzero(hit)
             a, b = a + top, b + left
-            yield (a[a < b], b[a < b]) if top == left else (a, b)
+            yield (a[a < b], b[a < b]) if left < top + _BLOCK else (a, b)
         if progress is not None:
             progress("comparing", min(top + _BLOCK, len(full)), len(full))
 

@@ -1,8 +1,9 @@
-"""Which texts can have a near neighbour at all, told from their words: cheap vectors before expensive ones.
+"""Which texts are likely to have a near neighbour, told from their words: cheap vectors before expensive ones.
 
-Each text is a bag of words weighed by TF-IDF and projected at random onto 256 axes (Johnson and Lindenstrauss), so that
-cosines of bags are kept to within some 0.06. A text whose closest neighbour shares next to no rare words with it has no
-paraphrase among the others, as a rule; how often the rule fails is for the caller to measure.
+Each text is a bag of words weighed by TF-IDF and projected at random onto 128 axes (Johnson and Lindenstrauss), so that
+cosines of bags are kept to within some 0.09. The fewer rare words a text shares with its closest neighbour, the less
+likely it has a paraphrase among the others. How much less differs from set to set, so there is no threshold here: the
+caller goes down the order and measures when to stop.
 """
 
 from __future__ import annotations
@@ -12,25 +13,33 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curation.similarity import ngrams
-from curation.similarity.neighbours import nearest
+from curation.similarity.vectors import SCALE, lattice
 
-_AXES = 256
+_AXES = 128
 _SEED = 11
-#: A paraphrase of cosine 0.9 by MiniLM shares at least this much. On 20,000 mixed instruction rows it leaves out a
-#: third of the rows and 0.01 % of the pairs; on MBPP prompts paraphrased on purpose it leaves out some 4 % of them.
-LEAST = 0.35
+_BLOCK = 1024
 
 
-def partnered(texts: pl.Series, *, least: float = LEAST) -> NDArray[np.bool_]:
-    """Whether each text has another with a cosine of word bags of at least `least`."""
-    vectors = bags(ngrams.split(texts))
-    places, cosines = nearest(vectors, vectors, k=2)
-    others = places != np.arange(len(vectors))[:, None]
-    return np.where(others, cosines, -1.0).max(axis=1, initial=-1.0) >= least
+def overlaps(texts: pl.Series) -> NDArray[np.float32]:
+    """The cosine of each text's word bag with the closest other one: float32 [n], the same with any block or thread.
+
+    0 for a text without words that are rare or shared, -1 for a text that is the only one.
+    """
+    vectors = lattice(bags(ngrams.split(texts)))
+    best = np.full(len(vectors), -(SCALE**2), dtype=np.float32)
+    for top in range(0, len(vectors), _BLOCK):
+        for left in range(top, len(vectors), _BLOCK):
+            rows, columns = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
+            product = vectors[rows] @ vectors[columns].T
+            if top == left:
+                np.fill_diagonal(product, -(SCALE**2))
+            best[rows] = np.maximum(best[rows], product.max(axis=1))
+            best[columns] = np.maximum(best[columns], product.max(axis=0))
+    return best / np.float32(SCALE**2)
 
 
 def bags(words: ngrams.Words) -> NDArray[np.float32]:
-    """Word bags weighed by (1 + ln count) * ln((n + 1) / (texts with the word + 1)) and projected: float32 [n, 256]."""
+    """Word bags weighed by (1 + ln count) * ln((n + 1) / (texts with the word + 1)) and projected: float32 [n, 128]."""
     from scipy.sparse import csr_matrix
 
     vocabulary, column = np.unique(words.hashes, return_inverse=True)

@@ -172,7 +172,7 @@ class SemanticDuplicates:
         rows = alive["row"].to_numpy()
         embed, texts = embedder(self.encoder).embed, corpus.key_texts(self.key, rows)
         floor, exact_rows = self.settings.floor, self.settings.exact_rows
-        if self.settings.preselect:
+        if self.settings.preselect and len(rows) <= exact_rows:
             every = pl.concat([pl.Series("text", [], pl.String), *texts])
             found = semantic.preselected_pairs(every, embed, floor=floor, exact_rows=exact_rows, progress=progress)
         else:

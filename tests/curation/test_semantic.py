@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from curation.errors import UserError
 from curation.measures import semantic
+from curation.similarity import ngrams, preselect
 from curation.similarity.neighbours import nearest
-from curation.similarity.preselect import partnered
 
 
 def clustered(n: int, d: int, *, seed: int = 0, spread: float = 0.35) -> np.ndarray:
@@ -151,33 +151,78 @@ class Table:
         return np.stack([self.vectors[text] for text in every]).astype(np.float16)
 
 
-def test_preselection_spares_texts_that_share_no_rare_words() -> None:
+def alike_in_words(*, groups: int, size: int, alone: int) -> tuple[pl.Series, Table]:
+    """Groups of texts with the same rare words and the same meaning, and texts with words and a meaning of their own;
+    but the last two mean the same.
+    """
     draw = np.random.default_rng(0)
-    twins = [f"apple{n} pear{n} plum{n} grape{n} the" for n in range(30)] + [
-        f"the plum{n} and pear{n} grape{n} apple{n}" for n in range(30)
+    words = [
+        draw.permuted(np.full((size, 4), [f"{w}{g}" for w in ("apple", "pear", "plum", "fig")]), axis=1)
+        for g in range(groups)
     ]
-    alone = [f"the lonely{n} word{n} stands{n} here{n}" for n in range(900)]
-    meanings = draw.normal(size=(930, 64))
-    embed = Table(dict(zip([*twins, *alone], [*meanings[:30], *meanings[:30], *meanings[30:]], strict=True)))
-    found = semantic.preselected_pairs(pl.Series([*alone, *twins]), embed, floor=0.9)
-    assert told(found).keys() == {(900 + n, 930 + n) for n in range(30)}
-    assert set(twins) <= embed.asked
-    assert len(embed.asked) < 500
-    assert found.sampled == 256
-    assert "960 rows" in found.method
+    twins = [f"the {' '.join(row)} {chr(97 + place)}" for group in words for place, row in enumerate(group)]
+    texts = twins + [f"the lonely{n} word{n} stands{n} here{n}" for n in range(alone)]
+    meanings = draw.normal(size=(groups + alone, 64))
+    meanings[-1] = meanings[-2]
+    vectors = np.concatenate([np.repeat(meanings[:groups], size, axis=0), meanings[groups:]])
+    shuffled = draw.permutation(len(texts))
+    return pl.Series(texts).gather(shuffled), Table(dict(zip(texts, vectors, strict=True)))
 
 
-def test_preselection_that_loses_pairs_is_noticed_and_undone() -> None:
-    same = np.random.default_rng(0).normal(size=(40, 64))
-    texts = [f"word{n} stands{n} here{n} by{n} itself{n}" for n in range(80)]
+def test_preselection_spares_texts_that_share_no_rare_words_and_never_boasts() -> None:
+    texts, embed = alike_in_words(groups=60, size=20, alone=2800)
+    found = semantic.preselected_pairs(texts, embed, floor=0.9)
+    asked = len(embed.asked)
+    truth = semantic.pairs(embed([texts]), floor=0.9)
+    assert len(truth) == 60 * 190 + 1
+    assert told(found).items() < told(truth).items()
+    assert np.array_equal(np.lexsort((found.b, found.a)), np.arange(len(found)))
+    assert asked == 1600
+    assert found.method == "exact, among 1600 of 4000 rows"
+    assert found.sampled == 400
+    assert 0.99 <= found.recall <= len(found) / len(truth) < 1
+
+
+def test_preselection_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, embed = alike_in_words(groups=30, size=20, alone=1800)
+    whole, asked = semantic.preselected_pairs(texts, embed, floor=0.9), embed.asked
+    monkeypatch.setattr(semantic, "_BLOCK", 301)
+    monkeypatch.setattr(preselect, "_BLOCK", 457)
+    embed.asked = set()
+    parts = semantic.preselected_pairs(texts, embed, floor=0.9)
+    assert embed.asked == asked
+    assert len(asked) < len(texts)
+    assert parts.recall == whole.recall
+    for name in ("a", "b", "score"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_paraphrases_that_share_no_words_make_it_encode_every_text() -> None:
+    same = np.random.default_rng(0).normal(size=(1200, 64))
+    texts = [f"word{n} stands{n} here{n} by{n} itself{n}" for n in range(2400)]
     embed = Table(dict(zip(texts, [*same, *same], strict=True)))
     found = semantic.preselected_pairs(pl.Series(texts), embed, floor=0.9)
-    assert told(found).keys() == {(n, 40 + n) for n in range(40)}
+    assert told(found).keys() == {(n, 1200 + n) for n in range(1200)}
+    assert (found.method, found.recall) == ("exact", 1.0)
+
+
+@pytest.mark.parametrize(("groups", "size", "alone"), [(4, 2, 2400), (10, 20, 800), (0, 1, 2)])
+def test_with_few_pairs_or_few_texts_every_text_is_encoded(groups: int, size: int, alone: int) -> None:
+    texts, embed = alike_in_words(groups=groups, size=size, alone=alone)
+    found = semantic.preselected_pairs(texts, embed, floor=0.9)
+    assert embed.asked == set(texts)
+    assert told(found).keys() == told(semantic.pairs(embed([texts]), floor=0.9)).keys()
     assert found.method == "exact"
 
 
-def test_word_bags_keep_cosines_roughly_and_empty_texts_have_no_partner() -> None:
-    texts = pl.Series(["red green blue", "red green blue!", "one two three", "", ""])
-    assert partnered(texts).tolist() == [True, True, False, False, False]
-    assert partnered(pl.Series(["only one"])).tolist() == [False]
-    assert partnered(pl.Series([], dtype=pl.String)).tolist() == []
+@pytest.mark.parametrize("block", [4096, 3])
+def test_overlaps_are_cosines_with_the_closest_other_text(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(preselect, "_BLOCK", block)
+    texts = pl.Series(["red green blue", "red green blue!", "one two three", "", "", "one two", "four blue five six"])
+    bags = preselect.bags(ngrams.split(texts)).astype(np.float64)
+    norms = np.linalg.norm(bags, axis=1)
+    cosine = bags @ bags.T / np.maximum(np.outer(norms, norms), 1e-9)
+    np.fill_diagonal(cosine, -1)
+    assert np.allclose(preselect.overlaps(texts), cosine.max(axis=1), atol=0.002)
+    assert preselect.overlaps(pl.Series(["only one"])).tolist() == [-1]
+    assert preselect.overlaps(pl.Series([], dtype=pl.String)).tolist() == []
