@@ -26,7 +26,13 @@ _SETS = alt.Scale(domain=["before", "after"], range=["#9AA0A8", FATES["kept"]])
 def histogram(frame: pl.DataFrame, *, title: str) -> alt.Chart:
     """Share of rows by length, before and after; `frame` as `queries.lengths` makes it."""
     edges = pl.format("{} to {}", pl.col("low"), pl.col("high") - 1).alias("words")
-    shown = frame.filter(pl.col("high") > 0).with_columns(edges, left=pl.col("low").clip(1).cast(pl.Float64))
+    shown = frame.filter(pl.col("low") > 0).with_columns(edges, left=pl.col("low").cast(pl.Float64))
+    # A step needs a point where its last bin ends.
+    ends = shown.group_by("set", maintain_order=True).last()
+    ends = ends.with_columns(
+        left=pl.col("high").cast(pl.Float64), share=pl.lit(0.0), rows=pl.lit(0).cast(shown["rows"].dtype)
+    )
+    shown = pl.concat([shown, ends.select(shown.columns)])
     return (
         alt.Chart(shown.to_pandas())
         .mark_line(interpolate="step-after", strokeWidth=2)
@@ -34,7 +40,7 @@ def histogram(frame: pl.DataFrame, *, title: str) -> alt.Chart:
             x=alt.X(
                 "left:Q",
                 title=title,
-                scale=alt.Scale(type="log"),
+                scale=alt.Scale(type="log", nice=False),
                 axis=alt.Axis(tickCount=6, format="~s", grid=False),
             ),
             y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format=".0%", tickCount=4)),
@@ -86,7 +92,7 @@ def threshold_line(frame: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
         .encode(
             x=alt.X("score:Q", bin="binned", title="similarity", scale=alt.Scale(domain=[low, 1.0])),
             x2="to:Q",
-            y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3)),
+            y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3, tickMinStep=1, format=",d")),
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=list(PAIR_KINDS), range=[OTHER, "#9AA0A8"]),
@@ -128,7 +134,7 @@ def balance(frame: pl.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("bin:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
             xOffset=alt.XOffset("set:N", sort=["before", "after"]),
-            y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4)),
+            y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format=",d")),
             color=alt.Color("set:N", scale=_SETS, legend=alt.Legend(title=None, orient="top")),
             tooltip=["bin:N", "set:N", "rows:Q"],
         )

@@ -35,6 +35,7 @@ STYLE = """
 .sf{font-size:.95rem;line-height:1.5;overflow-wrap:anywhere}
 .sf .text{white-space:pre-wrap;unicode-bidi:isolate;overflow-wrap:anywhere}
 .sf .text.mono{font-family:"Source Code Pro",ui-monospace,monospace;font-size:.82em}
+.sf .text.drawn{white-space:pre;overflow-wrap:normal;overflow-x:auto}
 .sf pre{white-space:pre-wrap;unicode-bidi:isolate;overflow-wrap:anywhere;margin:.4rem 0;padding:.5rem .7rem;
   font-size:.85em;border-radius:.4rem;background:color-mix(in srgb,currentColor 7%,transparent);border:0;color:inherit}
 .sf.turn{margin:0 0 .6rem;padding:.55rem .85rem;border-radius:.5rem;

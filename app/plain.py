@@ -22,7 +22,8 @@ LONGEST = 20_000
 MOST_TURNS = 60
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
-_DRAWN = re.compile(r"[\u2500-\u257f]|^>>> |^\t|^ {4}\S|^ *\|.*\|$", re.MULTILINE)
+_DRAWN = re.compile(r"[\u2500-\u257f]|^ *\|.*\|$", re.MULTILINE)
+_CODE = re.compile(r"^>>> |^\t|^ {4}\S", re.MULTILINE)
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -73,8 +74,12 @@ def _paragraph(text: str) -> str:
 
 
 def _set(text: str) -> str:
-    """The class of a text: code, sessions and drawn tables are only legible where all letters are equally wide."""
-    return "text mono" if _DRAWN.search(text[:LONGEST]) else "text"
+    """The class of a text: code and sessions are only legible where all letters are equally wide, drawn tables only
+    where no line is broken either.
+    """
+    if _DRAWN.search(text[:LONGEST]):
+        return "text mono drawn"
+    return "text mono" if _CODE.search(text[:LONGEST]) else "text"
 
 
 def bubble(role: str, text: str, *, label: str | None = None, body: str | None = None, tone: str = "") -> str:

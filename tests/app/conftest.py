@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from serving import FLAGS, chromium, serving
+from tab import Tab
 from world import synthetic_run, tiny_model, trained_run
 
 
@@ -57,3 +58,16 @@ def browser() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def tab(browser: Any, serve: Callable[[Path], str]):
+    tabs: list[Tab] = []
+
+    def opened(run: Path) -> Tab:
+        tabs.append(Tab(browser, serve(run)))
+        return tabs[-1]
+
+    yield opened
+    for each in tabs:
+        each.context.close()

@@ -5,81 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tab import Tab
 from world import HOSTILE
 
 pytestmark = pytest.mark.browser
-
-
-class Tab:
-    """A browser tab on the app that notes every request, dialog and script error."""
-
-    def __init__(self, browser: Any, address: str) -> None:
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-        self.page = self.context.new_page()
-        self.address = address
-        self.outside: list[str] = []
-        self.trouble: list[str] = []
-        self.context.on("request", self._request)
-        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.trouble.append(dialog.message), dialog.dismiss()))
-
-    def _request(self, request: Any) -> None:
-        if not request.url.startswith((self.address, "data:", "blob:", "about:", self.address.replace("http", "ws"))):
-            self.outside.append(request.url)
-
-    def open(self, name: str) -> None:
-        self.page.goto(f"{self.address}/{'' if name == 'overview' else name}")
-        self.page.wait_for_selector('[data-testid="stMainBlockContainer"] .sf', timeout=60_000)
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until the script has run to its end."""
-        self.page.wait_for_timeout(150)
-        self.page.wait_for_selector('.stApp[data-test-script-state="notRunning"]', timeout=60_000)
-        self.page.wait_for_timeout(150)
-
-    def text(self) -> str:
-        return str(self.page.inner_text('[data-testid="stMain"]'))
-
-    def holds(self, text: str) -> None:
-        """Wait until the page shows `text`."""
-        wanted = "wanted => document.querySelector('[data-testid=stMain]').innerText.includes(wanted)"
-        self.page.wait_for_function(wanted, arg=text, timeout=30_000)
-
-    def type(self, label: str, text: str) -> None:
-        box = self.page.get_by_role("textbox", name=label, exact=True)
-        box.fill(text)
-        box.press("Enter")
-        self.settle()
-
-    def click(self, name: str, *, place: int = 0) -> None:
-        self.page.get_by_role("button", name=name, exact=True).nth(place).click()
-        self.settle()
-
-    def clean(self) -> None:
-        """Nothing ran, nothing was asked of another host, nothing broke."""
-        assert self.page.evaluate("window.pwned") is None
-        assert self.outside == []
-        assert self.trouble == []
-        assert self.page.locator('[data-testid="stException"]').count() == 0
-
-
-@pytest.fixture
-def tab(browser: Any, serve: Callable[[Path], str]):
-    tabs: list[Tab] = []
-
-    def opened(run: Path) -> Tab:
-        tabs.append(Tab(browser, serve(run)))
-        return tabs[-1]
-
-    yield opened
-    for each in tabs:
-        each.context.close()
 
 
 def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
@@ -142,7 +75,7 @@ def _look_at_the_data(found: Tab, run: Path) -> None:
 
 def _chat(found: Tab, run: Path) -> None:
     found.open("chat")
-    _say(found, "What colour has door 3?")
+    found.say("What colour has door 3?")
     answers = found.page.locator(".sf.turn.assistant")
     answers.nth(1).wait_for(timeout=60_000)
     found.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
@@ -174,7 +107,7 @@ def _vote_blind(found: Tab, run: Path) -> None:
     found.open("chat")
     found.page.get_by_text("Blind", exact=True).click()
     found.settle()
-    _say(found, "And door 4?")
+    found.say("And door 4?")
     found.page.get_by_role("button", name="Left is better").wait_for(timeout=60_000)
     found.settle()
     last = found.page.locator(".sf.turn.assistant .who")
@@ -186,12 +119,6 @@ def _vote_blind(found: Tab, run: Path) -> None:
     with sqlite3.connect(run / "votes.sqlite") as db:
         assert db.execute("SELECT left_arm, right_arm, choice FROM votes").fetchall() == [(*shown, "left")]
     found.clean()
-
-
-def _say(found: Tab, text: str) -> None:
-    box = found.page.get_by_test_id("stChatInputTextArea")
-    box.fill(text)
-    box.press("Enter")
 
 
 def test_both_themes_fit_a_narrow_window(tab, trained_world: Path, browser: Any) -> None:
