@@ -152,7 +152,7 @@ def _forget_unpacking(model: Any) -> None:
         if not any("bitsandbytes" in type(step).__module__ for step in getattr(each, "operations", []))
     ]
     if len(kept) < len(done):
-        model._weight_conversions = kept
+        model._weight_conversions = kept  # noqa: SLF001 - no public name
 
 
 def _converter() -> list[str]:
