@@ -301,8 +301,9 @@ def _quant_method(config: Any) -> str | None:
     settings = getattr(config, "quantization_config", None)
     if settings is None:
         return None
-    method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
-    return str(getattr(method, "value", method))
+    told = settings if isinstance(settings, dict) else settings.to_dict()
+    method = str(getattr(told.get("quant_method"), "value", told.get("quant_method")))
+    return f"{method} in 8 bits" if told.get("load_in_8bit") or told.get("_load_in_8bit") else method
 
 
 def _hash_folder(folder: Path) -> str:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,9 @@ def test_other_quantisations_are_refused(tmp_path, tiny_model):
     folder = copied(tiny_model, tmp_path / "gptq")
     edit_json(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
     with pytest.raises(UserError, match="quantised with gptq"):
+        models.resolve(str(folder))
+    edit_json(folder / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    with pytest.raises(UserError, match="quantised with bitsandbytes in 8 bits"):
         models.resolve(str(folder))
 
 
@@ -232,3 +237,21 @@ def test_smollm2_comes_from_its_package_and_is_converted_once(tmp_path, monkeypa
     loading = models.choose("nf4", first)
     told = memory.estimate(first, loading, Training())
     assert told.weights // 2**20 in range(95, 120)  # 135 M parameters, of which 28 M are embeddings in 16 bits
+
+
+def test_loading_says_nothing_of_its_own(tiny_model):
+    said = "\n".join(
+        [
+            "import sys, warnings",
+            "from training import models",
+            "resolved = models.resolve(sys.argv[1])",
+            "base = models.load_base(resolved, models.choose('nf4', resolved))",
+            "base.is_gradient_checkpointing",  # what TRL and PEFT ask
+            "base.dequantize()",
+            "warnings.warn('of another kind', FutureWarning)",
+        ]
+    )
+    told = subprocess.run([sys.executable, "-c", said, str(tiny_model)], capture_output=True, text=True, check=True)
+    lines = [line for line in (told.stdout + told.stderr).splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert "FutureWarning: of another kind" in lines[0]
