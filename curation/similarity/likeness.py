@@ -1,13 +1,15 @@
 """Is it the same task in other words, or another task of the same kind? What can be counted in a pair of texts.
 
 A cosine alone cannot tell: two word problems about apples are as close as a problem and its rephrasing. These counts
-look at what a rephrasing keeps: the rare words, and, outside of code, the numbers.
+look at what a rephrasing keeps: the rare words; outside of code the numbers and the names, and no word turned into its
+opposite; in code what the program does.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from curation.similarity.programs import COMMENT, acts, values
 from curation.text.words import guard_tokens, word_count
 
 _STEM = 5  # first letters of a word, without a common ending: joins `sum`, `sums`; `elected`, `election`
@@ -16,7 +18,6 @@ _CODE = (
     r"(?m)^\s*(?:def |class \w+[:(]|import \w|from \w+ import|#include|function\b.*\(|(?:public|static|const|let) \w)"
     r"|^\s*var \w|\breturn\b.*;|>>> |```"
 )
-_COMMENT = r"""(?s:\x22{3}.*?\x22{3}|'{3}.*?'{3}|/\*.*?\*/)|//[^\n]*|#[^i\n][^\n]*"""
 _NAME = r"(?m)\b(?:def|function|fn|func)\s+\w+\s*\(|^(?:\w+[\s*]+)+\w+\s*\("
 #: Lines of examples in a comment: they are made anew by every rephrasing.
 _EXAMPLE = "|".join(
@@ -31,11 +32,24 @@ _LEAST_GIST = 8
 _MOST_NUMBERS = 4
 _BEGINNING = r"""(?:^|[.?!:;|\n\x22“—-]\s*)[\s'‘(]*\p{Lu}[\p{L}'’]*"""
 
+#: Words that turn a question into another one.
+_OPPOSITES = (
+    *(("most", "least"), ("more", "less"), ("more", "fewer"), ("first", "last"), ("before", "after")),
+    *(("highest", "lowest"), ("largest", "smallest"), ("longest", "shortest"), ("oldest", "youngest")),
+    *(("maximum", "minimum"), ("upper", "lower"), ("above", "below"), ("left", "right"), ("odd", "even")),
+    *(("increase", "decrease"), ("increases", "decreases"), ("increased", "decreased"), ("ascending", "descending")),
+    *(("north", "south"), ("northern", "southern"), ("east", "west"), ("eastern", "western")),
+    *(("positive", "negative"), ("true", "false"), ("internal", "external"), ("male", "female"), ("men", "women")),
+    *(("advantage", "disadvantage"), ("advantages", "disadvantages")),
+)
+_MOST_CONTRARY = 2
+
 #: Numbers that say little: one is an article, zero and minus are everywhere.
-_ORDINAL = r"\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b"
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = rf"\b(?:{'|'.join(_ORDINALS)})\b"
 _PLAIN_NUMBERS = ("-", "0", "1")
 
-SIGNS = ("words", "row_words", "same_numbers", "other_numbers", "other_names")
+SIGNS = ("words", "same_numbers", "other_numbers", "other_names", "contrary", "acts", "values")
 
 
 def gist(text: pl.Expr) -> pl.Expr:
@@ -49,7 +63,7 @@ def gist(text: pl.Expr) -> pl.Expr:
         .list.eval(pl.element().str.extract(r"(\w+)\s*\(?$"))
         .list.unique(maintain_order=True)
     )
-    spoken = text.str.extract_all(_COMMENT).list.join("\n").str.replace_all(_EXAMPLE, "")
+    spoken = text.str.extract_all(COMMENT).list.join("\n").str.replace_all(_EXAMPLE, "")
     words = pl.concat_str([_apart(names.list.join(" ")), spoken], separator="\n").str.replace_all(r"[#*/\x22']+", " ")
     tidy = words.str.replace_all(r"\s+", " ").str.strip_chars()
     return pl.when(is_code(text) & (word_count(tidy) >= _LEAST_GIST)).then(tidy).otherwise(text)
@@ -105,31 +119,36 @@ def is_code(text: pl.Expr) -> pl.Expr:
     return text.str.contains(_CODE)
 
 
-def signs(rows: pl.Series, items: pl.Series, weights: pl.DataFrame, *, code: pl.Series) -> pl.DataFrame:
-    """What each pair of a row's text and an item's text has in common, float64 [m, 5], columns `SIGNS`.
+def signs(pairs: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    """What each pair of a row's text and an item's text has in common, float64 [m, 7], columns `SIGNS`.
 
-    words: the share of the item's stems, by weight, that the row has too; row_words: the same the other way round.
-    same_numbers: how many numbers both have, at most 4; other_numbers: how many of the one are missing in the other,
-    the larger way round, at most 4. other_names: how many capitalised words inside sentences of either text are
-    missing in the other, at most 4. These three are 0 where `code` says that a program is involved: its numbers change
-    freely.
+    words: the share of the item's stems, by weight, that the row has too. same_numbers: how many numbers both have, at
+    most 4; other_numbers: how many of the one are missing in the other, the larger way round, at most 4. other_names:
+    how many capitalised words inside sentences of either text are missing in the other, at most 4. contrary: how many
+    words or ordinals of the one stand against one of the other (most and least, first and second), at most 2. These
+    four are 0 where `code` says that a program is involved: its numbers change freely. acts and values, which are 0
+    elsewhere: see `curation.similarity.programs`.
+
+    Args:
+        pairs: `row` and `item`, the texts that are close; `whole_row` and `whole_item`, all that belongs to them: a
+            rephrased question often holds a name or number of the item's answer; `code`.
+        weights: as `Weights.table` gives them.
     """
-    pairs = pl.DataFrame({"row": rows, "item": items, "code": code}).with_row_index("pair")
-    of_row = _weighed(pairs.select("pair", stem=stems(pl.col("row"))), weights)
+    every = pairs.with_row_index("pair")
+    programs = every.select("pair", "code", row="whole_row", item="whole_item")
+    told = [_words(every, weights), _numbers(every), _names(every), _contrary(every), acts(programs), values(programs)]
+    return pl.concat(told, how="horizontal").select(SIGNS)
+
+
+def _words(pairs: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    of_row = pairs.select("pair", stem=stems(pl.col("row"))).explode("stem").drop_nulls("stem")
     of_item = _weighed(pairs.select("pair", stem=stems(pl.col("item"))), weights)
-    shared = of_row.join(of_item.select("pair", "stem"), on=["pair", "stem"], how="inner")
-    totals = [frame.group_by("pair").agg(pl.col("weight").sum()) for frame in (shared, of_item, of_row)]
+    shared = of_item.join(of_row, on=["pair", "stem"], how="semi")
     joined = pairs.select("pair")
-    for name, total in zip(("both", "of_item", "of_row"), totals, strict=True):
-        joined = joined.join(total.rename({"weight": name}), on="pair", how="left", maintain_order="left")
-    every = [joined.with_columns(pl.all().fill_null(0.0)), _numbers(pairs), _names(pairs)]
-    return pl.concat(every, how="horizontal").select(
-        words=pl.col("both") / pl.col("of_item").clip(lower_bound=1e-9),
-        row_words=pl.col("both") / pl.col("of_row").clip(lower_bound=1e-9),
-        same_numbers="same_numbers",
-        other_numbers="other_numbers",
-        other_names="other_names",
-    )
+    for name, total in (("both", shared), ("of_item", of_item)):
+        sums = total.group_by("pair").agg(pl.col("weight").sum().alias(name))
+        joined = joined.join(sums, on="pair", how="left", maintain_order="left")
+    return joined.select(words=pl.col("both").fill_null(0.0) / pl.col("of_item").fill_null(0.0).clip(lower_bound=1e-9))
 
 
 def _weighed(lists: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
@@ -139,14 +158,16 @@ def _weighed(lists: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
 
 
 def _numbers(pairs: pl.DataFrame) -> pl.DataFrame:
-    found = pairs.select("code", a=numbers(pl.col("row")), b=numbers(pl.col("item")))
-    both = pl.col("a").list.set_intersection("b").list.len()
-    missing = pl.max_horizontal(pl.col("a").list.len(), pl.col("b").list.len()) - both
+    of_row, of_item, of_whole = (numbers(pl.col(name)) for name in ("row", "item", "whole_item"))
+    found = pairs.select("code", row=of_row, item=of_item, whole=of_whole)
+    both = pl.col("row").list.set_intersection("item").list.len()
+    missing = pl.max_horizontal(pl.col("row").list.set_difference("whole").list.len(), pl.col("item").list.len() - both)
     counts = {"same_numbers": both, "other_numbers": missing}
-    return found.select(
-        pl.when("code").then(0.0).otherwise(count.clip(upper_bound=_MOST_NUMBERS).cast(pl.Float64)).alias(name)
-        for name, count in counts.items()
-    )
+    return found.select(_of_prose(count, _MOST_NUMBERS).alias(name) for name, count in counts.items())
+
+
+def _of_prose(count: pl.Expr, most: int) -> pl.Expr:
+    return pl.when("code").then(0.0).otherwise(count.clip(upper_bound=most).cast(pl.Float64))
 
 
 def names(text: pl.Expr) -> pl.Expr:
@@ -159,8 +180,19 @@ def names(text: pl.Expr) -> pl.Expr:
 def _names(pairs: pl.DataFrame) -> pl.DataFrame:
     told = pairs.select(
         "code",
-        a=names(pl.col("row")).list.set_difference(stems(pl.col("item"))).list.len(),
-        b=names(pl.col("item")).list.set_difference(stems(pl.col("row"))).list.len(),
+        of_row=names(pl.col("row")).list.set_difference(stems(pl.col("whole_item"))).list.len(),
+        of_item=names(pl.col("item")).list.set_difference(stems(pl.col("row"))).list.len(),
     )
-    count = (pl.col("a") + pl.col("b")).clip(upper_bound=_MOST_NUMBERS).cast(pl.Float64)
-    return told.select(other_names=pl.when("code").then(0.0).otherwise(count))
+    return told.select(other_names=_of_prose(pl.col("of_row") + pl.col("of_item"), _MOST_NUMBERS))
+
+
+def _contrary(pairs: pl.DataFrame) -> pl.DataFrame:
+    found = pairs.select(
+        "code", *(pl.col(side).str.to_lowercase().str.extract_all(r"\p{L}+").list.unique() for side in ("row", "item"))
+    )
+    only_row, only_item = pl.col("row").list.set_difference("item"), pl.col("item").list.set_difference("row")
+    against = [only_row.list.contains(a) & only_item.list.contains(b) for a, b in _OPPOSITES]
+    against += [only_row.list.contains(b) & only_item.list.contains(a) for a, b in _OPPOSITES]
+    ordinals = [side.list.set_intersection(pl.lit(list(_ORDINALS))).list.len() > 0 for side in (only_row, only_item)]
+    count = pl.sum_horizontal(*against, ordinals[0] & ordinals[1])
+    return found.select(contrary=_of_prose(count, _MOST_CONTRARY))

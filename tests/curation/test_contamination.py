@@ -230,6 +230,9 @@ def test_the_share_over_all_rows_counts_each_word_once() -> None:
     assert runs.contaminated().tolist() == [0.9, 0.0]
 
 
+WEIGHTS = pl.DataFrame({"stem": ["law"], "weight": [1.0]})
+
+
 def test_the_gist_of_code_is_what_it_says_and_of_prose_itself() -> None:
     python = (
         'def has_close_elements(numbers):\n    """Check if any two numbers are closer than a threshold.\n'
@@ -252,15 +255,68 @@ def test_signs_count_rare_words_and_numbers() -> None:
     weights = Weights()
     weights.count(pl.Series(["the cat", "the dog", "the bird and 5 cats", "the"]))
     found = signs(
-        pl.Series(["the cat has 12 lives and 7 toys", "the dog"]),
-        pl.Series(["twelve cats, 7 dogs, 3 mice", "the fish"]),
+        pairs(("the cat has 12 lives and 7 toys", "twelve cats, 7 dogs, 3 mice", False), ("the dog", "the fish", True)),
         weights.table(),
-        code=pl.Series([False, True]),
     )
     assert found["same_numbers"].to_list() == [2.0, 0.0]
     assert found["other_numbers"].to_list() == [1.0, 0.0]
     assert 0 < found["words"][0] < 1
     assert found["words"][1] < 0.1  # `the` weighs next to nothing
+
+
+def pairs(*texts: tuple[str, str, bool], answer: str = "") -> pl.DataFrame:
+    table = [(row, item, row, f"{item}\n{answer}", code) for row, item, code in texts]
+    return pl.DataFrame(table, schema=["row", "item", "whole_row", "whole_item", "code"], orient="row")
+
+
+def test_signs_see_names_and_numbers_of_the_answer_too() -> None:
+    texts = ("Which law of 1964, the Civil Rights Act, did it pass?", "Which law did it pass?", False)
+    without, within = (signs(pairs(texts, answer=answer), WEIGHTS) for answer in ("", "The Civil Rights Act of 1964"))
+    assert without.select("other_numbers", "other_names").row(0) == (1.0, 3.0)
+    assert within.select("other_numbers", "other_names").row(0) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "item", "count"),
+    [
+        ("the first law", "the second law", 1),
+        ("the first law", "the law", 0),
+        ("the first and the second law", "the second law", 0),
+        ("Which has the most rain?", "which has the LEAST rain", 1),
+        ("more or less rain", "less rain", 0),
+        ("the highest peak in the North", "the lowest peak in the south", 2),
+    ],
+)
+def test_a_word_against_its_opposite_is_contrary(row: str, item: str, count: int) -> None:
+    found = signs(pairs((row, item, False), (row, item, True), (item, row, False)), WEIGHTS)
+    assert found["contrary"].to_list() == [count, 0, count]
+
+
+SORT_THIRD = (
+    "def sort_third(l: list):\n    l = list(l)\n    l[::3] = sorted(l[::3])\n    return l\n"
+    "# >>> sort_third([5, 6, 3, 4])"
+)
+
+
+def test_programs_are_alike_by_what_they_do_not_by_their_names_and_comments() -> None:
+    again = (
+        'def arrange(values):\n    """For one in three."""\n    copy = list(values)\n    copy[::3] = sorted(copy[::3])'
+        "\n    return copy  # [5,6,3,4]"
+    )
+    other = 'def sort_third(l: list):\n    """sort_third"""\n    while l:\n        l.pop()\n    return len(l) // 3'
+    found = signs(
+        pairs((again, SORT_THIRD, True), (other, SORT_THIRD, True), ("Sort a list.", SORT_THIRD, True)), WEIGHTS
+    )
+    same, another, unknown = found["acts"]
+    assert same > 0.95
+    assert another < unknown < same
+    assert found["values"].to_list() == [1.0, 0.0, 0.0]
+
+
+def test_values_of_many_items_say_nothing() -> None:
+    items = [f"def f{number}(a):\n    return f([1, 2, 3])" for number in range(3)]
+    assert signs(pairs(*((item, item, True) for item in items[:2])), WEIGHTS)["values"].to_list() == [1.0, 1.0]
+    assert signs(pairs(*((item, item, True) for item in items)), WEIGHTS)["values"].to_list() == [0.0] * 3
 
 
 class Letters:
