@@ -268,6 +268,23 @@ def _nearness(path: str, seen: str, _catalogue: Catalogue) -> Nearness | None:
     return Nearness.open(_catalogue)
 
 
+def prepare_nearness(run: RunFolder) -> None:
+    """Load the encoder by a thread, once: whoever has read an answer may ask where it comes from."""
+    _prepare_nearness(str(run.path), stamp(run), _catalogue=catalogue(run))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _prepare_nearness(path: str, seen: str, _catalogue: Catalogue) -> threading.Thread:
+    def load() -> None:
+        found = _nearness(path, seen, _catalogue=_catalogue)
+        if found is not None:
+            found.store.encoder.encode(["a text"])
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    return thread
+
+
 def mask(run: RunFolder, row_id: str) -> list[tuple[str, bool]]:
     """The tokens of a row and whether each is trained. Raises `UserError` when no arm holds the row."""
     return _mask(str(run.path), row_id)

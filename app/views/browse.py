@@ -89,15 +89,15 @@ def _choices(found: Catalogue, start: Query, version: int) -> dict[str, tuple[st
 def _ranges(found: Catalogue, start: Query, version: int) -> dict[str, tuple[int, int]]:
     ranges: dict[str, tuple[int, int]] = {}
     labels: dict[Order, str] = {
-        "prompt_words": "Words in the instruction",
-        "answer_words": "Words in the answer",
+        "prompt_words": "Instruction words",
+        "answer_words": "Answer words",
         "turns": "Turns",
     }
-    columns = st.columns(6)
+    columns = st.columns(6, vertical_alignment="bottom")
     for place, (name, label) in enumerate(labels.items()):
         before = getattr(start, name) or (None, None)
         low = columns[2 * place].number_input(
-            f"{label}, from", min_value=0, value=before[0], step=1, placeholder="any", key=f"{name} from {version}"
+            label, min_value=0, value=before[0], step=1, placeholder="any", key=f"{name} from {version}"
         )
         high = columns[2 * place + 1].number_input(
             "to", min_value=0, value=before[1], step=1, placeholder="any", key=f"{name} to {version}"

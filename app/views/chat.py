@@ -221,6 +221,8 @@ def _past(run: RunFolder, turns: list[Turn], settings: dict[str, Any], *, busy: 
             )
         )
     numbers = list(dict.fromkeys(turn.turn for turn in turns))
+    if turns and not busy and (run.path / "rows.parquet").is_file():
+        state.prepare_nearness(run)
     for number in numbers:
         here = [turn for turn in turns if turn.turn == number]
         plain.draw(plain.bubble("user", here[0].prompt))

@@ -130,7 +130,11 @@ def _families(found: Catalogue) -> None:
     event = st.dataframe(
         shown.to_pandas(), key="families", hide_index=True, on_select="rerun", selection_mode="single-row", height=300,
         selection_default={"selection": {"rows": [0]}},
-        column_config={"instruction": st.column_config.TextColumn(width="large")},
+        column_config={
+            "kept": st.column_config.TextColumn(width=170),
+            "dropped for it": st.column_config.NumberColumn(width=110),
+            "instruction": st.column_config.TextColumn(width="large"),
+        },
     )  # fmt: skip
     selected = event["selection"]["rows"]
     family = table.row(int(selected[0]) if selected else 0, named=True)
