@@ -43,7 +43,7 @@ class Job:
 
     @classmethod
     def begin(cls, run: RunFolder, recipe: Recipe, recipe_path: Path, progress: Progress | None) -> Job:
-        """A job whose manifest says that curation has begun; what training left in the manifest's place stays."""
+        """A job whose manifest says that curation has begun; what training noted there goes, since arms may change."""
         manifest = {
             "siftune": {"format": FORMAT, "version": metadata.version("siftune")},
             "status": "curating",
