@@ -90,10 +90,15 @@ def live(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def wait_for_answers(found: Tab, turns: int) -> None:
-    """Until this many turns stand on the page, with nothing running."""
-    found.page.get_by_role("button", name="Regenerate").wait_for(timeout=90_000)
-    wanted = "turns => document.querySelectorAll('.sf.turn.user').length === turns"
-    found.page.wait_for_function(wanted, arg=turns, timeout=30_000)
+    """Until this many turns stand on the page, each answer with its costs, and nothing runs."""
+    done = """turns => {
+        const count = each => document.querySelectorAll(each).length;
+        const answers = count('.sf.turn.assistant');
+        return count('.sf.turn.user') === turns && answers >= turns && answers === count('.sf.facts')
+            && !document.body.innerText.includes('▍');
+    }"""
+    found.page.wait_for_function(done, arg=turns, timeout=90_000)
+    found.page.get_by_role("button", name="Stop", exact=True).wait_for(state="detached", timeout=30_000)
     found.settle()
 
 
