@@ -149,7 +149,10 @@ def _exact(
                 hit = full[rows] @ full[columns].T >= limit
             a, b = np.nonzero(hit)
             a, b = a + top, b + left
-            yield (a[a < b], b[a < b]) if left < top + _BLOCK else (a, b)
+            if left < top + _BLOCK:
+                a, b = a[a < b], b[a < b]
+            close = np.einsum("ij,ij->i", full[a], full[b]) >= limit  # the bound lets through several times as many
+            yield a[close], b[close]
         if progress is not None:
             progress("comparing", min(top + _BLOCK, len(full)), len(full))
 
