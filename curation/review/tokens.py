@@ -34,7 +34,7 @@ def stored_lengths(run: RunFolder) -> TokenLengths | None:
 
 
 def count_lengths(run: RunFolder, *, progress: Progress | None = None) -> TokenLengths | None:
-    """Count and store, at some 90,000 tokens a second on two cores. None when the base model's tokenizer is not to be had."""
+    """Count and store, some 90,000 tokens a second. None when the base model's tokenizer is not to be had."""
     model = run.recipe.model
     units = counter(model.name, revision=model.revision)
     if not units.unit.startswith("tokens"):
