@@ -107,7 +107,7 @@ def rank(index: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     """
     yields = recipe.splits.yield_to if recipe.splits else "eval"
     held_out = pl.col("split").is_in(["test", "validation"]).fill_null(value=False)
-    first = pl.col("row").min().over("source")
+    first = pl.col("row").min().over(pl.col("id").str.replace(r":\d+$", ""))  # parts of a mixture are trusted alike
     order = {"source": first, "answer": -pl.col("answer_words").cast(pl.Int64), "row": pl.col("row")}
     by = [held_out if yields == "train" else ~held_out, *(order[name] for name in recipe.keep), pl.col("row")]
     ranked = index.sort(by).with_row_index("rank").sort("row")

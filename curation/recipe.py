@@ -47,6 +47,11 @@ class Source(Section):
     split: str | None = Field(
         None, description="The split all its rows belong to (train, validation, test). Default: as the rows say."
     )
+    source_column: str | None = Field(
+        None,
+        description="The column of a mixture that says which set a row is from: rows then count as `NAME/VALUE` in "
+        "strata, caps, templates and tables. Ids do not change.",
+    )
     limit: int | None = Field(None, gt=0, description="Read only the first rows.")
 
 

@@ -13,7 +13,7 @@ _STANDARD = frozenset(("user", "assistant", "system", "tool"))
 
 
 class Example(NamedTuple):
-    """A row that can be trained on: one row of EXAMPLES, but for its id and source."""
+    """A row that can be trained on: one row of EXAMPLES, but for its id and the name of its source."""
 
     split: str | None
     turns: Turns

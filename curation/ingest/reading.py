@@ -22,6 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from curation.errors import UserError, did_you_mean
 from curation.formats import choose, positional
 from curation.ingest import files, parts
 from curation.ingest.conversation import Fault, Row
@@ -30,10 +31,12 @@ from curation.ingest.files import Located
 from curation.ingest.parts import Part
 from curation.ingest.writing import ExampleWriter
 from curation.recipe import Source
+from curation.text.visible import visible
 
 Progress = Callable[[str, int, int], None]
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
 RULES = 1
+_SOURCE_NAME = 100  # characters of a part's name that are kept
 _SAMPLE = 100  # rows that are looked at before the format is decided
 
 
@@ -80,9 +83,13 @@ class IngestReport:
 
 
 class Item(NamedTuple):
-    """An input row: its place in the source and in its file, the row, how it was read, and what became of it."""
+    """An input row: its place in the source and in its file, the row, how it was read, and what became of it.
+
+    `source` is the name that it counts under: the source's own, or its part of a mixture.
+    """
 
     place: int
+    source: str
     file: str
     file_row: int
     row: Any
@@ -149,9 +156,9 @@ def read(
             for item in stream(source, place, tally, progress=progress):
                 row_id = f"{place.name}:{item.place}"
                 if isinstance(item.result, Fault):
-                    writer.quarantine(row_id, place.name, item.file, item.file_row, item.row, item.result)
+                    writer.quarantine(row_id, item.source, item.file, item.file_row, item.row, item.result)
                 else:
-                    writer.add(row_id, place.name, item.result)
+                    writer.add(row_id, item.source, item.result)
             reports.append(tally.report())
     return IngestReport(tuple(reports))
 
@@ -165,8 +172,9 @@ def fingerprint(sources: Sequence[Source], *, base: Path) -> str:
     told = []
     for source, place in zip(sources, named(sources, base=base), strict=True):
         hashes = [(name, files.sha256(file)) for name, file in parts.hashed(place)]
-        told.append([place.name, source.format, sorted(source.columns.items()), source.split, source.limit, hashes])
-    return hashlib.sha256(json.dumps([RULES, told]).encode()).hexdigest()
+        settings = source.model_dump(include={"format", "columns", "split", "source_column", "limit"})
+        told.append([place.name, settings, hashes])
+    return hashlib.sha256(json.dumps([RULES, told], sort_keys=True).encode()).hexdigest()
 
 
 def named(sources: Sequence[Source], *, base: Path) -> list[Located]:
@@ -213,13 +221,32 @@ def _stream_part(source: Source, part: Part, tally: Tally, told: _Told) -> Itera
         form, mapping = choose(objects, columns, where=part.name, name=source.format, given=source.columns)
         reading = Reading.of(form, mapping)
         tally.formats[form.name] += 1
+        _check_source_column(source, columns, where=part.name)
     split = source.split or part.split
     before = tally.rows
     for row in chain(sample, rows):
         result = example(row, reading, split=split, own_split=source.split is None)
         tally.count(result)
-        yield Item(tally.rows - 1, part.name, tally.rows - 1 - before, row, reading, result)
+        name = _source_of(row, tally.name, source.source_column)
+        yield Item(tally.rows - 1, name, part.name, tally.rows - 1 - before, row, reading, result)
     tally.files.append(FileReport(part.name, part.sha256(), part.bytes, tally.rows - before))
+
+
+def _check_source_column(source: Source, columns: Sequence[str], *, where: str) -> None:
+    wanted = source.source_column
+    if wanted is not None and wanted not in columns:
+        raise UserError(
+            f"{where}: source_column: there is no column {wanted!r}.{did_you_mean(wanted, columns)} "
+            f"Columns found: {', '.join(columns) or 'none'}."
+        )
+
+
+def _source_of(row: Any, name: str, column: str | None) -> str:
+    """`name`, or `name/value` for the value of the column that says which part of a mixture the row is from."""
+    value = row.get(column) if column is not None and isinstance(row, dict) else None
+    if not isinstance(value, (str, int)) or not str(value).strip():
+        return name
+    return f"{name}/{visible(str(value).strip()[:_SOURCE_NAME])}"
 
 
 def _sample(rows: Iterator[Any]) -> tuple[list[Any], list[Row]]:

@@ -111,11 +111,11 @@ def _one(rows: pl.LazyFrame, row_id: str) -> dict[str, Any] | None:
 
 
 def _unknown(run: RunFolder, row_id: str) -> str:
-    rows = run.rows()
-    sources = rows["source"].unique().sort().to_list()
+    named = run.rows().select(pl.col("id").str.replace(r":\d+$", "").alias("source"))["source"]
+    sources = named.unique().sort().to_list()
     source, _, number = row_id.rpartition(":")
     if source in sources:
-        last = rows.filter(pl.col("source") == source).height - 1
+        last = int((named == source).sum()) - 1
         return f"{run.path} has no row {row_id!r}: {source} has rows 0 to {last}."
     return (
         f"{run.path} has no row {row_id!r}. An id is SOURCE:ROW.{did_you_mean(source, sources)} "

@@ -30,6 +30,8 @@ Positions = NDArray[np.uint32]
 _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _LENGTHS = ("prompt_words", "prompt_characters", "answer_words", "answer_characters")
 _FEW = 10  # rows; below, shares say nothing
+_PARTS = ("source", "dataset")  # columns that usually say where the rows of a mixture are from
+_MOST_PARTS = 100
 
 
 @dataclass(frozen=True)
@@ -110,17 +112,22 @@ def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> 
 
 @dataclass
 class _Seen:
-    """What only the raw rows tell: how often an instruction repeats, how often `input` is blank."""
+    """What only the raw rows tell: how often an instruction repeats, how often `input` is blank, parts of a mixture."""
 
     counts: Counter[int] = field(default_factory=Counter)
     repeated: dict[int, str] = field(default_factory=dict)
     with_input: int = 0
     blank_input: int = 0
+    parts: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _PARTS})
 
     def add(self, item: Item) -> None:
         """Look at one row."""
         if item.reading is None or isinstance(item.result, Fault):
             return
+        for name, values in self.parts.items():
+            value = item.row.get(name)
+            if isinstance(value, str) and len(values) <= _MOST_PARTS:
+                values.add(value)
         columns = item.reading.columns
         said = item.row.get(columns.get("instruction", ""))
         if not isinstance(said, str):
@@ -258,6 +265,11 @@ def _warnings(
         said.append(f"{shape.repaired:,} dialogues were repaired (see `_repairs` in meta)")
     if rows < _FEW:
         return said
+    said += [
+        f"the column {name!r} names {len(values)} sets: the recipe's `source_column: {name}` tells them apart"
+        for name, values in seen.parts.items()
+        if 2 <= len(values) <= _MOST_PARTS
+    ]
     instruction, count = seen.commonest()
     if count * 5 >= rows:
         said.append(

@@ -226,6 +226,18 @@ def test_names_are_distinct_and_deterministic(world):
     assert [source.name for source in report.sources] == ["x", "x-3", "x-2"]
 
 
+def test_the_parts_of_a_mixture_count_as_sources_and_ids_stay(world):
+    rows = [{**row, "source": part} for row, part in zip(ROWS, ["dolly", "flan/cot", None, " ", 7], strict=False)]
+    world.write("mix.jsonl", "".join(json.dumps(row) + "\n" for row in rows) + "{broken\n")
+    report, frame, quarantine = world.read(Source(path="mix.jsonl", source_column="source"))
+    assert frame["source"].to_list() == ["mix/dolly", "mix/flan/cot", "mix", "mix", "mix/7"]
+    assert frame["id"].to_list() == [f"mix:{row}" for row in range(5)]
+    assert (report.sources[0].name, quarantine[0]["source"]) == ("mix", "mix")
+    assert json.loads(frame["meta"][0])["source"] == "dolly"
+    with pytest.raises(UserError, match=r"source_column: there is no column 'sorce'\. Did you mean 'source'"):
+        world.read(Source(path="mix.jsonl", source_column="sorce"))
+
+
 def test_the_limit_counts_rows_and_the_report_says_what_was_used(world):
     broken = b"{broken\n" + JSONL
     world.write("a.jsonl", broken)
@@ -300,6 +312,7 @@ def test_fingerprints_follow_contents_and_reading(world):
     first = fingerprint([source], base=world.base)
     assert fingerprint([Source(path="./a.jsonl")], base=world.base) == first
     others = [{"limit": 5}, {"split": "test"}, {"format": "alpaca"}, {"columns": {"output": "n"}}, {"name": "b"}]
+    others.append({"source_column": "n"})
     found = {fingerprint([Source(path="a.jsonl", **other)], base=world.base) for other in others}
     assert len(found | {first}) == len(others) + 1
     world.write("a.jsonl", JSONL + b"\n")
