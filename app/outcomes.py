@@ -13,6 +13,7 @@ import polars as pl
 from curation.runfolder import RunFolder
 from training.jobs import DONE, LOG, LOG_COLUMNS, TRUNCATED
 from training.judged import arm_place
+from training.verdict_text import length_range
 
 
 def verdict(run: RunFolder) -> dict[str, Any] | None:
@@ -72,8 +73,7 @@ def plotted_stratum(stratum: dict[str, Any]) -> dict[str, Any] | None:
     kinds = {"source": "source: ", "leaked": "twin in raw: ", "length_bin": ""}
     value = {"True": "yes", "False": "no"}.get(stratum["value"], stratum["value"])
     if stratum["column"] == "length_bin":
-        # Filled with zeros so that it sorts; nobody reads lengths that way.
-        value = re.sub(r"\b0+(?=\d)", "", value).replace("-", "–", 1)
+        value = length_range(value)
     kind = kinds.get(stratum["column"], f"{stratum['column']}: ")
     name = f"{kind}{value} ({stratum['difference']['rows']:,} rows)"
     return _plotted(name, stratum["difference"]["per_token"])

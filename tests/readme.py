@@ -1,6 +1,6 @@
 """Write what a finished demo run found into the README, so that no number there was typed by hand.
 
-python tests/readme.py runs/demo
+python tests/readme.py runs/demo [MINUTES that `make demo` took from a fresh clone]
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def section(name: str, text: str, readme: str) -> str:
 def main() -> None:
     run = Path(sys.argv[1])
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    parts = ["What `make demo` found on 2 cores of an x86-64 machine with AVX-512, 24 GiB, no GPU:", funnel(manifest)]
+    took = f" (in {sys.argv[2]} minutes from a fresh clone)" if len(sys.argv) > 2 else ""
+    machine = "on 2 cores of an x86-64 machine with AVX-512, 24 GiB, no GPU"
+    parts = [f"What `make demo` found {machine}{took}:", funnel(manifest)]
     parts.append(leaks(manifest))
     if (run / "verdict.md").is_file():
         verdict = (run / "verdict.md").read_text(encoding="utf-8")

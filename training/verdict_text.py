@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -158,9 +159,7 @@ def _strata(verdict: Verdict) -> Iterator[str]:
         [
             f"{each.arm} − {each.against}",
             _KINDS[part.column],
-            {"true": "leaked", "True": "leaked", "false": "clean", "False": "clean"}.get(part.value, part.value)
-            if part.column == "leaked"
-            else _plain(part.value),
+            _value(part.column, part.value),
             str(part.difference.rows),
             interval(part.difference.per_token),
         ]
@@ -204,6 +203,17 @@ def _emission(verdict: Verdict) -> Iterator[str]:
         for e in verdict.emission
     ]
     yield from _table(head, rows)
+
+
+def length_range(value: str) -> str:
+    """A length bin as people read it: it is filled with zeros so that it sorts."""
+    return re.sub(r"\b0+(?=\d)", "", value).replace("-", "–", 1)
+
+
+def _value(column: str, value: str) -> str:
+    if column == "leaked":
+        return {"true": "leaked", "false": "clean"}.get(value.lower(), value)
+    return _plain(length_range(value) if column == "length_bin" else value)
 
 
 def _plain(text: str) -> str:

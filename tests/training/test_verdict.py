@@ -18,6 +18,7 @@ from curation.recipe import Budget, Compare, Training
 from training import judged, statistics
 from training.judged import JUDGED, Judged
 from training.verdict import Verdict, difference, verdict
+from training.verdict_text import length_range
 
 QUICK = Compare(bootstrap=2_000, permutations=2_000)
 
@@ -285,3 +286,8 @@ def test_missing_pieces_say_what_to_run(tmp_path: Path) -> None:
 def test_frames_have_the_columns_that_evaluation_promises() -> None:
     assert list(JUDGED) == ["id", "nll", "tokens", "group", "source", "length_bin", "leaked", "mask_hash"]
     assert judged.arm_place("raw") < judged.arm_place("curated") < judged.arm_place("another")
+
+
+def test_length_bins_are_named_as_people_read_them():
+    assert length_range("0033-0064 prompt tokens") == "33–64 prompt tokens"
+    assert length_range("0000-0032 prompt tokens") == "0–32 prompt tokens"
