@@ -1,6 +1,7 @@
-"""Write what a finished demo run found into the README, so that no number there was typed by hand.
+"""Write what a finished run found into the README, so that no number there was typed by hand.
 
 python tests/readme.py runs/demo [MINUTES that `make demo` took from a fresh clone]
+python tests/readme.py runs/mix
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ README = ROOT / "README.md"
 
 
 def funnel(manifest: dict) -> str:
-    lines = ["| stage | rows in | removed | rows out | seconds |", "|---|---:|---:|---:|---:|"]
+    lines = ["| stage | rows in | removed | rows out | seconds | peak MiB |", "|---|---:|---:|---:|---:|---:|"]
     lines += [
         f"| {each['stage']} | {each['rows']:,} | {each['rows'] - each['kept']:,} | {each['kept']:,} "
-        f"| {each['seconds']:.1f} |"
+        f"| {each['seconds']:.1f} | {each['peak_mb']:,} |"
         for each in manifest["stages"]
     ]
     return "\n".join(lines)
@@ -44,12 +45,14 @@ def main() -> None:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     took = f" (in {sys.argv[2]} minutes from a fresh clone)" if len(sys.argv) > 2 else ""
     machine = "on 2 cores of an x86-64 machine with AVX-512, 24 GiB, no GPU"
-    parts = [f"What `make demo` found {machine}{took}:", funnel(manifest)]
-    parts.append(leaks(manifest))
+    mix = manifest["recipe_name"] == "mix"
+    command = "siftune curate tests/benchmarks/mix.yaml" if mix else "make demo"
+    parts = [f"What `{command}` found {machine}{took}:", funnel(manifest), leaks(manifest)]
     if (run / "verdict.md").is_file():
         verdict = (run / "verdict.md").read_text(encoding="utf-8")
         parts.append(re.sub(r"^#", "###", verdict, flags=re.MULTILINE).strip())
-    README.write_text(section("demo", "\n\n".join(parts), README.read_text(encoding="utf-8")), encoding="utf-8")
+    readme = section("mix" if mix else "demo", "\n\n".join(parts), README.read_text(encoding="utf-8"))
+    README.write_text(readme, encoding="utf-8")
 
 
 if __name__ == "__main__":
