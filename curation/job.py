@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -12,10 +11,10 @@ from typing import Any
 
 from curation.ledger import Ledger
 from curation.meter import Meter
+from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.runfolder import FORMAT, RunFolder, write_json
 
-Progress = Callable[[str, int, int], None]
 _VERSIONED = (
     "siftune",
     "polars",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +13,7 @@ from curation.job import Job
 from curation.meter import Meter
 from curation.outputs import write_outputs
 from curation.prepare import Prepared, prepare
+from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.review import report
 from curation.review.overrides import overrides_path, read_overrides
@@ -21,8 +21,6 @@ from curation.runfolder import RunFolder
 from curation.stages import Stage, guarded, stages
 from curation.stages.divide import divide
 from curation.stages.even import even_out
-
-Progress = Callable[[str, int, int], None]
 
 
 def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:

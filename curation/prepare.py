@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import polars as pl
 from curation import address, ingest, schema
 from curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
 from curation.measures import checks
+from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.runfolder import RunFolder, write_json
 
-Progress = Callable[[str, int, int], None]
 _LASTING = pl.Schema([(name, kind) for name, kind in schema.INDEX.items() if name not in ("rank", "pinned")])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from curation.errors import UserError, did_you_mean
+from curation.progress import Progress
 from curation.recipe import Training
 from curation.runfolder import RunFolder, write_json
 from training import cuts, guards, jobs, models, worker
@@ -22,7 +23,7 @@ def train(
     *,
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    progress: worker.Progress | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Train the arms of a run and return what each done.json says, in the order of seeds, then arms.
 

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from curation.errors import UserError, did_you_mean
+from curation.progress import Progress
 from curation.runfolder import RunFolder
 from training import arms as arm_module
 from training import jobs, models, worker
@@ -57,7 +58,7 @@ def dry_run(
     *,
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    progress: worker.Progress | None = None,
+    progress: Progress | None = None,
 ) -> DryRun:
     """Check everything that training checks, take three steps of the first arm, write nothing into the run.
 

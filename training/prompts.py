@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from curation.progress import Progress
 from curation.recipe import Prompt, Recipe
 from curation.runfolder import RunFolder, write_parquet
 from training.checks import check
@@ -23,8 +24,6 @@ from training.emission import repeated
 from training.inference import Engine, Kind, Message, Request, Sampling, Stats
 from training.inference.opening import adapters_of, open_engine
 from training.judged import arm_place
-
-Progress = Callable[[str, int, int], None]
 
 #: One row an arm and prompt. `key` names what was asked of which weights; `added` prompts came by hand and stay.
 ANSWERS = pl.Schema(

@@ -23,6 +23,7 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from curation.errors import UserError
+from curation.progress import Progress
 from curation.runfolder import write_json, write_parquet
 from training import guards, jobs, models, worker
 from training.dropout import use_fast_dropout
@@ -33,7 +34,7 @@ from training.plan import Plan, make_plan, passes, rate
 from training.steplog import StepLog
 
 
-def train(job: jobs.TrainJob, tell: worker.Progress) -> dict[str, Any]:
+def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
     """Train the arm of `job` and return what done.json says. Continues from the last whole checkpoint.
 
     Raises:

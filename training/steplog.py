@@ -10,15 +10,16 @@ from typing import Any
 import polars as pl
 from transformers import TrainerCallback
 
+from curation.progress import Progress
 from curation.runfolder import write_parquet
-from training import jobs, worker
+from training import jobs
 from training.plan import Plan
 
 
 class StepLog(TrainerCallback):
     """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock."""
 
-    def __init__(self, path: Path, plan: Plan, job: jobs.TrainJob, tell: worker.Progress) -> None:
+    def __init__(self, path: Path, plan: Plan, job: jobs.TrainJob, tell: Progress) -> None:
         self.path, self.plan, self.job, self.tell = path, plan, job, tell
         self.rows: list[dict[str, float]] = []
         self.tokens = 0

@@ -20,6 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from curation.errors import UserError
+from curation.progress import Progress
 from curation.recipe import Budget, Model, Section, Training
 from curation.runfolder import RunFolder, replacing, write_json, write_parquet, write_text
 from training import jobs, models, worker
@@ -93,7 +94,7 @@ def load_plan(path: Path) -> SweepPlan:
         raise UserError(f"{path}: {_faults(fault)} Accepted: {', '.join(SweepPlan.model_fields)}.") from None
 
 
-def sweep(run: RunFolder | Path, plan: SweepPlan | Path, *, progress: worker.Progress | None = None) -> pl.DataFrame:
+def sweep(run: RunFolder | Path, plan: SweepPlan | Path, *, progress: Progress | None = None) -> pl.DataFrame:
     """Train, judge and time every cell of the plan; returns the table (see TABLE), best cell first.
 
     Writes run/sweep/table.parquet, .csv and .md, and a folder for each cell. Intervals are 95 % cluster bootstraps over
@@ -132,7 +133,7 @@ def sweep(run: RunFolder | Path, plan: SweepPlan | Path, *, progress: worker.Pro
 
 
 def _cell(
-    run: RunFolder, plan: SweepPlan, job: jobs.TrainJob, heldout: pl.DataFrame, progress: worker.Progress | None
+    run: RunFolder, plan: SweepPlan, job: jobs.TrainJob, heldout: pl.DataFrame, progress: Progress | None
 ) -> dict[str, Any]:
     log = job.folder / "worker.log"
     facts = jobs.done(job.folder, key=job.key)
@@ -154,7 +155,7 @@ def _cell(
 
 
 def _judge(
-    run: RunFolder, job: jobs.TrainJob, facts: dict[str, Any], heldout: pl.DataFrame, progress: worker.Progress | None
+    run: RunFolder, job: jobs.TrainJob, facts: dict[str, Any], heldout: pl.DataFrame, progress: Progress | None
 ) -> pl.DataFrame:
     digest = facts["adapter_hash"]
     folder = job.folder / "evaluation"
@@ -184,7 +185,7 @@ def _answer(
     job: jobs.TrainJob,
     facts: dict[str, Any],
     heldout: pl.DataFrame,
-    progress: worker.Progress | None,
+    progress: Progress | None,
 ) -> dict[str, float | None]:
     prompts = [
         turns[0]["content"]
@@ -280,7 +281,7 @@ def as_markdown(table: pl.DataFrame, plan: SweepPlan) -> str:
     return "# Sweep\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 
-def answer(job: AnswerJob, tell: worker.Progress) -> dict[str, float]:
+def answer(job: AnswerJob, tell: Progress) -> dict[str, float]:
     """Mean seconds of an answer and tokens a second, one question after the other; the first, a warm-up, twice."""
     from training.inference import Message, Request, Sampling
     from training.inference.local import LocalEngine

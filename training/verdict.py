@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from curation.progress import Progress
 from curation.recipe import Budget, Compare, Training
 from curation.runfolder import write_json, write_text
 from training import judged, statistics
@@ -18,7 +19,6 @@ from training.statistics import Estimate, Floats
 from training.usage import Emission, Usage, curated_away, read_emission, read_usage
 
 Word = Literal["better", "worse", "not enough evidence"]
-Progress = Callable[[str, int, int], None]
 
 #: The comparisons whose p values are adjusted together (Holm): what the job sets out to ask. Others are exploratory.
 DECLARED = (("curated", "raw"), ("curated", "random"))

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UserError
+from curation.progress import Progress
 
 #: (label, done, total), as everywhere in this project.
-Progress = Callable[[str, int, int], None]
 _USER_FAULT = 2
 _LAST_LINES = 12
 

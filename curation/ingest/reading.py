@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -30,10 +30,10 @@ from curation.ingest.examples import Example, Reading, example
 from curation.ingest.files import Located
 from curation.ingest.parts import Part
 from curation.ingest.writing import ExampleWriter
+from curation.progress import Progress
 from curation.recipe import Source
 from curation.text.visible import visible
 
-Progress = Callable[[str, int, int], None]
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
 RULES = 1
 _SOURCE_NAME = 100  # characters of a part's name that are kept

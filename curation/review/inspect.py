@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from curation.ingest.conversation import Fault
 from curation.ingest.writing import ExampleWriter
 from curation.measures import exact, near
 from curation.prepare import rank
+from curation.progress import Progress
 from curation.recipe import Near, Recipe, Source
 from curation.similarity.leaders import leaders
 from curation.text import words as text
 
-Progress = Callable[[str, int, int], None]
 Positions = NDArray[np.uint32]
 _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _LENGTHS = ("prompt_words", "prompt_characters", "answer_words", "answer_characters")

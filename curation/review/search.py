@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.progress import Progress
 from curation.review.browse import Catalogue, Positions
 from curation.runfolder import RunFolder, replacing
-
-Progress = Callable[[str, int, int], None]
 
 PREVIEW = 120
 #: The index holds the beginnings of words from this length on; shorter ones would match nearly every row, slowly.
