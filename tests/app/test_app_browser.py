@@ -93,7 +93,7 @@ def _chat(found: Tab, run: Path) -> None:
     found.click("Where does this come from?")
     found.page.get_by_role("dialog").wait_for()
     found.page.keyboard.press("Escape")
-    found.page.reload()
+    found.reload()
     found.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
     found.click("More")
     with found.page.expect_download() as download:
