@@ -194,10 +194,10 @@ def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     subprocess.run(command("whole"), check=True, capture_output=True)
     unbroken = time.monotonic() - started
     midway = 0
-    for moment in range(1, 11):
+    for moment in range(1, 7):
         run = tmp_path / f"killed{moment}"
         with subprocess.Popen(command(run.name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            time.sleep(unbroken * moment / 11)
+            time.sleep(unbroken * moment / 7)
             midway += process.poll() is None and (run / "manifest.json").is_file()
             process.send_signal(signal.SIGKILL)
         subprocess.run(command(run.name), check=True, capture_output=True)

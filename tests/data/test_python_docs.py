@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,9 +149,10 @@ def test_the_sample_is_labelled_consistently() -> None:
 
 @pytest.mark.slow
 def test_two_processes_with_other_hash_seeds_build_the_same_bytes(tmp_path: Path) -> None:
-    first = command(str(tmp_path / "a.jsonl"), seed="1")
     (tmp_path / "elsewhere").mkdir()
-    second = command(str(tmp_path / "b.jsonl"), seed="2", folder=tmp_path / "elsewhere")
+    with ThreadPoolExecutor() as both:
+        other = both.submit(command, str(tmp_path / "b.jsonl"), seed="2", folder=tmp_path / "elsewhere")
+        first, second = command(str(tmp_path / "a.jsonl"), seed="1"), other.result()
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     built = (tmp_path / "a.jsonl").read_bytes()
     assert built == (tmp_path / "b.jsonl").read_bytes()
