@@ -1,11 +1,11 @@
 # ruff: noqa: E402 - the path comes first
 """Answers of two arms: one engine for both, two `generate` calls one after the other, and llama.cpp.
 
-    python tests/benchmarks/inference.py [--run RUN] [--tokens 64] [--rounds 5]
+    python tests/benchmarks/inference.py [--tokens 64] [--rounds 5]
 
 Rounds of all contestants alternate, so that whatever else the machine does hits all alike; ratios are medians over
-rounds; all use as many threads as torch (OMP_NUM_THREADS). Without RUN two random rank-16 adapters of SmolLM2 are made:
-speed does not depend on what they learnt.
+rounds; all use as many threads as torch (OMP_NUM_THREADS). The arms are two random rank-16 adapters of SmolLM2: speed
+does not depend on what they learnt, and none ends its answer early and leaves the other alone.
 Targets: both arms at once ≥ 1.8 × two calls of `generate`; llama.cpp (Q4_K_M) ≥ 3 × `generate`.
 """
 
@@ -101,12 +101,11 @@ def ratio(speeds: dict[str, list[float]], name: str, to: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", type=Path, help="a run with the trained arms raw and curated")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.open(asked.run or made_run(Path(folder)))
+        run = RunFolder.open(made_run(Path(folder)))
         for arm in ARMS:
             if arm not in exported(run.path):
                 print(export(run.path, arm, to="gguf", quant="Q4_K_M"))
