@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 
-def write_adapter(folder: Path, model: Path, *, seed: int, rank: int = 4, scale: float = 1.0) -> Path:
+def write_adapter(
+    folder: Path, model: Path, *, seed: int, rank: int = 4, scale: float = 1.0, targets: str | list[str] = "all-linear"
+) -> Path:
     """Save a LoRA adapter of random weights as PEFT does; `scale` 0 leaves the base as it is."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -14,7 +16,7 @@ def write_adapter(folder: Path, model: Path, *, seed: int, rank: int = 4, scale:
 
     torch.manual_seed(seed)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    config = LoraConfig(r=rank, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(r=rank, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM")
     adapted = get_peft_model(base, config)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:

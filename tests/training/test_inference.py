@@ -24,6 +24,7 @@ peft = pytest.importorskip("peft")
 
 from answering import write_adapter  # noqa: E402 - only where torch is
 
+from training.inference.adapters import ArmLinear, _Siblings, install, read_adapter  # noqa: E402
 from training.inference.endpoint import EndpointEngine, Served  # noqa: E402
 from training.inference.local import LocalEngine, encode  # noqa: E402
 
@@ -183,6 +184,46 @@ def test_packed_weights_answer_as_plain_ones_do(
         truth = [(other.weight.float() + other.up[arm].float() @ other.down[arm].float()) for arm in rows]
         wanted = torch.stack([each.float() @ matrix.T for each, matrix in zip(x, truth, strict=True)])
         assert torch.allclose(other(x).float(), wanted, atol=0.1, rtol=0.05)
+
+
+@pytest.mark.parametrize("strategy", ["batched", "merged"])
+def test_modules_computed_together_are_those_of_peft_one_by_one(tmp_path: Path, strategy: str) -> None:
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(Qwen2Config(**sizes, **heads))  # its queries, keys and values have biases
+    for name, parameter in base.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    base.save_pretrained(tmp_path / "base")
+    targets = {"some": ["q_proj", "v_proj", "up_proj"], "others": ["k_proj", "down_proj"], "all": "all-linear"}
+    folders = {
+        arm: write_adapter(tmp_path / arm, tmp_path / "base", seed=place, rank=3 + place, targets=names)
+        for place, (arm, names) in enumerate(targets.items())
+    }
+    ids = torch.arange(12).view(3, 4)
+    linears, _ = install(base.eval(), {arm: read_adapter(each) for arm, each in folders.items()}, strategy=strategy)
+    assert len(linears) == 4 * sizes["num_hidden_layers"]
+    for rows in ([0, 1, 2], [2, 0, 0]):
+        for linear in linears:
+            linear.assign(rows)
+        found = base(input_ids=ids).logits
+        for place, row in enumerate(rows):
+            plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+            peft_model = peft.PeftModel.from_pretrained(plain, str(list(folders.values())[row])).eval()
+            assert torch.allclose(found[place], peft_model(input_ids=ids[place : place + 1]).logits[0], atol=1e-4)
+
+
+def test_modules_computed_together_may_be_asked_with_other_inputs() -> None:
+    modules = [torch.nn.Linear(5, wide, bias=wide != 2) for wide in (3, 2, 4)]
+    linear = ArmLinear(modules, [None])
+    linear.assign([0, 0])
+    siblings = _Siblings(linear, [3, 2, 4])
+    one, two = torch.randn(2, 1, 5), torch.randn(2, 1, 5)
+    for place, x in [(0, one), (1, two), (2, two), (2, two), (1, one), (0, one), (0, one)]:
+        assert torch.allclose(siblings.take(place, x), modules[place](x), atol=1e-6)
 
 
 def test_what_cannot_be_answered_is_said(engine: LocalEngine, tiny_model: Path, tmp_path: Path) -> None:

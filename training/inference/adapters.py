@@ -17,7 +17,10 @@ from curation.errors import UserError
 
 Strategy = Literal["auto", "batched", "merged"]
 _PREFIX = "base_model.model."
-_SAMPLE = 42  # modules: six layers of a Llama, more than the caches hold
+#: Modules that read the same input wherever they stand in one parent (Llama, Qwen, Mistral, Gemma). Where they should
+#: not, they cost time and still answer right.
+_SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+_SAMPLE = 24  # products: six layers of a Llama, more than the caches hold
 _ROUNDS = 8
 
 
@@ -60,24 +63,27 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 class ArmLinear(nn.Module):
-    """A linear module whose rows belong to arms: x·W plus the low-rank change of each row's arm.
+    """A linear module, or several that read the same input, whose rows belong to arms: x·W plus the low-rank change of
+    each row's arm.
 
     batched: one product with the shared base for all rows, then two thin ones with the adapters of all arms side by
     side, each row keeping its own arm's part. merged: a whole product with the arm's own merged weights for each row,
     which costs one copy of the weights an arm.
     """
 
-    def __init__(self, linear: nn.Linear, pairs: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+    def __init__(self, modules: Sequence[nn.Linear], pairs: Sequence[tuple[Tensor, Tensor] | None]) -> None:
         super().__init__()
-        self.weight: Tensor | None = linear.weight.detach()
-        self.bias = linear.bias.detach() if linear.bias is not None else None
-        self.wide = linear.out_features
+        weight, self.bias = _joined(modules)
+        self.weight: Tensor | None = weight
+        self.wide = len(weight)
         self.packed: tuple[Tensor, Tensor | None] | None = None
+        self.packed_up: Tensor | None = None
         self.merged: list[Tensor] | None = None
         self.rows: list[int] = []
         self.plain = all(pair is None for pair in pairs)
-        self.down, self.up = _stack(pairs, linear.weight)
-        self.thin: tuple[Tensor, Tensor, Tensor] | None = None
+        self.down, self.up = _stack(pairs, weight)
+        self.thin: tuple[Tensor, Tensor] | None = None
+        self.mask: Tensor
 
     def merge(self) -> None:
         """Keep W plus the arm's change for every arm; the sum is made in float32."""
@@ -87,34 +93,27 @@ class ArmLinear(nn.Module):
             self.merged = [(self.weight.float() + change).to(self.weight.dtype) for change in changes]
 
     def pack(self) -> None:
-        """Reorder the base for oneDNN once instead of at every product; the plain copy is given back.
+        """Reorder the weights for oneDNN once instead of at every product; the plain copy of the base is given back.
 
         The first halves of all adapters are packed below W, so that one product makes both.
         """
         assert self.weight is not None
         joined = self.weight if self.plain else torch.cat([self.weight, self.down.flatten(0, 1)])
         bias = self.bias if self.bias is None else nn.functional.pad(self.bias, (0, len(joined) - self.wide))
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(joined, 1), bias  # noqa: SLF001 - the op inductor uses
+        self.packed = _reordered(joined), bias
+        self.packed_up = None if self.plain else _reordered(self.up.transpose(0, 1).flatten(1))
         self.weight = None
 
     def assign(self, rows: list[int]) -> None:
         """Say which arm each row of the batches to come belongs to."""
         self.rows = rows
-        arms = len(self.down)
-        self.thin = None
-        if not self.plain:
-            self.thin = self._side_by_side(list(range(arms)) if self.packed else sorted(set(rows)))
-
-    def _side_by_side(self, used: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Adapters of the used arms as (u·r, in) and (u·r, out), and the mask (rows, 1, u·r) of each row's own part."""
-        rank = self.down.shape[1]
-        own = torch.tensor([[arm == row for arm in used] for row in self.rows], device=self.down.device)
-        mask = own.to(self.down.dtype).repeat_interleave(rank, dim=1)[:, None]
-        up = self.up[used].transpose(1, 2).flatten(0, 1)
-        # So thin a product in bf16 costs a CPU twice what it costs in float32 (measured), where nothing is reordered.
-        if up.device.type == "cpu" and up.dtype == torch.bfloat16:
-            up = up.float()
-        return self.down[used].flatten(0, 1), up, mask
+        if self.plain:
+            return
+        used = list(range(len(self.down))) if self.packed else sorted(set(rows))
+        own = torch.tensor([[arm == row for arm in used] for row in rows], device=self.down.device)
+        self.mask = own.to(self.down.dtype).repeat_interleave(self.down.shape[1], dim=1)[:, None]
+        if not self.packed:
+            self.thin = self.down[used].flatten(0, 1), self.up[used].transpose(1, 2).flatten(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, time, in) → (rows, time, out)."""
@@ -123,22 +122,55 @@ class ArmLinear(nn.Module):
                 nn.functional.linear(x[row : row + 1], self.merged[arm], self.bias) for row, arm in enumerate(self.rows)
             ]
             return torch.cat(parts)
+        pointwise = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - the op inductor uses
         if self.packed is not None:
-            joined: Tensor = torch.ops.mkldnn._linear_pointwise(x, *self.packed, "none", [], "")  # noqa: SLF001
-            if self.thin is None:
+            joined: Tensor = pointwise(x, *self.packed, "none", [], "")
+            if self.packed_up is None:
                 return joined
-            return self._added(joined[..., : self.wide], joined[..., self.wide :])
+            y, middle = joined[..., : self.wide], joined[..., self.wide :]
+            changed: Tensor = pointwise.binary(middle * self.mask, y.contiguous(), self.packed_up, None, "add")
+            return changed
         assert self.weight is not None
         y = nn.functional.linear(x, self.weight, self.bias)
-        return y if self.thin is None else self._added(y, nn.functional.linear(x, self.thin[0]))
+        if self.thin is None:
+            return y
+        down, up = self.thin
+        own = (nn.functional.linear(x, down) * self.mask).flatten(0, 1)
+        return torch.addmm(y.reshape(-1, self.wide), own, up).view(y.shape)
 
-    def _added(self, y: Tensor, middle: Tensor) -> Tensor:
-        """`y` plus each row's own part of `middle` (rows, time, u·r) through the second halves of the adapters."""
-        assert self.thin is not None
-        _, up, mask = self.thin
-        own = (middle * mask).flatten(0, 1)
-        added = torch.addmm(y.reshape(-1, self.wide).to(up.dtype), own.to(up.dtype), up)
-        return added.to(y.dtype).view(*y.shape[:-1], self.wide)
+
+class _Siblings:
+    """Linear modules that read the same input: whichever is asked first computes the outputs of all in one product."""
+
+    def __init__(self, linear: ArmLinear, widths: list[int]) -> None:
+        self._linear, self._widths = linear, widths
+        self._given: Tensor | None = None
+        self._ready: dict[int, Tensor] = {}
+
+    def take(self, place: int, x: Tensor) -> Tensor:
+        """The output of the module at `place`, handed over once."""
+        if x is not self._given or place not in self._ready:
+            self._given, self._ready = x, dict(enumerate(self._linear(x).split(self._widths, dim=-1)))
+        part = self._ready.pop(place)
+        if not self._ready:
+            self._given = None
+        return part
+
+
+class _Sibling(nn.Module):
+    """Stands in the model where one of them stood."""
+
+    def __init__(self, siblings: _Siblings, place: int) -> None:
+        super().__init__()
+        self._siblings, self._place = siblings, place
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._siblings.take(self._place, x)
+
+
+def _reordered(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)  # noqa: SLF001
+    return packed
 
 
 def _stack(pairs: Sequence[tuple[Tensor, Tensor] | None], weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,15 +200,55 @@ def install(model: Any, adapters: Mapping[str, Adapter | None], *, strategy: Str
     if unknown:
         raise UserError(f"The adapter belongs to another base model: this one has no linear module {unknown[0]}.")
     linears = []
-    for name, module in found.items():
-        if not isinstance(module, nn.Linear) or module is head:
-            continue
-        pairs = [adapter.modules.get(name) if adapter else None for adapter in adapters.values()]
-        linear = ArmLinear(module, pairs)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, linear)
+    plain = {name: module for name, module in found.items() if isinstance(module, nn.Linear) and module is not head}
+    del found
+    for names in _together(plain):
+        modules = [plain.pop(name) for name in names]
+        pairs = [
+            _pair([adapter.modules.get(name) for name in names], modules) if adapter else None
+            for adapter in adapters.values()
+        ]
+        linear = ArmLinear(modules, pairs)
+        siblings = _Siblings(linear, [module.out_features for module in modules])
+        for place, name in enumerate(names):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, linear if len(names) == 1 else _Sibling(siblings, place))
         linears.append(linear)
     return linears, _prepare(linears, strategy, arms=len(adapters))
+
+
+def _together(plain: Mapping[str, nn.Linear]) -> list[list[str]]:
+    """The names, those of siblings in one list."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, module in plain.items():
+        parent, _, leaf = name.rpartition(".")
+        kind = next((kind for kind in _SAME_INPUT if leaf in kind), leaf)
+        like = module.in_features, module.weight.dtype, module.weight.device
+        groups.setdefault((parent, kind, *like), []).append(name)
+    return list(groups.values())
+
+
+def _joined(modules: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """Weights (outputs of all, in) and biases, one module below the other; a single module's own."""
+    weights = [module.weight.detach() for module in modules]
+    given = [None if module.bias is None else module.bias.detach() for module in modules]
+    if len(modules) == 1:
+        return weights[0], given[0]
+    biases = [
+        weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in zip(weights, given, strict=True)
+    ]
+    return torch.cat(weights), None if given == [None] * len(given) else torch.cat(biases)
+
+
+def _pair(pairs: Sequence[tuple[Tensor, Tensor] | None], modules: Sequence[nn.Linear]) -> tuple[Tensor, Tensor] | None:
+    """One arm's adapter of joined modules: the first halves one below the other, the second ones on a diagonal."""
+    if all(pair is None for pair in pairs):
+        return None
+    halves = [
+        (torch.zeros(0, module.in_features), torch.zeros(module.out_features, 0)) if pair is None else pair
+        for pair, module in zip(pairs, modules, strict=True)
+    ]
+    return torch.cat([down for down, _ in halves]), torch.block_diag(*(up for _, up in halves))
 
 
 def _prepare(linears: list[ArmLinear], strategy: Strategy, *, arms: int) -> str:
@@ -185,7 +257,7 @@ def _prepare(linears: list[ArmLinear], strategy: Strategy, *, arms: int) -> str:
         if chosen == "merged" and linear.merged is None and linear.weight is not None:
             linear.merge()
         if linear.merged is not None:
-            linear.packed = linear.weight = None
+            linear.packed = linear.packed_up = linear.weight = None
         elif linear.packed is None and _can_pack(linear):
             linear.pack()
     return f"{chosen} ({why})"
