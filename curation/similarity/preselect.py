@@ -42,7 +42,9 @@ def bags(words: ngrams.Words) -> NDArray[np.float32]:
     """Word bags weighed by (1 + ln count) * ln((n + 1) / (texts with the word + 1)) and projected: float32 [n, 128]."""
     from scipy.sparse import csr_matrix
 
-    vocabulary, column = np.unique(words.hashes, return_inverse=True)
+    hashes = pl.Series("hash", words.hashes)
+    vocabulary = hashes.unique().sort().to_frame().with_row_index("column")
+    column = hashes.to_frame().join(vocabulary, on="hash", how="left", maintain_order="left")["column"].to_numpy()
     shape = (len(words.counts), len(vocabulary))
     counts = csr_matrix((np.ones(len(column), np.float32), column, words.offsets), shape=shape)
     counts.sum_duplicates()
