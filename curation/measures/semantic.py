@@ -90,13 +90,14 @@ def preselected_pairs(
         return pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
     order = np.argsort(-overlaps(texts), kind="stable")
     bands: list[np.ndarray] = []
+    full: list[NDArray[np.float32]] = []
     parts: list[Found] = []
     done, count, lost = 0, 0, 0.0
     for share in _BANDS:
         edge = int(share * len(texts))
         bands.append(embed([texts.gather(order[done:edge])], progress=progress))
-        vectors = np.concatenate(bands)
-        parts.append(_verified(vectors, _exact(unit(vectors), floor, since=done), floor))
+        full.append(unit(bands[-1]))
+        parts.append(_verified(np.concatenate(bands), _exact(np.concatenate(full), floor, since=done), floor))
         count += len(parts[-1])
         lost = (len(parts[-1]) + _DOUBT) * (len(texts) - edge) / (edge - done)
         done = edge
