@@ -11,6 +11,7 @@ from curation.runfolder import RunFolder
 from curation.text.differences import Part, word_differences
 
 _SAMPLES = 10
+_BY_FIELD = {"prompt only": "prompt", "answer only": "answer", "both": "both"}
 _BORDER = 3
 _SHOWN = 900
 
@@ -85,11 +86,20 @@ def spoken(run: RunFolder, ids: list[str]) -> dict[str, str]:
 
 
 def contamination_table(run: RunFolder) -> pl.DataFrame:
-    """For each benchmark and rule: items hit and rows that match; rows with several matches count in each."""
+    """For each benchmark and rule: items hit, rows that match, and how many of these rows match by what.
+
+    `both` are rows with a match of both texts at once, or with one of the prompt and one of the answer.
+    """
     matches = run.matches().with_columns(pl.col("reference").str.replace(r":\d+$", "").alias("benchmark"))
-    hit = [pl.col("reference").n_unique().alias("items hit"), pl.col("id").n_unique().alias("rows")]
-    fields = [(pl.col("field") == name).sum().alias(f"{name} matches") for name in ("prompt", "answer", "both")]
-    return matches.group_by("benchmark", "rule").agg(*hit, *fields).sort("benchmark", "rule")
+    by = ["benchmark", "rule"]
+    items = matches.group_by(by).agg(pl.col("reference").n_unique().alias("items hit"))
+    alone = pl.when(pl.col("field").n_unique() == 1).then(pl.col("field").first()).otherwise(pl.lit("both"))
+    rows = matches.group_by(*by, "id").agg(alone.alias("field"))
+    counts = rows.group_by(by).agg(
+        pl.len().alias("rows"),
+        *((pl.col("field") == field).sum().alias(name) for name, field in _BY_FIELD.items()),
+    )
+    return items.join(counts, on=by).sort(by)
 
 
 def _picked(ledger: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor
 from typing import Any
 
 import polars as pl
@@ -64,7 +65,13 @@ def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:
     )
     environment.filters["visible"] = lambda text: visible(str(text))
     environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["below"] = _below
     environment.filters["cell"] = lambda text: (
         visible(str(text)).replace("|", "\\|").replace("\n", " ").replace("`", "'")
     )
     return environment.get_template(template).render(facts)
+
+
+def _below(score: float) -> str:
+    """Four digits, cut and not rounded: 0.89999 is below a threshold of 0.9 and must not read as if it reached it."""
+    return f"{floor(score * 10_000 + 1e-6) / 10_000:.4f}"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+import polars as pl
 import pytest
 
 from curation.pipeline import curate
+from curation.review.findings import contamination_table
+from curation.review.report import _below
 from curation.runfolder import RunFolder
 from tests.worlds import many, write_recipe, write_source
 
@@ -74,3 +77,27 @@ def test_the_report_tells_what_the_run_did(run: RunFolder) -> None:
         for stage in manifest["stages"]:
             assert stage["stage"] in text
         assert f"{manifest['counts']['kept']:,}" in text
+
+
+def test_the_contamination_table_counts_rows_by_what_matches(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    matched = [
+        ("a", "quiz/test:1", "ngram", "prompt"),
+        ("a", "quiz/test:2", "ngram", "prompt"),
+        ("b", "quiz/test:1", "ngram", "prompt"),
+        ("b", "quiz/test:1", "ngram", "answer"),
+        ("c", "quiz/test:3", "ngram", "answer"),
+        ("c", "quiz/test:3", "exact", "both"),
+    ]
+    frame = pl.DataFrame(matched, schema=["id", "reference", "rule", "field"], orient="row")
+    monkeypatch.setattr(RunFolder, "matches", lambda _: frame)
+    assert contamination_table(run).rows() == [
+        ("quiz/test", "exact", 1, 1, 0, 0, 1),
+        ("quiz/test", "ngram", 3, 3, 1, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"), [(0.8999999, "0.8999"), (0.5882353, "0.5882"), (0.7, "0.7000"), (0.0, "0.0000")]
+)
+def test_a_score_below_a_threshold_never_reads_as_the_threshold(score: float, shown: str) -> None:
+    assert _below(score) == shown
