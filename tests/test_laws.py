@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,21 +187,29 @@ def test_no_leak_no_pair_across_splits_reaches_the_threshold(folder: Any, data: 
 def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     write_source(many(6_000), tmp_path / "s.jsonl")
 
-    def command(run: str) -> list[str]:
-        return [sys.executable, "-m", "app", "curate", str(write_recipe(tmp_path, "s.jsonl", run=run, **SPLIT))]
+    def command(name: str) -> list[str]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        recipe_file = write_recipe(tmp_path / name, str(tmp_path / "s.jsonl"), **SPLIT)
+        return [sys.executable, "-m", "app", "curate", str(recipe_file)]
 
     subprocess.run(command("warm"), check=True, capture_output=True)  # compiled kernels are cached from here on
     started = time.monotonic()
     subprocess.run(command("whole"), check=True, capture_output=True)
     unbroken = time.monotonic() - started
-    midway = 0
-    for moment in range(1, 7):
-        run = tmp_path / f"killed{moment}"
-        with subprocess.Popen(command(run.name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            time.sleep(unbroken * moment / 7)
-            midway += process.poll() is None and (run / "manifest.json").is_file()
+
+    def killed_and_resumed(moment: int) -> bool:
+        """Whether the kill came midway."""
+        name = f"killed{moment}"
+        run = tmp_path / name / "run"
+        with subprocess.Popen(command(name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(unbroken * moment / 11)
+            midway = process.poll() is None and (run / "manifest.json").is_file()
             process.send_signal(signal.SIGKILL)
-        subprocess.run(command(run.name), check=True, capture_output=True)
+        subprocess.run(command(name), check=True, capture_output=True)
         for file in ("ledger.parquet", "rows.parquet"):
-            assert (run / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+            assert (run / file).read_bytes() == (tmp_path / "whole" / "run" / file).read_bytes()
+        return midway
+
+    with ThreadPoolExecutor(2) as pool:
+        midway = sum(pool.map(killed_and_resumed, range(1, 11)))
     assert midway >= 2, "hardly any run was killed in the middle"
