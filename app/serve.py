@@ -27,4 +27,5 @@ from app import state  # noqa: E402
 
 if __name__ == "__main__":
     state.warm()
+    state.freeze()
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from dataclasses import dataclass, field
@@ -242,7 +243,10 @@ def _touched(adapter: Path | None) -> int:
 def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
     del stamps
     run = RunFolder.open(path)
-    return open_engine(run.path, run.recipe)
+    gc.unfreeze()  # an engine that this one replaces may be garbage by now
+    engine = open_engine(run.path, run.recipe)
+    freeze()
+    return engine
 
 
 @st.cache_resource(max_entries=4, show_spinner="Asking the server who it is")
@@ -279,6 +283,7 @@ def _prepare_nearness(path: str, seen: str, _catalogue: Catalogue) -> threading.
         found = _nearness(path, seen, _catalogue=_catalogue)
         if found is not None:
             found.store.encoder.encode(["a text"])
+            freeze()
 
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
@@ -305,3 +310,13 @@ def warm() -> None:
             _catalogue(str(run.path), stamp(run))
     except (UserError, OSError, PolarsError):
         return
+
+
+def freeze() -> None:
+    """Take what is alive out of the garbage collector's sight.
+
+    Streamlit collects garbage after every run of a page. Once torch and transformers are imported that takes a quarter
+    of a second each time, in which nothing else runs: neither an answer nor the end of one.
+    """
+    gc.collect()
+    gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app import state
 from app.answering import Answering, order_of
 from app.transcript import as_jsonl, as_markdown, history
 from curation.errors import UserError
@@ -167,3 +169,11 @@ def test_the_same_weights_under_two_names_are_refused(done_run: Path) -> None:
     run = RunFolder.open(done_run)
     with pytest.raises(UserError, match="same weights"):
         open_engine(run.path, run.recipe)
+
+
+def test_a_loaded_engine_leaves_the_collector_little_to_look_at_after_each_run_of_a_page(done_run: Path) -> None:
+    try:
+        state.engine(RunFolder.open(done_run))
+        assert gc.get_freeze_count() > 20 * len(gc.get_objects())
+    finally:
+        gc.unfreeze()
