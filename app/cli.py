@@ -199,7 +199,10 @@ def explain(run: Path, row_id: str, *, as_json: bool) -> None:
 @click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
 @_AS_JSON
 def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
-    """How many rows, and which, at another threshold: near=0.7, semantic=0.93, answers=0.85, max_per_answer=3."""
+    """How many rows, and which, at another threshold.
+
+    Such as near=0.7, semantic=0.93, answers=0.85, max_per_answer=3 or contamination=0.8.
+    """
     from curation.review.whatif import replay
     from curation.runfolder import RunFolder
 

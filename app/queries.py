@@ -88,13 +88,11 @@ def sources(catalogue: Catalogue) -> pl.DataFrame:
 
 def contamination(run: RunFolder) -> pl.DataFrame:
     """One line a reference and rule: reference, rule, rows that match, items of the reference that are matched."""
-    if "contamination" not in run.manifest.get("files", {}):
-        return pl.DataFrame(schema={"reference": pl.String, "rule": pl.String, "rows": pl.UInt32, "items": pl.UInt32})
-    matches = pl.scan_parquet(run.file("contamination"))
+    matches = run.matches()
     name = pl.col("reference").str.replace(r":[^:]*$", "")
     counted = (pl.col("id").n_unique().alias("rows"), pl.col("reference").n_unique().alias("items"))
     table = matches.group_by(name.alias("name"), "rule").agg(*counted).rename({"name": "reference"})
-    return table.sort("rows", "reference", "rule", descending=[True, False, False]).collect()
+    return table.sort("rows", "reference", "rule", descending=[True, False, False])
 
 
 def decision_kinds(run: RunFolder) -> pl.DataFrame:

@@ -168,6 +168,13 @@ class Contamination(Section):
 
     references: list[Reference] = Field([], description=Reference.__doc__)
     rules: list[Rule] = Field(["layered"], min_length=1, description="The rules that decide; any match counts.")
+    threshold: float = Field(
+        0.5,
+        ge=0.5,
+        le=1,
+        description="The least score, an estimated chance, at which `layered` takes a row for an item in other words. "
+        "Higher spares more rows that are only on an item's subject, and finds fewer rephrased items.",
+    )
     action: Literal["report", "drop"] = Field("drop", description="What happens to a row that matches.")
 
 

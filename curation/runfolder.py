@@ -169,10 +169,11 @@ class RunFolder:
         return self._frame("rows.parquet", schema.ROWS)
 
     def matches(self) -> pl.DataFrame:
-        """MATCHES: rows that resemble a reference; empty when none was given."""
-        if "contamination" not in self.manifest.get("files", {}):
+        """MATCHES that count by the run's recipe: rows that resemble a reference; empty when none was given."""
+        if "contamination" not in self.manifest.get("files", {}) or self.recipe.contamination is None:
             return schema.empty(schema.MATCHES)
-        return pl.read_parquet(self.file("contamination"))
+        enough = pl.col("score") >= self.recipe.contamination.threshold
+        return pl.read_parquet(self.file("contamination")).filter((pl.col("rule") != schema.REPHRASED) | enough)
 
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""

@@ -56,6 +56,8 @@ MATCHES = pl.Schema(
         "span": pl.String,
     }
 )
+#: The rule of MATCHES whose score is an estimated chance, stored from 0.5 on, and not a share that was counted.
+REPHRASED = "layered/semantic"
 
 #: What a row check found: `check` is its name in the recipe, `score` a number that explains it.
 FINDINGS = pl.Schema({"id": pl.String, "check": pl.String, "score": pl.Float64, "detail": pl.String})

@@ -27,7 +27,7 @@ __all__ = ["matches"]
 Rows = Callable[[], Iterable[pl.DataFrame]]
 
 _MOST = 0.8  # of an item or its answer
-_ORDER = ("layered/exact", "layered/short", "layered/ngram", "layered/semantic")
+_ORDER = ("layered/exact", "layered/short", "layered/ngram", schema.REPHRASED)
 
 #: One match of a part of a row (`row` counts through all batches) and an item.
 _FOUND = pl.Schema(

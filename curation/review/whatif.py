@@ -15,12 +15,13 @@ from curation.recipe import Recipe
 from curation.runfolder import RunFolder
 from curation.stages import stages
 
-#: What can be asked: a name, the section of `duplicates` and the field it stands for.
+#: What can be asked: a name, and the field of the recipe it stands for.
 KNOBS = {
-    "near": ("near", "threshold"),
-    "semantic": ("semantic", "threshold"),
-    "answers": ("answers", "threshold"),
-    "max_per_answer": ("answers", "max_per_answer"),
+    "near": ("duplicates", "near", "threshold"),
+    "semantic": ("duplicates", "semantic", "threshold"),
+    "answers": ("duplicates", "answers", "threshold"),
+    "max_per_answer": ("duplicates", "answers", "max_per_answer"),
+    "contamination": ("contamination", "threshold"),
 }
 
 
@@ -85,14 +86,18 @@ def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
     for name, value in settings.items():
         if name not in KNOBS:
             raise UserError(f"what-if does not know {name!r}.{did_you_mean(name, KNOBS)} Accepted: {', '.join(KNOBS)}.")
-        section, field = KNOBS[name]
-        stage: dict[str, Any] | None = document["duplicates"][section]
+        *sections, field = KNOBS[name]
+        stage: dict[str, Any] | None = document
+        for section in sections:
+            stage = stage[section] if stage else None
+        place = ".".join(sections)
         if stage is None:
-            raise UserError(f"This run has no {section} stage, so {name} cannot be replayed. Set duplicates.{section}.")
-        if field == "threshold" and not stage["floor"] <= value <= 1:
+            raise UserError(f"This run has no {sections[-1]} stage, so {name} cannot be replayed. Set {place}.")
+        floor = stage.get("floor", 0.5)
+        if field == "threshold" and not floor <= value <= 1:
+            hint = f" Set {place}.floor lower and curate again." if "floor" in stage else ""
             raise UserError(
-                f"{name}={value} cannot be replayed: pairs were stored from the floor {stage['floor']} up to 1. "
-                f"Set duplicates.{section}.floor lower and curate again."
+                f"{name}={value} cannot be replayed: scores were stored from the floor {floor} up to 1.{hint}"
             )
         if field == "max_per_answer" and (value < 1 or value != int(value)):
             raise UserError(f"{name}={value:g} cannot be replayed: it is a whole number from 1 on.")

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curation import schema
 from curation.progress import Progress
 from curation.similarity.likeness import Weights, gist, is_code, signs
 from curation.similarity.neighbours import Embed, nearest
@@ -108,7 +109,7 @@ def rephrased(
         "row",
         "item",
         "part",
-        rule=pl.lit("layered/semantic"),
+        rule=pl.lit(schema.REPHRASED),
         score=1 / (1 + (-pl.col("odds")).exp()),
         span=pl.col("text").str.slice(0, SPAN),
     )

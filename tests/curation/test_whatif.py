@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from curation import schema
 from curation.errors import UserError
 from curation.pipeline import curate
 from curation.review.whatif import replay
@@ -111,6 +112,7 @@ def test_rows_that_a_later_stage_never_measured_are_counted(run: RunFolder) -> N
         ({"near": 1.1}, "from the floor"),
         ({"near": float("nan")}, "from the floor"),
         ({"nea": 0.5}, "Did you mean 'near'"),
+        ({"contamination": 0.9}, "no contamination stage"),
         ({"max_per_answer": 0}, "whole number"),
         ({"max_per_answer": 1.5}, "whole number"),
     ],
@@ -125,3 +127,28 @@ def test_a_stage_that_the_run_has_not_cannot_be_replayed(here: Path) -> None:
     without = curate(write_recipe(here, "s.jsonl", run="without"))
     with pytest.raises(UserError, match="no semantic stage"):
         replay(without, {"semantic": 0.9})
+
+
+def test_a_higher_threshold_spares_look_alikes_of_a_benchmark(here: Path) -> None:
+    write_source(data()[:3], here / "quiz.jsonl")
+    settings = {"references": [{"path": "quiz.jsonl"}]}
+    run = curate(write_recipe(here, "s.jsonl", run="quizzed", contamination=settings))
+    one, two, three = run.rows().filter(fate="kept")["id"].head(3)
+    stored = [
+        (one, "quiz:0", schema.REPHRASED, "prompt", 0.9, "sure"),
+        (one, "quiz:1", "layered/ngram", "prompt", 0.6, "copied"),
+        (two, "quiz:0", schema.REPHRASED, "prompt", 0.55, "alike"),
+        (three, "quiz:2", schema.REPHRASED, "both", 0.8, "at the threshold"),
+    ]
+    pl.DataFrame(stored, schema=schema.MATCHES, orient="row").write_parquet(run.file("contamination"))
+
+    def decided(threshold: float) -> list[tuple[Any, ...]]:
+        found = replay(run, {"contamination": threshold}).decisions["contamination"]
+        return found.select("id", "witness", "score", "threshold").rows()
+
+    assert decided(0.5) == [(one, "quiz:0", 0.9, 0.5), (two, "quiz:0", 0.55, 0.5), (three, "quiz:2", 0.8, 0.5)]
+    assert decided(0.8) == [(one, "quiz:0", 0.9, 0.8), (three, "quiz:2", 0.8, 0.8)]
+    assert decided(0.95) == [(one, "quiz:1", 0.6, None)]
+    assert run.matches().height == 4
+    with pytest.raises(UserError, match=r"from the floor 0\.5 up to 1"):
+        decided(0.4)
