@@ -244,9 +244,10 @@ def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
     del stamps
     run = RunFolder.open(path)
     gc.unfreeze()  # an engine that this one replaces may be garbage by now
-    engine = open_engine(run.path, run.recipe)
-    freeze()
-    return engine
+    try:
+        return open_engine(run.path, run.recipe)
+    finally:
+        freeze()
 
 
 @st.cache_resource(max_entries=4, show_spinner="Asking the server who it is")

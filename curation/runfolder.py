@@ -168,12 +168,13 @@ class RunFolder:
         """ROWS: the fate of every input row."""
         return self._frame("rows.parquet", schema.ROWS)
 
-    def matches(self) -> pl.DataFrame:
-        """MATCHES that count by the run's recipe: rows that resemble a reference; empty when none was given."""
+    def matches(self, row_id: str | None = None) -> pl.DataFrame:
+        """MATCHES that count by the run's recipe, of all rows or of one; empty when no reference was given."""
         if "contamination" not in self.manifest.get("files", {}) or self.recipe.contamination is None:
             return schema.empty(schema.MATCHES)
-        enough = pl.col("score") >= self.recipe.contamination.threshold
-        return pl.read_parquet(self.file("contamination")).filter((pl.col("rule") != schema.REPHRASED) | enough)
+        mine = pl.lit(True) if row_id is None else pl.col("id") == row_id
+        counted = schema.counted(self.recipe.contamination.threshold)
+        return pl.scan_parquet(self.file("contamination")).filter(mine, counted).collect()
 
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""

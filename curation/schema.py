@@ -56,8 +56,15 @@ MATCHES = pl.Schema(
         "span": pl.String,
     }
 )
-#: The rule of MATCHES whose score is an estimated chance, stored from 0.5 on, and not a share that was counted.
+#: The rule of MATCHES whose score is an estimated chance, stored from `LEAST_CHANCE` on, and not a share of words.
 REPHRASED = "layered/semantic"
+LEAST_CHANCE = 0.5
+
+
+def counted(threshold: float) -> pl.Expr:
+    """Which MATCHES count: rephrased items from `threshold` on, and every match of another rule."""
+    return (pl.col("rule") != REPHRASED) | (pl.col("score") >= threshold)
+
 
 #: What a row check found: `check` is its name in the recipe, `score` a number that explains it.
 FINDINGS = pl.Schema({"id": pl.String, "check": pl.String, "score": pl.Float64, "detail": pl.String})

@@ -202,7 +202,7 @@ def dossier(catalogue: Catalogue, position: int, *, most: int = 50) -> Dossier:
     neighbours = pl.concat(found).sort("score", descending=True, maintain_order=True).head(most)
     fates = catalogue.frame.lazy().filter(pl.col("id").is_in(neighbours["id"].implode())).select("id", "fate", "stage")
     neighbours = neighbours.join(fates.collect(), on="id", how="left", maintain_order="left")
-    matches = run.matches().filter(pl.col("id") == row["id"])
+    matches = run.matches(row["id"])
     return Dossier(row, same, witnessed, neighbours, matches, _where(run, "checks", row["id"], schema.FINDINGS))
 
 

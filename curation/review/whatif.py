@@ -13,6 +13,7 @@ from curation.errors import UserError, did_you_mean
 from curation.prepare import rank
 from curation.recipe import Recipe
 from curation.runfolder import RunFolder
+from curation.schema import LEAST_CHANCE
 from curation.stages import stages
 
 #: What can be asked: a name, and the field of the recipe it stands for.
@@ -93,7 +94,7 @@ def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
         place = ".".join(sections)
         if stage is None:
             raise UserError(f"This run has no {sections[-1]} stage, so {name} cannot be replayed. Set {place}.")
-        floor = stage.get("floor", 0.5)
+        floor = stage.get("floor", LEAST_CHANCE)
         if field == "threshold" and not floor <= value <= 1:
             hint = f" Set {place}.floor lower and curate again." if "floor" in stage else ""
             raise UserError(

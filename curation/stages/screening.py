@@ -85,15 +85,14 @@ class Decontamination:
         return Measured(found)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
-        estimated = pl.col("rule") == schema.REPHRASED
-        counted = measured.filter(~estimated | (pl.col("score") >= self.settings.threshold))
+        counted = measured.filter(schema.counted(self.settings.threshold))
         matched = counted.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")
         best = matched.unique("id", keep="first", maintain_order=True)
         spared = pl.lit(self.settings.action == "report") | pl.col("pinned")
         told = best.with_columns(
             action=pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop")),
             reason=pl.lit("contamination"),
-            threshold=pl.when(estimated).then(self.settings.threshold),
+            threshold=pl.when(pl.col("rule") == schema.REPHRASED).then(self.settings.threshold),
             witness="reference",
             detail=pl.format("{}, {}: {}", "rule", "field", "span"),
         )
