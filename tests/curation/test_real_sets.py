@@ -104,6 +104,15 @@ def test_nothing_is_lost_and_every_duplicate_resembles_a_row_that_stays(
         assert drop["score"] >= drop["threshold"]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_near_stage_leaves_no_pair_that_it_would_drop(curated: Any, name: str) -> None:
+    run = curated(name)
+    ended = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
+    gone = ended.filter(~pl.col("stage").is_in(["answers", "conflicts"]))["id"].implode()
+    left = run.pairs("near").filter(~pl.col("a").is_in(gone), ~pl.col("b").is_in(gone))
+    assert left.filter(pl.col("score") >= 0.8, ~pl.col("guarded")).is_empty()
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name != "t0_prompt_completion.jsonl.gz"])
 def test_a_second_pass_drops_nothing(curated: Any, tmp_path: Path, name: str) -> None:
     """Not so for T0: with fewer rows, text that fewer prompts share counts as a template, and 216 rows become alike."""
