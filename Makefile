@@ -29,7 +29,7 @@ gguf: $(INSTALLED)  ## add the llama.cpp extra (compiles llama.cpp; needs a C++ 
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf]'
 
 demo: $(INSTALLED)  ## curate, train and compare on the embedded default (DEMO=full: a larger budget)
-	$(BIN)/python -m data.python_docs data/built/python_docs.jsonl
+	$(BIN)/python -m siftune.data.python_docs data/built/python_docs.jsonl
 	$(BIN)/siftune run $(DEMO_RECIPE)
 
 app: $(INSTALLED)  ## open the app on the demo run (RUN=folder: on another)

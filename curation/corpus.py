@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from curation import schema
-from curation.recipe import Keys
-from curation.schema import Key
-from curation.text import words as text
-from curation.text.templates import Templates
+from siftune.curation import schema
+from siftune.curation.recipe.sections import Keys
+from siftune.curation.schema import Key
+from siftune.curation.text import words as text
+from siftune.curation.text.templates import Templates
 
 BATCH = 50_000
 _ANSWERS = ("assistant",)

@@ -8,17 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from curation import schema
-from curation.corpus import batches, write_batches
-from curation.job import Job
-from curation.ledger import fates
-from curation.meter import Meter
-from curation.prepare import Prepared
-from curation.recipe import ArmName
-from curation.review import card
-from curation.runfolder import replacing, write_parquet, write_text
-from curation.selection import arms
-from curation.stages.divide import HELD_OUT, Division
+from siftune.curation import arms, dataset_card, schema
+from siftune.curation.atomic_files import replacing, write_parquet, write_text
+from siftune.curation.corpus import batches, write_batches
+from siftune.curation.prepare import Prepared
+from siftune.curation.recipe.sections import ArmName
+from siftune.curation.run.ledger import fates
+from siftune.curation.run.recorder import Job
+from siftune.curation.run.resources import Meter
+from siftune.curation.splits.stage import HELD_OUT, Division
 
 _ARMS: list[ArmName] = ["raw", "curated", "random", "longest"]
 _PUBLISHED = pl.Schema([(name, kind) for name, kind in schema.EXAMPLES.items() if name != "split"])
@@ -40,7 +38,7 @@ def write_outputs(job: Job, prepared: Prepared, division: Division, copies: pl.D
         with replacing(path / "quarantine.jsonl") as temporary:
             shutil.copyfile(prepared.quarantine, temporary)
         job.manifest["counts"] = totals(rows) | {"arms": {name: each.to_dict() for name, each in counts.items()}}
-        write_text(card.text(job.manifest, job.recipe), path / "curated" / "README.md")
+        write_text(dataset_card.text(job.manifest, job.recipe), path / "curated" / "README.md")
     kept = int((rows["fate"] == "kept").sum())
     job.timed("write", meter, rows=kept, kept=kept, actions={}, reused=False)
 

@@ -7,20 +7,22 @@ from pathlib import Path
 
 import polars as pl
 
-from curation import address, schema
-from curation import recipe as recipes
-from curation.job import Job
-from curation.meter import Meter
-from curation.outputs import write_outputs
-from curation.prepare import Prepared, prepare
-from curation.progress import Progress
-from curation.recipe import Recipe
-from curation.review import report
-from curation.review.overrides import overrides_path, read_overrides
-from curation.runfolder import RunFolder
-from curation.stages import Stage, guarded, stages
-from curation.stages.divide import divide
-from curation.stages.even import even_out
+from siftune.curation import schema
+from siftune.curation.balance.stage import even_out
+from siftune.curation.dedup import guard
+from siftune.curation.outputs import write_outputs
+from siftune.curation.prepare import Prepared, prepare
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.loading import load_recipe
+from siftune.curation.recipe.sections import Recipe
+from siftune.curation.review import report
+from siftune.curation.run import cache_key
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.overrides import overrides_path, read_overrides
+from siftune.curation.run.recorder import Job
+from siftune.curation.run.resources import Meter
+from siftune.curation.splits.stage import divide
+from siftune.curation.stages import Stage, stages
 
 
 def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
@@ -29,7 +31,7 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
     Raises:
         UserError: the recipe, a source, a reference or the run folder is not as it must be.
     """
-    recipe = recipes.load(recipe_path)
+    recipe = load_recipe(recipe_path)
     name = recipe.name or recipe_path.stem
     run = RunFolder.create(run_path(recipe, recipe_path), recipe_name=name)
     with run.locked():
@@ -55,11 +57,11 @@ def run_path(recipe: Recipe, recipe_path: Path) -> Path:
 def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:
     """Let a stage measure and decide; returns the rows (INDEX) that are still alive."""
     with Meter() as meter:
-        key = address.of(stage.name, stage.depends(), prepared.corpus.key, address.of_ids(alive["id"]))
+        key = cache_key.of(stage.name, stage.depends(), prepared.corpus.key, cache_key.of_ids(alive["id"]))
         path, reused = job.run.measure(
             stage.name, key, lambda out: stage.measure(prepared.corpus, alive, job.progress).write(out)
         )
-        decisions = guarded.spell(
+        decisions = guard.spell(
             stage.decide(alive, pl.read_parquet(path)),
             prepared.corpus,
             alive,

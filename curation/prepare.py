@@ -10,12 +10,14 @@ from typing import Any
 
 import polars as pl
 
-from curation import address, ingest, schema
-from curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
-from curation.measures import checks
-from curation.progress import Progress
-from curation.recipe import Recipe
-from curation.runfolder import RunFolder, write_json
+from siftune.curation import ingest, schema
+from siftune.curation.atomic_files import write_json
+from siftune.curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Recipe
+from siftune.curation.row_checks import checks
+from siftune.curation.run import cache_key
+from siftune.curation.run.folder import RunFolder
 
 _LASTING = pl.Schema([(name, kind) for name, kind in schema.INDEX.items() if name not in ("rank", "pinned")])
 
@@ -45,7 +47,7 @@ def prepare(recipe: Recipe, run: RunFolder, *, base: Path, progress: Progress | 
     Raises:
         UserError: a source is missing, unreadable, or of no known format.
     """
-    read = address.of("ingest", {}, ingest.fingerprint(recipe.sources, base=base))
+    read = cache_key.of("ingest", {}, ingest.fingerprint(recipe.sources, base=base))
     quarantine = run.path / "measures" / f"quarantine-{read[:16]}.jsonl"
     report = run.path / "measures" / f"ingest-{read[:16]}.json"
 
@@ -54,9 +56,9 @@ def prepare(recipe: Recipe, run: RunFolder, *, base: Path, progress: Progress | 
         write_json(asdict(found), report)
 
     raw, reused = run.measure("ingested", read, ingested)
-    repaired = address.of("repair", {"encoding": recipe.checks.encoding}, read)
+    repaired = cache_key.of("repair", {"encoding": recipe.checks.encoding}, read)
     examples, repairs = _repair(run, raw, key=repaired) if recipe.checks.encoding == "repair" else (raw, None)
-    compared = address.of("texts", recipe.keys.model_dump(include={"template_rows", "template_share"}), repaired)
+    compared = cache_key.of("texts", recipe.keys.model_dump(include={"template_rows", "template_share"}), repaired)
     texts, _ = run.measure("texts", compared, lambda out: write_texts(examples, out, recipe.keys))
     index, _ = run.measure("index", compared, lambda out: write_batches(measure_index(examples, texts), out, _LASTING))
     return Prepared(

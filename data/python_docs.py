@@ -1,6 +1,6 @@
 """The embedded default: question–answer rows from the documentation that every Python machine already holds.
 
-    python -m data.python_docs OUT.jsonl
+    python -m siftune.data.python_docs OUT.jsonl
 
 Deterministic for the same installed versions: a sidecar `OUT.jsonl.json` names them, and a second call does nothing.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -21,8 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.errors import UserError
-from data import docstrings, harvest, questions
+from siftune.curation.child_process import module_environment
+from siftune.curation.errors import UserError
+from siftune.data import docstrings, harvest, questions
 
 ROWS = 20_000
 #: How the rows are shared out: by what a Python user asks about, not by who has written the most text. What a missing
@@ -111,15 +111,14 @@ def _run_walk(out: Path) -> None:
     quiet = {
         "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore", "COLUMNS": "80", "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "DISPLAY": "",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         fresh = Path(folder) / out.name
-        command = [sys.executable, "-c", f"from data.python_docs import _write; _write({str(fresh)!r})"]
+        command = [sys.executable, "-P", "-c", f"from siftune.data.python_docs import _write; _write({str(fresh)!r})"]
         try:
             done = subprocess.run(  # noqa: S603 (our own interpreter, our own module)
-                command, env={**os.environ, **quiet}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=_SECONDS, check=False,
+                command, env={**module_environment(), **quiet}, stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, timeout=_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             message = f"reading the documentation took longer than {_SECONDS} s; try again when the machine is idle"
@@ -166,7 +165,8 @@ def main(arguments: list[str]) -> int:
     """The command line: one path; prints one line. Returns the exit code, 2 for a fault of the user."""
     if len(arguments) != 1 or arguments[0].startswith("-") or not arguments[0].endswith(".jsonl"):
         print(
-            f"found: {' '.join(arguments) or 'nothing'}. Usage: python -m data.python_docs OUT.jsonl", file=sys.stderr
+            f"found: {' '.join(arguments) or 'nothing'}. Usage: python -m siftune.data.python_docs OUT.jsonl",
+            file=sys.stderr,
         )
         return 2
     try:

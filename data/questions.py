@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from data.docstrings import Docstring, parse, plain
-from data.harvest import Documented
+from siftune.data.docstrings import Docstring, parse, plain
+from siftune.data.harvest import Documented
 
 MAX_ANSWER_WORDS = 900  # beyond lie whole manuals in one docstring, which nobody would give as an answer
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ HEAVY = {
     "trl": ("training/",),
     "peft": ("training/",),
     "bitsandbytes": (),
-    "llama_cpp": ("training/inference/gguf",),
+    "llama_cpp": ("training/inference/llamacpp_engine",),
     "streamlit": ("app/",),
     "altair": ("app/", "curation/review/charts"),
     "ray": (),
@@ -38,7 +39,7 @@ HEAVY = {
 
 
 def imports(path: Path, *, everywhere: bool) -> Iterator[str]:
-    """Names that a file imports: at module level only, or wherever they stand. Type-checking blocks do not run."""
+    """Dotted names that a file imports: at module level only, or anywhere (`from a import b` gives a and a.b)."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = ast.walk(tree) if everywhere else iter(tree.body)
     for node in nodes:
@@ -57,11 +58,38 @@ def test_there_are_files_to_judge() -> None:
     assert len(FILES) > 30
 
 
+def own(path: Path) -> set[str]:
+    """The modules and folders of siftune that a file imports, as paths from the root without the ending."""
+    names = (name.removeprefix("siftune.").replace(".", "/") for name in imports(path, everywhere=True))
+    return {name for name in names if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()} - {"siftune"}
+
+
+def folder(name: str) -> str:
+    """The node of the import graph: a folder of modules, or a single module where it stands beside folders."""
+    parent = name if (ROOT / name).is_dir() else name.rsplit("/", 1)[0]
+    stands_beside_folders = any(path.is_dir() and (path / "__init__.py").exists() for path in (ROOT / parent).iterdir())
+    return name if stands_beside_folders else parent
+
+
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_rooms_import_downwards_only(path: Path) -> None:
-    room = place(path).split("/")[0]
-    ours = {name.split(".")[0] for name in imports(path, everywhere=True)} & set(ROOMS)
-    assert ours <= ALLOWED[room]
+    assert {name.split("/")[0] for name in own(path)} <= ALLOWED[place(path).split("/")[0]]
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_imports_name_the_package_and_not_the_folders_of_the_checkout(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path, everywhere=True)} & {*ROOMS, "tests"}
+
+
+def test_no_two_folders_import_each_other() -> None:
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        start = folder(place(path).removesuffix(".py").removesuffix("/__init__"))
+        arrows.setdefault(start, set()).update(folder(name) for name in own(path) if name not in ROOMS)
+        arrows[start].discard(start)
+    assert sum(map(len, arrows.values())) > 100
+    cycle = TopologicalSorter(arrows)
+    cycle.prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("path", FILES, ids=place)
@@ -72,23 +100,20 @@ def test_heavy_packages_are_imported_at_module_level_only_where_they_belong(path
 
 
 def test_schema_imports_nothing_of_ours() -> None:
-    found = set(imports(ROOT / "curation" / "schema.py", everywhere=True))
-    assert not [name for name in found if name.split(".")[0] in ROOMS]
+    assert not own(ROOT / "curation" / "schema.py")
 
 
-@pytest.mark.parametrize("room", ["measures", "formats"])
-def test_measures_and_formats_do_not_know_one_another(room: str) -> None:
-    files = [path for path in (ROOT / "curation" / room).glob("*.py") if path.name != "__init__.py"]
-    assert files
-    for path in files:
-        siblings = [name for name in imports(path, everywhere=True) if name.startswith(f"curation.{room}.")]
-        assert not siblings, place(path)
+def test_formats_do_not_know_one_another() -> None:
+    names = ("alpaca", "messages", "preference", "prompt_completion", "question_answer", "sharegpt", "text")
+    formats = {f"curation/formats/{name}" for name in names}
+    for name in formats:
+        assert not own(ROOT / f"{name}.py") & formats, name
 
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys, app.cli\n"
-        "try: app.cli.main(['--help'])\n"
+        "import sys, siftune.app.cli.commands as commands\n"
+        "try: commands.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
     )

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from app.cli import main
-from curation import recipe
-from curation.recipe import Recipe
-from curation.stages import stages
+from siftune.app.cli.commands import main
+from siftune.curation.recipe.loading import load_recipe, parse_recipe
+from siftune.curation.recipe.sections import Recipe
+from siftune.curation.stages import stages
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,14 +62,14 @@ def test_every_recipe_block_of_the_readme_is_accepted() -> None:
     blocks = [text for language, text in BLOCKS if language == "yaml"]
     assert blocks
     for block in blocks:
-        recipe.parse(block)
+        parse_recipe(block)
 
 
 def test_shipped_recipes_are_accepted() -> None:
     shipped = sorted((ROOT / "data").rglob("*.yaml"))
     assert len(shipped) >= 3
     for path in shipped:
-        recipe.load(path)
+        load_recipe(path)
 
 
 def test_every_file_that_the_documents_name_exists() -> None:

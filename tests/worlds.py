@@ -17,7 +17,7 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from curation.stages import deciding
+from siftune.curation.embeddings import store
 
 #: Words that the guard has nothing to say about.
 WORDS = [
@@ -143,7 +143,7 @@ def bag_encoder(cache: Path) -> Iterator[str]:
     """While this is open, every encoder that a recipe names is `Bag`; yields a name for `encoder:`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIFTUNE_CACHE", str(cache))
-        patch.setattr(deciding, "load", lambda name: Bag())
-        deciding.embedder.cache_clear()
+        patch.setattr(store, "load", lambda name: Bag())
+        store.embedder.cache_clear()
         yield Bag.name
-        deciding.embedder.cache_clear()
+        store.embedder.cache_clear()

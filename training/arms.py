@@ -9,13 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from curation.errors import UserError, did_you_mean
-from curation.progress import Progress
-from curation.recipe import Training
-from curation.runfolder import RunFolder, write_json
-from training import cuts, guards, jobs, models, worker
-
-BASE = "base"
+from siftune.curation.atomic_files import write_json
+from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Training
+from siftune.curation.run.folder import RunFolder
+from siftune.training import jobs, models, sanity_checks, truncation, worker
+from siftune.training.arm_names import BASE
 
 
 def train(
@@ -31,7 +31,7 @@ def train(
     data, settings, model and seed is kept; an interrupted one is continued. Rows that were cut go into the ledger.
 
     Raises:
-        UserError: see `training.guards`, `training.models` and `training.memory`; or an arm that curation did not make.
+        UserError: see `siftune.training.sanity_checks`, `siftune.training.models` and `.memory`; or an arm that curation did not make.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     planned = plan_jobs(folder, arms=arms, seeds=seeds)
@@ -39,12 +39,14 @@ def train(
     for job in planned:
         found = jobs.done(job.folder, key=job.key)
         if found is None:
-            found = worker.call("training.sft", job.model_dump_json(), log=job.folder / "worker.log", progress=progress)
+            found = worker.call(
+                "siftune.training.sft", job.model_dump_json(), log=job.folder / "worker.log", progress=progress
+            )
         elif progress is not None:
             progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
         facts.append(found)
         _note(folder.path, found)
-        cuts.enter(folder.path, cuts.stage_of(job.arm), pl.read_parquet(job.folder / jobs.TRUNCATED))
+        truncation.enter(folder.path, truncation.stage_of(job.arm), pl.read_parquet(job.folder / jobs.TRUNCATED))
     return facts
 
 
@@ -56,8 +58,8 @@ def plan_jobs(
     names = [arm for arm in dict.fromkeys(arms or settings.arms) if arm != BASE]
     frames = {arm: read_arm(run.path, arm) for arm in names}
     _check_sums(run.path, frames)
-    guards.check_arms({arm: jobs.data_hash(frame, ordered=False) for arm, frame in frames.items()})
-    guards.check_heldout(frames, read_heldout(run.path))
+    sanity_checks.check_arms({arm: jobs.data_hash(frame, ordered=False) for arm, frame in frames.items()})
+    sanity_checks.check_heldout(frames, read_heldout(run.path))
     resolved = models.resolve(run.recipe.model.name, revision=run.recipe.model.revision)
     return [
         jobs.TrainJob(

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from curation.recipe import Model, Section, Training
-from training.models import ResolvedModel
+from siftune.curation.recipe.sections import Model, Section, Training
+from siftune.training.models import ResolvedModel
 
 DONE = "done.json"
 LOG = "log.parquet"

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation import schema
-from curation.errors import UserError
+from siftune.curation import schema
+from siftune.curation.errors import UserError
 
 #: Llama 3 templates print today's date unless they are given one: the same row must have the same tokens tomorrow.
 TEMPLATE_DATE = "26 Jul 2024"

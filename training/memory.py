@@ -7,9 +7,9 @@ from typing import Any
 
 import psutil
 
-from curation.errors import UserError
-from curation.recipe import Training
-from training.models import Loading, ResolvedModel
+from siftune.curation.errors import UserError
+from siftune.curation.recipe.sections import Training
+from siftune.training.models import Loading, ResolvedModel
 
 #: 4 bits, plus 8-bit scales for each 64 weights and 32-bit scales of scales for each 256 of those: QLoRA, section 3.
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curation.errors import UserError, missing_extra
-from curation.runfolder import write_json
-from training.inference.quiet import silence_transformers
+from siftune.curation.atomic_files import write_json
+from siftune.curation.errors import UserError, missing_extra
+from siftune.training.library_output import silence_transformers
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """Train one arm: rows in, adapter out. Read from top to bottom.
 
 QLoRA (arXiv 2305.14314) with TRL's SFTTrainer: base in 4-bit NormalFloat with double quantisation, adapters on all
-linear layers, loss on assistant turns only. Never evaluates: see `training.worker` for the reason.
+linear layers, loss on assistant turns only. Never evaluates: see `siftune.training.worker` for the reason.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from curation.errors import UserError
-from curation.progress import Progress
-from curation.runfolder import write_json, write_parquet
-from training import guards, jobs, models, worker
-from training.dropout import use_fast_dropout
-from training.logits import logits_where
-from training.masks import TokenRows, tokenise
-from training.memory import Memory, estimate, require
-from training.plan import Plan, make_plan, passes, rate
-from training.steplog import StepLog
+from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.errors import UserError
+from siftune.curation.progress import Progress
+from siftune.training import jobs, models, sanity_checks, worker
+from siftune.training.fast_dropout import use_fast_dropout
+from siftune.training.masks import TokenRows, tokenise
+from siftune.training.memory import Memory, estimate, require
+from siftune.training.schedule import Plan, make_plan, passes, rate
+from siftune.training.selected_logits import logits_where
+from siftune.training.step_log import StepLog
 
 
 def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
     # 1. The rows, as tokens with a mask, and what the budget buys of them.
     tokenizer = models.load_tokenizer(job.resolved)
     rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length)
-    guards.check_masks(rows, what=f"Arm {job.arm!r}")
+    sanity_checks.check_masks(rows, what=f"Arm {job.arm!r}")
     plan = make_plan(rows.trained_counts, job.training, seed=job.seed)
 
     # 2. The base model, when there is room for it.
@@ -158,7 +158,9 @@ class ArmTrainer(SFTTrainer):
             self.accelerator.backward(loss)
             total += loss.detach()
         self.step_log.count(int(count))
-        guards.check_gradients(model, step=self.state.global_step + 1, may_overflow=self.loading.compute == "float16")
+        sanity_checks.check_gradients(
+            model, step=self.state.global_step + 1, may_overflow=self.loading.compute == "float16"
+        )
         return total
 
     def compute_loss(

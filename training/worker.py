@@ -16,12 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from curation.errors import UserError
-from curation.progress import Progress
+from siftune.curation.child_process import module_command, module_environment
+from siftune.curation.errors import UserError
+from siftune.curation.progress import Progress
 
 #: (label, done, total), as everywhere in this project.
 _USER_FAULT = 2
 _LAST_LINES = 12
+#: One GPU is visible: one arm trains on one device.
+_VARIABLES = {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0", "PYTHONUNBUFFERED": "1"}
 
 
 def call(module: str, job: str, *, log: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -36,13 +39,13 @@ def call(module: str, job: str, *, log: Path, progress: Progress | None = None) 
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as sink:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", module],
+            module_command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sink,
             text=True,
             encoding="utf-8",
-            env=_environment(),
+            env=module_environment(**_VARIABLES),
         )
         try:
             return _talk(process, job, progress, log, module)
@@ -91,14 +94,6 @@ def _talk(
     if answer is None:
         raise RuntimeError(f"{module} ended with code {code}. The end of {log}:\n{_tail(log)}")
     return answer
-
-
-def _environment() -> dict[str, str]:
-    """The parent's environment, with this checkout importable and one GPU visible (one arm trains on one device)."""
-    root = str(Path(__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0", "PYTHONUNBUFFERED": "1"}
-    return {**quiet, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _tail(log: Path) -> str:

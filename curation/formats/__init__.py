@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curation.errors import UserError, did_you_mean
-from curation.formats import alpaca, messages, preference, prompt_completion, question_answer, sharegpt, text
-from curation.ingest.conversation import Columns, Format, Row
+from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.formats import alpaca, messages, preference, prompt_completion, question_answer, sharegpt, text
+from siftune.curation.formats.conversation import Columns, Format, Row
 
 #: By name, in the order in which `auto` tries them: a dialogue says more than a pair of columns beside it.
 FORMATS: Mapping[str, Format] = {

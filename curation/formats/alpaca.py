@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.ingest.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined, single_turn
+from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined, single_turn
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:

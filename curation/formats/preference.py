@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curation.ingest.conversation import Columns, Fault, Format, Row, Turns, system_turn
-from curation.ingest.dialogues import marked_turns, said
+from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns, system_turn
+from siftune.curation.formats.dialogues import marked_turns, said
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from curation.ingest.conversation import Columns, Fault, Format, Row, Turns, joined, single_turn, system_turn
-from curation.ingest.dialogues import said
+from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns, joined, single_turn, system_turn
+from siftune.curation.formats.dialogues import said
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from curation.ingest.choices import chosen, first_answer
-from curation.ingest.conversation import Columns, Fault, Format, Row, Turns, joined, json_text, single_turn
+from siftune.curation.formats.choices import chosen, first_answer
+from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns, joined, json_text, single_turn
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curation.ingest.conversation import Columns, Fault, Format, Row, Turns
-from curation.ingest.dialogues import converted, is_dialogue
+from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns
+from siftune.curation.formats.dialogues import converted, is_dialogue
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:

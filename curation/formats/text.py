@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curation.ingest.choices import chosen, first_answer
-from curation.ingest.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined
+from siftune.curation.formats.choices import chosen, first_answer
+from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:

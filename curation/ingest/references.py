@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from curation.errors import UserError
-from curation.formats import REFERENCE_FORMATS, choose, positional
-from curation.ingest import files, parts
-from curation.ingest.conversation import Columns, Fault, Format, Turns
-from curation.ingest.parts import Part
+from siftune.curation.errors import UserError
+from siftune.curation.formats import REFERENCE_FORMATS, choose, positional
+from siftune.curation.formats.conversation import Columns, Fault, Format, Turns
+from siftune.curation.ingest import source_files, source_parts
+from siftune.curation.ingest.source_parts import Part
 
 #: One item of a reference: `reference` is `name:row`; `answer` is null where the reference gives none.
 REFERENCE = pl.Schema({"reference": pl.String, "prompt": pl.String, "answer": pl.String})
@@ -48,9 +48,9 @@ def read_reference(
         UserError: it is not there, is of no known format, or a row of it cannot be read: a reference with holes would
             let contaminated rows pass.
     """
-    place = files.locate(path, base=base, what="reference")
+    place = source_files.locate(path, base=base, what="reference")
     items: list[tuple[str, str, str | None]] = []
-    found = (_turns(part, format, columns) for part in parts.of(place, positions=positional(columns)))
+    found = (_turns(part, format, columns) for part in source_parts.of(place, positions=positional(columns)))
     for row, turns in enumerate(chain.from_iterable(found)):
         prompt, answer = _texts(turns)
         if prompt or answer:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation.errors import UserError
-from curation.runfolder import RunFolder
+from siftune.curation.errors import UserError
+from siftune.curation.run.folder import RunFolder
 
 
 def diff(before: RunFolder, after: RunFolder) -> pl.DataFrame:

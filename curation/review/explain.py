@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from curation.errors import UserError, did_you_mean
-from curation.runfolder import RunFolder
-from curation.text.differences import Part, word_differences
+from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.text.differences import Part, word_differences
 
 _CLOSEST = 5
 

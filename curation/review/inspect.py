@@ -12,18 +12,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation import ingest
-from curation.corpus import Corpus, batches, measure_index, write_texts
-from curation.errors import UserError
-from curation.ingest import Item, SourceReport, Tally
-from curation.ingest.conversation import Fault
-from curation.ingest.writing import ExampleWriter
-from curation.measures import exact, near
-from curation.prepare import rank
-from curation.progress import Progress
-from curation.recipe import Near, Recipe, Source
-from curation.similarity.leaders import leaders
-from curation.text import words as text
+from siftune.curation import ingest
+from siftune.curation.corpus import Corpus, batches, measure_index, write_texts
+from siftune.curation.dedup import exact, near
+from siftune.curation.dedup.leaders import leaders
+from siftune.curation.errors import UserError
+from siftune.curation.formats.conversation import Fault
+from siftune.curation.ingest import Item, SourceReport, Tally
+from siftune.curation.ingest.example_writer import ExampleWriter
+from siftune.curation.prepare import rank
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Near, Recipe, Source
+from siftune.curation.text import words as text
 
 Positions = NDArray[np.uint32]
 _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}

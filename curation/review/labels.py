@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from curation.errors import UserError
-from curation.runfolder import RunFolder
+from siftune.curation.errors import UserError
+from siftune.curation.run.folder import RunFolder
 
 LABELS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "same": pl.Boolean, "time": pl.String})
 

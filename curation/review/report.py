@@ -8,9 +8,11 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from curation.review import charts, findings
-from curation.runfolder import RunFolder, write_text
-from curation.text.visible import visible
+from siftune.curation.atomic_files import write_text
+from siftune.curation.review import charts
+from siftune.curation.review import facts as findings
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.text.hidden_characters import visible
 
 
 def write(run: RunFolder) -> None:
@@ -57,7 +59,7 @@ def _charts(found: findings.Findings, manifest: dict[str, Any]) -> dict[str, str
 
 def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:
     environment = Environment(
-        loader=PackageLoader("curation.review", "."),
+        loader=PackageLoader("siftune.curation.review", "."),
         autoescape=escape,  # noqa: S701 - Markdown cells go through the `cell` filter
         undefined=StrictUndefined,
         trim_blocks=True,

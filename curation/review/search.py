@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation.progress import Progress
-from curation.review.browse import Catalogue, Positions
-from curation.runfolder import RunFolder, replacing
+from siftune.curation.atomic_files import replacing
+from siftune.curation.progress import Progress
+from siftune.curation.review.catalogue import Catalogue, Positions
+from siftune.curation.run.folder import RunFolder
 
 PREVIEW = 120
 #: The index holds the beginnings of words from this length on; shorter ones would match nearly every row, slowly.

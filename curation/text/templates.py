@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.kernels import templates as kernels
+from siftune.curation.text import template_kernels as kernels
 
 #: Tokens in a run. Shorter runs are ordinary language: "what is the difference between the two" is found anywhere.
 RUN: Final = 8

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation.recipe import GuardClass
-from curation.schema import Key
+from siftune.curation.recipe.sections import GuardClass
+from siftune.curation.schema import Key
 
 #: Scripts that are written without spaces between words: one character is one word there.
 #: ー is Common, not Katakana, in Unicode's script property, but is only ever a part of Japanese words.

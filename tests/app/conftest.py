@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Any
 
 import pytest
 
-# In importlib mode no test folder is a package: helpers beside the tests have to be put on the path.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from serving import FLAGS, chromium, serving
-from tab import Tab
-from world import synthetic_run, tiny_model, trained_run
+from tests.app.serving import FLAGS, chromium, serving
+from tests.app.tab import Tab
+from tests.app.world import synthetic_run, tiny_model, trained_run
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from playwright.sync_api import sync_playwright  # noqa: E402
-from serving import FLAGS, chromium, serving  # noqa: E402
+from playwright.sync_api import sync_playwright
+
+from tests.app.serving import FLAGS, chromium, serving
 
 PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
 PROMPT = "What does itertools.groupby do?"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from curation import schema
-from curation.runfolder import FORMAT, RunFolder, write_json, write_parquet, write_text
+from siftune.curation import schema
+from siftune.curation.atomic_files import write_json, write_parquet, write_text
+from siftune.curation.run.folder import FORMAT, RunFolder
+from tests.training.random_adapters import write_trained
+from tests.training.worlds import write_tiny_llama
 
 RECIPE = """name: synthetic
 sources:
@@ -265,8 +265,8 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
     """A synthetic run whose arms were trained: two-layer Llamas with adapters that answer differently, a verdict,
     an answered suite.
     """
-    from training.prompts import answer
-    from training.verdict import verdict
+    from siftune.training.evaluation.prompt_suite import answer
+    from siftune.training.evaluation.verdict import verdict
 
     synthetic_run(folder, rows=400, hostile=True)
     recipe = RECIPE + (
@@ -279,7 +279,7 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
     manifest = RunFolder.open(folder).manifest | {"recipe": recipe}
     write_json(manifest, folder / "manifest.json")
     _arms(folder, arms)
-    neighbour("training", "answering").write_trained(folder, model, arms)
+    write_trained(folder, model, arms)
     for place, arm in enumerate(arms):
         _log(folder / "training" / arm / "seed-0", place)
     _judged(folder, arms)
@@ -291,20 +291,7 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
 
 def tiny_model(folder: Path) -> Path:
     """A random two-layer Llama with its tokenizer."""
-    found: Path = neighbour("training", "worlds").write_tiny_llama(folder)
-    return found
-
-
-def neighbour(room: str, name: str) -> Any:
-    """A helper module of another room's tests: in importlib mode no test folder is a package."""
-    path = Path(__file__).parents[1] / room / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{room}_{name}_for_app", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return write_tiny_llama(folder)
 
 
 def _arms(folder: Path, arms: tuple[str, ...]) -> None:
@@ -317,7 +304,7 @@ def _arms(folder: Path, arms: tuple[str, ...]) -> None:
 
 
 def _log(folder: Path, place: int) -> None:
-    from training.jobs import LOG_COLUMNS
+    from siftune.training.jobs import LOG_COLUMNS
 
     step = np.arange(1, 31)
     loss = 2.5 * np.exp(-step / (12 + 4 * place)) + 0.7 + 0.02 * np.sin(step)
@@ -327,7 +314,7 @@ def _log(folder: Path, place: int) -> None:
 
 
 def _judged(folder: Path, arms: tuple[str, ...]) -> None:
-    from training.judged import JUDGED
+    from siftune.training.evaluation.losses import JUDGED
 
     draw = np.random.default_rng(1)
     count = 60

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
+sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
-from serving import FLAGS, chromium, serving  # noqa: E402
-from world import synthetic_run  # noqa: E402
 
-from curation.review.browse import Catalogue, Query  # noqa: E402
-from curation.review.search import TextIndex  # noqa: E402
-from curation.runfolder import RunFolder  # noqa: E402
+from siftune.curation.review.catalogue import Catalogue, Query  # noqa: E402
+from siftune.curation.review.search import TextIndex  # noqa: E402
+from siftune.curation.run.folder import RunFolder  # noqa: E402
+from tests.app.serving import FLAGS, chromium, serving  # noqa: E402
+from tests.app.world import synthetic_run  # noqa: E402
 
 SEARCHES = ["mo1", "ka0 ti1", '"mo0 ka0"', "explain -mo0", "mo59*"]
 

@@ -27,10 +27,10 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize
 
-from curation.ingest.references import read_reference
-from curation.measures import contamination
-from curation.similarity.encoder import EmbeddingStore, load
-from curation.similarity.rephrased import CODE, PROSE, candidates, rephrased
+from siftune.curation.decontamination import search
+from siftune.curation.decontamination.paraphrases import CODE, PROSE, candidates, rephrased
+from siftune.curation.embeddings.store import EmbeddingStore, load
+from siftune.curation.ingest.references import read_reference
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"
@@ -157,7 +157,7 @@ def table(every: list[Labelled], store: EmbeddingStore) -> None:
         position = {name: place for place, name in enumerate(each.references["reference"])}
         start, told = time.perf_counter(), []
         for rule in RULES:
-            found = contamination.matches(
+            found = search.matches(
                 lambda each=each: iter([each.rows]), each.references, rules=[rule], embed=store.embed
             )
             row = found["id"].cast(pl.Int64).to_numpy()

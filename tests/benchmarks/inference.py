@@ -21,20 +21,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "training")]
+sys.path.insert(0, str(ROOT))
 
 import torch
-from answering import write_adapter, write_trained
 from peft import PeftModel
-from worlds import write_tiny_run
 
-from curation.runfolder import RunFolder
-from training import models
-from training.export import export
-from training.inference import Engine, Message, Request, Sampling
-from training.inference.gguf import GgufEngine
-from training.inference.local import LocalEngine, encode, load_dense
-from training.inference.opening import exported, trained_arms
+from siftune.curation.run.folder import RunFolder
+from siftune.training import models
+from siftune.training.export.export import export
+from siftune.training.inference.engine import Engine, Message, Request, Sampling
+from siftune.training.inference.factory import exported, trained_arms
+from siftune.training.inference.llamacpp_engine import GgufEngine
+from siftune.training.inference.transformers_engine import LocalEngine, encode, load_dense
+from tests.training.random_adapters import write_adapter, write_trained
+from tests.training.worlds import write_tiny_run
 
 PROMPT = (Message("user", "Explain the Doppler effect to a twelve-year-old, with one example from everyday life."),)
 ARMS = ("raw", "curated")

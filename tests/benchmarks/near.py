@@ -29,8 +29,8 @@ import numpy as np
 import polars as pl
 import psutil
 
-from curation.measures import near
-from curation.similarity.minhash import shingle_sets
+from siftune.curation.dedup import near
+from siftune.curation.dedup.minhash import shingle_sets
 
 ROOT = Path(__file__).parents[2]
 MIX = ROOT.parent / "shared" / "data" / "instructions" / "mix.jsonl.gz"

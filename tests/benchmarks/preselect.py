@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curation.measures import semantic
-from curation.recipe import Semantic
-from curation.similarity.encoder import EmbeddingStore, load
+from siftune.curation.dedup import embedding_pairs
+from siftune.curation.embeddings.store import EmbeddingStore, load
+from siftune.curation.recipe.sections import Semantic
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 PARAPHRASES = ("mbpp_semantic_duplicates.csv", "clinc150.json.gz", "CodeAlpacaDB.jsonl")
@@ -64,8 +64,8 @@ def main() -> None:
     for file in files:
         texts = read(DATA / file)
         some = pl.Series(texts).gather(np.random.default_rng(0).permutation(len(texts))[: given.rows])
-        truth = semantic.pairs(embed([some]), floor=defaults.floor)
-        found = semantic.preselected_pairs(some, embed, floor=defaults.floor)
+        truth = embedding_pairs.pairs(embed([some]), floor=defaults.floor)
+        found = embedding_pairs.preselected_pairs(some, embed, floor=defaults.floor)
         encoded = int(found.method.split()[2]) if "among" in found.method else len(some)
         shares = [
             np.count_nonzero(found.score >= least) / max(1, int(np.count_nonzero(truth.score >= least)))

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from curation.measures import semantic
-from curation.recipe import Semantic
-from curation.similarity.encoder import EmbeddingStore, load
+from siftune.curation.dedup import embedding_pairs
+from siftune.curation.embeddings.store import EmbeddingStore, load
+from siftune.curation.recipe.sections import Semantic
 
 ROOT = Path(__file__).parents[2]
 FLOOR = Semantic().floor
@@ -53,9 +53,9 @@ def plain(texts: list[str]) -> list[tuple[int, int]]:
 def ours(texts: list[str], *, preselect: bool) -> list[tuple[int, int]]:
     embed = EmbeddingStore(load("auto")).embed
     if preselect:
-        found = semantic.preselected_pairs(pl.Series(texts), embed, floor=FLOOR)
+        found = embedding_pairs.preselected_pairs(pl.Series(texts), embed, floor=FLOOR)
     else:
-        found = semantic.pairs(embed(texts), floor=FLOOR)
+        found = embedding_pairs.pairs(embed(texts), floor=FLOOR)
     print(f"  {found.method}; recall {found.recall:.4f} on {found.sampled} sampled", file=sys.stderr)
     return list(zip(found.a.tolist(), found.b.tolist(), strict=True))
 

@@ -88,9 +88,9 @@ def ours(messages: list[list[dict[str, str]]], model: str) -> dict[str, Any]:
     """One arm, as `siftune train` trains it."""
     import polars as pl
 
-    from curation import schema
-    from curation.recipe import Budget, Lora, Model, Training
-    from training import jobs, models, sft
+    from siftune.curation import schema
+    from siftune.curation.recipe.sections import Budget, Lora, Model, Training
+    from siftune.training import jobs, models, sft
 
     rows = pl.DataFrame(
         [{"id": f"docs:{place}", "messages": turns} for place, turns in enumerate(messages)],
@@ -139,7 +139,7 @@ def main() -> int:
         if options.only == "ours":
             result = ours(messages, options.model)
         else:
-            from training import models
+            from siftune.training import models
 
             result = plain(messages, str(models.resolve(options.model).folder))
         print(json.dumps(result))

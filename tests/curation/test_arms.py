@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.corpus import write_batches
-from curation.schema import ARM, EXAMPLES, HELDOUT, ROWS, conform
-from curation.selection import arms
+from siftune.curation import arms
+from siftune.curation.corpus import write_batches
+from siftune.curation.schema import ARM, EXAMPLES, HELDOUT, ROWS, conform
 
 NAMES = ("raw", "curated", "random", "longest", "base")
 

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 import yaml
 
-from curation import schema
-from curation.pipeline import curate
-from curation.review.overrides import Override, write_override
-from curation.runfolder import RunFolder
+from siftune.curation import schema
+from siftune.curation.pipeline import curate
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.overrides import Override, write_override
 from tests.worlds import jaccard, many, write_recipe, write_source
 
 

@@ -15,10 +15,10 @@ import polars as pl
 import pytest
 import yaml
 
-from curation.pipeline import curate
-from curation.runfolder import RunFolder
-from curation.text import words as text
-from tests.curation.brute_force import leaks
+from siftune.curation.pipeline import curate
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.text import words as text
+from tests.curation.splits.brute_force import leaks
 
 pytestmark = pytest.mark.slow
 FILES = (

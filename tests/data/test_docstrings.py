@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.docstrings import parse, plain
+from siftune.data.docstrings import parse, plain
 
 NUMPY = """
 Scale a signal.

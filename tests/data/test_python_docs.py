@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from curation import recipe
-from curation.errors import UserError
-from data import harvest, python_docs
+from siftune.curation.errors import UserError
+from siftune.curation.recipe.loading import load_recipe
+from siftune.data import harvest, python_docs
 
 ROOT = Path(__file__).parents[2]
 
 
 def command(*arguments: str, seed: str = "0", folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "data.python_docs", *arguments],
+        [sys.executable, "-m", "siftune.data.python_docs", *arguments],
         env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
         cwd=folder,
         capture_output=True,
@@ -120,14 +120,14 @@ def test_every_package_has_a_weight_and_a_version() -> None:
 
 @pytest.mark.parametrize("path", sorted([ROOT / "data" / "demo.yaml", *(ROOT / "data" / "recipes").glob("*.yaml")]))
 def test_shipped_recipes_are_accepted(path: Path) -> None:
-    found = recipe.load(path)
+    found = load_recipe(path)
     assert found.name == path.stem
     local = [source.path for source in found.sources if not source.path.startswith("hf://")]
     assert all(not Path(source).is_absolute() for source in local)
 
 
 def test_the_demo_reads_what_the_builder_writes_and_git_ignores() -> None:
-    found = recipe.load(ROOT / "data" / "demo.yaml")
+    found = load_recipe(ROOT / "data" / "demo.yaml")
     assert [source.path for source in found.sources] == ["built/python_docs.jsonl"]
     assert "/data/built/" in (ROOT / ".gitignore").read_text(encoding="utf-8").split("\n")
     assert found.contamination is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from data.harvest import Documented
-from data.questions import questions, topic_questions
+from siftune.data.harvest import Documented
+from siftune.data.questions import questions, topic_questions
 
 DOC = """
 Scale a signal by a constant number of your choice.

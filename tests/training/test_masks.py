@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import SMOLLM2, TEMPLATES, arm_frame, message, tiny_tokenizer
 
-from curation.errors import UserError
-from training import masks
+from siftune.curation.errors import UserError
+from siftune.training import masks
+from tests.training.worlds import SMOLLM2, TEMPLATES, arm_frame, message, tiny_tokenizer
 
 SINGLE = [message("user", "What colour has apple 1?"), message("assistant", "The apple 1 is red.")]
 SECOND = [message("user", "And bridge 2?"), message("assistant", "The bridge 2 is blue.\nReally.")]

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from worlds import tiny_tokenizer, write_tiny_llama
 
-from curation.errors import UserError
-from curation.recipe import Lora, Training
-from training import memory, models
+from siftune.curation.errors import UserError
+from siftune.curation.recipe.sections import Lora, Training
+from siftune.training import memory, models
+from tests.training.worlds import tiny_tokenizer, write_tiny_llama
 
 
 def copied(model: Path, target: Path) -> Path:

@@ -13,13 +13,14 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import arm_frame, heldout_frame, tiny_recipe, toy_messages, write_tiny_llama, write_tiny_run
 
-from curation import schema
-from curation.errors import UserError
-from curation.recipe import Budget, Model, Training
-from curation.runfolder import RunFolder
-from training import arms, dryrun, guards, jobs, models, plan, sft, worker
+from siftune.curation import schema
+from siftune.curation.errors import UserError
+from siftune.curation.recipe.sections import Budget, Model, Training
+from siftune.curation.run.folder import RunFolder
+from siftune.training import arms, dry_run, jobs, models, sanity_checks, sft, worker
+from siftune.training import schedule as plan
+from tests.training.worlds import arm_frame, heldout_frame, tiny_recipe, toy_messages, write_tiny_llama, write_tiny_run
 
 
 def quiet(*_: Any) -> None:
@@ -123,13 +124,13 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, 
         lora={"rank": 4, "alpha": 8, "dropout": 0.0},
     )
     seen: dict[str, Any] = {}
-    check = guards.check_gradients
+    check = sanity_checks.check_gradients
 
     def spy(model: Any, **rest: Any) -> None:
         seen.update({name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None})
         check(model, **rest)
 
-    monkeypatch.setattr(guards, "check_gradients", spy)
+    monkeypatch.setattr(sanity_checks, "check_gradients", spy)
     facts = sft.train(job, quiet)
 
     tokenizer = models.load_tokenizer(job.resolved)
@@ -159,7 +160,7 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, 
 def test_fast_dropout_drops_its_share_and_keeps_the_mean():
     import torch
 
-    from training.dropout import ByteDropout
+    from siftune.training.fast_dropout import ByteDropout
 
     torch.manual_seed(0)
     drop, x = ByteDropout(0.1), torch.ones(1000, 999)
@@ -199,14 +200,14 @@ def layer(number: int, part: str = "lora_A") -> str:
 def test_gradient_guard():
     zero, some = [0.0, 0.0, 0.0], [0.0, 1e-30, 0.0]
     # At the first step A has no gradient, since B is zero: a module is alive when either of them is.
-    guards.check_gradients(Layers({layer(0): zero, layer(0, "lora_B"): some, layer(1): some}), step=1)
+    sanity_checks.check_gradients(Layers({layer(0): zero, layer(0, "lora_B"): some, layer(1): some}), step=1)
     with pytest.raises(UserError, match=r"2 of 3 modules \(first: layer 0 up_proj\) are exactly zero at step 7"):
-        guards.check_gradients(Layers({layer(0): zero, layer(1): None, layer(2): some}), step=7)
+        sanity_checks.check_gradients(Layers({layer(0): zero, layer(1): None, layer(2): some}), step=7)
     with pytest.raises(UserError, match="not finite at step 3"):
-        guards.check_gradients(Layers({layer(0): [1.0, float("nan"), 0.0]}), step=3)
+        sanity_checks.check_gradients(Layers({layer(0): [1.0, float("nan"), 0.0]}), step=3)
     with pytest.raises(UserError, match="not finite"):
-        guards.check_gradients(Layers({layer(0): [1.0, float("-inf"), 0.0]}), step=3)
-    guards.check_gradients(Layers({layer(0): [float("inf"), 1.0, 0.0]}), step=3, may_overflow=True)
+        sanity_checks.check_gradients(Layers({layer(0): [1.0, float("-inf"), 0.0]}), step=3)
+    sanity_checks.check_gradients(Layers({layer(0): [float("inf"), 1.0, 0.0]}), step=3, may_overflow=True)
 
 
 def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
@@ -229,21 +230,21 @@ def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
             model(input_ids=ids, labels=ids).loss.backward()
 
     step()
-    guards.check_gradients(model, step=1)
+    sanity_checks.check_gradients(model, step=1)
     model.eval()
     with torch.no_grad():
         model(input_ids=ids[:, :1])
     step()
     with pytest.raises(UserError, match=r"modules \(first: layer 0 q_proj\) are exactly zero at step 2"):
-        guards.check_gradients(model, step=2)
+        sanity_checks.check_gradients(model, step=2)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.1)
     step()  # past its first steps an adapter passes some gradient on by itself: nothing is zero, all of it is wrong
     with pytest.raises(UserError, match="4-bit weights of 14 modules were repacked for inference before step 3"):
-        guards.check_gradients(model, step=3)
-    monkeypatch.setattr(guards, "_repacked", lambda _: 0)
-    guards.check_gradients(model, step=3)
+        sanity_checks.check_gradients(model, step=3)
+    monkeypatch.setattr(sanity_checks, "_repacked", lambda _: 0)
+    sanity_checks.check_gradients(model, step=3)
 
 
 def test_our_4_bit_base_is_safe_to_evaluate(tiny_model):
@@ -261,7 +262,7 @@ def test_our_4_bit_base_is_safe_to_evaluate(tiny_model):
         assert torch.equal(model(input_ids=ids).logits, before)
     model.train()
     model(input_ids=ids, labels=ids).loss.backward()
-    guards.check_gradients(model, step=1)
+    sanity_checks.check_gradients(model, step=1)
 
 
 def test_a_set_that_is_all_prompt_or_all_answer():
@@ -269,9 +270,9 @@ def test_a_set_that_is_all_prompt_or_all_answer():
     none, everything = np.zeros(4, dtype=np.bool_), np.ones(4, dtype=np.bool_)
     truncated = schema.empty(schema.LEDGER)
     with pytest.raises(UserError, match="0 of 4 tokens"):
-        guards.check_masks(sft.TokenRows(["a"], ids, [none], truncated), what="Arm 'raw'")
+        sanity_checks.check_masks(sft.TokenRows(["a"], ids, [none], truncated), what="Arm 'raw'")
     with pytest.raises(UserError, match="all 4 tokens"):
-        guards.check_masks(sft.TokenRows(["a"], ids, [everything], truncated), what="Arm 'raw'")
+        sanity_checks.check_masks(sft.TokenRows(["a"], ids, [everything], truncated), what="Arm 'raw'")
 
 
 def test_same_arms_and_leaked_rows_are_refused():
@@ -279,14 +280,14 @@ def test_same_arms_and_leaked_rows_are_refused():
     shuffled = arm_frame([toy_messages(2), toy_messages(1)], prefix="other")
     same = {name: jobs.data_hash(frame, ordered=False) for name, frame in {"raw": raw, "random": shuffled}.items()}
     with pytest.raises(UserError, match="'raw' and 'random' hold the same rows"):
-        guards.check_arms(same)
+        sanity_checks.check_arms(same)
     assert jobs.data_hash(raw, ordered=True) != jobs.data_hash(shuffled, ordered=True)
     heldout = heldout_frame(3, start=50)
-    guards.check_heldout({"raw": raw}, heldout)
+    sanity_checks.check_heldout({"raw": raw}, heldout)
     with pytest.raises(UserError, match=r"'raw' holds 1 held-out rows \(such as other:0\)"):
-        guards.check_heldout({"raw": arm_frame([toy_messages(51)], prefix="other")}, heldout)
+        sanity_checks.check_heldout({"raw": arm_frame([toy_messages(51)], prefix="other")}, heldout)
     with pytest.raises(UserError, match="such as toy:50"):
-        guards.check_heldout({"raw": arm_frame([toy_messages(3)], start=50)}, heldout)
+        sanity_checks.check_heldout({"raw": arm_frame([toy_messages(3)], start=50)}, heldout)
 
 
 def test_the_run_is_checked_before_anything_is_trained(tiny_run):
@@ -304,7 +305,7 @@ def test_the_run_is_checked_before_anything_is_trained(tiny_run):
 
 
 def test_not_enough_memory_is_said_before_loading(tmp_path, tiny_model, monkeypatch):
-    from training import memory
+    from siftune.training import memory
 
     monkeypatch.setattr(memory, "_free", lambda _: 2**20)
     job = make_job(tmp_path, tiny_model, arm_frame([toy_messages(1)]))
@@ -355,7 +356,7 @@ def test_it_memorises_a_tiny_set_and_logs_every_step(tmp_path, tiny_model):
 @pytest.mark.slow
 def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, monkeypatch):
     """Train, stop at a checkpoint, evaluate as siftune does (another process), go on: the first layer still learns."""
-    from training import evaluate
+    from siftune.training.evaluation import evaluate
 
     run = write_tiny_run(
         tmp_path / "run",
@@ -389,14 +390,14 @@ def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, mon
     (job.folder / "done.json").unlink()
 
     first_layer: list[float] = []
-    check = guards.check_gradients
+    check = sanity_checks.check_gradients
 
     def spy(model: Any, **rest: Any) -> None:
         grads = [part.grad for name, part in model.named_parameters() if ".layers.0." in name and part.grad is not None]
         first_layer.append(max(float(grad.abs().max()) for grad in grads))
         check(model, **rest)
 
-    monkeypatch.setattr(guards, "check_gradients", spy)
+    monkeypatch.setattr(sanity_checks, "check_gradients", spy)
     done = sft.train(job, quiet)
     assert len(first_layer) == 150
     assert min(first_layer) > 0
@@ -426,7 +427,7 @@ def test_minutes_end_the_run(tmp_path, tiny_model):
 def kill_after(job: jobs.TrainJob, *, steps: int) -> None:
     """Run the worker as the parent does, and kill -9 it when it has told of so many steps."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "training.sft"],
+        [sys.executable, "-m", "siftune.training.sft"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -458,8 +459,8 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-3"
     log = broken.folder / "worker.log"
-    resumed = worker.call("training.sft", broken.model_dump_json(), log=log)
-    expected = worker.call("training.sft", whole.model_dump_json(), log=whole.folder / "worker.log")
+    resumed = worker.call("siftune.training.sft", broken.model_dump_json(), log=log)
+    expected = worker.call("siftune.training.sft", whole.model_dump_json(), log=whole.folder / "worker.log")
     assert resumed["adapter_hash"] == expected["adapter_hash"]
     same = ["step", "loss", "learning_rate", "grad_norm", "tokens"]
     logs = [pl.read_parquet(job.folder / "log.parquet").select(same) for job in (broken, whole)]
@@ -505,7 +506,7 @@ def test_a_fault_in_the_worker_reaches_the_user_word_for_word(tiny_run):
 @pytest.mark.slow
 def test_dry_run_plans_all_arms_and_writes_nothing(tiny_run):
     before = sorted(tiny_run.rglob("*"))
-    told = dryrun.dry_run(tiny_run)
+    told = dry_run.dry_run(tiny_run)
     assert sorted(tiny_run.rglob("*")) == before
     assert [each.arm for each in told.arms] == ["raw", "curated", "random"]
     assert [each.rows for each in told.arms] == [24, 12, 12]
@@ -516,13 +517,13 @@ def test_dry_run_plans_all_arms_and_writes_nothing(tiny_run):
 
 
 def test_mask_shows_each_token(tiny_run):
-    tokens = dryrun.mask(tiny_run, "toy:1")
+    tokens = dry_run.mask(tiny_run, "toy:1")
     answer = toy_messages(1)[1]["content"]
     assert "".join(text for text, trained in tokens if trained) == answer + "<|im_end|>"
     assert "".join(text for text, trained in tokens if not trained).endswith("<|im_start|>assistant\n")
-    assert dryrun.mask(tiny_run, "toy:1000")
+    assert dry_run.mask(tiny_run, "toy:1000")
     with pytest.raises(UserError, match="holds the row 'toy:77'"):
-        dryrun.mask(tiny_run, "toy:77")
+        dry_run.mask(tiny_run, "toy:77")
 
 
 def test_truncated_rows_are_written_and_counted(tmp_path, tiny_model):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
-from curation import schema
+from siftune.curation import schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -1,1 +1,0 @@
-"""One module a page: each draws, and asks `app.queries` and the library for what it draws."""

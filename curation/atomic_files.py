@@ -1,0 +1,42 @@
+"""Files written in one step: to a temporary name, then renamed, so that no file is ever seen half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+_ROW_GROUP = 50_000
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` to `path` in one step: either the whole file is there or the old one still is."""
+    with replacing(path) as temporary:
+        frame.write_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write `text` to `path` as UTF-8 in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(document: object, path: Path) -> None:
+    """Write `document` to `path` as indented JSON in one step."""
+    write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and goes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same call; the intent reads better
+    finally:
+        temporary.unlink(missing_ok=True)

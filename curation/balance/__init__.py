@@ -1,0 +1,1 @@
+"""Balance over instruction lengths."""

@@ -1,0 +1,55 @@
+"""The dataset card of a curated set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from siftune.curation.recipe.sections import Recipe
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def text(manifest: dict[str, Any], recipe: Recipe) -> str:
+    """A dataset card in the hub's form: what the set is made of, what was removed and why, how to load it."""
+    counts = manifest["counts"]
+    size = next((label for most, label in _SIZES if counts["kept"] < most), "1M<n<10M")
+    splits = [name for name in ("train", "test", "validation") if counts[name] or name == "train"]
+    files = "\n".join(f"  - split: {name}\n    path: {name}.parquet" for name in splits)
+    funnel = "\n".join(
+        f"| {each['stage']} | {each['rows']:,} | {each['rows'] - each['kept']:,} | {each['kept']:,} |"
+        for each in manifest["stages"]
+        if each["stage"] != "write"
+    )
+    sources = "\n".join(f"- `{source.path}`" for source in recipe.sources)
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+{files}
+size_categories:
+- {size}
+task_categories:
+- text-generation
+tags:
+- instruction-tuning
+- siftune
+---
+
+# {manifest["recipe_name"]}, curated
+
+Instruction data curated by siftune {manifest["siftune"]["version"]}.
+{counts["kept"]:,} of {counts["input"]:,} rows were kept.
+Licences are those of the sources.
+
+| stage | rows in | removed | rows out |
+|---|---:|---:|---:|
+{funnel}
+
+Sources:
+
+{sources}
+
+Columns: `id` (source:row of the input), `source`, `messages` (role, content), `meta` (JSON text: everything else the
+row had). Load it with `datasets.load_dataset("parquet", data_dir=THIS_FOLDER)`. The run's `ledger.parquet` names the
+reason, the score and the witness of every row that is not here.
+"""

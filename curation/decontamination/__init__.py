@@ -1,0 +1,1 @@
+"""Contamination: rows that hold or rephrase an item of a benchmark."""

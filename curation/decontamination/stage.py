@@ -1,0 +1,70 @@
+"""The stage that compares rows with benchmarks. See `siftune.curation.stages.Stage` for its methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from siftune.curation import ingest, schema
+from siftune.curation.corpus import Corpus
+from siftune.curation.decontamination import search
+from siftune.curation.embeddings.store import embedder
+from siftune.curation.ingest.references import read_reference
+from siftune.curation.measurement import TEXT_COLUMNS, Measured
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Contamination, Reference, Source
+
+
+@dataclass(frozen=True)
+class Decontamination:
+    """Rows that resemble an item of a benchmark, by the rules that the recipe names."""
+
+    settings: Contamination
+    encoder: str | None
+    base: Path
+    name: str = "contamination"
+
+    def depends(self) -> dict[str, Any]:
+        references = [
+            [each.model_dump(), ingest.fingerprint([_source(each)], base=self.base)]
+            for each in self.settings.references
+        ]
+        encoder = self.encoder and embedder(self.encoder).encoder.name
+        return {"references": references, "rules": self.settings.rules, "encoder": encoder}
+
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        references = [
+            read_reference(each.path, base=self.base, name=each.name, format=each.format, columns=each.columns)
+            for each in self.settings.references
+        ]
+        if not references:
+            return Measured(schema.empty(schema.MATCHES))
+        found = search.matches(
+            lambda: corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()),
+            pl.concat(references),
+            rules=self.settings.rules,
+            embed=embedder(self.encoder).embed if self.encoder else None,
+            progress=progress,
+        )
+        return Measured(found)
+
+    def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+        counted = measured.filter(schema.counted(self.settings.threshold))
+        matched = counted.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")
+        best = matched.unique("id", keep="first", maintain_order=True)
+        spared = pl.lit(self.settings.action == "report") | pl.col("pinned")
+        told = best.with_columns(
+            action=pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop")),
+            reason=pl.lit("contamination"),
+            threshold=pl.when(pl.col("rule") == schema.REPHRASED).then(self.settings.threshold),
+            witness="reference",
+            detail=pl.format("{}, {}: {}", "rule", "field", "span"),
+        )
+        return schema.conform(told, schema.DECISIONS)
+
+
+def _source(reference: Reference) -> Source:
+    return Source.model_validate(reference.model_dump())

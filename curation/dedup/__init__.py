@@ -1,0 +1,1 @@
+"""Duplicates: exact, near (MinHash), semantic (embeddings), repeated and conflicting answers."""

@@ -1,0 +1,335 @@
+"""MinHash LSH with verification: every pair of word-shingle sets above a floor, each exactly once, scores exact.
+
+Signatures are bit-identical to datasketch's scheme `affine32` over the same 32-bit shingle hashes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from siftune.curation.dedup import minhash_kernels as kernels_lsh
+from siftune.curation.dedup.leaders import Pairs
+from siftune.curation.errors import UserError
+from siftune.curation.progress import Progress
+from siftune.curation.text import shingle_kernels as kernels
+from siftune.curation.text.words import characters, words
+
+Found = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Threads: as many as polars uses, so that POLARS_MAX_THREADS rules both.
+WORKERS = pl.thread_pool_size()
+
+#: Bytes of text that one thread tokenises at once: bounds the scratch memory (4 bytes for each byte of text).
+BLOCK_BYTES = 2 << 20
+#: Candidate pairs that one thread verifies at once: bounds the scratch memory (4 bytes each).
+CHUNK_PAIRS = 1 << 20
+#: Bucket members that are verified in one round.
+ROUND_ROWS = 1 << 20
+#: Buckets larger than this are cut by the guard, where there is one.
+LARGE_BUCKET = 1000
+#: More comparisons than this would take hours; the cause is then text that thousands of rows share.
+MAX_CANDIDATES = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """Shingle sets of n rows and their LSH band keys.
+
+    `flat[offsets[i]:offsets[i + 1]]` is row i's sorted set (uint64, int64[n + 1]); keys uint32[n, bands].
+    """
+
+    flat: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Rows that share a key, bucket by bucket (uint32[p]); how many follow each in its bucket; whose band it is."""
+
+    rows: NDArray[np.uint32]
+    work: NDArray[np.int32]
+    band: NDArray[np.int16]
+
+    @property
+    def candidates(self) -> int:
+        """How many pairs there are in all buckets."""
+        return int(self.work.sum(dtype=np.int64))
+
+
+def bands(threshold: float, permutations: int, *, recall: float = 0.99) -> tuple[int, int]:
+    """Bands b and rows r of the LSH, `b * r <= permutations`, with the fewest candidates at the wanted recall.
+
+    A pair of similarity t meets in some band with probability 1 - (1 - t**r)**b (Leskovec, Rajaraman, Ullman, Mining
+    of Massive Datasets, 3.4.2). The largest r whose probability at `threshold` is >= `recall` is taken; more similar
+    pairs are only likelier. Where no r is enough (tiny thresholds), r is 1.
+    """
+    fitting = [
+        (permutations // r, r)
+        for r in range(1, permutations + 1)
+        if 1.0 - (1.0 - threshold**r) ** (permutations // r) >= recall
+    ]
+    return fitting[-1] if fitting else (permutations, 1)
+
+
+def affine32(permutations: int, *, seed: int = 1) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The parameters a (odd) and b of datasketch 2.0's scheme `affine32` for `seed`: uint32[permutations] each."""
+    draw = np.random.RandomState(seed)
+    a = draw.randint(0, 1 << 31, permutations, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    b = draw.randint(0, 1 << 32, permutations, dtype=np.uint32)
+    return a, b
+
+
+def shingle_sets(texts: pl.Series, *, shingle: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The sorted sets of shingle hashes of some texts: flat uint64[t] and offsets int64[n + 1].
+
+    The words are those of `siftune.curation.text.words.words`. Nearly all rows are read by the compiled tokeniser; those with
+    characters whose normal form depends on their neighbours, and those without a word, are spelled out by polars.
+    """
+    kinds, lowers = characters() if _beyond_ascii(texts) else _ASCII
+    loose, slots, counts = _loose_sets(texts, shingle, kinds, lowers)
+    read = counts > 0
+    odd = np.flatnonzero(~read)
+    spelled = _spelled(texts.gather(odd))
+    odd_loose, odd_slots, odd_counts = _loose_sets(spelled["text"], shingle, *_ASCII)
+    wordless = spelled["whole"].is_not_null().to_numpy()
+    odd_loose[odd_slots[wordless]] = spelled["whole"].hash(0).to_numpy()[wordless]
+    odd_counts[wordless] = 1
+    counts[odd] = odd_counts
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    flat = np.empty(int(offsets[-1]), np.uint64)
+    plain = np.flatnonzero(read)
+    kernels.gather_rows(loose, slots[plain], plain, offsets, flat)
+    kernels.gather_rows(odd_loose, odd_slots, odd, offsets, flat)
+    return flat, offsets
+
+
+_ASCII = (np.empty(0, np.uint8), np.empty(0, np.uint32))
+
+
+def _beyond_ascii(texts: pl.Series) -> bool:
+    return bool((texts.str.len_bytes() != texts.str.len_chars()).any())
+
+
+def _loose_sets(
+    texts: pl.Series, shingle: int, kinds: NDArray[np.uint8], lowers: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sets with room between them: set i is `loose[slots[i]:slots[i] + counts[i]]`."""
+    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, bounds, data = array.buffers()
+    offsets = np.frombuffer(bounds, np.int64)[array.offset : array.offset + len(array) + 1]
+    room = np.cumsum((np.diff(offsets) + 1) // 2 + 1)
+    slots = np.concatenate([[0], room])
+    loose = np.empty(int(slots[-1]), np.uint64)
+    text = np.frombuffer(data or b"\0", np.uint8)
+    return loose, slots[:-1], kernels.shingle_rows(text, offsets, slots, shingle, kinds, lowers, loose)
+
+
+def _spelled(texts: pl.Series) -> pl.DataFrame:
+    """Each text as its words with spaces between, or, where it has none but is not empty, `whole`: its normal form."""
+    listed = texts.to_frame("text").select(words=words(pl.col("text")))
+    only = pl.col("words").list.first()
+    wordless = only.is_not_null() & ~only.str.contains(r"\w")
+    return listed.select(
+        text=pl.when(wordless).then(pl.lit("")).otherwise(pl.col("words").list.join(" ")),
+        whole=pl.when(wordless).then(only),
+    )
+
+
+def sketch(
+    texts: Iterable[pl.Series],
+    *,
+    shingle: int,
+    permutations: int,
+    floor: float,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> Sketches:
+    """Shingle sets and band keys of all rows of all batches; bands are chosen for `floor`."""
+    count, width = bands(floor, permutations)
+    a, b = affine32(permutations, seed=seed)
+    a, b = a[: count * width], b[: count * width]
+    flat = np.empty(0, np.uint64)
+    sizes: list[NDArray[np.int64]] = []
+    keys: list[NDArray[np.uint32]] = []
+    done = 0
+
+    def work(block: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
+        part, offsets = shingle_sets(block, shingle=shingle)
+        band_keys = np.empty((len(block), count), np.uint32)
+        kernels_lsh.band_keys(part, offsets, a, b, count, band_keys)
+        return part, offsets, band_keys
+
+    for part, offsets, band_keys in in_order(work, _blocks(texts)):
+        # Growing in place remaps pages; joining parts at the end would hold everything twice.
+        flat.resize(flat.size + part.size, refcheck=False)
+        flat[flat.size - part.size :] = part
+        sizes.append(np.diff(offsets))
+        keys.append(band_keys)
+        done += len(band_keys)
+        if progress:
+            progress("sketching", done, 0)
+    lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
+    keyed = np.concatenate(keys) if keys else np.empty((0, count), np.uint32)
+    return Sketches(flat=flat, offsets=np.cumsum(lengths), keys=keyed)
+
+
+def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
+    """The batches cut into blocks of about `BLOCK_BYTES`, nulls as empty texts."""
+    for batch in texts:
+        filled = batch.fill_null("")
+        block = (filled.str.len_bytes().cast(pl.Int64).cum_sum() // BLOCK_BYTES).to_numpy()
+        cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(filled)]
+        for start, end in itertools.pairwise(cuts):
+            if end > start:
+                yield filled.slice(start, end - start)
+
+
+def similar_pairs(
+    sketches: Sketches,
+    *,
+    floor: float,
+    rows: NDArray[np.integer] | None = None,
+    guard: NDArray[np.uint64] | None = None,
+    progress: Progress | None = None,
+) -> Pairs:
+    """All pairs of rows that share a band and have Jaccard similarity >= `floor`, each once, sorted by (a, b).
+
+    `rows`: the only rows to compare; default: all. An empty set is similar to nothing.
+
+    Raises:
+        UserError: more than `MAX_CANDIDATES` comparisons would be needed.
+    """
+    sizes = np.diff(sketches.offsets)
+    compared = np.arange(sizes.size) if rows is None else rows
+    filled = compared[sizes[compared] > 0].astype(np.uint32)
+    count = sketches.keys.shape[1]
+
+    def gather(band: int) -> Buckets:
+        return buckets_of(sketches.keys[filled, band], filled, band=band, guard=guard)
+
+    buckets = list(in_order(gather, range(count)))
+    _check_affordable(sum(bucket.candidates for bucket in buckets))
+    bits = kernels_lsh.bitmaps(sketches.flat, sketches.offsets)
+    found: list[Found] = []
+    while buckets:
+        found += list(_verified(sketches, _next_round(buckets), bits, floor))
+        if progress:
+            progress("comparing", count - len(buckets), count)
+    return _sorted_pairs(found)
+
+
+def _next_round(buckets: list[Buckets]) -> Buckets:
+    """Take the next bands off the list: one when it is large, several when they are small (a parallel loop costs)."""
+    taken = [buckets.pop(0)]
+    while buckets and sum(part.rows.size for part in taken) + buckets[0].rows.size <= ROUND_ROWS:
+        taken.append(buckets.pop(0))
+    rows, work, band = zip(*((part.rows, part.work, part.band) for part in taken), strict=True)
+    return Buckets(np.concatenate(rows), np.concatenate(work), np.concatenate(band))
+
+
+def distinct(sketches: Sketches) -> NDArray[np.int64]:
+    """For each row the first row with the same shingle set (by a 128-bit hash of the set)."""
+    keys = kernels_lsh.set_hashes(sketches.flat, sketches.offsets)
+    frame = pl.DataFrame({"x": keys[:, 0], "y": keys[:, 1]}).with_row_index("row")
+    return frame.select(pl.col("row").min().over("x", "y").cast(pl.Int64))["row"].to_numpy()
+
+
+def buckets_of(
+    keys: NDArray[np.uint32], rows: NDArray[np.uint32], *, band: int, guard: NDArray[np.uint64] | None
+) -> Buckets:
+    """The buckets of two or more rows; `keys[i]` is the key of `rows[i]`. Large ones are cut by the guard's hash."""
+    packed = np.sort(keys.astype(np.uint64) << np.uint64(32) | rows)
+    work = kernels_lsh.bucket_work(packed)
+    members = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    shared = work > 0
+    shared[1:] |= work[:-1] > 0
+    members, work = members[shared], work[shared]
+    if guard is not None and work.size and int(work.max()) >= LARGE_BUCKET:
+        members, work = _cut_large(members, work, guard)
+    return Buckets(members, work, np.full(members.size, band, np.int16))
+
+
+def _cut_large(
+    members: NDArray[np.uint32], work: NDArray[np.int32], guard: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+    ends = np.flatnonzero(work == 0)
+    bucket = np.repeat(np.arange(ends.size), np.diff(ends, prepend=-1))
+    sizes = np.bincount(bucket)
+    protected = np.where(sizes[bucket] > LARGE_BUCKET, guard[members], np.uint64(0))
+    order = np.lexsort((members, protected, bucket))
+    members, bucket, protected = members[order], bucket[order], protected[order]
+    new = np.flatnonzero((np.diff(bucket, prepend=-1) != 0) | (np.diff(protected, prepend=protected[:1]) != 0))
+    lengths = np.diff(new, append=members.size)
+    position = np.arange(members.size) - np.repeat(new, lengths)
+    return members, (np.repeat(lengths, lengths) - position - 1).astype(np.int32)
+
+
+def _check_affordable(candidates: int) -> None:
+    if candidates > MAX_CANDIDATES:
+        raise UserError(
+            f"Near duplicates: {candidates:,} comparisons would be needed (at most {MAX_CANDIDATES:,} are accepted), "
+            "because thousands of rows share most of their text, as with a template that is not left out. Lower "
+            "keys.template_rows and keys.template_share, raise duplicates.near.floor (or answers.floor), "
+            "or leave the stage out with `near: null` (or `answers: null`)."
+        )
+
+
+def _verified(sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float) -> Iterator[Found]:
+    starts = np.concatenate([[0], np.cumsum(buckets.work, dtype=np.int64)])
+    sizes = np.diff(sketches.offsets)
+
+    def work(chunk: tuple[int, int]) -> Found:
+        first, last = chunk
+        shared = np.empty(int(starts[last] - starts[first]), np.int32)
+        kernels_lsh.verify_bucket_pairs(
+            *(buckets.rows, buckets.band, starts, first, last),
+            *(sketches.keys, sketches.flat, sketches.offsets, bits, floor, shared),
+        )
+        hits = np.flatnonzero(shared >= 0)
+        place = np.searchsorted(starts, hits + starts[first], side="right") - 1
+        x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]
+        both = shared[hits]
+        return np.minimum(x, y), np.maximum(x, y), both / (sizes[x] + sizes[y] - both)
+
+    return in_order(work, _chunks(starts))
+
+
+def _chunks(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of positions with about `CHUNK_PAIRS` candidate pairs each."""
+    first, end = 0, starts.size - 1
+    while first < end:
+        last = int(np.searchsorted(starts, starts[first] + CHUNK_PAIRS, side="right")) - 1
+        yield first, max(last, first + 1)
+        first = max(last, first + 1)
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` in threads: results in the order of `items`, which are read only a few ahead, so that memory is bounded."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _sorted_pairs(found: list[Found]) -> Pairs:
+    if not found:
+        return Pairs(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float64))
+    a, b, score = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(a.astype(np.uint64) << np.uint64(32) | b)
+    return Pairs(a[order], b[order], score[order])

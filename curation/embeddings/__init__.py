@@ -1,0 +1,1 @@
+"""Texts as unit vectors: encoders, their cache, cosines and nearest neighbours."""

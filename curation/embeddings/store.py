@@ -1,0 +1,248 @@
+"""Texts to vectors: what an encoder is, and a store that encodes each distinct text once and never again.
+
+The store is a folder of immutable segments. A segment is written under a temporary name and moved into place, carries
+a checksum, and is named by its content; so a process that is killed leaves nothing half-written, and processes that
+write at the same time cannot touch each other's segments.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import xxhash
+from numpy.typing import NDArray
+
+from siftune.curation.embeddings.cosine import unit
+from siftune.curation.progress import Progress
+
+_KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
+_HEADER = np.dtype([("magic", "S8"), ("rows", "<u8"), ("dimension", "<u8"), ("checksum", "<u8")])
+_MAGIC = b"siftune1"
+_FLUSH_ROWS = 2048  # what a killed process loses at most: some 10 seconds of a 2-core CPU
+_CHUNK_ROWS = 32_768  # distinct new texts held in memory, sorted by length
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into unit vectors. `name` identifies weights and precision: it names the cache.
+
+    A vector must depend on its own text alone, not on the other texts of the call.
+    """
+
+    @property
+    def name(self) -> str:
+        """Model, precision and a hash of the weights."""
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Unit vectors, float32 [n, d]."""
+
+
+def load(name: str | None) -> Encoder | None:
+    """The encoder called `name` in a recipe: "auto" (all-MiniLM-L6-v2), a hub name or a folder; None for None.
+
+    Nothing heavy is imported or read until the first text is encoded.
+
+    Raises:
+        UserError: the model is not to be had, or has no safetensors weights.
+    """
+    if name is None:
+        return None
+    from siftune.curation.embeddings.sentence_transformer import SentenceModel, find
+
+    folder, label = find(name)
+    return SentenceModel(folder, label=label)
+
+
+def cache_folder() -> Path:
+    """Where embeddings are kept: $SIFTUNE_CACHE, or ~/.cache/siftune."""
+    given = os.environ.get("SIFTUNE_CACHE")
+    return (Path(given) if given else Path.home() / ".cache" / "siftune") / "embeddings"
+
+
+@dataclass(frozen=True)
+class EmbeddingStore:
+    """Vectors of texts by content (xxh3-128) and encoder, float16 on disk, memory-mapped."""
+
+    encoder: Encoder
+    root: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this encoder's segments."""
+        return (self.root or cache_folder()) / self.encoder.name.replace("/", "--")
+
+    def embed(
+        self, texts: Iterable[pl.Series] | Sequence[str], *, progress: Progress | None = None
+    ) -> NDArray[np.float16]:
+        """Vectors float16 [n, d] of `texts`, a sequence of them or a stream of series (null counts as empty).
+
+        Only texts the store has not seen are encoded, each once, long ones first; they are stored as it goes, so
+        a run that was killed goes on where it stopped, with the same result.
+        """
+        known = _Segments(self.folder)
+        keys: list[NDArray[np.void]] = []
+        waiting: dict[bytes, str] = {}
+        for batch in _batches(texts):
+            digests = list(map(xxhash.xxh3_128_digest, map(str.encode, batch)))
+            keys.append(np.frombuffer(b"".join(digests), dtype=_KEY))
+            missing = np.flatnonzero(known.find(keys[-1]) < 0)
+            waiting.update({digests[row]: batch[row] for row in missing})
+            if len(waiting) >= _CHUNK_ROWS:
+                self._encode(waiting, progress)
+                waiting, known = {}, _Segments(self.folder)
+        if waiting:
+            self._encode(waiting, progress)
+            known = _Segments(self.folder)
+        wanted = np.concatenate(keys) if keys else np.empty(0, dtype=_KEY)
+        return known.take(wanted)
+
+    def stored(self, texts: Iterable[pl.Series] | Sequence[str]) -> Stored:
+        """Which of `texts` the store has seen; nothing is encoded. Raises `UserError` when there is no such model."""
+        known = _Segments(self.folder)
+        places = [known.find(_digests(batch)) for batch in _batches(texts)]
+        return Stored(known, np.concatenate([np.empty(0, np.int64), *places]))
+
+    def _encode(self, waiting: dict[bytes, str], progress: Progress | None) -> None:
+        """Encode and store. Sorted by length then key: the order of the input must not show in the files."""
+        order = sorted(waiting, key=lambda key: (-len(waiting[key]), key))
+        for start in range(0, len(order), _FLUSH_ROWS):
+            part = order[start : start + _FLUSH_ROWS]
+            vectors = self.encoder.encode([waiting[key] for key in part])
+            _write_segment(self.folder, b"".join(part), vectors.astype(np.float16))
+            if progress is not None:
+                progress("encoding", start + len(part), len(order))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Texts and where in a store their vectors lie; the vectors stay on disk."""
+
+    _segments: _Segments
+    _places: NDArray[np.int64]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """bool[n]: which texts have a vector."""
+        return self._places >= 0
+
+    def cosines(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine of every text with the unit vector `query`; NaN for a text that has no vector."""
+        found = np.full(len(self._places), np.nan, dtype=np.float32)
+        rows = np.flatnonzero(self.known)
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            part = rows[start : start + _CHUNK_ROWS]
+            found[part] = unit(self._segments.at(self._places[part])) @ query
+        return found
+
+
+def _digests(batch: Sequence[str]) -> NDArray[np.void]:
+    return np.frombuffer(b"".join(xxhash.xxh3_128_digest(text.encode()) for text in batch), dtype=_KEY)
+
+
+def _batches(texts: Iterable[pl.Series] | Sequence[str]) -> Iterator[list[str]]:
+    """Lists of texts; strings in a row are gathered, a series is one batch."""
+    gathered: list[str] = []
+    for item in texts:
+        if isinstance(item, pl.Series):
+            yield item.fill_null("").to_list()
+        else:
+            gathered.append(item)
+    if gathered:
+        yield gathered
+
+
+class _Segments:
+    """All whole segments of a folder as one table, sorted by key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._vectors: list[NDArray[np.float16]] = []
+        keys: list[NDArray[np.void]] = []
+        for path in sorted(folder.glob("*.vectors")):
+            segment = _read_segment(path)
+            if segment is not None:
+                keys.append(segment[0])
+                self._vectors.append(segment[1])
+        sizes = [len(part) for part in keys]
+        every = np.concatenate(keys) if keys else np.empty(0, dtype=_KEY)
+        order = np.lexsort((every["low"].astype(np.uint64), every["high"].astype(np.uint64)))
+        self._high = every["high"].astype(np.uint64)[order]
+        self._low = every["low"].astype(np.uint64)[order]
+        self._segment = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self._row = np.concatenate([np.arange(size) for size in sizes] or [np.empty(0, np.int64)])[order]
+
+    def find(self, keys: NDArray[np.void]) -> NDArray[np.int64]:
+        """The place of each key in the table, or -1."""
+        high, low = keys["high"].astype(np.uint64), keys["low"].astype(np.uint64)
+        if not self._high.size:
+            return np.full(len(keys), -1, dtype=np.int64)
+        place = np.minimum(np.searchsorted(self._high, high), self._high.size - 1)
+        # Two texts that share 64 bits stand side by side: step on until the other 64 bits agree too.
+        while True:
+            astray = (self._high[place] == high) & (self._low[place] != low) & (place + 1 < self._high.size)
+            astray &= self._high[np.minimum(place + 1, self._high.size - 1)] == high
+            if not astray.any():
+                break
+            place = place + astray
+        found = (self._high[place] == high) & (self._low[place] == low)
+        return np.where(found, place, -1)
+
+    def take(self, keys: NDArray[np.void]) -> NDArray[np.float16]:
+        """The vectors of keys that are all in the table, float16 [n, d]."""
+        place = self.find(keys)
+        if (place < 0).any():
+            raise RuntimeError("a vector that was just stored is gone; is another program deleting the cache?")
+        return self.at(place)
+
+    def at(self, place: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The vectors at these places of the table, float16 [n, d]."""
+        width = self._vectors[0].shape[1] if self._vectors else 0
+        vectors = np.empty((len(place), width), dtype=np.float16)
+        segment, row = self._segment[place], self._row[place]
+        order = np.argsort(segment, kind="stable")
+        bounds = np.searchsorted(segment[order], np.arange(len(self._vectors) + 1))
+        for number, part in enumerate(self._vectors):
+            rows = order[bounds[number] : bounds[number + 1]]
+            vectors[rows] = part[row[rows]]
+        return vectors
+
+
+def _write_segment(folder: Path, keys: bytes, vectors: NDArray[np.float16]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    body = keys + np.ascontiguousarray(vectors).tobytes()
+    checksum = xxhash.xxh3_64_intdigest(body)
+    header = np.array((_MAGIC, *vectors.shape, checksum), dtype=_HEADER).tobytes()
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    with os.fdopen(handle, "wb") as file:
+        file.write(header + body)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(temporary).replace(folder / f"{checksum:016x}.vectors")
+
+
+def _read_segment(path: Path) -> tuple[NDArray[np.void], NDArray[np.float16]] | None:
+    """Keys and vectors of a segment, memory-mapped; None for a file that is not whole (its texts are encoded anew)."""
+    if path.stat().st_size < _HEADER.itemsize:
+        return None
+    data = np.memmap(path, dtype=np.uint8, mode="r")
+    magic, rows, dimension, checksum = (value.item() for value in data[: _HEADER.itemsize].view(_HEADER)[0])
+    body = data[_HEADER.itemsize :]
+    whole = magic == _MAGIC and body.size == rows * (_KEY.itemsize + 2 * dimension)
+    if not whole or xxhash.xxh3_64_intdigest(body.data) != checksum:
+        return None
+    split = rows * _KEY.itemsize
+    return body[:split].view(_KEY), body[split:].view(np.float16).reshape(rows, dimension)
+
+
+@cache
+def embedder(name: str) -> EmbeddingStore:
+    """The store of embeddings by the encoder that a recipe names; raises `UserError` when it is not to be had."""
+    encoder = load(name)
+    assert encoder is not None, "a recipe without an encoder has no semantic measure"
+    return EmbeddingStore(encoder)

@@ -1,1 +1,0 @@
-"""One module a measure: who resembles whom, what resembles a benchmark, what looks odd."""

@@ -1,0 +1,128 @@
+"""Recipes read and checked: every fault is named with its line, what was found and what is accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.recipe.sections import FormatName, Recipe, Section, Source
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or says something that is not accepted; every fault is named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new > {path.name}") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path} cannot be read as a recipe: {fault}") from None
+    return parse_recipe(text, name=str(path))
+
+
+def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
+    """Check the YAML `text` of a recipe; `name` stands in error messages. Raises `UserError` like `load_recipe`."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise UserError(f"{name} is not YAML: {_one_line(fault)}") from None
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else type(document).__name__
+        raise UserError(f"{name}: a recipe is a mapping with at least `sources:`; found {found}.")
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as fault:
+        lines = _line_numbers(text)
+        problems = [_explain(error, lines) for error in fault.errors()]
+        raise UserError(f"{name}: " + "\n".join(problems)) from None
+
+
+def source_from_command_line(path: str, layout: str) -> Source:
+    """A source of one path, as a command line names it. Raises `UserError` when the format is not known."""
+    try:
+        return Source.model_validate({"path": path, "format": layout})
+    except ValidationError:
+        known = get_args(FormatName)
+        hint = did_you_mean(layout, known)
+        raise UserError(f"There is no format {layout!r}.{hint} Known: {', '.join(known)}.") from None
+
+
+def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:
+    """One fault as one line: where, what was found, what is accepted, what was perhaps meant."""
+    location = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+    where = ".".join(str(part) for part in location) or "recipe"
+    line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
+    place = f"{where} (line {line})" if line else where
+    if error["type"] == "extra_forbidden":
+        accepted = _accepted_keys(location[:-1])
+        hint = did_you_mean(str(location[-1]), accepted)
+        return f"{place}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
+    if error["type"] == "missing":
+        return f"{place}: is missing."
+    message = error["msg"].removeprefix("Value error, ")
+    found = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
+    hint = ""
+    if error["type"] == "literal_error":
+        accepted = [
+            word.strip("' ") for word in error.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(",")
+        ]
+        hint = did_you_mean(str(error["input"]), accepted)
+    return f"{place}: {message}.{found}{hint}"
+
+
+def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
+    section: type[Section] = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(str(part))
+        inner = _any_section(field.annotation) if field else None
+        if inner is not None:
+            section = inner
+    return list(section.model_fields)
+
+
+def _any_section(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _any_section(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line (from 1) on which each key of a YAML document stands, by its path."""
+    lines: dict[tuple[str | int, ...], int] = {}
+
+    def walk(node: yaml.Node | None, path: tuple[str | int, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*path, str(key.value))
+                lines[inner] = key.start_mark.line + 1
+                walk(value, inner)
+        elif isinstance(node, yaml.SequenceNode):
+            for position, value in enumerate(node.value):
+                lines[(*path, position)] = value.start_mark.line + 1
+                walk(value, (*path, position))
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
+    return lines
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _one_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())

@@ -1,0 +1,1 @@
+"""Row checks: what is wrong with a row by itself."""

@@ -1,0 +1,49 @@
+"""The stage that looks at each row by itself. See `siftune.curation.stages.Stage` for its methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from siftune.curation import schema
+from siftune.curation.corpus import Corpus
+from siftune.curation.measurement import TEXT_COLUMNS, Measured
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Checks
+from siftune.curation.row_checks import checks
+
+
+@dataclass(frozen=True)
+class RowChecks:
+    """Each row by itself, before rows are compared."""
+
+    settings: Checks
+    name: str = "checks"
+
+    def depends(self) -> dict[str, Any]:
+        return self.settings.model_dump()
+
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        found = [schema.empty(schema.FINDINGS)]
+        for frame in corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()):
+            found.append(checks.findings(frame, self.settings))
+            if progress:
+                progress("checking rows", sum(map(len, found)), alive.height)
+        return Measured(pl.concat(found))
+
+    def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+        severity = {name: value for name, value in self.settings.model_dump().items() if isinstance(value, str)}
+        action = pl.col("check").replace_strict(severity, default="report")
+        spared = pl.col("pinned") & (action == "drop")
+        return schema.conform(
+            measured.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left").select(
+                "id",
+                pl.when(spared).then(pl.lit("report")).otherwise(action).alias("action"),
+                pl.col("check").alias("reason"),
+                "score",
+                "detail",
+            ),
+            schema.DECISIONS,
+        )

@@ -1,0 +1,84 @@
+"""Decisions by hand: rows that the user restored or dropped, kept with the run and obeyed when it is curated again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from siftune.curation.atomic_files import write_text
+from siftune.curation.errors import UserError
+from siftune.curation.run.folder import RunFolder
+
+Wish = Literal["restore", "drop"]
+
+
+@dataclass(frozen=True)
+class Override:
+    """What the user wants for a row, whatever the stages say."""
+
+    id: str
+    action: Wish
+    note: str = ""
+
+
+def overrides_path(run: RunFolder) -> Path:
+    """Where the overrides of a run are kept."""
+    return run.path / "overrides.jsonl"
+
+
+def read_overrides(path: Path) -> dict[str, Override]:
+    """The overrides in a file by row id; the last one of a row counts. A missing file holds none.
+
+    Raises:
+        UserError: a line is not an override.
+    """
+    if not path.is_file():
+        return {}
+    found: dict[str, Override] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            override = _parse(line, f"{path}:{number}")
+            found[override.id] = override
+    return found
+
+
+def write_override(run: RunFolder, override: Override) -> None:
+    """Add an override, or replace the one that the row has."""
+    _change(run, override.id, override)
+
+
+def remove_override(run: RunFolder, row_id: str) -> None:
+    """Let the stages decide on a row again."""
+    _change(run, row_id, None)
+
+
+def _change(run: RunFolder, row_id: str, override: Override | None) -> None:
+    # Two browser tabs may do this at the same time: the file is read and replaced under one lock.
+    path = overrides_path(run)
+    with FileLock(path.with_name(".overrides.lock")):
+        found = read_overrides(path)
+        found.pop(row_id, None)
+        if override is not None:
+            found[row_id] = override
+        lines = [
+            json.dumps({"id": each.id, "action": each.action, "note": each.note}, ensure_ascii=False)
+            for each in found.values()
+        ]
+        write_text("".join(f"{line}\n" for line in lines), path)
+
+
+def _parse(line: str, where: str) -> Override:
+    try:
+        entry = json.loads(line)
+        row_id, action, note = entry["id"], entry["action"], entry.get("note", "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f'{where}: an override is {{"id": …, "action": "restore" or "drop"}}; found {line[:80]!r}'
+        ) from None
+    if action not in ("restore", "drop"):
+        raise UserError(f"{where}: action {action!r} is not known. Accepted: restore, drop.")
+    return Override(str(row_id), action, str(note or ""))

@@ -1,1 +1,0 @@
-"""How alike texts are: what the measures are made of."""

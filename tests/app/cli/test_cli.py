@@ -1,0 +1,276 @@
+"""Commands as a user types them: what they print, and one clear message with exit code 2 for what is wrong."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from siftune.app.cli.commands import main
+from siftune.curation.balance import stage
+from siftune.curation.text.lengths import counter
+from tests.worlds import many, write_recipe, write_source
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A curated run with a hostile row."""
+    here = tmp_path_factory.mktemp("cli")
+    rows = [*many(40), {"instruction": "\x1b[31mred \u202e evil <script>", "output": "an answer of some words."}]
+    write_source(rows, here / "s.jsonl")
+    assert CliRunner().invoke(main, ["curate", str(write_recipe(here, "s.jsonl"))]).exit_code == 0
+    return here / "run"
+
+
+def refused(result: Result) -> str:
+    """The one message of a command that the user called wrongly."""
+    assert result.exit_code == 2, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("siftune: ")
+    return result.stderr
+
+
+BAD_RECIPES = {
+    "typo": ("sources: [{path: s.jsonl}]\nduplictes: {}\n", "line 2", "Did you mean 'duplicates'"),
+    "no sources": ("encoder: null\n", "sources", "is missing"),
+    "missing source": ("sources: [{path: nothing.jsonl}]\n", "nothing.jsonl"),
+    "missing folder": ("sources: [{path: no/where/}]\n", "no/where"),
+    "not yaml": ("sources: [{path: s.jsonl\n", "is not YAML"),
+    "a list": ("- a\n", "a recipe is a mapping"),
+    "empty file": ("", "found nothing"),
+    "floor": ("sources: [{path: s.jsonl}]\nduplicates: {near: {threshold: 0.5}}\n", "floor", "above threshold"),
+    "threshold": ("sources: [{path: s.jsonl}]\nduplicates: {near: {threshold: 1.5}}\n", "threshold", "1.5"),
+    "type": ("sources: [{path: s.jsonl}]\nseed: many\n", "seed", "many"),
+    "reference": (
+        "encoder: null\nsources: [{path: s.jsonl}]\ncontamination: {references: [{path: gone.jsonl}]}\n",
+        "gone.jsonl",
+    ),
+    "balance": (
+        "encoder: null\nsources: [{path: s.jsonl}]\nbalance: {target: reference, reference: gone.jsonl}\n",
+        "gone.jsonl",
+    ),
+    "encoder": (
+        "encoder: ./gone\nsources: [{path: s.jsonl}]\nduplicates: {semantic: {}}\n",
+        "no folder ./gone",
+    ),
+    "splits": ("encoder: null\nsources: [{path: s.jsonl}]\nsplits: {test: 500}\n", "test split wants 500"),
+    "foreign run": (
+        "encoder: null\nrun: .\nsources: [{path: s.jsonl}]\n",
+        "not made by siftune",
+        "nothing was written",
+    ),
+    "run is a file": ("encoder: null\nrun: s.jsonl\nsources: [{path: s.jsonl}]\n", "is a file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECIPES)
+def test_a_recipe_that_cannot_work_is_refused_in_words(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    text, *said = BAD_RECIPES[name]
+    monkeypatch.setattr(stage, "counter", lambda model, revision: counter(None))
+    write_source(many(12), tmp_path / "s.jsonl")
+    (tmp_path / "r.yaml").write_text(text)
+    before = set(tmp_path.iterdir())
+    message = refused(call("curate", "r.yaml"))
+    assert all(word in message for word in said), message
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "runs"}
+
+
+def test_a_recipe_that_cannot_be_read_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for command in ("curate", "run"):
+        assert "siftune recipe new" in refused(call(command, "missing.yaml"))
+        assert "directory" in refused(call(command, "folder.yaml"))
+        assert "cannot be read" in refused(call(command, "binary.yaml"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(call: Call, tmp_path: Path) -> None:
+    for name in ("r.yaml", "s.jsonl"):
+        (tmp_path / name).write_text("{}")
+        (tmp_path / name).chmod(0)
+    assert "ermission" in refused(call("curate", "r.yaml"))
+    assert "ermission" in refused(call("inspect", "s.jsonl"))
+
+
+BAD_CALLS = {
+    "explain RUN t:1": "Sources: s",
+    "explain RUN s:99": "rows 0 to 40",
+    "what-if RUN near=0.1": "floor",
+    "what-if RUN nea=0.7": "Did you mean 'near'",
+    "what-if RUN near": "NAME=NUMBER",
+    "what-if RUN near=much": "NAME=NUMBER",
+    "what-if RUN semantic=0.95": "no semantic stage",
+    "what-if RUN max_per_answer=0": "whole number",
+    "inspect gone.jsonl": "no source at gone.jsonl",
+    "inspect s.jsonl --format sharegpt": "conversations",
+    "inspect s.jsonl --format sharegtp": "Did you mean 'sharegpt'",
+    "train RUN": "training",
+    "train RUN --dry-run": "training",
+    "compare RUN": "training",
+    "mask RUN s:0": "training",
+    "prompts RUN": "siftune train",
+    "export RUN --to merged": "siftune train",
+    "sweep RUN gone.yaml": "gone.yaml",
+}
+
+
+@pytest.mark.parametrize("line", BAD_CALLS)
+def test_a_wrong_call_is_answered_with_what_to_do(call: Call, tmp_path: Path, run: Path, line: str) -> None:
+    write_source(many(3), tmp_path / "s.jsonl")
+    assert BAD_CALLS[line] in refused(call(*[run if word == "RUN" else word for word in line.split()]))
+
+
+def commands_on_a_run() -> list[list[str]]:
+    """Every command whose first argument is a run folder, with what else it needs."""
+    needs = {
+        "explain": ["s:0"],
+        "what-if": ["near=0.7"],
+        "mask": ["s:0"],
+        "sweep": ["plan.yaml"],
+        "export": ["--to", "merged"],
+        "diff": ["x"],
+    }
+    found = []
+    for name, command in main.commands.items():
+        first = command.params[0] if command.params else None
+        if isinstance(first, click.Argument) and first.name in ("run", "before"):
+            found.append([name, *needs.get(name, [])])
+    assert len(found) >= 9
+    return found
+
+
+@pytest.mark.parametrize("words", commands_on_a_run(), ids=" ".join)
+def test_a_folder_that_is_no_run_is_refused_by_every_command(call: Call, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "precious.txt").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("{")
+    name, *rest = words
+    for folder, said in (("gone", "no run folder"), ("foreign", "not a run folder"), ("damaged", "damaged")):
+        assert said in refused(call(name, folder, *rest))
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["precious.txt"]
+
+
+WORLDS = {
+    "no rows": [],
+    "only quarantined rows": [{"instruction": "a", "output": None}, {"instruction": "b", "output": ""}],
+    "only dropped rows": [{"instruction": "a", "output": "..."}, {"instruction": "b", "output": "!!"}],
+    "one row": [{"instruction": "what is a?", "output": "A letter."}],
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_hardly_any_rows_go_through_the_whole_path(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(stage, "counter", lambda model, revision: counter(None))  # words: no tokenizer to load
+    write_source(WORLDS[name], tmp_path / "s.jsonl")
+    done = call("curate", write_recipe(tmp_path, "s.jsonl", balance={}, contamination={"references": []}))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+    for words in (["what-if", "run", "near=0.6"], ["diff", "run", "run"], ["inspect", "s.jsonl"]):
+        assert call(*words).exit_code == 0, words
+    if WORLDS[name]:
+        assert call("explain", "run", "s:0").exit_code == 0
+
+
+def test_no_rows_with_splits_hold_nothing_out(call: Call, tmp_path: Path) -> None:
+    write_source([], tmp_path / "s.jsonl")
+    assert call("curate", write_recipe(tmp_path, "s.jsonl", splits={})).exit_code == 0
+
+
+def test_a_broken_line_costs_one_row_and_is_named(call: Call, tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in many(3)]
+    (tmp_path / "s.jsonl").write_text("\n".join([lines[0], '{"instruction": "broken', *lines[1:]]) + "\n")
+    done = call("curate", write_recipe(tmp_path, "s.jsonl"))
+    assert done.exit_code == 0
+    assert "quarantine.jsonl: 1 bad_json" in " ".join(done.stdout.split())
+    (lost,) = map(json.loads, (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines())
+    assert (lost["file"], lost["row"]) == ("s.jsonl", 1)
+
+
+def test_a_folder_that_is_being_written_is_left_alone(call: Call, tmp_path: Path, run: Path) -> None:
+    with (run / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert "Another process is writing" in refused(call("curate", run.parent / "law.yaml"))
+
+
+def test_what_is_shown_steers_no_terminal(call: Call, run: Path) -> None:
+    for words in (["explain", run, "s:40"], ["inspect", run.parent / "s.jsonl"]):
+        done = call(*words)
+        assert done.exit_code == 0
+        assert "⟨U+001B⟩" in done.stdout
+        assert "⟨U+202E⟩" in done.stdout
+        assert not set(done.stdout) & {"\x1b", "\u202e"}
+
+
+def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call, run: Path) -> None:
+    done = call("curate", run.parent / "law.yaml")
+    assert done.exit_code == 0
+    for word in (
+        "rows in",
+        "near",
+        "stored",
+        "rows kept",
+        "removed: s:",
+        "kept for it: s:",
+        "[changed]",
+        "report.html",
+    ):
+        assert word in done.stdout, word
+    assert done.stderr == ""
+
+
+def test_machines_get_json_and_nothing_else(call: Call, run: Path) -> None:
+    for words in (
+        ["inspect", run.parent / "s.jsonl"],
+        ["curate", run.parent / "law.yaml"],
+        ["explain", run, "s:0"],
+        ["what-if", run, "near=0.6"],
+        ["diff", run, run],
+    ):
+        done = call(*words, "--json")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout) is not None
+
+
+def test_a_new_recipe_is_a_recipe(call: Call, tmp_path: Path) -> None:
+    write_source(many(6), tmp_path / "data.jsonl")
+    (tmp_path / "new.yaml").write_text(call("recipe", "new").stdout.replace("encoder: auto", "encoder: null"))
+    done = call("curate", "new.yaml")
+    assert done.exit_code == 0, done.output
+
+
+def test_exit_codes_of_the_real_command(tmp_path: Path) -> None:
+    def siftune(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "siftune", *words]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert siftune("--help").returncode == 0
+    wrong = siftune("curate", "missing.yaml")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+    unknown = siftune("curat", "x")
+    assert unknown.returncode == 2
+    assert "No such command" in unknown.stderr

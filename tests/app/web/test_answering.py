@@ -1,0 +1,179 @@
+"""Two real tiny adapters answer through the threads, the queue and the store that the chat page uses."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from siftune.app.web import state
+from siftune.app.web.answering import Answering, order_of
+from siftune.app.web.transcript import as_jsonl, as_markdown, history
+from siftune.curation.errors import UserError
+from siftune.curation.run.folder import RunFolder
+from siftune.training.evaluation.votes import read_turns
+from siftune.training.inference.engine import Chunk, Engine, Message, Request, Sampling
+from siftune.training.inference.factory import open_engine
+
+
+@pytest.fixture(scope="module")
+def engine(trained_world: Path) -> Engine:
+    run = RunFolder.open(trained_world)
+    return open_engine(run.path, run.recipe)
+
+
+def wait(answering: Answering) -> None:
+    for _ in range(3000):
+        answering.drain()
+        if answering.ended:
+            return
+        time.sleep(0.01)
+    raise AssertionError("no end")
+
+
+def ask(run: Path, engine: Engine, arms: Sequence[str], *, tokens: int = 12, **more: object) -> Answering:
+    answering = Answering(RunFolder.open(run), "c", 0, "What colour has door 3?", **more)
+    sampling = Sampling(max_new_tokens=tokens)
+    answering.ask(engine, [Request(arm, (Message("user", answering.prompt),), sampling) for arm in arms])
+    return answering
+
+
+def test_an_answer_stands_under_the_arm_whose_weights_gave_it(done_run: Path, engine: Engine) -> None:
+    alone = {}
+    for arm in ("raw", "curated"):
+        request = Request(arm, (Message("user", "What colour has door 3?"),), Sampling(max_new_tokens=12))
+        alone[arm] = "".join(chunk.text for chunk in engine.stream([request]))
+    assert alone["raw"] != alone["curated"]
+    for arms in (("raw", "curated"), ("curated", "raw"), ("curated", "base", "raw")):
+        answering = ask(done_run, engine, arms)
+        wait(answering)
+        stored = {turn.arm: turn for turn in read_turns(RunFolder.open(done_run), "c") if turn.round == answering.round}
+        for arm in ("raw", "curated"):
+            weights = done_run / "training" / arm / "seed-0" / "adapter" / "adapter_model.safetensors"
+            assert stored[arm].answer == answering.sides[arm].text == alone[arm]
+            assert stored[arm].facts["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert stored["raw"].facts["tokens"] == 12
+
+
+def test_both_arms_stream_at_the_same_time(done_run: Path, engine: Engine) -> None:
+    order = []
+    requests = [Request(arm, (Message("user", "Tell me"),), Sampling(max_new_tokens=20)) for arm in ("raw", "curated")]
+    order = [chunk.request for chunk in engine.stream(requests)]
+    assert order.index(1) < 3
+    assert len(order) - order[::-1].index(0) > len(order) - 4
+
+
+def test_stop_keeps_what_was_said(done_run: Path, engine: Engine) -> None:
+    gate = _Gate(engine)
+    answering = ask(done_run, gate, ("raw", "curated"), tokens=300)
+    assert gate.begun.wait(30)
+    answering.stop()
+    gate.go.set()
+    wait(answering)
+    turns = read_turns(RunFolder.open(done_run), "c")
+    assert {turn.arm for turn in turns} == {"raw", "curated"}
+    for turn in turns:
+        assert turn.facts["stopped"] == "cancelled"
+        assert 0 < turn.facts["tokens"] <= 6
+        assert turn.answer == answering.sides[turn.arm].text
+
+
+class _Gate:
+    """A real engine that waits after its third chunk until it is let go."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.kind, self.arms, self.fingerprint, self.close = engine.kind, engine.arms, engine.fingerprint, engine.close
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
+        for number, chunk in enumerate(self._engine.stream(requests, stop=stop)):
+            if number == 3:
+                self.begun.set()
+                assert self.go.wait(60)
+            yield chunk
+
+
+def test_an_answer_is_stored_although_nobody_looks(done_run: Path, engine: Engine) -> None:
+    """The tab was closed: nothing drains the queue, and the finished answer is there when it is opened again."""
+    gate = _Gate(engine)
+    ask(done_run, gate, ("raw", "curated"))
+    gate.go.set()
+    for _ in range(3000):
+        if len(read_turns(RunFolder.open(done_run), "c")) == 2:
+            break
+        time.sleep(0.01)
+    assert {turn.arm for turn in read_turns(RunFolder.open(done_run), "c")} == {"raw", "curated"}
+
+
+def test_a_fault_of_the_engine_ends_the_wait_and_is_told(done_run: Path, engine: Engine) -> None:
+    answering = ask(done_run, engine, ("raw",), tokens=100_000)
+    wait(answering)
+    assert "tokens" in (answering.sides["raw"].fault or "")
+    assert read_turns(RunFolder.open(done_run), "c") == []
+
+
+def test_blind_sides_are_shuffled_by_round_and_stay_where_they_are() -> None:
+    orders = [order_of(f"round {number}", ["raw", "curated"], blind=True) for number in range(200)]
+    assert 70 < sum(order == ["raw", "curated"] for order in orders) < 130
+    assert orders == [order_of(f"round {number}", ["curated", "raw"], blind=True) for number in range(200)]
+    assert order_of("x", ["raw", "curated"], blind=False) == ["raw", "curated"]
+
+
+def test_the_pace_of_blind_mode_does_not_tell_the_faster_side(plain_run: Path) -> None:
+    answering = Answering(RunFolder.open(plain_run), "c", 0, "p", blind=True)
+    from siftune.app.web.answering import Side
+
+    fast, slow = Side("raw"), Side("curated")
+    answering.sides = {"raw": fast, "curated": slow}
+    seen = []
+    for tick in range(60):
+        fast.text = "f" * min(400, 60 * tick)
+        slow.text = "s" * min(120, 4 * tick)
+        fast.ended, slow.ended = len(fast.text) == 400, len(slow.text) == 120
+        shown = answering.pace(18)
+        seen.append((len(fast.text[:shown]), len(slow.text[:shown])))
+        if not slow.ended:
+            assert seen[-1][0] == seen[-1][1]
+    steps = [two[0] - one[0] for one, two in itertools.pairwise(seen)]
+    assert max(steps) <= 18
+    assert answering.shown
+    assert seen[-1] == (400, 120)
+
+
+def test_a_conversation_is_exported_as_training_data_and_as_text(done_run: Path, engine: Engine) -> None:
+    wait(ask(done_run, engine, ("raw", "curated"), system="Be brief."))
+    turns = read_turns(RunFolder.open(done_run), "c")
+    lines = [json.loads(line) for line in as_jsonl(turns).splitlines()]
+    assert [line["arm"] for line in lines] == [turn.arm for turn in turns]
+    for line, turn in zip(lines, turns, strict=True):
+        assert [each["role"] for each in line["messages"]] == ["system", "user", "assistant"]
+        assert line["messages"][-1]["content"] == turn.answer
+        assert line["fingerprints"] == [str(engine.fingerprint(turn.arm))]
+    assert history(turns, "raw", system="")[-1]["content"] == next(t.answer for t in turns if t.arm == "raw")
+    assert all(turn.answer.split("\n")[0] in as_markdown(turns) for turn in turns)
+
+
+def test_the_same_weights_under_two_names_are_refused(done_run: Path) -> None:
+    import shutil
+
+    raw, curated = (done_run / "training" / arm / "seed-0" / "adapter" for arm in ("raw", "curated"))
+    shutil.copytree(raw, curated, dirs_exist_ok=True)
+    run = RunFolder.open(done_run)
+    with pytest.raises(UserError, match="same weights"):
+        open_engine(run.path, run.recipe)
+
+
+def test_a_loaded_engine_leaves_the_collector_little_to_look_at_after_each_run_of_a_page(done_run: Path) -> None:
+    try:
+        state.engine(RunFolder.open(done_run))
+        assert gc.get_freeze_count() > 20 * len(gc.get_objects())
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,262 @@
+"""Chat in a real browser, with two real tiny adapters and a small server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siftune.curation.text.hidden_characters import visible
+from siftune.training.inference.engine import PROBE
+from tests.app.tab import Tab
+
+pytestmark = pytest.mark.browser
+
+
+class Served(ThreadingHTTPServer):
+    """Streams `MODEL said 0 1 2 …`, a word a token, and notes what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, Any]] = []
+        self.sent: list[int] = []
+        self.pause = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Served
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        probe = body["messages"][-1]["content"] == PROBE
+        words = [body["model"], "said", *map(str, range(body["max_tokens"] - 2))]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        if not probe:
+            self.server.asked.append(body)
+            self.server.sent.append(0)
+        for word in words[:3] if probe else words:
+            time.sleep(0.0 if probe else self.server.pause)
+            try:
+                self._event({"choices": [{"delta": {"content": f"{word} "}}]})
+            except OSError:
+                return
+            if not probe:
+                self.server.sent[-1] += 1
+        self._event({"choices": [{"delta": {}, "finish_reason": "length"}]})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    server = Served()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def live(run: Path) -> dict[str, dict[str, Any]]:
+    """The answers of the last turn that stand in the conversation, by arm."""
+    with sqlite3.connect(run / "votes.sqlite") as db:
+        found = db.execute("SELECT turn, arm, prompt, answer, facts FROM turns WHERE live").fetchall()
+    last = max(turn for turn, *_ in found)
+    return {
+        arm: {"prompt": prompt, "answer": answer, **json.loads(facts)}
+        for turn, arm, prompt, answer, facts in found
+        if turn == last
+    }
+
+
+def wait_for_answers(found: Tab, turns: int) -> None:
+    """Until this many turns stand on the page, each answer with its costs, and nothing runs."""
+    done = """turns => {
+        const count = each => document.querySelectorAll(each).length;
+        const answers = count('.sf.turn.assistant');
+        return count('.sf.turn.user') === turns && answers >= turns && answers === count('.sf.facts')
+            && !document.body.innerText.includes('▍');
+    }"""
+    found.page.wait_for_function(done, arg=turns, timeout=90_000)
+    found.page.get_by_role("button", name="Stop", exact=True).wait_for(state="detached", timeout=30_000)
+    found.settle()
+
+
+def choose(found: Tab, *arms: str) -> None:
+    """Make these the arms of the next prompt."""
+    box = found.page.locator(".st-key-chat_arms input")
+    for _ in range(4):
+        box.press("Backspace")
+        found.settle()
+    for arm in arms:
+        box.fill(arm)
+        box.press("Enter")
+        found.settle()
+    box.press("Escape")
+    found.settle()
+
+
+def set_up(found: Tab, **boxes: str) -> None:
+    """Fill text and number boxes of the settings by their session keys."""
+    found.click("Settings")
+    for key, text in boxes.items():
+        box = found.page.locator(f".st-key-chat_{key}").locator("input, textarea").first
+        box.fill(text)
+        box.press("Tab")
+        found.settle()
+    found.page.keyboard.press("Escape")
+    found.settle()
+
+
+def columns(found: Tab) -> list[tuple[str, str]]:
+    """Label and answer of every answer on the page."""
+    answers = found.page.locator(".sf.turn.assistant")
+    return [
+        (each.locator(".who").inner_text(), squeezed(each.locator(":scope > :not(.who)").all_inner_texts()))
+        for each in answers.all()
+    ]
+
+
+def squeezed(texts: list[str]) -> str:
+    """Texts as the page shows them, without white space."""
+    return "".join(visible("".join(texts)).split())
+
+
+def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Served) -> None:
+    found = tab(done_run)
+    found.open("chat")
+    set_up(found, system="Be brief.", tokens="7", seed="5", url=served.url, model="curated, other")
+    found.click("Settings")
+    found.page.locator(".st-key-chat_temperature").get_by_role("slider").press("ArrowRight")
+    found.settle()
+    found.page.locator(".st-key-chat_top_p").get_by_role("slider").press("ArrowLeft")
+    found.settle()
+    found.page.keyboard.press("Escape")
+    host = served.url.removeprefix("http://").removesuffix("/v1")
+    choose(found, "raw", f"curated at {host}", f"other at {host}")
+    found.say("Who are you?")
+    wait_for_answers(found, 1)
+    answers = live(done_run)
+    assert set(answers) == {"raw", f"curated at {host}", f"other at {host}"}
+    for answer in answers.values():
+        assert answer["system"] == "Be brief."
+        wanted = {"temperature": 0.1, "top_p": 0.95, "max_new_tokens": 7, "seed": 5}
+        assert answer["sampling"] == pytest.approx(wanted)
+        assert answer["tokens"] <= 7
+    assert {body["model"] for body in served.asked} == {"curated", "other"}
+    for body in served.asked:
+        sent = {name: body[name] for name in ("temperature", "top_p", "max_tokens", "seed")}
+        assert sent == pytest.approx({"temperature": 0.1, "top_p": 0.95, "max_tokens": 7, "seed": 5})
+        assert [each["role"] for each in body["messages"]] == ["system", "user"]
+    found.say("And now?")
+    wait_for_answers(found, 2)
+    told = next(body["messages"] for body in served.asked[2:] if body["model"] == "other")
+    assert told[2] == {"role": "assistant", "content": "other said 0 1 2 3 4 "}
+    found.clean()
+
+
+def test_regenerate_and_edit_replace_the_last_turn(tab, done_run: Path, served: Served) -> None:
+    found = tab(done_run)
+    found.open("chat")
+    set_up(found, url=served.url, model="far", tokens="6")
+    choose(found, "raw", "far")
+    found.say("One?")
+    wait_for_answers(found, 1)
+    seed = live(done_run)["raw"]["sampling"]["seed"]
+    found.click("Regenerate")
+    wait_for_answers(found, 1)
+    again = live(done_run)
+    assert [body["seed"] for body in served.asked] == [seed, seed + 1]
+    assert all(answer["sampling"]["seed"] == seed + 1 for answer in again.values())
+    assert len(again) == 2
+    found.click("Edit prompt")
+    box = found.page.locator('[data-testid="stPopoverBody"] textarea').last
+    box.fill("Two?")
+    box.press("Tab")
+    found.settle()
+    found.click("Ask this instead")
+    wait_for_answers(found, 1)
+    assert {answer["prompt"] for answer in live(done_run).values()} == {"Two?"}
+    assert [each["content"] for each in served.asked[-1]["messages"]] == ["Two?"]
+    with sqlite3.connect(done_run / "votes.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM turns").fetchone() == (6,)  # nothing was lost
+    found.clean()
+
+
+def test_stop_ends_all_arms_early_and_keeps_what_they_said(
+    tab, done_run: Path, served: Served, record_property
+) -> None:
+    served.pause = 0.05
+    found = tab(done_run)
+    found.open("chat")
+    set_up(found, url=served.url, model="far", tokens="400")
+    choose(found, "far", "raw")
+    found.say("Tell me everything")
+    found.holds("said 0 1 2")
+    start = time.perf_counter()
+    found.page.get_by_role("button", name="Stop", exact=True).click()
+    found.page.get_by_text("by you").first.wait_for(timeout=60_000)
+    record_property("stopped, stored and drawn after the click, s", round(time.perf_counter() - start, 2))
+    wait_for_answers(found, 1)
+    answers = live(done_run)
+    far = next(answer for arm, answer in answers.items() if arm.startswith("far"))
+    assert far["stopped"] == "cancelled"
+    assert 3 < far["tokens"] < 200
+    assert far["answer"].startswith("far said 0 1 2")
+    assert served.sent[0] < 200
+    assert squeezed([far["answer"]]) in columns(found)[0][1]
+    found.clean()
+
+
+def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, served: Served) -> None:
+    served.pause = 0.02
+    found = tab(done_run)
+    found.open("chat")
+    set_up(found, url=served.url, model="far", tokens="60")
+    choose(found, "curated", "raw", "far")
+    found.say("Door 1?")
+    found.holds("said 0 1")
+    choose(found, "base", "curated")  # while the others still answer
+    wait_for_answers(found, 1)
+    first = live(done_run)
+    found.say("Door 2?")
+    wait_for_answers(found, 2)
+    second = live(done_run)
+    assert [sorted(first), sorted(second)] == [
+        sorted(["curated", "raw", next(arm for arm in first if arm.startswith("far"))]),
+        ["base", "curated"],
+    ]
+    assert len({answer["fingerprint"] for answer in {**first, **second}.values()}) == 4
+    shown = columns(found)
+    order = [sorted(turn, key=lambda arm: turn[arm]["place"]) for turn in (first, second)]
+    assert [label for label, _ in shown] == [*order[0], *order[1]]
+    assert order[0][:2] == ["curated", "raw"]
+    expected = [
+        squeezed([turn[arm]["answer"]]) for turn, arms in zip((first, second), order, strict=True) for arm in arms
+    ]
+    assert [text.removesuffix("(empty)") for _, text in shown] == expected
+    assert first["curated"]["fingerprint"] == second["curated"]["fingerprint"]
+    prints = [turn[arm]["fingerprint"] for turn, arms in zip((first, second), order, strict=True) for arm in arms]
+    drawn = found.page.locator(".sf.facts", has_text="tokens/s").all_inner_texts()
+    assert all(print_ in text for print_, text in zip(prints, drawn, strict=True))
+    found.clean()

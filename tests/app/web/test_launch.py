@@ -1,0 +1,63 @@
+"""How the server is started."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from siftune.app.web import launch
+from siftune.curation.errors import UserError
+
+
+def flags(command: list[str]) -> dict[str, str]:
+    return dict(each[2:].split("=", 1) for each in command if each.startswith("--"))
+
+
+def test_the_server_is_for_this_machine_and_tells_nobody(plain_world: Path) -> None:
+    command, environment = launch.server(plain_world)
+    found = flags(command)
+    assert found["server.address"] == "127.0.0.1"
+    assert found["server.enableXsrfProtection"] == "true"
+    assert found["browser.gatherUsageStats"] == "false"
+    assert environment["SIFTUNE_RUN"] == str(plain_world.resolve())
+
+
+def test_it_is_headless_where_there_is_no_display(plain_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert flags(launch.server(plain_world)[0])["server.headless"] == "true"
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert flags(launch.server(plain_world)[0])["server.headless"] == "false"
+    assert flags(launch.server(plain_world, headless=True)[0])["server.headless"] == "true"
+
+
+class _Server:
+    """Stands in for the process: the command is what is tested."""
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        self.command = command
+
+    def wait(self, timeout: float | None = None) -> int:
+        return 3
+
+
+def test_another_address_is_warned_about(plain_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", _Server)
+    with pytest.warns(UserWarning, match=r"0\.0\.0\.0.*no password"):
+        assert launch.launch(plain_world, address="0.0.0.0") == 3
+
+
+def test_this_address_is_not_warned_about(
+    plain_world: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", _Server)
+    launch.launch(plain_world)
+    assert not recwarn.list
+
+
+def test_a_foreign_folder_is_refused_before_a_server_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        launch.launch(tmp_path)

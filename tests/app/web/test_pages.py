@@ -1,0 +1,327 @@
+"""Each page by itself, without a browser."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from siftune.app.web import queries, state, training_queries
+from siftune.curation import schema
+from siftune.curation.atomic_files import write_json
+from siftune.curation.review.catalogue import Query
+from siftune.curation.review.labels import read_labels
+from siftune.curation.review.token_lengths import stored_lengths
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.overrides import overrides_path, read_overrides
+from siftune.training import truncation
+from siftune.training.evaluation.prompt_suite import read_answers
+
+PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch):
+    """Open a page on a run."""
+
+    def opened(name: str, run: Path, **session: object) -> AppTest:
+        monkeypatch.setenv(state.RUN_VARIABLE, str(run))
+        at = AppTest.from_string(f"from app.views import {name}\n{name}.{name}()", default_timeout=60)
+        for key, value in session.items():
+            at.session_state[key] = value
+        return at.run()
+
+    return opened
+
+
+def shown(at: AppTest) -> str:
+    """All that stands on a page."""
+    assert not at.exception, at.exception
+    return "\n".join(str(element.proto.body) for element in at.get("html"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws_a_trained_run(page, trained_world: Path, name: str) -> None:
+    assert len(shown(page(name, trained_world))) > 50
+
+
+@pytest.mark.parametrize("name", PAGES[4:])
+def test_pages_of_the_second_half_say_what_to_run_next(page, plain_world: Path, name: str) -> None:
+    assert f"siftune curate {plain_world}" in shown(page(name, plain_world))
+
+
+def test_what_is_next_follows_the_state_of_the_run(page, done_run: Path) -> None:
+    (done_run / "verdict.json").unlink()
+    assert f"siftune compare {done_run}" in shown(page("verdict", done_run))
+    shutil.rmtree(done_run / "prompts")
+    assert f"siftune prompts {done_run}" in shown(page("prompts", done_run))
+    shutil.rmtree(done_run / "training")
+    for name in PAGES[4:]:
+        if name != "verdict":
+            assert f"siftune train {done_run}" in shown(page(name, done_run))
+
+
+@pytest.mark.parametrize("damage", ["missing", "foreign", "torn", "newer"])
+def test_a_broken_or_foreign_folder_is_one_clear_message(page, plain_run: Path, damage: str) -> None:
+    manifest = plain_run / "manifest.json"
+    if damage == "missing":
+        shutil.rmtree(plain_run)
+    elif damage == "foreign":
+        manifest.unlink()
+    elif damage == "torn":
+        manifest.write_text(manifest.read_text()[:100])
+    else:
+        manifest.write_text(json.dumps({"siftune": {"format": 99}}))
+    at = page("overview", plain_run)
+    assert not at.exception
+    assert len(at.get("html")) == 1
+    assert str(plain_run) in shown(at)
+
+
+def test_a_run_that_is_being_written_opens_and_then_shows_itself(page, plain_run: Path) -> None:
+    rows = plain_run / "rows.parquet"
+    aside = rows.rename(plain_run / "aside")
+    at = page("overview", plain_run)
+    assert "still being written" in shown(at)
+    assert "ingest" in shown(at)
+    aside.rename(rows)
+    assert "rows went in" in shown(at.run())
+
+
+def test_the_funnel_adds_up(page, plain_world: Path) -> None:
+    from siftune.curation.review.catalogue import Catalogue
+
+    found = Catalogue.load(RunFolder.open(plain_world))
+    steps = queries.funnel(found)
+    assert [step.stage for step in steps] == ["ingest", "exact", "near"]
+    kept = found.counts(found.find(Query()), "fate")["kept"]
+    assert steps[0].rows == len(found)
+    assert all(one.rows - one.dropped == two.rows for one, two in itertools.pairwise(steps))
+    assert steps[-1].rows - steps[-1].dropped == kept
+    assert f"− {steps[2].dropped}" in shown(page("overview", plain_world))
+
+
+def test_histograms_count_every_row_once(plain_world: Path) -> None:
+    from siftune.curation.review.catalogue import Catalogue
+
+    found = Catalogue.load(RunFolder.open(plain_world))
+    frame = queries.lengths(found, "prompt_words")
+    totals = dict(frame.group_by("set").agg(rows=pl.col("rows").sum()).iter_rows())
+    assert totals == {"before": len(found), "after": int(queries.training_rows(found).sum())}
+
+
+def test_searching_and_filtering_narrow_the_rows(page, plain_world: Path) -> None:
+    at = page("browse", plain_world)
+    at.text_input("text 0").set_value('"attack ansi"').run()
+    assert "1 of 600 rows" in shown(at)
+    assert "⟨U+001B⟩[31mred" in shown(at)
+    at.text_input("text 0").set_value("").run()
+    at.multiselect("fate 0").set_value(["quarantined"]).run()
+    assert "of 600 rows" in shown(at)
+    assert "could not be read as an example" in shown(at)
+    at.multiselect("fate 0").set_value([]).run()
+    at.text_input("text 0").set_value("wordthatisnowhere").run()
+    assert "No row is like this" in shown(at)
+
+
+def test_a_page_turns_and_a_new_question_starts_at_its_first(page, plain_world: Path) -> None:
+    at = page("browse", plain_world)
+    at.button("browse_page on").click().run()
+    assert "page 2 of 24" in shown(at)
+    at.selectbox("order 0").set_value("answer_words").run()
+    assert "page 1 of 24" in shown(at)
+
+
+def test_another_page_can_ask_for_rows(page, plain_world: Path) -> None:
+    at = page("browse", plain_world, browse=Query(stage=("near",)), browse_version=1)
+    assert "near" in at.multiselect("stage 1").value
+    assert "dropped" in shown(at)
+
+
+def test_restore_is_written_and_can_be_taken_back(page, plain_run: Path) -> None:
+    at = page("decisions", plain_run)
+    button = next(each for each in at.button if each.label == "Restore")
+    row_id = button.key.removeprefix("restore ")
+    at.text_input(f"why {row_id}").set_value("they differ")
+    button.click().run()
+    found = read_overrides(overrides_path(RunFolder.open(plain_run)))
+    assert [(each.id, each.action, each.note) for each in found.values()] == [(row_id, "restore", "they differ")]
+    at.button(f"undo {row_id}").click().run()
+    assert read_overrides(overrides_path(RunFolder.open(plain_run))) == {}
+
+
+def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path) -> None:
+    row = RunFolder.open(plain_run).ledger().head(1)
+    told = {"action": "truncate", "reason": "max_length", "score": 2618.0, "threshold": 1024.0, "witness": None}
+    cut = row.with_columns(**{name: pl.lit(value) for name, value in told.items()}, detail=pl.lit("2 tokens are cut"))
+    truncation.enter(plain_run, truncation.stage_of("raw"), schema.conform(cut, schema.LEDGER))
+    at = page("decisions", plain_run)
+    kind = next(name for name in at.selectbox[0].options if name.startswith("train/raw"))
+    text = shown(at.selectbox[0].select(kind).run())
+    assert "train/raw: truncate" in text
+    assert "2618.000 (threshold 1024)" in text
+    assert "2 tokens are cut" in text
+
+
+def test_a_label_is_kept_and_the_next_pair_shown(page, plain_run: Path) -> None:
+    at = page("thresholds", plain_run)
+    assert "Pair 1 of" in shown(at)
+    at.button("Same near").click().run()
+    assert "Pair 2 of" in shown(at)
+    at.button("Different near").click().run()
+    assert read_labels(RunFolder.open(plain_run), "near")["same"].to_list() == [True, False]
+    assert "labelled pairs at or above" in shown(at)
+
+
+def test_the_slider_replays_exactly(page, plain_world: Path) -> None:
+    run = RunFolder.open(plain_world)
+    at = page("thresholds", plain_world)
+    for threshold in (0.65, 0.8, 0.9, 1.0):
+        at.slider("threshold near").set_value(threshold).run()
+        assert not at.exception
+        assert int(at.metric[0].value.replace(",", "")) == greedy(run, threshold)
+    assert greedy(run, 0.8) == run.ledger().filter(pl.col("stage") == "near").height
+
+
+def greedy(run: RunFolder, threshold: float) -> int:
+    """Rows that the near stage drops, by the definition: in keep order, each row that resembles a kept one."""
+    from siftune.curation.review.what_if import index
+
+    exact = run.ledger().filter(pl.col("stage") == "exact")["id"].to_list()
+    order = index(run).sort("rank").filter(~pl.col("id").is_in(exact))["id"].to_list()
+    near = run.pairs("near").filter(pl.col("score") >= threshold, ~pl.col("guarded"))
+    alike: dict[str, set[str]] = {}
+    for a, b in near.select("a", "b").rows():
+        alike.setdefault(a, set()).add(b)
+        alike.setdefault(b, set()).add(a)
+    leaders: set[str] = set()
+    for row in order:
+        if not alike.get(row, set()) & leaders:
+            leaders.add(row)
+    return len(order) - len(leaders)
+
+
+def test_settings_that_differ_are_marked(page, done_run: Path) -> None:
+    text = shown(page("training", done_run))
+    assert text.count("<mark>") == 2  # the adapter's hash, once an arm
+    done = done_run / "training" / "raw" / "seed-0" / "done.json"
+    done.write_text(json.dumps(json.loads(done.read_text()) | {"rows": 99}))
+    assert shown(page("training", done_run)).count("<mark>") == 4
+
+
+def test_the_mask_viewer_marks_what_is_trained(page, trained_world: Path) -> None:
+    at = page("training", trained_world)
+    at.text_input("mask row").set_value("alpha:30").run()
+    assert 'class="token trained"' in shown(at)
+    assert 'class="token"' in shown(at)
+    at.text_input("mask row").set_value("alpha:99999").run()
+    assert "alpha:99999" in shown(at)
+
+
+def test_a_prompt_is_added_and_answered_by_every_arm(page, done_run: Path) -> None:
+    at = page("prompts", done_run)
+    at.text_area("added prompt").set_value("A prompt by hand")
+    at.button[-1].click().run()
+    at.selectbox[0].set_value("A prompt by hand").run()
+    text = shown(at)
+    assert all(f">{arm}</div>" in text for arm in ("base", "raw", "curated"))
+    assert "A prompt by hand" in (done_run / "prompts" / "prompts.md").read_text()
+
+
+def test_a_million_rows_are_never_drawn_at_once(page, plain_world: Path) -> None:
+    at = page("browse", plain_world)
+    assert len(at.dataframe[0].value) == 25
+
+
+@pytest.mark.parametrize("file", ["rows.parquet", "ledger.parquet"])
+def test_a_file_that_cannot_be_read_is_one_clear_message(
+    plain_run: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.setenv(state.RUN_VARIABLE, str(plain_run))
+    (plain_run / file).write_bytes(b"PAR1 torn")
+    at = AppTest.from_file(str(Path(state.__file__).with_name("main.py")), default_timeout=60).run()
+    assert "A file of this run cannot be read; curate again" in shown(at)
+
+
+def test_the_verdict_is_one_sentence() -> None:
+    def said(**words: str) -> str:
+        declared = [{"arm": "curated", "against": other, "declared": True, "word": w} for other, w in words.items()]
+        extra = {"arm": "random", "against": "raw", "declared": False, "word": "better"}
+        return training_queries.sentence({"headline": "Not judged.", "comparisons": [*declared, extra]})
+
+    unclear = "not enough evidence"
+    assert said(raw="better", random="worse").endswith("curated is better than raw and worse than random.")
+    assert said(raw="better", random=unclear).endswith("better than raw; against random there is not enough evidence.")
+    assert said(raw=unclear, random=unclear).startswith("Not enough evidence that curated is better or worse than raw")
+    assert said() == "Not judged."
+
+
+def test_a_bin_of_the_balance_is_named_by_both_its_ends(plain_run: Path) -> None:
+    """`bins` of the manifest hold their upper ends."""
+    run = RunFolder.open(plain_run)
+    side = {"rows": 3, "effective_bins": 2.0, "entropy": 0.6}
+    bins = [
+        {"bin": 0, "low": 3, "high": 3, "turns": "all", "before": 2, "after": 1},
+        {"bin": 1, "low": 4, "high": 7, "turns": "all", "before": 1, "after": 1},
+    ]
+    write_json(run.manifest | {"balance": {"before": side, "after": side, "bins": bins}}, plain_run / "manifest.json")
+    found = queries.balance(run)
+    assert found is not None
+    assert found.bins["bin"].unique(maintain_order=True).to_list() == ["3", "4–7"]
+
+
+def test_pairs_that_the_guard_keeps_apart_are_counted_apart(plain_world: Path) -> None:
+    run = RunFolder.open(plain_world)
+    pairs = run.pairs("near")
+    counts = queries.pair_histogram(run, "near").group_by("kind").agg(pl.col("pairs").sum())
+    free, guarded = queries.PAIR_KINDS
+    assert dict(counts.iter_rows()) == {guarded: pairs["guarded"].sum(), free: (~pairs["guarded"]).sum()}
+
+
+def test_a_family_member_can_be_restored(page, plain_run: Path) -> None:
+    at = page("decisions", plain_run)
+    at.button_group[0].set_value(["Families"]).run()
+    button = next(each for each in at.button if each.label == "Restore")
+    row_id = button.key.removeprefix("restore ")
+    button.click().run()
+    assert list(read_overrides(overrides_path(RunFolder.open(plain_run)))) == [row_id]
+
+
+def test_prompts_are_a_table_of_all_arms(page, trained_world: Path) -> None:
+    text = shown(page("prompts", trained_world))
+    table = next(part for part in text.split("<table>") if '<th class="">prompt</th>' in part)
+    for answer in read_answers(trained_world).to_dicts():
+        assert f"{answer['tokens']} tokens, {answer['tokens_per_second']:.1f}/s" in table
+
+
+def test_the_slider_counts_tokens_of_the_base_model(page, done_run: Path) -> None:
+    from transformers import AutoTokenizer
+
+    run = RunFolder.open(done_run)
+    kept = run.rows().filter(pl.col("fate") == "kept")["id"]
+    texts = pl.read_parquet(run.texts).filter(pl.col("id").is_in(kept.implode()))
+    tokenizer = AutoTokenizer.from_pretrained(run.recipe.model.name)
+    both = [*texts["prompt"], *texts["answer"]]
+    expected = sum(map(len, tokenizer(both, add_special_tokens=False)["input_ids"]))
+    at = page("thresholds", done_run)
+    for _ in range(100):
+        if at.metric[2].label == "Tokens left":
+            break
+        at.run()
+    assert (at.metric[2].label, at.metric[2].value) == ("Tokens left", f"{expected:,}")
+    stored = stored_lengths(run)
+    assert stored is not None
+    assert len(stored.total) == pl.read_parquet(run.texts).height
+    at.slider("threshold near").set_value(0.9).run()
+    assert "tokens" in at.metric[2].delta
+
+
+def test_a_run_without_a_model_counts_words_and_says_so(page, plain_world: Path) -> None:
+    at = page("thresholds", plain_world)
+    assert at.metric[2].label == "Words left"
+    assert "names no base model" in shown(at)

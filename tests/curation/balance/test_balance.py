@@ -1,0 +1,371 @@
+"""Length balancing: bins, targets, water-filling, budgets, and the choice inside a bin, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import hypothesis
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siftune.curation.allotment import water_fill
+from siftune.curation.balance import balance as balancing
+from siftune.curation.balance import coverage
+from siftune.curation.balance.balance import balance
+from siftune.curation.balance.length_bins import Shape, edges
+from siftune.curation.embeddings.cosine import lattice
+from siftune.curation.recipe.sections import Balance
+from siftune.curation.schema import DECISIONS
+from siftune.curation.text import lengths
+
+
+def frame(n: int, *, sources: int = 2, pinned: set[int] = frozenset(), turns: list[int] | None = None) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": np.arange(n, dtype=np.uint32),
+            "id": [f"s{i % sources}:{i}" for i in range(n)],
+            "source": [f"s{i % sources}" for i in range(n)],
+            "turns": pl.Series(turns or [2] * n, dtype=pl.UInt32),
+            "pinned": [i in pinned for i in range(n)],
+        },
+        schema_overrides={"id": pl.String, "source": pl.String, "pinned": pl.Boolean},
+    )
+
+
+def skewed(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).lognormal(3, 0.8, n).astype(np.uint32) + 1
+
+
+entries = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), min_size=1, max_size=8)
+
+
+@given(entries, st.integers(0, 60))
+def test_water_filling_shares_in_proportion_below_the_caps(table, total):
+    weights, capacity = (np.asarray(column) for column in zip(*table, strict=True))
+    shares = water_fill(weights.astype(float), capacity, total)
+    usable = capacity[weights > 0].sum()
+    assert shares.sum() == min(total, usable)
+    assert (shares <= capacity).all()
+    assert (shares[weights == 0] == 0).all()
+    # Level by bisection: the exact water level of the continuous problem.
+    low, high = 0.0, 1e3
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(capacity, middle * weights).sum() < shares.sum() else (low, middle)
+    assert (np.abs(shares - np.minimum(capacity, high * weights)) < 1 + 1e-6).all()
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=10), st.data())
+def test_water_filling_by_size_is_hamiltons_apportionment(sizes, data):
+    total = data.draw(st.integers(0, sum(sizes)))
+    whole = max(1, sum(sizes))
+    expected = [total * size // whole for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda at: -(total * sizes[at] % whole))
+    for at in by_remainder[: total - sum(expected)]:
+        expected[at] += 1
+    assert water_fill(np.asarray(sizes), np.asarray(sizes), total).tolist() == expected
+
+
+@given(
+    st.lists(st.integers(0, 3000), min_size=1, max_size=60), st.integers(2, 15), st.sampled_from(["log", "quantile"])
+)
+def test_every_length_is_in_exactly_one_bin(values, bins, spacing):
+    found = edges(np.asarray(values), bins=bins, spacing=spacing)
+    assert (np.diff(found) > 0).all()
+    assert len(found) <= bins + 1
+    assert found[0] == min(values)
+    assert found[-1] == max(values) + 1
+
+
+def test_log_bins_double_and_quantile_bins_hold_equally_many():
+    assert edges(np.asarray([1, 255]), bins=8, spacing="log").tolist() == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    at = edges(skewed(10_000), bins=4, spacing="quantile")
+    counts = np.histogram(skewed(10_000), at)[0]
+    assert np.abs(counts - 2500).max() < 400
+
+
+def test_entropy_of_a_distribution_is_in_nats_and_bins_are_its_exponential():
+    shape = Shape.of(np.asarray([5, 5, 0, 5, 5]), np.asarray([0.2] * 5))
+    assert shape.entropy == pytest.approx(math.log(4))
+    assert shape.effective_bins == pytest.approx(4)
+    assert shape.distance == pytest.approx(0.2)
+
+
+settings = st.builds(
+    Balance,
+    bins=st.integers(2, 8),
+    spacing=st.sampled_from(["log", "quantile"]),
+    target=st.sampled_from(["uniform", "temperature"]),
+    temperature=st.sampled_from([0.0, 0.5, 1.0]),
+    rows=st.none() | st.integers(1, 60),
+    max_per_source=st.none() | st.integers(1, 30),
+    by_turns=st.booleans(),
+    repeat=st.booleans(),
+)
+worlds = st.integers(0, 50).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 40), min_size=n, max_size=n),
+        st.lists(st.sampled_from([2, 3, 5]), min_size=n, max_size=n),
+        st.sets(st.integers(0, max(0, n - 1)), max_size=3),
+        st.booleans(),
+    )
+)
+
+
+@given(settings, worlds)
+def test_balancing_conserves_rows_and_keeps_its_promises(wanted, world):
+    values, turns, pinned, embedded = world
+    n = len(values)
+    index = frame(n, pinned=pinned if n else set(), turns=turns)
+    vectors = np.random.default_rng(n).normal(size=(n, 4)).astype(np.float16) if embedded else None
+    found = balance(index, np.asarray(values, np.uint32), settings=wanted, seed=1, vectors=vectors)
+    again = balance(index, np.asarray(values, np.uint32), settings=wanted, seed=1, vectors=vectors)
+    assert (found.copies == again.copies).all()
+    assert found.decisions.equals(again.decisions)
+    assert found.decisions.schema == DECISIONS
+    kept = set(index.filter(pl.Series(found.copies > 0, dtype=pl.Boolean))["id"])
+    assert kept.isdisjoint(found.decisions["id"])
+    assert kept | set(found.decisions["id"]) == set(index["id"])
+    assert set(found.decisions["witness"].drop_nulls()) <= kept
+    forced = int(index["pinned"].sum())
+    assert set(index.filter("pinned")["id"]) <= kept
+    assert found.copies.max(initial=0) <= (balancing.MOST_COPIES if wanted.repeat else 1)
+    if wanted.rows:
+        assert found.copies.sum() <= wanted.rows + forced
+    elif not wanted.repeat and not wanted.max_per_source:
+        assert found.copies.sum() >= n / 2
+    if wanted.max_per_source and not wanted.repeat:
+        used = index.filter(pl.Series(found.copies > 0, dtype=pl.Boolean)).group_by("source").len()["len"]
+        assert (used <= wanted.max_per_source + forced).all()
+    assert found.bins["before"].sum() == n
+    assert found.bins["after"].sum() == found.copies.sum()
+    if n:
+        assert found.bins["target"].sum() == pytest.approx(1)
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+
+
+def test_a_second_pass_under_the_same_budget_drops_nothing():
+    values = skewed(800)
+    wanted = Balance(rows=200, max_per_source=150)
+    first = balance(frame(800), values, settings=wanted, seed=0)
+    keep = first.copies > 0
+    second = balance(frame(800).filter(pl.Series(keep)), values[keep], settings=wanted, seed=0)
+    assert keep.sum() == 200
+    assert second.decisions.is_empty()
+
+
+def test_a_uniform_target_is_met_where_there_are_rows_enough():
+    values = np.repeat([1, 10, 100, 900], [1000, 400, 200, 50]).astype(np.uint32)
+    found = balance(frame(1650), values, settings=Balance(bins=4, target="uniform", rows=200), seed=0)
+    assert found.bins.filter(pl.col("before") > 0)["after"].to_list() == [50, 50, 50, 50]
+    assert found.after.effective_bins == pytest.approx(4)
+    assert found.after.distance == pytest.approx(0)
+    short = balance(frame(1650), values, settings=Balance(bins=4, target="uniform", rows=400), seed=0)
+    assert short.bins.filter(pl.col("before") > 0)["after"].to_list() == [117, 117, 116, 50]
+
+
+def test_without_a_budget_the_rule_is_the_largest_set_close_enough():
+    target = np.asarray([0.25] * 4)
+    capacity = np.asarray([1000, 800, 700, 600])
+    expected = max(
+        total
+        for total in range(1, 3101)
+        if np.abs(np.minimum(capacity / total, target) - target).sum() <= balancing.CLOSE_ENOUGH + 1e-12
+    )
+    assert balancing.unbudgeted(target, capacity, rows=3100) == expected == 2888
+    assert balancing.unbudgeted(target, np.asarray([1000, 10, 10, 10]), rows=1030) == 515
+    assert balancing.unbudgeted(np.asarray([0.5, 0.5]), np.asarray([10, 10]), rows=20) == 20
+
+
+def test_temperature_one_changes_nothing_and_lower_ones_flatten():
+    values = skewed(3000)
+    found = [balance(frame(3000), values, settings=Balance(temperature=t, rows=1000), seed=0) for t in (1, 0.5, 0)]
+    entropies = [each.after.entropy for each in found]
+    assert entropies == sorted(entropies)
+    assert found[0].after.distance < 0.01
+    assert balance(frame(3000), values, settings=Balance(temperature=1), seed=0).decisions.is_empty()
+
+
+def test_a_reference_sets_the_distribution():
+    values = np.tile(np.asarray([2, 20, 200], np.uint32), 400)
+    reference = np.asarray([2] * 10 + [20] * 60 + [5000] * 30)
+    wanted = Balance(bins=3, target="reference", reference="r.jsonl", rows=300)
+    found = balance(frame(1200), values, settings=wanted, seed=0, reference=reference)
+    assert found.bins["after"].to_list() == [30, 180, 90]
+
+
+def test_joint_bins_tell_one_turn_from_many():
+    turns = [2, 3, 5, 8] * 100
+    found = balance(
+        frame(400, turns=turns),
+        np.full(400, 7, np.uint32),
+        settings=Balance(target="uniform", by_turns=True, rows=100),
+        seed=0,
+    )
+    assert found.bins.select("turns", "before", "after").rows() == [("single", 200, 50), ("multi", 200, 50)]
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_a_budget_in_tokens_is_spent_and_not_overspent(repeat):
+    values, n = skewed(2000), 2000
+    costs = values * 3 + np.random.default_rng(1).integers(0, 200, n)
+    budget = int(costs.sum() // 5)
+    wanted = Balance(target="uniform", tokens=budget, repeat=repeat)
+    found = balance(frame(n), values, settings=wanted, seed=0, costs=costs)
+    assert 0.97 * budget < (found.copies * costs).sum() <= budget
+    assert found.copies.max() == (4 if repeat else 1)
+    assert found.after.distance < found.before.distance
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=30), st.integers(0, 600))
+def test_no_budget_in_tokens_is_overspent(rows, budget):
+    values, costs = (np.asarray(column, np.uint32) for column in zip(*rows, strict=True))
+    wanted = Balance(bins=3, target="uniform", tokens=budget + 1)
+    found = balance(frame(len(rows)), values, settings=wanted, seed=0, costs=costs)
+    assert (found.copies * costs).sum() <= budget + 1
+    assert found.copies.max() <= 1
+    if costs.sum() <= budget:
+        assert found.decisions.is_empty()
+
+
+def test_restored_rows_stay_whatever_the_budget():
+    pinned = set(range(0, 100, 2))
+    found = balance(frame(100, pinned=pinned), skewed(100), settings=Balance(rows=5), seed=0)
+    assert set(np.flatnonzero(found.copies)) == pinned
+
+
+def test_a_capped_source_is_cut_towards_the_target():
+    values = np.asarray([1] * 90 + [100] * 10, np.uint32)
+    index = frame(100, sources=1)
+    found = balance(index, values, settings=Balance(bins=2, target="uniform", max_per_source=20), seed=0)
+    assert found.bins["after"].to_list() == [10, 10]
+    assert set(found.decisions["reason"]) == {"balance_source"}
+    assert set(found.decisions["detail"]) == {"1 to 10 words: kept 10 of 90"}
+
+
+points = st.integers(1, 24).flatmap(
+    lambda n: st.tuples(st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=n, max_size=n), st.integers(1, n))
+)
+
+
+def greedy(vectors: np.ndarray, count: int, first: list[int]) -> list[int]:
+    """Farthest-first by the book, in whole numbers."""
+    rows = [[int(x) for x in row] for row in lattice(vectors)]
+    chosen = list(first)
+    while len(chosen) < count:
+        rest = [i for i in range(len(rows)) if i not in chosen]
+        chosen.append(
+            min(rest, key=lambda i: max(sum(x * y for x, y in zip(rows[i], rows[c], strict=True)) for c in chosen))
+        )
+    return chosen
+
+
+@hypothesis.settings(max_examples=300)
+@given(points, st.sampled_from([2, 3, 100]))
+def test_blocked_farthest_first_is_the_greedy_choice(world, candidates):
+    rows, count = world
+    vectors = np.asarray(rows, np.float16)
+    keys = np.arange(len(rows), dtype=np.uint64)[::-1].copy()
+    before, coverage._CANDIDATES = coverage._CANDIDATES, candidates
+    try:
+        found = coverage.spread(vectors, count, keys=keys)
+    finally:
+        coverage._CANDIDATES = before
+    assert found.tolist() == greedy(vectors, count, [len(rows) - 1])
+
+
+def test_blocked_farthest_first_on_many_rows_is_the_plain_loop():
+    generator = np.random.default_rng(3)
+    vectors = generator.normal(size=(3000, 24)).astype(np.float16)
+    vectors[100:200] = vectors[:100]
+    first = np.asarray([17, 5])
+    found = coverage.farthest_first(lattice(vectors), 600, first=first)
+    exact = lattice(vectors).astype(np.int64)
+    nearest = (exact @ exact[first].T).max(axis=1)
+    chosen = first.tolist()
+    while len(chosen) < 600:
+        nearest[chosen] = 1 << 40
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, exact @ exact[chosen[-1]])
+    assert found.tolist() == chosen
+
+
+def test_lattice_products_are_whole_numbers_that_float32_holds():
+    points_ = lattice(np.random.default_rng(0).normal(size=(400, 384)).astype(np.float16))
+    exact = points_.astype(np.int64) @ points_.astype(np.int64).T
+    assert (points_ @ points_.T == exact).all()
+    assert exact.max() < 2**24
+    assert np.abs(exact / exact.diagonal().mean() - np.eye(400)).max() < 1.01
+
+
+def test_large_bins_are_covered_cluster_by_cluster():
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(4, 32))
+    topic = np.repeat(np.arange(4), [5000, 2500, 450, 50])
+    vectors = (centres[topic] + 0.1 * generator.normal(size=(8000, 32))).astype(np.float16)
+    keys = generator.permutation(8000).astype(np.uint64)
+    must = np.asarray([7, 7999])
+    found = coverage.spread(vectors, 400, keys=keys, must=must, most_work=50_000_000)
+    assert len(set(found.tolist())) == 400
+    assert found[:2].tolist() == must.tolist()
+    drawn = np.bincount(topic[np.argsort(keys)[:400]], minlength=4)
+    covered = np.bincount(topic[found], minlength=4)
+    assert covered.min() > 4 * drawn.min()
+    same = np.ones((500, 8), np.float16)
+    assert len(set(coverage.spread(same, 30, keys=keys[:500], most_work=10).tolist())) == 30
+
+
+def test_diverse_rows_are_chosen_and_the_sacrificed_name_their_nearest():
+    generator = np.random.default_rng(0)
+    directions = np.eye(10)
+    vectors = np.repeat(directions, 20, axis=0) + 0.01 * generator.normal(size=(200, 10))
+    found = balance(
+        frame(200), np.full(200, 9, np.uint32), settings=Balance(rows=10), seed=0, vectors=vectors.astype(np.float16)
+    )
+    chosen = np.flatnonzero(found.copies)
+    assert sorted(chosen // 20) == list(range(10))
+    place = {name: at for at, name in enumerate(frame(200)["id"])}
+    for row, witness, score, detail in found.decisions.select("id", "witness", "score", "detail").iter_rows():
+        assert place[row] // 20 == place[witness] // 20
+        a, b = (vectors[place[x]].astype(np.float16).astype(float) for x in (row, witness))
+        assert score == pytest.approx(a @ b / math.sqrt((a @ a) * (b @ b)))
+        assert detail == "9 words: kept 10 of 200"
+    assert "coverage" in found.chosen_by
+
+
+def test_without_embeddings_the_choice_is_a_seeded_draw_by_name():
+    values = np.full(100, 5, np.uint32)
+    order = np.random.default_rng(0).permutation(100)
+    one = balance(frame(100), values, settings=Balance(rows=20), seed=0)
+    two = balance(frame(100)[order], values, settings=Balance(rows=20), seed=0)
+    other = balance(frame(100), values, settings=Balance(rows=20), seed=1)
+    assert set(np.flatnonzero(one.copies)) == set(order[np.flatnonzero(two.copies)])
+    assert (one.copies != other.copies).any()
+    assert one.decisions["witness"].is_null().all()
+    assert "draw" in one.chosen_by
+
+
+def test_lengths_are_counted_in_words_when_there_is_no_tokenizer():
+    found = lengths.counter(None)
+    batches = [pl.Series(["What is this?", None]), pl.Series([""]), pl.Series(["多くの言葉"])]
+    assert found.of(batches).tolist() == [3, 0, 0, 5]
+    assert found.unit == "words"
+
+
+def test_lengths_are_counted_in_tokens_of_a_local_tokenizer(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    words = {word: at for at, word in enumerate(itertools.chain(["?"], "abcdefgh"))}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="?"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    transformers.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="?").save_pretrained(tmp_path)
+    found = lengths.counter(str(tmp_path))
+    assert found.unit == f"tokens of {tmp_path}"
+    assert found.of([pl.Series(["abc", "a b", ""]), pl.Series(["hgfedcba"])]).tolist() == [3, 3, 0, 8]
+    missing = lengths.counter(str(tmp_path / "missing"))
+    assert missing.unit == f"words (no tokenizer for {tmp_path / 'missing'} on this machine)"

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from siftune.curation.dedup import minhash, near
+from siftune.curation.errors import UserError
+from siftune.curation.recipe.sections import GuardClass
+from siftune.curation.text.words import guard_hash
+
+CLASSES: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
+
+
+def found_in(texts: list[str], *, floor: float, shingle: int = 3, guard: bool = False) -> dict[tuple[int, int], float]:
+    hashes = pl.DataFrame({"t": texts}).select(guard_hash(pl.col("t"), CLASSES)).to_series().to_numpy()
+    pairs = near.pairs(
+        [pl.Series(texts)], shingle=shingle, permutations=128, floor=floor, guard=hashes if guard else None
+    )
+    assert np.all(pairs.a < pairs.b)
+    assert np.all(np.diff(pairs.a.astype(np.int64) << 32 | pairs.b) > 0), "sorted, and each pair once"
+    return dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score.tolist(), strict=True))
+
+
+def brute_force(texts: pl.Series, *, shingle: int, floor: float) -> dict[tuple[int, int], float]:
+    """Every pair by sparse matrix multiplication over the shingles' own identities: no hash of ours, no LSH."""
+    listed = texts.str.to_lowercase().str.extract_all(r"\w+")
+    ids: dict[tuple[str, ...], int] = {}
+    rows, columns = [], []
+    for row, words in enumerate(listed.to_list()):
+        for start in range(max(1, len(words) - shingle + 1)):
+            rows.append(row)
+            columns.append(ids.setdefault(tuple(words[start : start + shingle]), len(ids)))
+    matrix = csr_matrix((np.ones(len(rows), np.int32), (rows, columns)), (len(texts), len(ids)))
+    matrix.data = np.ones_like(matrix.data)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    sizes = np.asarray(matrix.sum(axis=1)).ravel()
+    wanted = {}
+    for start in range(0, len(texts), 500):
+        product = (matrix[start : start + 500] @ matrix.T).tocoo()
+        a, b = product.row + start, product.col
+        score = product.data / (sizes[a] + sizes[b] - product.data)
+        hit = (a < b) & (score >= floor)
+        wanted |= dict(zip(zip(a[hit].tolist(), b[hit].tolist(), strict=True), score[hit].tolist(), strict=True))
+    return wanted
+
+
+@given(st.lists(st.lists(st.sampled_from("abcde"), max_size=8).map(" ".join), min_size=2, max_size=14))
+def test_nothing_is_found_that_is_not_there(texts: list[str]) -> None:
+    found = found_in(texts, floor=0.5, shingle=2)
+    exact = brute_force(pl.Series([text or f"empty{row}" for row, text in enumerate(texts)]), shingle=2, floor=0.5)
+    assert found.items() <= exact.items()
+    assert {pair for pair, score in exact.items() if score == 1.0} <= found.keys(), "equal sets share every band"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "score"),
+    [
+        ("yes", "Yes!", 1.0),
+        ("yes", "no", None),
+        ("two words", "words two", None),
+        ("only two", "only two words", None),
+        ("!!!", "!!!", 1.0),
+        ("!!!", "???", None),
+        ("", "", None),
+        ("  ", "", None),
+        ("日本語の文です", "日本語の文です。", 1.0),
+        ("日本語の長い文です", "日本語の長い文だ", 0.625),
+        ("a b c d e f", "a b c d e x", 0.6),
+    ],
+)
+def test_short_texts(a: str, b: str, score: float | None) -> None:
+    found = found_in([a, b], floor=0.5)
+    assert found == ({} if score is None else {(0, 1): score})
+
+
+def test_bands_reach_the_recall_with_the_fewest_candidates() -> None:
+    for threshold in (0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 1.0):
+        for permutations in (16, 128, 256):
+            b, r = near.bands(threshold, permutations)
+            assert b * r <= permutations
+            reached = 1 - (1 - threshold**r) ** b
+            assert reached >= 0.99 or (r == 1 and b == permutations)
+            longer = permutations // (r + 1)
+            assert longer == 0 or 1 - (1 - threshold ** (r + 1)) ** longer < 0.99
+    assert near.bands(0.65, 128) == (32, 4)
+
+
+def test_large_buckets_are_cut_by_the_guard_and_lose_no_deciding_pair() -> None:
+    shared = " ".join(f"w{word}" for word in range(60))
+    texts = [f"{row % 400} {shared}" for row in range(1500)]
+    whole, cut = found_in(texts, floor=0.5, guard=False), found_in(texts, floor=0.5, guard=True)
+    hashes = [row % 400 for row in range(1500)]
+    deciding = {pair for pair in whole if hashes[pair[0]] == hashes[pair[1]]}
+    assert deciding
+    assert deciding <= cut.keys() <= whole.keys()
+    assert len(cut) < len(whole), "the guard saved comparisons"
+
+
+def test_chunks_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"one two three four five {row % 7} six seven" for row in range(60)]
+    whole = found_in(texts, floor=0.3)
+    monkeypatch.setattr(minhash, "CHUNK_PAIRS", 10)
+    assert found_in(texts, floor=0.3) == whole
+
+
+def test_too_many_comparisons_name_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minhash, "MAX_CANDIDATES", 1000)
+    with pytest.raises(UserError, match="template"):
+        found_in(["the very same words again and again"] * 60, floor=0.5)
+
+
+def test_nothing_to_compare() -> None:
+    assert len(near.pairs([], shingle=3, permutations=32, floor=0.5)) == 0
+    assert len(near.pairs([pl.Series([], dtype=pl.String)], shingle=3, permutations=32, floor=0.5)) == 0
+    assert len(near.pairs([pl.Series([None, ""])], shingle=3, permutations=32, floor=0.5)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [0.65, 0.8])
+def test_recall_and_precision_on_20000_real_rows(shared_data: Path, threshold: float) -> None:
+    with gzip.open(shared_data / "instructions" / "mix.jsonl.gz") as file:
+        rows = pl.read_ndjson(file.read())
+    dialogue = pl.concat_str("instruction", pl.col("input").fill_null(""), "output", separator="\n")
+    whole = rows.select(dialogue).to_series()
+    texts = whole.filter(whole.str.len_bytes() == whole.str.len_chars())[::3][:20_000]
+    assert len(texts) == 20_000
+    exact = brute_force(texts, shingle=3, floor=threshold)
+    pairs = near.pairs([texts], shingle=3, permutations=128, floor=threshold)
+    found = dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score.tolist(), strict=True))
+    assert len(exact) > 200
+    assert found.items() <= exact.items(), "every score is exact and reaches the threshold"
+    assert len(found) >= 0.99 * len(exact)

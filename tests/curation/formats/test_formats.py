@@ -1,0 +1,319 @@
+"""Each format reads its rows; the choice among formats is right or says what it needs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from siftune.curation.errors import UserError
+from siftune.curation.formats import FORMATS, choose
+from siftune.curation.formats.conversation import REASONS, Fault, settle
+from siftune.curation.ingest.row_conversion import Example, Reading, example
+from siftune.curation.recipe.sections import FormatName
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def read(row, *, name="auto", given=None, split=None, own_split=True):
+    form, columns = choose([row], list(row), where="test", name=name, given=given)
+    return form.name, example(row, Reading.of(form, columns), split=split, own_split=own_split)
+
+
+def spoken(row, **options):
+    name, result = read(row, **options)
+    assert isinstance(result, Example), result
+    return name, [(turn.role, turn.content) for turn in result.turns], json.loads(result.meta)
+
+
+U, A, S = "user", "assistant", "system"
+PLAIN = [(U, "q"), (A, "a")]
+
+ROWS = [
+    ("alpaca", {"instruction": "q", "input": "", "output": "a"}, PLAIN, {}),
+    ("alpaca", {"instruction": "q", "input": "x", "output": "a"}, [(U, "q\n\nx"), (A, "a")], {}),
+    ("alpaca", {"instruction": "q", "input": "<noinput>", "response": "a"}, PLAIN, {}),
+    ("alpaca", {"instruction": "q", "context": "c", "response": "a", "k": 1}, [(U, "q\n\nc"), (A, "a")], {"k": 1}),
+    ("alpaca", {"instruction": "be kind", "question": "q", "answer": "a"}, [(U, "be kind\n\nq"), (A, "a")], {}),
+    ("alpaca", {"instruction": "q", "completion": 51.0, "system": "s"}, [(S, "s"), (U, "q"), (A, "51.0")], {}),
+    ("alpaca", {"Instruction": "q", "Output": True}, [(U, "q"), (A, "true")], {}),
+    (
+        "alpaca",
+        {"instruction": "q", "output": "a", "history": [["q0", "a0"]], "system": "s"},
+        [(S, "s"), (U, "q0"), (A, "a0"), (U, "q"), (A, "a")],
+        {},
+    ),
+    ("sharegpt", {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, PLAIN, {}),
+    ("sharegpt", {"conversations": [{"role": "user", "content": "q"}, {"role": "bot", "content": "a"}]}, PLAIN, {}),
+    ("sharegpt", {"conversation": [{"input": "q", "output": "a"}]}, PLAIN, {}),
+    ("sharegpt", {"conversations": {"from": ["human", "gpt"], "value": ["q", "a"]}}, PLAIN, {}),
+    ("sharegpt", {"data": ["q", "a"], "id": "7"}, PLAIN, {"id": "7"}),
+    (
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "function_call", "value": "{}"},
+                {"from": "observation", "value": "o"},
+                {"from": "narrator", "value": "n"},
+                {"from": "gpt", "value": "a"},
+            ],
+            "system": "s",
+            "tools": "[1]",
+        },
+        [(S, "s"), (U, "q"), ("function_call", "{}"), ("tool", "o"), ("narrator", "n"), (A, "a")],
+        {"tools": "[1]"},
+    ),
+    ("messages", {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, PLAIN, {}),
+    (
+        "messages",
+        {"messages": json.dumps([{"role": "user", "content": "q"}, {"role": "ai", "content": "a"}])},
+        PLAIN,
+        {},
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "r"}]},
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "content": "o", "tool_call_id": "1"},
+                {"role": "assistant", "content": "a", "name": "x", "weight": None},
+            ]
+        },
+        [(U, "q\nr"), (A, json.dumps([CALL], sort_keys=True, separators=(",", ":"))), ("tool", "o"), (A, "a")],
+        {"_turns": {"1": {"tool_calls": [CALL]}, "2": {"tool_call_id": "1"}, "3": {"name": "x"}}},
+    ),
+    ("prompt_completion", {"prompt": "q", "completion": "a", "template": "t"}, PLAIN, {"template": "t"}),
+    (
+        "prompt_completion",
+        {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]},
+        PLAIN,
+        {},
+    ),
+    ("prompt_completion", {"inputs": "q", "targets": "a"}, PLAIN, {}),
+    ("question_answer", {"question": "q", "answer": "a"}, PLAIN, {}),
+    ("question_answer", {"system_prompt": "s", "question": "q", "response": "a"}, [(S, "s"), *PLAIN], {}),
+    ("question_answer", {"Body": "b", "Question": "q", "Answer": 3}, [(U, "b\n\nq"), (A, "3")], {}),
+    (
+        "question_answer",
+        {"question": "q", "choices": ["x", "y"], "answer": "B"},
+        [(U, "q\n\nA. x\nB. y"), (A, "B. y")],
+        {"choices": ["x", "y"]},
+    ),
+    (
+        "question_answer",
+        {"question": "q", "choices": ["x", "y"], "answer": "Z"},
+        [(U, "q\n\nA. x\nB. y"), (A, "Z")],
+        {"choices": ["x", "y"]},
+    ),
+    (
+        "question_answer",
+        {"context": "c", "question": "q", "answers": {"text": ["a", "b"], "answer_start": [1, 2]}},
+        [(U, "c\n\nq"), (A, "a")],
+        {"answers": {"text": ["a", "b"], "answer_start": [1, 2]}},
+    ),
+    (
+        "preference",
+        {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+        PLAIN,
+        {"rejected": "\n\nHuman: q\n\nAssistant: b"},
+    ),
+    ("preference", {"prompt": "q", "chosen": "a", "rejected": "b"}, PLAIN, {"prompt": "q", "rejected": "b"}),
+    (
+        "preference",
+        {"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " a", "rejected": "b"},
+        [(U, "q"), (A, " a")],
+        {"prompt": "\n\nHuman: q\n\nAssistant:", "rejected": "b"},
+    ),
+    (
+        "preference",
+        {"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": []},
+        PLAIN,
+        {"rejected": []},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "turns", "meta"), ROWS)
+def test_rows_are_read_and_nothing_is_lost(name, row, turns, meta):
+    assert spoken(row) == (name, turns, meta)
+
+
+def test_every_format_of_the_recipe_is_there_and_tried_above():
+    assert set(FormatName.__args__) == {"auto", "text", *FORMATS}
+    assert {name for name, *_ in ROWS} == set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"instruction": "q", "output": None}, "missing_answer"),
+        ({"instruction": "q", "output": float("nan")}, "missing_answer"),
+        ({"instruction": "q", "output": " \n"}, "empty_answer"),
+        ({"instruction": " ", "output": "a"}, "missing_prompt"),
+        ({"instruction": "q", "output": {"a": 1}}, "wrong_type"),
+        ({"instruction": ["q"], "output": "a"}, "wrong_type"),
+        ({"question": "q", "answer": []}, "missing_answer"),
+        ({"prompt": "q", "completion": ["a"]}, "missing_answer"),
+        ({"chosen": "a", "rejected": "b"}, "missing_prompt"),
+        ({"instruction": "q", "output": "a\0"}, "nul_byte"),
+        ({"instruction": "q", "output": "a", "note": {"deep": ["\0"]}}, "nul_byte"),
+        ({"instruction": "q\ud800", "output": "a"}, "lone_surrogate"),
+        ({"instruction": "q", "output": "a", "note": {"\udc00": 1}}, "lone_surrogate"),
+        ({"instruction": "q", "output": "a" * 10_000_000}, "oversized_cell"),
+        ({"instruction": "q", "output": "a", "blob": "ä" * 5_000_000}, "oversized_cell"),
+        ({"instruction": "", "output": "a\0"}, "nul_byte"),
+    ],
+)
+def test_malformed_rows_are_faults(row, reason):
+    result = read(row)[1]
+    assert isinstance(result, Fault)
+    assert result.reason == reason
+    assert reason in REASONS
+
+
+def test_what_only_looks_like_damage_is_kept():
+    row = {
+        "instruction": r"what is \u0000?",
+        "output": "a",
+        "note": r"\u0000",
+        "long": ["x" * 6_000_000, "y" * 6_000_000],
+    }
+    assert isinstance(read(row)[1], Example)
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ("ua", "ua"),
+        ("uua", "ua+"),
+        ("uaa", "ua+"),
+        ("suua", "sua+"),
+        ("aua", "aua"),
+        ("uau", "ua-"),
+        ("uaut", "ua-"),
+        ("uata", "uata"),
+        ("uf", "ua!"),
+        ("ufta", "ufta"),
+        ("a", "bad_roles"),
+        ("sa", "bad_roles"),
+        ("u", "missing_answer"),
+        ("su", "missing_answer"),
+        ("uu", "missing_answer"),
+    ],
+)
+def test_dialogues_are_repaired_or_refused(roles, expected):
+    called = {"u": "human", "a": "gpt", "s": "system", "t": "tool", "f": "function_call"}
+    row = {"conversations": [{"from": called[role], "value": f"{role}{i}"} for i, role in enumerate(roles)]}
+    result = example(
+        row, Reading.of(FORMATS["sharegpt"], {"conversations": "conversations"}), split=None, own_split=True
+    )
+    if isinstance(result, Fault):
+        assert result.reason == expected
+        return
+    short = {"user": "u", "assistant": "a", "system": "s", "tool": "t", "function_call": "f"}
+    assert "".join(short[turn.role] for turn in result.turns) == expected.rstrip("+-!")
+    assert ("_repairs" in json.loads(result.meta)) == (expected[-1] in "+-!")
+    said = " ".join(turn.content for turn in result.turns)
+    assert all(f"{role}{i}" in said for i, role in enumerate(roles)) == (expected[-1] != "-")
+
+
+def test_user_turns_that_carry_more_than_text_cannot_be_merged():
+    users = [{"role": "user", "content": "q", "name": name} for name in ("ann", "bob")]
+    _, result = read({"messages": [*users, {"role": "assistant", "content": "a"}]})
+    assert isinstance(result, Fault)
+    assert result.reason == "bad_roles"
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ({"content": "x"}, "bad_roles"),
+        ({"role": 3, "content": "x"}, "bad_roles"),
+        ("x", "missing_answer"),
+        (5, "wrong_type"),
+        ({"role": "user", "content": {"a": 1}}, "wrong_type"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}, "wrong_type"),
+    ],
+)
+def test_turns_that_are_none(turn, reason):
+    form = FORMATS["messages"]
+    result = example({"messages": [turn]}, Reading.of(form, {"messages": "messages"}), split=None, own_split=True)
+    assert isinstance(result, Fault)
+    assert result.reason == reason
+
+
+def test_a_blank_answer_in_the_middle_is_a_fault():
+    faults = settle([*_turns("uaua")[:1], _turns("ua")[1]._replace(content=" "), *_turns("uaua")[2:]])
+    assert isinstance(faults, Fault)
+    assert faults.reason == "empty_answer"
+
+
+def _turns(roles):
+    from siftune.curation.formats.conversation import Turn
+
+    return [Turn({"u": "user", "a": "assistant"}[role], f"{role}{i}") for i, role in enumerate(roles)]
+
+
+@pytest.mark.parametrize(
+    ("given", "fixed", "split", "kept"),
+    [
+        ("val", None, "validation", "val"),
+        ("test", None, "test", None),
+        ("test", "train", "train", "test"),
+        (7, None, None, 7),
+    ],
+)
+def test_the_split_of_a_row(given, fixed, split, kept):
+    _, result = read({"instruction": "q", "output": "a", "split": given}, split=fixed, own_split=fixed is None)
+    assert result.split == split
+    assert json.loads(result.meta).get("split") == kept
+
+
+def test_meta_has_sorted_keys_and_any_number():
+    _, result = read({"z": 2**70, "instruction": "q", "output": "a", "b": {"y": 1, "x": float("nan")}})
+    assert result.meta.index('"b"') < result.meta.index('"z"')
+    assert json.loads(result.meta)["z"] == 2**70
+
+
+def test_columns_may_be_named():
+    row = {"Frage": "q", "Antwort": "a", "answer": "b"}
+    assert spoken(row, given={"question": "Frage", "answer": "Antwort"}) == ("question_answer", PLAIN, {"answer": "b"})
+    assert spoken(row, name="alpaca", given={"instruction": "Frage"})[1] == [(U, "q"), (A, "b")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {},
+            [
+                "Columns found: instrcution, reply",
+                "Did you mean 'instruction'?",
+                "alpaca: instruction, output",
+                "columns:",
+            ],
+        ),
+        ({"name": "alpaca"}, ["Columns found: instrcution, reply", "format: alpaca"]),
+        ({"name": "text"}, ["no answers to train on", "alpaca"]),
+        ({"given": {"instrction": "reply"}}, ["unknown role 'instrction'", "Did you mean 'instruction'?"]),
+        (
+            {"given": {"instruction": "instruction"}},
+            ["no column 'instruction'", "Did you mean 'instrcution'?", "reply"],
+        ),
+    ],
+)
+def test_when_it_cannot_be_told_the_message_says_what_to_write(options, said):
+    with pytest.raises(UserError) as fault:
+        read({"instrcution": "q", "reply": "a"}, **options)
+    assert all(part in str(fault.value) for part in said)
+
+
+def test_a_flag_called_chosen_is_no_answer():
+    row = {"question": "q", "answer": "a", "chosen": 1}
+    assert spoken(row) == ("question_answer", PLAIN, {"chosen": 1})
+
+
+def test_a_text_column_called_messages_is_no_dialogue():
+    assert spoken({"messages": "no", "question": "q", "answer": "a"})[0] == "question_answer"

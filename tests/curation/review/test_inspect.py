@@ -1,0 +1,128 @@
+"""`inspect` says what a source is, with numbers that can be counted by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from siftune.curation.errors import UserError
+from siftune.curation.recipe.sections import Source
+from siftune.curation.review.inspect import inspect
+
+DOCTOR = "If you are a doctor, please answer the medical questions based on the description."
+TOPICS = ["liver", "knee", "throat", "eye", "heart", "skin", "ear", "lung", "wrist", "spine"]
+
+
+def look(folder, rows, name="data.jsonl", **options):
+    (folder / name).write_text("\n".join(json.dumps(row) if not isinstance(row, str) else row for row in rows))
+    return inspect(Source(path=name, **options), base=folder)
+
+
+def doctor(count, blank=0):
+    rows = [
+        {
+            "instruction": DOCTOR,
+            "input": f"My {topic} hurts since {i} days, case {i * 7}",
+            "output": f"See a {topic} expert " * 2,
+        }
+        for i in range(count // 10)
+        for topic in TOPICS
+    ]
+    return [*rows, *({"instruction": f"Tell {i}", "input": "", "output": f"told {i}"} for i in range(blank))]
+
+
+def test_numbers_are_those_that_can_be_counted(tmp_path):
+    rows = [
+        {"question": "one two three", "answer": "four five", "split": "val"},
+        {"question": "one two three", "answer": "four five"},
+        {"question": "one two three", "answer": "something else"},
+        {
+            "question": "alpha beta gamma delta epsilon zeta eta theta iota kappa",
+            "answer": "lambda mu nu xi omicron pi rho",
+        },
+        {
+            "question": "alpha beta gamma delta epsilon zeta eta theta iota kappa",
+            "answer": "lambda mu nu xi omicron pi sigma",
+        },
+        {"question": "no answer"},
+        "{broken",
+    ]
+    found = look(tmp_path, rows)
+    assert (found.source.format, found.source.rows, found.source.examples) == ("question_answer", 7, 5)
+    assert found.source.quarantined == {"missing_answer": 1, "truncated": 1}
+    assert found.splits == {"": 4, "validation": 1}
+    assert found.roles == {"assistant": 5, "user": 5}
+    assert found.turns == {2: 5}
+    assert found.lengths["prompt_words"]["min"] == 3
+    assert found.lengths["prompt_words"]["max"] == 10
+    assert found.lengths["answer_characters"]["min"] == len("four five")
+    assert found.duplicates is not None
+    assert (found.duplicates.exact, found.duplicates.near, found.duplicates.conflicting) == (1, 1, 5)
+    assert [sample["id"] for sample in found.samples] == ["data:0", "data:2", "data:4"]
+    assert any("cut in the middle" in warning for warning in found.warnings)
+    assert any("29 % of the rows cannot be used" in warning for warning in found.warnings)
+    assert json.loads(json.dumps(found.to_dict()))["turns"] == {"2": 5}
+
+
+def test_one_instruction_for_all_is_warned_of_and_its_questions_are_not_duplicates(tmp_path):
+    found = look(tmp_path, doctor(300, blank=1))
+    assert any(
+        warning.startswith("one instruction covers 99.67 % of this source: 'If you are") for warning in found.warnings
+    )
+    assert found.duplicates is not None
+    assert (found.duplicates.exact, found.duplicates.near) == (0, 0)
+
+
+def test_texts_that_differ_in_a_number_are_not_near_duplicates(tmp_path):
+    words = " ".join(f"word{i} so" for i in range(20))
+    rows = [
+        {"question": f"{words} is the threshold of pair production {energy} MeV", "answer": f"{words} it is"}
+        for energy in (1.022, 1.032)
+    ]
+    found = look(tmp_path, rows)
+    assert found.duplicates is not None
+    assert (found.duplicates.exact, found.duplicates.near) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [{"instruction": f"tell {i}", "input": "", "output": f"answer {i} is this"} for i in range(20)],
+            "`input` is blank in 100 %",
+        ),
+        (
+            [{"question": f"tell {i % 4}", "answer": f"it is {i}"} for i in range(20)],
+            "100 % of the rows have a prompt that repeats",
+        ),
+        ([{"question": f"tell {i}", "answer": "yes"} for i in range(20)], "labels rather than answers"),
+        (
+            [{"question": f"tell {i}", "answer": "five words in an answer"} for i in range(20)],
+            "all answers have the same length",
+        ),
+        ([{"question": "tell me this", "answer": "this and that"}] * 20, "more than half of the rows are duplicates"),
+    ],
+)
+def test_warnings(tmp_path, rows, said):
+    assert any(said in warning for warning in look(tmp_path, rows).warnings)
+
+
+def test_dialogues_show_roles_and_turns(tmp_path):
+    turns = [
+        {"from": name, "value": f"said {name} {i}"}
+        for i, name in enumerate(("human", "gpt", "narrator", "gpt", "human"))
+    ]
+    found = look(tmp_path, [{"conversations": turns}, {"conversations": turns[:2]}])
+    assert found.roles == {"assistant": 3, "user": 2, "narrator": 1}
+    assert found.turns == {2: 1, 4: 1}
+    assert any("1 dialogues were repaired" in warning for warning in found.warnings)
+
+
+def test_a_source_of_nothing_and_a_source_that_is_not_there(tmp_path):
+    found = look(tmp_path, [])
+    assert (found.source.rows, found.duplicates, found.samples) == (0, None, ())
+    assert found.warnings
+    assert look(tmp_path, ["[]", "7"]).source.quarantined == {"not_an_object": 2}
+    with pytest.raises(UserError, match=r"Did you mean 'data.jsonl'"):
+        inspect(Source(path="dat.jsonl"), base=tmp_path)

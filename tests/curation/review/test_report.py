@@ -1,0 +1,103 @@
+"""The report: one file that loads nothing, in which dataset text is only text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from siftune.curation.pipeline import curate
+from siftune.curation.review.facts import contamination_table
+from siftune.curation.review.report import _below
+from siftune.curation.run.folder import RunFolder
+from tests.worlds import many, write_recipe, write_source
+
+HOSTILE = (
+    '<script>alert(1)</script> <img src=x onerror="alert(2)"> \u202e gnp.exe \x1b[31m </div></body> | `x` {{ 7*7 }}'
+)
+LOADING = {"script", "link", "iframe", "object", "embed", "img", "image", "video", "audio", "base", "form", "use"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    here = tmp_path_factory.mktemp("report")
+    rows = many(60)
+    for place in (0, 1):  # the second is dropped for the first, so both stand among the samples
+        rows[place] = {"instruction": f"{HOSTILE} {rows[5]['instruction']}", "output": rows[5]["output"]}
+    rows[1]["output"] += " <b onclick=alert(3)>more</b>"
+    write_source(rows, here / "s.jsonl")
+    source = {"path": "s.jsonl", "name": "<script>s</script>", "format": "alpaca"}
+    return curate(write_recipe(here, "s.jsonl", sources=[source], splits={"test": 5}, name="<img src=x onerror=1>"))
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_report_loads_nothing_and_runs_nothing(run: RunFolder) -> None:
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(page)
+    names = {tag for tag, _ in tags.found}
+    assert {"svg", "table", "details"} <= names
+    assert not names & LOADING
+    for tag, attributes in tags.found:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert not {"src", "href", "xlink:href", "action", "srcset"} & set(attributes), tag
+    assert not re.findall(r"url\(\s*['\"]?(?!#)|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_dataset_text_is_shown_and_never_obeyed(run: RunFolder) -> None:
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7*7 }}" in page
+    assert "⟨U+202E⟩" in page
+    assert "⟨U+001B⟩" in page
+    for file in ("report.html", "report.md"):
+        text = (run.path / file).read_text(encoding="utf-8")
+        assert not set(text) & {"\u202e", "\x1b"}, file
+
+
+def test_the_report_tells_what_the_run_did(run: RunFolder) -> None:
+    manifest = run.manifest
+    for file in ("report.html", "report.md"):
+        text = (run.path / file).read_text(encoding="utf-8")
+        for word in ("Funnel", "naive random split", "Certificate", "near duplicate", "words are not trained on"):
+            assert word in text.replace("_", " "), (file, word)
+        for stage in manifest["stages"]:
+            assert stage["stage"] in text
+        assert f"{manifest['counts']['kept']:,}" in text
+
+
+def test_the_contamination_table_counts_rows_by_what_matches(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    matched = [
+        ("a", "quiz/test:1", "ngram", "prompt"),
+        ("a", "quiz/test:2", "ngram", "prompt"),
+        ("b", "quiz/test:1", "ngram", "prompt"),
+        ("b", "quiz/test:1", "ngram", "answer"),
+        ("c", "quiz/test:3", "ngram", "answer"),
+        ("c", "quiz/test:3", "exact", "both"),
+    ]
+    frame = pl.DataFrame(matched, schema=["id", "reference", "rule", "field"], orient="row")
+    monkeypatch.setattr(RunFolder, "matches", lambda _: frame)
+    assert contamination_table(run).rows() == [
+        ("quiz/test", "exact", 1, 1, 0, 0, 1),
+        ("quiz/test", "ngram", 3, 3, 1, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"), [(0.8999999, "0.8999"), (0.5882353, "0.5882"), (0.7, "0.7000"), (0.0, "0.0000")]
+)
+def test_a_score_below_a_threshold_never_reads_as_the_threshold(score: float, shown: str) -> None:
+    assert _below(score) == shown

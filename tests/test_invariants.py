@@ -1,0 +1,216 @@
+"""The laws of the design, on generated data, for every stage that `stages()` lists."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from siftune.curation import corpus, pipeline
+from siftune.curation.pipeline import curate
+from siftune.curation.recipe.loading import load_recipe
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.stages import stages
+from tests.worlds import bag_encoder, cosine, jaccard, kept_rows, many, rows, write_recipe, write_source
+
+DEDUPLICATING = ("exact", "near", "answers", "conflicts", "semantic")
+#: Whole runs for each example: few of them, and none spent on making a failure smaller.
+LAW = settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
+SPLIT = {"splits": {"test": 5, "near": 0.6}, "keys": {"leaks": "prompt"}}
+DUPLICATES: dict[str, Any] = {
+    "near": {"threshold": 0.7, "floor": 0.5, "shingle": 2},
+    "answers": {"max_per_answer": 2, "min_words": 3, "threshold": 0.8, "floor": 0.6},
+    "conflicts": "drop",
+}
+THRESHOLDS = {"exact": 1.0, "near": 0.7, "answers": 0.8, "conflicts": 1.0, "semantic": 0.95}
+#: Without an encoder, and with every stage there is.
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "every stage": {
+        "encoder": "bag",
+        "duplicates": {**DUPLICATES, "semantic": {"threshold": 0.95, "floor": 0.9}},
+        "contamination": {"references": [{"path": "reference.jsonl", "name": "exam", "format": "alpaca"}]},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report decides nothing and has tests of its own; drawing it for every example takes most of the time."""
+    monkeypatch.setattr(pipeline.report, "write", lambda run: None)
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A new folder for each generated example; encoders are tiny."""
+    with bag_encoder(tmp_path_factory.mktemp("cache")):
+        yield lambda: tmp_path_factory.mktemp("law")
+
+
+def spoken(run: RunFolder) -> dict[str, tuple[str, str]]:
+    frame = pl.read_parquet(run.texts)
+    return {row["id"]: (row["prompt"], row["answer"]) for row in frame.iter_rows(named=True)}
+
+
+def write_world(data: list[dict[str, Any]], here: Path, reference: list[dict[str, Any]], **sections: Any) -> Path:
+    write_source(data, here / "s.jsonl")
+    write_source(reference, here / "reference.jsonl")
+    return write_recipe(here, "s.jsonl", **sections)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@LAW
+@given(data=rows(), size=st.integers(1, 7))
+def test_laws_hold_for_every_stage(folder: Any, name: str, data: list[dict[str, Any]], size: int) -> None:
+    here, sections = folder(), RECIPES[name]
+    reference = [row for row in data if row["output"]][:1]
+    run = curate(write_world(data, here, reference, **sections))
+    every_row_has_one_fate(run, data)
+    every_duplicate_names_a_kept_row_that_is_similar_enough(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "BATCH", size)
+        cut = curate(write_world(data, here, reference, run="cut", **sections))
+    for file in ("ledger.parquet", "rows.parquet"):
+        assert (run.path / file).read_bytes() == (cut.path / file).read_bytes()
+    again = curate(write_world(kept_rows(run.path), here / "again", reference, **sections))
+    dropped = again.ledger().filter(pl.col("action") == "drop")
+    assert dropped.filter(pl.col("stage").is_in(DEDUPLICATING)).is_empty()
+
+
+def every_row_has_one_fate(run: RunFolder, data: list[dict[str, Any]]) -> None:
+    fates = run.rows()
+    assert sorted(fates["id"]) == sorted(f"s:{row}" for row in range(len(data)))
+    lost = {f"s:{row}" for row, each in enumerate(data) if each["output"] is None}
+    assert set(fates.filter(pl.col("fate") == "quarantined")["id"]) == lost
+    written = pl.read_parquet(run.path / "curated" / "train.parquet")["id"].to_list()
+    assert written == fates.filter(fate="kept")["id"].to_list()
+    for before, after in zip(run.manifest["stages"], run.manifest["stages"][1:], strict=False):
+        assert before["kept"] == after["rows"] or after["stage"] == "write"
+
+
+def every_duplicate_names_a_kept_row_that_is_similar_enough(run: RunFolder) -> None:
+    texts, ledger = spoken(run), run.ledger()
+    for stage in DEDUPLICATING:
+        drops = ledger.filter(pl.col("stage") == stage, pl.col("action") == "drop")
+        step = drops["step"].max() if drops.height else -1
+        gone = set(ledger.filter(pl.col("action") == "drop", pl.col("step") <= step)["id"])
+        for drop in drops.iter_rows(named=True):
+            assert drop["witness"] in texts
+            assert drop["witness"] not in gone
+            assert drop["score"] >= drop["threshold"] == THRESHOLDS[stage]
+            score = similarity(stage, texts[drop["id"]], texts[drop["witness"]])
+            assert drop["score"] == pytest.approx(score, abs=1e-9)
+    for match in ledger.filter(stage="contamination", action="drop").iter_rows(named=True):
+        assert match["witness"] in run.matches().filter(id=match["id"])["reference"].to_list()
+
+
+def similarity(stage: str, one: tuple[str, str], two: tuple[str, str]) -> float:
+    if stage == "near":
+        return jaccard("\n".join(one), "\n".join(two), 2)
+    if stage == "answers":
+        return jaccard(one[1], two[1], 2)
+    if stage == "semantic":
+        return cosine("\n".join(one), "\n".join(two))
+    a, b = ("\n".join(each).split() if stage == "exact" else each[0].split() for each in (one, two))
+    return float(a == b)
+
+
+def test_the_laws_are_held_over_all_stages(tmp_path: Path) -> None:
+    wanted = load_recipe(write_world([], tmp_path, [], **RECIPES["every stage"]))
+    listed = [stage.name for stage in stages(wanted, base=tmp_path)]
+    assert sorted(listed) == sorted(["checks", *DEDUPLICATING, "contamination"])
+
+
+def test_every_stage_drops_something_in_such_a_world(folder: Any) -> None:
+    tail = "and then some more words so that it is no short answer"
+    words = ["river stone garden window", "silver bread winter castle", "forest mirror candle harbour", "orange pepper"]
+    first, second, third, fourth = ({"instruction": text, "output": f"{text} walnut yellow " + tail} for text in words)
+    shared = "this answer has words enough to be one that is counted when it repeats"
+    data = [
+        *[first, second, third, fourth, first],  # exact
+        {**second, "output": second["output"] + " velvet"},  # near
+        {**third, "output": "thunder"},  # conflict
+        {"instruction": "window garden stone river", "output": " ".join(reversed(first["output"].split()))},  # semantic
+        *[{"instruction": f"{text} {text} {text} is asked here", "output": shared} for text in words[:3]],  # answers
+        {"instruction": "thunder", "output": "..."},  # checks
+    ]
+    here = folder()
+    run = curate(write_world(data, here, [fourth], **RECIPES["every stage"]))
+    dropped = run.ledger().filter(action="drop")
+    assert set(dropped["stage"]) == {"checks", *DEDUPLICATING, "contamination"}
+
+
+def test_determinism_threads_do_not_matter(tmp_path: Path) -> None:
+    write_source(many(300), tmp_path / "s.jsonl")
+    ledgers = []
+    for threads in ("1", "2"):
+        path = write_recipe(tmp_path, "s.jsonl", run=f"run{threads}", **SPLIT)
+        variables = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "PYTHONHASHSEED")
+        environment = os.environ | dict.fromkeys(variables, threads)
+        command = [sys.executable, "-m", "app", "curate", str(path)]
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        ledgers.append((tmp_path / f"run{threads}" / "ledger.parquet").read_bytes())
+    assert ledgers[0] == ledgers[1]
+
+
+@LAW
+@given(data=rows(most=40))
+def test_no_leak_no_pair_across_splits_reaches_the_threshold(folder: Any, data: list[dict[str, Any]]) -> None:
+    if len({row["instruction"] for row in data if row["output"]}) < 12:
+        return
+    here = folder()
+    write_source(data, here / "s.jsonl")
+    sections = {"splits": {"test": 1, "near": 0.6}, "keys": {"leaks": "prompt", "template_rows": 1000}}
+    run = curate(write_recipe(here, "s.jsonl", **sections))
+    held = pl.read_parquet(run.path / "heldout" / "test.parquet")
+    arms = [pl.read_parquet(path).select("id") for path in sorted((run.path / "arms").glob("*.parquet"))]
+    assert len(arms) == 4
+    texts = spoken(run)
+    assert held.height == 1
+    assert run.manifest["certificate"]["passed"]
+    for one in held["id"]:
+        for other in pl.concat(arms)["id"].unique():
+            assert jaccard(texts[one][0], texts[other][0], 2) < 0.6
+
+
+@pytest.mark.slow
+def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    write_source(many(6_000), tmp_path / "s.jsonl")
+
+    def command(name: str) -> list[str]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        recipe_file = write_recipe(tmp_path / name, str(tmp_path / "s.jsonl"), **SPLIT)
+        return [sys.executable, "-m", "app", "curate", str(recipe_file)]
+
+    subprocess.run(command("warm"), check=True, capture_output=True)  # compiled kernels are cached from here on
+    started = time.monotonic()
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    unbroken = time.monotonic() - started
+
+    def killed_and_resumed(moment: int) -> bool:
+        """Whether the kill came midway."""
+        name = f"killed{moment}"
+        run = tmp_path / name / "run"
+        with subprocess.Popen(command(name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(unbroken * moment / 11)
+            midway = process.poll() is None and (run / "manifest.json").is_file()
+            process.send_signal(signal.SIGKILL)
+        subprocess.run(command(name), check=True, capture_output=True)
+        for file in ("ledger.parquet", "rows.parquet"):
+            assert (run / file).read_bytes() == (tmp_path / "whole" / "run" / file).read_bytes()
+        return midway
+
+    with ThreadPoolExecutor(2) as pool:
+        midway = sum(pool.map(killed_and_resumed, range(1, 11)))
+    assert midway >= 2, "hardly any run was killed in the middle"

@@ -1,0 +1,1 @@
+"""Evaluation of the arms: held-out losses, verdict, prompt suite, votes, sweeps."""
