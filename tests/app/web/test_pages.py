@@ -31,7 +31,7 @@ def page(monkeypatch: pytest.MonkeyPatch):
 
     def opened(name: str, run: Path, **session: object) -> AppTest:
         monkeypatch.setenv(state.RUN_VARIABLE, str(run))
-        at = AppTest.from_string(f"from app.views import {name}\n{name}.{name}()", default_timeout=60)
+        at = AppTest.from_string(f"from siftune.app.web.pages import {name}\n{name}.{name}()", default_timeout=60)
         for key, value in session.items():
             at.session_state[key] = value
         return at.run()
@@ -244,7 +244,7 @@ def test_a_file_that_cannot_be_read_is_one_clear_message(
 ) -> None:
     monkeypatch.setenv(state.RUN_VARIABLE, str(plain_run))
     (plain_run / file).write_bytes(b"PAR1 torn")
-    at = AppTest.from_file(str(Path(state.__file__).with_name("main.py")), default_timeout=60).run()
+    at = AppTest.from_file(str(Path(state.__file__).with_name("streamlit_app.py")), default_timeout=60).run()
     assert "A file of this run cannot be read; curate again" in shown(at)
 
 
