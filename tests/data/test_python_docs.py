@@ -67,7 +67,7 @@ def test_a_bad_argument_costs_one_line_and_exit_code_two(
     assert python_docs.main(list(arguments)) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "Usage: python -m data.python_docs OUT.jsonl" in said.err
+    assert "Usage: python -m siftune.data.python_docs OUT.jsonl" in said.err
 
 
 def test_a_folder_that_cannot_be_made_is_a_fault_of_the_user(tmp_path: Path) -> None:
