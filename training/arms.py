@@ -46,7 +46,7 @@ def train(
             progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
         facts.append(found)
         _note(folder.path, found)
-        truncation.enter(folder.path, truncation.stage_of(job.arm), pl.read_parquet(job.folder / jobs.TRUNCATED))
+        truncation.record(folder.path, truncation.training_stage(job.arm), pl.read_parquet(job.folder / jobs.TRUNCATED))
     return facts
 
 
@@ -58,7 +58,7 @@ def plan_jobs(
     names = [arm for arm in dict.fromkeys(arms or settings.arms) if arm != BASE]
     frames = {arm: read_arm(run.path, arm) for arm in names}
     _check_sums(run.path, frames)
-    sanity_checks.check_arms({arm: jobs.data_hash(frame, ordered=False) for arm, frame in frames.items()})
+    sanity_checks.check_arms_differ({arm: jobs.data_hash(frame, ordered=False) for arm, frame in frames.items()})
     sanity_checks.check_heldout(frames, read_heldout(run.path))
     resolved = models.resolve(run.recipe.model.name, revision=run.recipe.model.revision)
     return [

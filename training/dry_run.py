@@ -16,7 +16,7 @@ from siftune.curation.run.folder import RunFolder
 from siftune.training import arms as arm_module
 from siftune.training import jobs, models, worker
 from siftune.training.masks import tokenise
-from siftune.training.schedule import make_plan
+from siftune.training.schedule import plan_steps
 
 PROBE_STEPS = 3
 
@@ -89,7 +89,7 @@ def _plan(job: jobs.TrainJob, tokenizer: Any, speed: float) -> ArmPlan:
     if minutes is not None:
         steps = int(minutes * 60 * speed / arm_tokens * len(rows.names) / job.training.batch_rows)
         return ArmPlan(job.arm, len(rows.names), rows.truncated.height, arm_tokens, steps, None, minutes)
-    plan = make_plan(rows.trained_counts, job.training, seed=job.seed)
+    plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
     tokens = int(plan.tokens.sum())
     estimated = tokens / speed / 60
     return ArmPlan(

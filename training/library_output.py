@@ -32,7 +32,7 @@ def silence_transformers() -> None:
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
 
 
-def silence_llama() -> None:
+def silence_llamacpp() -> None:
     """Drop llama.cpp's log lines; what fails is raised."""
     import llama_cpp
 

@@ -24,7 +24,7 @@ _LIBRARIES = 700 * 2**20
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """Estimated bytes."""
 
     weights: int
@@ -46,7 +46,7 @@ class Memory:
         return {**facts, "total": self.total // 2**20, "unit": "MiB", "checkpointing": self.checkpointing}
 
 
-def estimate(model: ResolvedModel, loading: Loading, training: Training) -> Memory:
+def estimate_memory(model: ResolvedModel, loading: Loading, training: Training) -> MemoryEstimate:
     """Estimate from the shapes alone: the model is built without storage."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -77,17 +77,17 @@ def estimate(model: ResolvedModel, loading: Loading, training: Training) -> Memo
     kept = (_HIDDEN_KEPT * text.hidden_size + _INNER_KEPT * inner) * size * tokens
     logits = tokens * text.vocab_size * _LOGIT_BYTES
     free = _free(loading.device)
-    full = Memory(
+    full = MemoryEstimate(
         int(weights), adapter, int(kept * text.num_hidden_layers + logits), free, loading.device, checkpointing=False
     )
     if full.total <= free:
         return full
     # One layer's activations at a time, and what enters each layer.
     less = kept + text.num_hidden_layers * text.hidden_size * size * tokens + logits
-    return Memory(int(weights), adapter, int(less), free, loading.device, checkpointing=True)
+    return MemoryEstimate(int(weights), adapter, int(less), free, loading.device, checkpointing=True)
 
 
-def require(memory: Memory, name: str) -> None:
+def require_memory(memory: MemoryEstimate, name: str) -> None:
     """Raises `UserError` when the estimate does not fit into what is free now."""
     if memory.total <= memory.free:
         return

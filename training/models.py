@@ -90,7 +90,7 @@ def resolve(name: str, *, revision: str | None = None) -> ResolvedModel:
     return _from_hub(name, revision)
 
 
-def choose(wanted: Load, model: ResolvedModel) -> Loading:
+def choose_loading(wanted: Load, model: ResolvedModel) -> Loading:
     """Device, type and quantisation for this machine.
 
     bf16 where the processor multiplies it natively, float32 (CPU) or float16 (CUDA) where not: bf16 is emulated

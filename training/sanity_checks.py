@@ -36,7 +36,7 @@ def check_masks(rows: TokenRows, *, what: str) -> None:
         )
 
 
-def check_arms(hashes: Mapping[str, str]) -> None:
+def check_arms_differ(hashes: Mapping[str, str]) -> None:
     """Raises `UserError` when two arms hold the same dialogues: their difference would be noise by construction."""
     for (first, one), (second, other) in combinations(hashes.items(), 2):
         if one == other:

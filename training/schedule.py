@@ -15,7 +15,7 @@ import numpy.typing as npt
 from siftune.curation.recipe.sections import Budget, Training
 
 Rows = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int64]
+TokenCounts = npt.NDArray[np.int64]
 
 #: A forward pass costs as much as this many tokens before it has seen one (4-bit weights are unpacked, kernels are
 #: started); measured on two CPU cores. Only decides where a step is cut into passes.
@@ -25,12 +25,12 @@ _ENDLESS_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """The steps of one training run: positions of the rows of each step, in the order they are taken."""
 
     steps: list[Rows]
     #: Trained tokens of each step.
-    tokens: Counts
+    tokens: TokenCounts
     #: Set when the budget is wall clock.
     minutes: float | None
 
@@ -40,8 +40,8 @@ class Plan:
         return sum(len(step) for step in self.steps)
 
 
-def make_plan(trained: Counts, training: Training, *, seed: int) -> Plan:
-    """Plan the steps for rows with these numbers of trained tokens.
+def plan_steps(trained: TokenCounts, training: Training, *, seed: int) -> StepPlan:
+    """StepPlan the steps for rows with these numbers of trained tokens.
 
     Rows are taken in a new random order each epoch, `batch_rows` a step. A budget in tokens ends on the row that
     brings the total closest to it, so arms differ by less than one row.
@@ -50,10 +50,10 @@ def make_plan(trained: Counts, training: Training, *, seed: int) -> Plan:
     size = training.batch_rows
     steps = [order[start : start + size] for start in range(0, len(order), size)]
     tokens = np.array([int(trained[step].sum()) for step in steps], dtype=np.int64)
-    return Plan(steps, tokens, training.budget.minutes)
+    return StepPlan(steps, tokens, training.budget.minutes)
 
 
-def _order(trained: Counts, budget: Budget, *, batch_rows: int, seed: int) -> Rows:
+def _order(trained: TokenCounts, budget: Budget, *, batch_rows: int, seed: int) -> Rows:
     rows = len(trained)
     if budget.tokens is not None:
         epochs = math.ceil(budget.tokens / int(trained.sum()))
@@ -77,7 +77,7 @@ def _shuffled(rows: int, epochs: int, seed: int) -> Rows:
     return np.concatenate([random.permutation(rows) for _ in range(epochs)])
 
 
-def passes(lengths: Counts, *, most_tokens: int, overhead: int = PASS_OVERHEAD) -> list[Rows]:
+def forward_passes(lengths: TokenCounts, *, most_tokens: int, overhead: int = PASS_OVERHEAD) -> list[Rows]:
     """Cut one step into forward passes of similar length: the cut with the least padded tokens, longest rows first.
 
     Returns positions in `lengths`. A pass holds at most `most_tokens` tokens, padding included, or one row. By dynamic
@@ -98,7 +98,7 @@ def passes(lengths: Counts, *, most_tokens: int, overhead: int = PASS_OVERHEAD) 
     return [order[start:end] for end, start in itertools.pairwise(bounds)][::-1]
 
 
-def rate(schedule: str, progress: float, *, warmup: float) -> float:
+def learning_rate_factor(schedule: str, progress: float, *, warmup: float) -> float:
     """The learning rate at `progress` (0 to 1 of the budget) as a share of its peak."""
     if progress < warmup:
         return progress / warmup

@@ -28,8 +28,8 @@ from siftune.curation.progress import Progress
 from siftune.training import jobs, models, sanity_checks, worker
 from siftune.training.fast_dropout import use_fast_dropout
 from siftune.training.masks import TokenRows, tokenise
-from siftune.training.memory import Memory, estimate, require
-from siftune.training.schedule import Plan, make_plan, passes, rate
+from siftune.training.memory import MemoryEstimate, estimate_memory, require_memory
+from siftune.training.schedule import StepPlan, forward_passes, learning_rate_factor, plan_steps
 from siftune.training.selected_logits import logits_where
 from siftune.training.step_log import StepLog
 
@@ -46,12 +46,12 @@ def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(job.resolved)
     rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length)
     sanity_checks.check_masks(rows, what=f"Arm {job.arm!r}")
-    plan = make_plan(rows.trained_counts, job.training, seed=job.seed)
+    plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
 
     # 2. The base model, when there is room for it.
-    loading = models.choose(job.model.load, job.resolved)
-    memory = estimate(job.resolved, loading, job.training)
-    require(memory, job.resolved.name)
+    loading = models.choose_loading(job.model.load, job.resolved)
+    memory = estimate_memory(job.resolved, loading, job.training)
+    require_memory(memory, job.resolved.name)
     base = models.load_base(job.resolved, loading)
 
     # 3. The adapter. Seeded here, so that all arms of one seed start from the same weights.
@@ -105,10 +105,10 @@ def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
 
 
 class ArmTrainer(SFTTrainer):
-    """TRL's trainer, taking the steps of a `Plan`: one batch is one optimiser step, cut here into forward passes."""
+    """TRL's trainer, taking the steps of a `StepPlan`: one batch is one optimiser step, cut here into forward passes."""
 
     def __init__(
-        self, *, plan: Plan, loading: models.Loading, log: StepLog, job: jobs.TrainJob, **trainer: Any
+        self, *, plan: StepPlan, loading: models.Loading, log: StepLog, job: jobs.TrainJob, **trainer: Any
     ) -> None:
         self.plan, self.loading, self.step_log, self.job = plan, loading, log, job
         super().__init__(**trainer)
@@ -131,7 +131,7 @@ class ArmTrainer(SFTTrainer):
         def share(step: int) -> float:
             elapsed = self.step_log.share_of_time()
             progress = (step + 1) / num_training_steps if elapsed is None else elapsed
-            return rate(settings.schedule, progress, warmup=settings.warmup)
+            return learning_rate_factor(settings.schedule, progress, warmup=settings.warmup)
 
         self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
         self._created_lr_scheduler = True
@@ -150,7 +150,7 @@ class ArmTrainer(SFTTrainer):
         count = (inputs["labels"][:, 1:] != -100).sum()
         total = torch.zeros((), device=self.args.device)
         most = self.job.training.micro_rows * self.job.training.max_length
-        for rows in passes(lengths.cpu().numpy(), most_tokens=most):
+        for rows in forward_passes(lengths.cpu().numpy(), most_tokens=most):
             width = int(lengths[rows].max())
             loss = self.compute_loss(
                 model, {name: part[rows, :width] for name, part in inputs.items()}, num_items_in_batch=count
@@ -215,7 +215,7 @@ def _prepare_folder(job: jobs.TrainJob) -> Path:
     return job.folder
 
 
-def _arguments(job: jobs.TrainJob, loading: models.Loading, memory: Memory, *, steps: int) -> SFTConfig:
+def _arguments(job: jobs.TrainJob, loading: models.Loading, memory: MemoryEstimate, *, steps: int) -> SFTConfig:
     settings = job.training
     for tracker in settings.report_to:
         _require_tracker(tracker)
@@ -258,7 +258,7 @@ def _dataset(rows: TokenRows) -> datasets.Dataset:
 
 
 def _facts(
-    job: jobs.TrainJob, rows: TokenRows, plan: Plan, log: StepLog, loading: models.Loading, memory: Memory
+    job: jobs.TrainJob, rows: TokenRows, plan: StepPlan, log: StepLog, loading: models.Loading, memory: MemoryEstimate
 ) -> dict[str, Any]:
     steps = len(log.rows)
     taken = sum(len(step) for step in plan.steps[:steps])

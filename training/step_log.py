@@ -13,13 +13,13 @@ from transformers import TrainerCallback
 from siftune.curation.atomic_files import write_parquet
 from siftune.curation.progress import Progress
 from siftune.training import jobs
-from siftune.training.schedule import Plan
+from siftune.training.schedule import StepPlan
 
 
 class StepLog(TrainerCallback):
     """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock."""
 
-    def __init__(self, path: Path, plan: Plan, job: jobs.TrainJob, tell: Progress) -> None:
+    def __init__(self, path: Path, plan: StepPlan, job: jobs.TrainJob, tell: Progress) -> None:
         self.path, self.plan, self.job, self.tell = path, plan, job, tell
         self.rows: list[dict[str, float]] = []
         self.tokens = 0

@@ -14,20 +14,20 @@ from siftune.curation import schema
 from siftune.curation.atomic_files import write_parquet
 from siftune.training.arm_names import arm_sort_key
 
-JUDGE = "judge"
+EVALUATION_STAGE = "judge"
 _TRAIN = "train/"
 
 
-def stage_of(arm: str) -> str:
+def training_stage(arm: str) -> str:
     """The stage of the ledger that tells what training cut of an arm; the seeds of an arm cut the same rows."""
     return _TRAIN + arm
 
 
-def enter(run: Path, stage: str, cuts: pl.DataFrame) -> None:
+def record(run: Path, stage: str, cuts: pl.DataFrame) -> None:
     """Write `cuts` (LEDGER, action `truncate`) into the ledger of a run, in place of what `stage` told before."""
     path = run / "ledger.parquet"
     told = pl.read_parquet(path).filter(pl.col("stage") != stage)
-    later = pl.col("stage").str.starts_with(_TRAIN) | (pl.col("stage") == JUDGE)
+    later = pl.col("stage").str.starts_with(_TRAIN) | (pl.col("stage") == EVALUATION_STAGE)
     curated = told.filter(~later)
     parts = {str(name): part for (name,), part in told.filter(later).group_by("stage", maintain_order=True)}
     parts[stage] = cuts
@@ -42,4 +42,4 @@ def enter(run: Path, stage: str, cuts: pl.DataFrame) -> None:
 
 def _place(stage: str) -> tuple[bool, tuple[int, str]]:
     """Arms in their order, then the judging."""
-    return stage == JUDGE, arm_sort_key(stage.removeprefix(_TRAIN))
+    return stage == EVALUATION_STAGE, arm_sort_key(stage.removeprefix(_TRAIN))

@@ -253,9 +253,9 @@ def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
 @st.cache_resource(max_entries=4, show_spinner="Asking the server who it is")
 def endpoint(arms: tuple[tuple[str, tuple[str, str]], ...]) -> Engine:
     """An engine over models of an OpenAI-compatible server: each arm with its (url, model). Asks for fingerprints."""
-    from siftune.training.inference.openai_engine import EndpointEngine, Served
+    from siftune.training.inference.openai_engine import OpenAIEngine, ServedModel
 
-    engine = EndpointEngine({arm: Served(url, model) for arm, (url, model) in arms})
+    engine = OpenAIEngine({arm: ServedModel(url, model) for arm, (url, model) in arms})
     for arm in engine.arms:
         # Now, and not when the first answer ends: a stop would have to wait for it.
         engine.fingerprint(arm)

@@ -31,8 +31,8 @@ from siftune.training import models
 from siftune.training.export.export import export
 from siftune.training.inference.engine import Engine, Message, Request, Sampling
 from siftune.training.inference.factory import exported, trained_arms
-from siftune.training.inference.llamacpp_engine import GgufEngine
-from siftune.training.inference.transformers_engine import LocalEngine, encode, load_dense
+from siftune.training.inference.llamacpp_engine import LlamaCppEngine
+from siftune.training.inference.transformers_engine import TransformersEngine, encode, load_dense
 from tests.training.random_adapters import write_adapter, write_trained
 from tests.training.worlds import write_tiny_run
 
@@ -110,9 +110,9 @@ def main() -> None:
             if arm not in exported(run.path):
                 print(export(run.path, arm, to="gguf", quant="Q4_K_M"))
         adapters: Any = {arm: trained_arms(run.path)[arm] for arm in ARMS}
-        local = LocalEngine(run.recipe.model, adapters)
+        local = TransformersEngine(run.recipe.model, adapters)
         files = exported(run.path)
-        llama = GgufEngine({arm: files[arm] for arm in ARMS}, threads=torch.get_num_threads())
+        llama = LlamaCppEngine({arm: files[arm] for arm in ARMS}, threads=torch.get_num_threads())
         contestants = {
             "generate, one after the other": sequential(run, asked.tokens),
             "transformers engine, both arms": streamed(local, asked.tokens),

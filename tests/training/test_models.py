@@ -150,7 +150,7 @@ def test_the_type_is_stated_and_the_base_frozen(tiny_model, load):
     import torch
 
     resolved = models.resolve(str(tiny_model))
-    loading = models.choose(load, resolved)
+    loading = models.choose_loading(load, resolved)
     base = models.load_base(resolved, loading)
     kind = torch.float32 if load == "fp32" else loading.dtype
     assert base.get_input_embeddings().weight.dtype == kind
@@ -165,18 +165,18 @@ def test_the_type_is_stated_and_the_base_frozen(tiny_model, load):
 
 def test_a_checkpoint_that_is_4_bit_already_stays_so(tmp_path, tiny_model):
     resolved = models.resolve(str(tiny_model))
-    base = models.load_base(resolved, models.choose("nf4", resolved))
+    base = models.load_base(resolved, models.choose_loading("nf4", resolved))
     base.save_pretrained(tmp_path / "packed")
     tiny_tokenizer("smollm2").save_pretrained(tmp_path / "packed")
     packed = models.resolve(str(tmp_path / "packed"))
     assert packed.quantised
-    loading = models.choose("bf16", packed)
+    loading = models.choose_loading("bf16", packed)
     assert loading.load == "nf4"
     assert "already 4-bit" in loading.why
     again = models.load_base(packed, loading)
     assert again.model.layers[0].mlp.up_proj.weight.quant_state.quant_type == "nf4"
-    assert memory.estimate(packed, loading, Training()).weights == pytest.approx(
-        memory.estimate(resolved, models.choose("nf4", resolved), Training()).weights, rel=0.01
+    assert memory.estimate_memory(packed, loading, Training()).weights == pytest.approx(
+        memory.estimate_memory(resolved, models.choose_loading("nf4", resolved), Training()).weights, rel=0.01
     )
 
 
@@ -187,8 +187,8 @@ def test_memory_is_told_from_the_config(tiny_model):
     resolved = models.resolve(str(tiny_model))
     settings = Training(lora=Lora(rank=8))
     for load in ("fp32", "nf4"):
-        loading = models.choose(load, resolved)
-        told = memory.estimate(resolved, loading, settings)
+        loading = models.choose_loading(load, resolved)
+        told = memory.estimate_memory(resolved, loading, settings)
         base = models.load_base(resolved, loading)
         held = sum(part.numel() * part.element_size() for part in base.parameters())
         if load == "nf4":  # the scales are not parameters
@@ -198,24 +198,24 @@ def test_memory_is_told_from_the_config(tiny_model):
         model = get_peft_model(base, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
         adapter = sum(part.numel() for part in model.parameters() if part.requires_grad)
         assert told.adapter == adapter * 16
-    longer = memory.estimate(resolved, loading, settings.model_copy(update={"max_length": 1024}))
+    longer = memory.estimate_memory(resolved, loading, settings.model_copy(update={"max_length": 1024}))
     assert longer.activations == 2 * told.activations
     assert torch.get_default_device().type == "cpu"
 
 
 def test_what_does_not_fit_is_checkpointed_then_refused(tiny_model, monkeypatch):
     resolved = models.resolve(str(tiny_model))
-    loading = models.choose("fp32", resolved)
-    full = memory.estimate(resolved, loading, Training())
+    loading = models.choose_loading("fp32", resolved)
+    full = memory.estimate_memory(resolved, loading, Training())
     assert not full.checkpointing
     monkeypatch.setattr(memory, "_free", lambda _: full.total - 1)
-    less = memory.estimate(resolved, loading, Training())
+    less = memory.estimate_memory(resolved, loading, Training())
     assert less.checkpointing
     assert less.total < full.total
-    memory.require(less, "tiny")
+    memory.require_memory(less, "tiny")
     monkeypatch.setattr(memory, "_free", lambda _: less.total - 1)
     with pytest.raises(UserError, match="needs about"):
-        memory.require(memory.estimate(resolved, loading, Training()), "tiny")
+        memory.require_memory(memory.estimate_memory(resolved, loading, Training()), "tiny")
 
 
 @pytest.mark.slow
@@ -234,8 +234,8 @@ def test_smollm2_comes_from_its_package_and_is_converted_once(tmp_path, monkeypa
 
     monkeypatch.setattr(models, "_convert_gguf", never)
     assert models.resolve("smollm2") == first
-    loading = models.choose("nf4", first)
-    told = memory.estimate(first, loading, Training())
+    loading = models.choose_loading("nf4", first)
+    told = memory.estimate_memory(first, loading, Training())
     assert told.weights // 2**20 in range(95, 120)  # 135 M parameters, of which 28 M are embeddings in 16 bits
 
 
@@ -245,7 +245,7 @@ def test_loading_says_nothing_of_its_own(tiny_model):
             "import sys, warnings",
             "from training import models",
             "resolved = models.resolve(sys.argv[1])",
-            "base = models.load_base(resolved, models.choose('nf4', resolved))",
+            "base = models.load_base(resolved, models.choose_loading('nf4', resolved))",
             "base.is_gradient_checkpointing",  # what TRL and PEFT ask
             "base.dequantize()",
             "warnings.warn('of another kind', FutureWarning)",

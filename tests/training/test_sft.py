@@ -19,7 +19,7 @@ from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Budget, Model, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.training import arms, dry_run, jobs, models, sanity_checks, sft, worker
-from siftune.training import schedule as plan
+from siftune.training import schedule
 from tests.training.worlds import arm_frame, heldout_frame, tiny_recipe, toy_messages, write_tiny_llama, write_tiny_run
 
 
@@ -51,7 +51,7 @@ counts = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(lambda each: 
 @given(counts, st.integers(1, 800), st.integers(1, 8), st.integers(0, 3))
 def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
     settings = Training(budget=Budget(tokens=budget), batch_rows=batch, micro_rows=1)
-    made = plan.make_plan(trained, settings, seed=seed)
+    made = schedule.plan_steps(trained, settings, seed=seed)
     taken = np.concatenate(made.steps)
     assert int(made.tokens.sum()) == int(trained[taken].sum())
     assert abs(int(made.tokens.sum()) - budget) <= max(int(trained.max()) / 2, int(trained.max()) - budget)
@@ -62,11 +62,11 @@ def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
 
 @given(counts, st.integers(1, 8), st.integers(1, 9))
 def test_steps_and_epochs(trained, batch, steps):
-    by_steps = plan.make_plan(trained, Training(budget=Budget(steps=steps), batch_rows=batch, micro_rows=1), seed=1)
+    by_steps = schedule.plan_steps(trained, Training(budget=Budget(steps=steps), batch_rows=batch, micro_rows=1), seed=1)
     assert [len(step) for step in by_steps.steps] == [batch] * steps
-    by_epochs = plan.make_plan(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    by_epochs = schedule.plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
     assert by_epochs.rows == 2 * len(trained)
-    other = plan.make_plan(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    other = schedule.plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
     assert all(np.array_equal(one, two) for one, two in zip(by_epochs.steps, other.steps, strict=True))
 
 
@@ -88,7 +88,7 @@ def brute_force_cost(lengths: list[int], most: int, overhead: int) -> float:
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=9), st.integers(50, 600), st.sampled_from([0, 48, 300]))
 def test_passes_are_the_cheapest_cut(lengths, most, overhead):
     each = np.array(lengths, dtype=np.int64)
-    parts = plan.passes(each, most_tokens=most, overhead=overhead)
+    parts = schedule.forward_passes(each, most_tokens=most, overhead=overhead)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
     cost = sum(int(each[part].max()) * len(part) + overhead for part in parts)
     assert cost == brute_force_cost(lengths, most, overhead)
@@ -96,12 +96,12 @@ def test_passes_are_the_cheapest_cut(lengths, most, overhead):
 
 
 def test_rate_rises_then_does_what_its_name_says():
-    assert plan.rate("constant", 0.05, warmup=0.1) == pytest.approx(0.5)
-    assert [plan.rate(kind, 0.55, warmup=0.1) for kind in ("constant", "linear", "cosine")] == pytest.approx(
+    assert schedule.learning_rate_factor("constant", 0.05, warmup=0.1) == pytest.approx(0.5)
+    assert [schedule.learning_rate_factor(kind, 0.55, warmup=0.1) for kind in ("constant", "linear", "cosine")] == pytest.approx(
         [1, 0.5, 0.5]
     )
-    assert [plan.rate(kind, 1.0, warmup=0.1) for kind in ("linear", "cosine")] == pytest.approx([0, 0])
-    assert plan.rate("constant", 0.0, warmup=0.0) == 1
+    assert [schedule.learning_rate_factor(kind, 1.0, warmup=0.1) for kind in ("linear", "cosine")] == pytest.approx([0, 0])
+    assert schedule.learning_rate_factor("constant", 0.0, warmup=0.0) == 1
 
 
 # --- the loss ---
@@ -134,7 +134,7 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, 
     facts = sft.train(job, quiet)
 
     tokenizer = models.load_tokenizer(job.resolved)
-    base = models.load_base(job.resolved, models.choose("fp32", job.resolved))
+    base = models.load_base(job.resolved, models.choose_loading("fp32", job.resolved))
     torch.manual_seed(0)
     config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, config)
@@ -219,7 +219,7 @@ def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
         pytest.skip("bitsandbytes repacks 4-bit weights only on CPUs with avx512_bf16")
     resolved = models.resolve(str(tiny_model))
     monkeypatch.setattr(models, "_forbid_repacking", lambda _: None)
-    base = models.load_base(resolved, models.choose("nf4", resolved))
+    base = models.load_base(resolved, models.choose_loading("nf4", resolved))
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     ids = torch.arange(20, 40).reshape(1, -1)
 
@@ -253,7 +253,7 @@ def test_our_4_bit_base_is_safe_to_evaluate(tiny_model):
     from peft import LoraConfig, get_peft_model
 
     resolved = models.resolve(str(tiny_model))
-    base = models.load_base(resolved, models.choose("nf4", resolved))
+    base = models.load_base(resolved, models.choose_loading("nf4", resolved))
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
     ids = torch.arange(20, 40).reshape(1, -1)
     with torch.no_grad():
@@ -280,7 +280,7 @@ def test_same_arms_and_leaked_rows_are_refused():
     shuffled = arm_frame([toy_messages(2), toy_messages(1)], prefix="other")
     same = {name: jobs.data_hash(frame, ordered=False) for name, frame in {"raw": raw, "random": shuffled}.items()}
     with pytest.raises(UserError, match="'raw' and 'random' hold the same rows"):
-        sanity_checks.check_arms(same)
+        sanity_checks.check_arms_differ(same)
     assert jobs.data_hash(raw, ordered=True) != jobs.data_hash(shuffled, ordered=True)
     heldout = heldout_frame(3, start=50)
     sanity_checks.check_heldout({"raw": raw}, heldout)

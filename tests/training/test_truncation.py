@@ -39,7 +39,7 @@ def test_curation_stays_the_beginning_and_its_bytes_come_back(run: RunFolder, re
     path = run.path / "ledger.parquet"
     curated, before = run.ledger(), path.read_bytes()
     assert curated.height
-    truncation.enter(run.path, truncation.stage_of("raw"), cut("s:1", "s:2"))
+    truncation.record(run.path, truncation.training_stage("raw"), cut("s:1", "s:2"))
     assert run.ledger().head(curated.height).equals(curated)
     assert run.ledger()["step"].is_sorted()
     curate(recipe)
@@ -50,11 +50,11 @@ def test_the_order_of_entries_and_repetitions_leave_the_same_bytes(run: RunFolde
     path = run.path / "ledger.parquet"
     parts = {"train/raw": cut("s:1", "s:2"), "train/curated": cut("s:2"), "judge": cut("s:3"), "train/random": cut()}
     for stage, part in parts.items():
-        truncation.enter(run.path, stage, part)
+        truncation.record(run.path, stage, part)
     once = path.read_bytes()
     for stage, part in reversed(parts.items()):
-        truncation.enter(run.path, stage, cut("s:9"))
-        truncation.enter(run.path, stage, part)
+        truncation.record(run.path, stage, cut("s:9"))
+        truncation.record(run.path, stage, part)
     assert path.read_bytes() == once
     told = run.ledger().filter(action="truncate")
     assert told["stage"].to_list() == ["train/raw", "train/raw", "train/curated", "judge"]
@@ -63,13 +63,13 @@ def test_the_order_of_entries_and_repetitions_leave_the_same_bytes(run: RunFolde
 
 def test_an_arm_that_is_cut_no_longer_leaves_no_trace(run: RunFolder) -> None:
     before = run.ledger()
-    truncation.enter(run.path, truncation.stage_of("raw"), cut("s:1"))
-    truncation.enter(run.path, truncation.stage_of("raw"), cut())
+    truncation.record(run.path, truncation.training_stage("raw"), cut("s:1"))
+    truncation.record(run.path, truncation.training_stage("raw"), cut())
     assert run.ledger().equals(before)
 
 
 def test_a_cut_row_tells_of_it(run: RunFolder) -> None:
-    truncation.enter(run.path, truncation.stage_of("raw"), cut("s:1"))
+    truncation.record(run.path, truncation.training_stage("raw"), cut("s:1"))
     assert [chapter.decision["stage"] for chapter in explain(run, "s:1").chapters] == ["train/raw"]
 
 

@@ -65,7 +65,7 @@ def evaluate(
         )
     _assert_same_masks(job.folder, [target.name for target in targets])
     if (job.folder / jobs.TRUNCATED).is_file():
-        truncation.enter(folder.path, truncation.JUDGE, pl.read_parquet(job.folder / jobs.TRUNCATED))
+        truncation.record(folder.path, truncation.EVALUATION_STAGE, pl.read_parquet(job.folder / jobs.TRUNCATED))
     return [json.loads((job.folder / f"{target.name}.json").read_text(encoding="utf-8")) for target in targets]
 
 

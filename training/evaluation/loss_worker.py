@@ -24,8 +24,8 @@ from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Model, Section, Training
 from siftune.training import jobs, models, sanity_checks, worker
 from siftune.training.masks import TokenRows, tokenise
-from siftune.training.memory import estimate
-from siftune.training.schedule import Counts
+from siftune.training.memory import estimate_memory
+from siftune.training.schedule import TokenCounts
 
 Engine = Literal["merged", "nf4"]
 Losses = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ class Batches:
     """Held-out rows as tokens, and which of them go through the model together."""
 
     rows: TokenRows
-    parts: list[Counts]
+    parts: list[TokenCounts]
 
 
 def judge(job: EvaluateJob, tell: Progress) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def judge(job: EvaluateJob, tell: Progress) -> dict[str, Any]:
     heldout = _chosen(pl.read_parquet(job.heldout), job.max_rows, seed=job.seed)
     rows = tokenise(tokenizer, heldout, max_length=job.max_length)
     sanity_checks.check_masks(rows, what="Held-out rows")
-    loading = models.choose(job.model.load, job.resolved)
+    loading = models.choose_loading(job.model.load, job.resolved)
     batches = Batches(rows, length_batches(rows.lengths, most_tokens=_BATCH_TOKENS[loading.device]))
     columns = _columns(heldout, rows, tokenizer)
     write_parquet(rows.truncated, job.folder / jobs.TRUNCATED)
@@ -210,10 +210,10 @@ def summed_losses(
     return losses
 
 
-def length_batches(lengths: Counts, *, most_tokens: int) -> list[Counts]:
+def length_batches(lengths: TokenCounts, *, most_tokens: int) -> list[TokenCounts]:
     """Rows of similar length together, longest first; a batch holds at most `most_tokens`, padding included."""
     order = np.argsort(-lengths, kind="stable")
-    parts: list[Counts] = []
+    parts: list[TokenCounts] = []
     start = 0
     while start < len(order):
         size = max(1, most_tokens // int(lengths[order[start]]))
@@ -230,7 +230,7 @@ def _dense(job: EvaluateJob, loading: models.Loading) -> Any:
 
 def _room_for_dense(job: EvaluateJob, loading: models.Loading) -> str:
     """Why the unpacked model and the copy that an adapter is merged into do not fit; empty when they do."""
-    dense = estimate(job.resolved, replace(loading, load="bf16"), Training())
+    dense = estimate_memory(job.resolved, replace(loading, load="bf16"), Training())
     if 2 * dense.weights <= dense.free:
         return ""
     return f"no room for two copies of the dense model ({2 * dense.weights >> 20:,} of {dense.free >> 20:,} MiB)"

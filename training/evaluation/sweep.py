@@ -293,9 +293,9 @@ def as_markdown(table: pl.DataFrame, plan: SweepPlan) -> str:
 def answer(job: AnswerJob, tell: Progress) -> dict[str, float]:
     """Mean seconds of an answer and tokens a second, one question after the other; the first, a warm-up, twice."""
     from siftune.training.inference.engine import Message, Request, Sampling
-    from siftune.training.inference.transformers_engine import LocalEngine
+    from siftune.training.inference.transformers_engine import TransformersEngine
 
-    engine = LocalEngine(job.model, {"cell": job.adapter})
+    engine = TransformersEngine(job.model, {"cell": job.adapter})
     sampling = Sampling(max_new_tokens=job.max_new_tokens)
     seconds, tokens = [], 0
     for place, prompt in enumerate([job.prompts[0], *job.prompts]):

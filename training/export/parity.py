@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.statistics import Floats
-from siftune.training.library_output import silence_llama, silence_transformers
+from siftune.training.library_output import silence_llamacpp, silence_transformers
 
 _ROWS = 16
 _MOST_TOKENS = 256
@@ -85,7 +85,7 @@ def compare(wanted: NDArray[np.float32], found: NDArray[np.float32], truth: NDAr
     ).astype(np.float64)
 
 
-def drift_of_merged(run: RunFolder, adapter: Path, merged: Path, *, limit: Limit) -> Drift:
+def parity_of_merged(run: RunFolder, adapter: Path, merged: Path, *, limit: Limit) -> Drift:
     """Load the saved folder again, as anybody would, and compare."""
     from transformers import AutoModelForCausalLM
 
@@ -94,11 +94,11 @@ def drift_of_merged(run: RunFolder, adapter: Path, merged: Path, *, limit: Limit
     return _drift(run, adapter, lambda ids: _torch_logits(model, ids), limit=limit)
 
 
-def drift_of_gguf(run: RunFolder, adapter: Path, file: Path, *, limit: Limit) -> Drift:
+def parity_of_gguf(run: RunFolder, adapter: Path, file: Path, *, limit: Limit) -> Drift:
     """Feed the same token ids to llama.cpp and compare."""
     import llama_cpp
 
-    silence_llama()
+    silence_llamacpp()
     model = llama_cpp.Llama(str(file), n_ctx=_MOST_TOKENS, logits_all=True, verbose=False)
 
     def logits(ids: NDArray[np.int32]) -> NDArray[np.float32]:

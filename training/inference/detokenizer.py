@@ -7,7 +7,7 @@ from collections.abc import Callable
 _BROKEN = "\ufffd"
 
 
-class Detokeniser:
+class Detokenizer:
     """Text of a growing list of tokens. A character that needs tokens still to come waits for them.
 
     Only the tokens since the last piece, and the ones before it that decide about spaces, are decoded again.

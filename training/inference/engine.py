@@ -122,7 +122,7 @@ class Engine(Protocol):
         """Give the memory back."""
 
 
-def check_arms(requests: Sequence[Request], arms: Sequence[str]) -> None:
+def refuse_unknown_arms(requests: Sequence[Request], arms: Sequence[str]) -> None:
     """Raise `UserError` for a request to an arm the engine does not hold."""
     for request in requests:
         if request.arm not in arms:
@@ -131,7 +131,7 @@ def check_arms(requests: Sequence[Request], arms: Sequence[str]) -> None:
             )
 
 
-def refuse_twins(fingerprints: dict[str, Fingerprint]) -> None:
+def refuse_equal_weights(fingerprints: dict[str, Fingerprint]) -> None:
     """Raise `UserError` when two arms would answer with the same weights: then a comparison compares nothing."""
     seen: dict[str, str] = {}
     for arm, print_ in fingerprints.items():

@@ -13,7 +13,7 @@ from siftune.training.arm_names import BASE, arm_sort_key
 from siftune.training.inference.engine import Engine, Kind
 
 if TYPE_CHECKING:
-    from siftune.training.inference.openai_engine import Served
+    from siftune.training.inference.openai_engine import ServedModel
 
 EXPORTS = "exports"
 
@@ -57,7 +57,7 @@ def open_engine(
     kind: Kind = "transformers",
     arms: Sequence[str] | None = None,
     seed: int | None = None,
-    served: Mapping[str, Served] | None = None,
+    served: Mapping[str, ServedModel] | None = None,
     same_weights: bool = False,
 ) -> Engine:
     """An engine that answers for arms of a run.
@@ -71,22 +71,22 @@ def open_engine(
         UserError: an arm is not trained or not exported, an extra is not installed, or two arms are the same weights.
     """
     if kind == "openai":
-        from siftune.training.inference.openai_engine import EndpointEngine
+        from siftune.training.inference.openai_engine import OpenAIEngine
 
-        return EndpointEngine(served or {}, same_weights=same_weights)
+        return OpenAIEngine(served or {}, same_weights=same_weights)
     adapters = adapters_of(run, arms, seed=seed)
     if kind == "llama.cpp":
         return _open_gguf(run, list(adapters) if arms else None, same_weights=same_weights)
     try:
-        from siftune.training.inference.transformers_engine import LocalEngine
+        from siftune.training.inference.transformers_engine import TransformersEngine
     except ModuleNotFoundError as fault:
         raise missing_extra(str(fault.name), "train") from None
-    return LocalEngine(recipe.model, adapters, same_weights=same_weights)
+    return TransformersEngine(recipe.model, adapters, same_weights=same_weights)
 
 
 def _open_gguf(run: Path, arms: Sequence[str] | None, *, same_weights: bool) -> Engine:
     try:
-        from siftune.training.inference.llamacpp_engine import GgufEngine
+        from siftune.training.inference.llamacpp_engine import LlamaCppEngine
     except ModuleNotFoundError:
         raise missing_extra("llama-cpp-python", "gguf") from None
     files = exported(run)
@@ -95,7 +95,7 @@ def _open_gguf(run: Path, arms: Sequence[str] | None, *, same_weights: bool) -> 
             raise UserError(f"{arm} is not exported. Do: siftune export {run} --arm {arm} --to gguf --quant Q4_K_M")
     if not files:
         raise UserError(f"{run} holds no GGUF file. Do: siftune export {run} --arm curated --to gguf --quant Q4_K_M")
-    return GgufEngine({arm: files[arm] for arm in arms or files}, same_weights=same_weights)
+    return LlamaCppEngine({arm: files[arm] for arm in arms or files}, same_weights=same_weights)
 
 
 def exported(run: Path) -> dict[str, Path]:

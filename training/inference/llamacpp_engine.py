@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from siftune.curation.errors import UserError
-from siftune.training.inference.detokenizer import Detokeniser
+from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import (
     PROBE,
     Chunk,
@@ -26,14 +26,14 @@ from siftune.training.inference.engine import (
     Request,
     Stats,
     Stopped,
-    check_arms,
-    refuse_twins,
+    refuse_unknown_arms,
+    refuse_equal_weights,
 )
-from siftune.training.library_output import silence_llama
+from siftune.training.library_output import silence_llamacpp
 from siftune.training.masks import TEMPLATE_DATE
 
 
-class GgufEngine:
+class LlamaCppEngine:
     """Answers for GGUF files (arm → file), as `siftune export RUN --arm ARM --to gguf` writes them.
 
     Arms decode in turns, one token each, in one thread: two decodes at once would compete for memory bandwidth.
@@ -62,7 +62,7 @@ class GgufEngine:
             arm: Fingerprint(_hash(path), self._logit_hash(self._models[arm])) for arm, path in files.items()
         }
         if not same_weights:
-            refuse_twins(self._prints)
+            refuse_equal_weights(self._prints)
 
     def fingerprint(self, arm: str) -> Fingerprint:
         """Hash of the GGUF file and of the probe's logits."""
@@ -76,7 +76,7 @@ class GgufEngine:
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
         """See `Engine.stream`. Raises `UserError` for unknown arms, an arm asked twice, or too long a prompt."""
-        check_arms(requests, self.arms)
+        refuse_unknown_arms(requests, self.arms)
         if len({request.arm for request in requests}) < len(requests):
             raise UserError("llama.cpp answers one conversation of an arm at a time; ask them one after another.")
         stop = stop or threading.Event()
@@ -100,7 +100,7 @@ class GgufEngine:
                 f"The conversation has {len(prompt)} tokens and {sampling.max_new_tokens} may be answered; the context "
                 f"holds {self._context}. Shorten the conversation or ask for fewer tokens."
             )
-        text = Detokeniser(lambda ids: model.detokenize(ids, special=False).decode("utf-8", errors="replace"))
+        text = Detokenizer(lambda ids: model.detokenize(ids, special=False).decode("utf-8", errors="replace"))
         tokens, first, stopped, pending = 0, None, "cancelled", ""
         model.set_seed(sampling.seed)
         drawn = model.generate(
@@ -135,7 +135,7 @@ class GgufEngine:
 
 
 def _load(path: Path, context: int, threads: int | None) -> Any:
-    silence_llama()
+    silence_llamacpp()
     # llama.cpp's own default is half the processors; one thread a core is what fills the memory bandwidth.
     threads = threads or psutil.cpu_count(logical=False) or 1
     try:

@@ -26,8 +26,8 @@ from siftune.training.inference.engine import (
     Sampling,
     Stats,
     Stopped,
-    check_arms,
-    refuse_twins,
+    refuse_unknown_arms,
+    refuse_equal_weights,
 )
 
 _TICK = 0.05  # seconds between two looks at the stop event while a server is silent
@@ -35,7 +35,7 @@ _MOST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model behind a server: `url` ends where `/chat/completions` begins, e.g. `http://127.0.0.1:8000/v1`."""
 
     url: str
@@ -54,8 +54,8 @@ class _Piece:
     prompt_tokens: int = 0
 
 
-class EndpointEngine:
-    """Answers for served models (arm → `Served`). Requests go to their servers at the same time, a thread each.
+class OpenAIEngine:
+    """Answers for served models (arm → `ServedModel`). Requests go to their servers at the same time, a thread each.
 
     A server does not show its weights: a fingerprint holds the name of the model and a hash of its greedy answer to a
     fixed probe. Tokens are what the server counts, else the number of pieces.
@@ -65,7 +65,7 @@ class EndpointEngine:
 
     def __init__(
         self,
-        models: Mapping[str, Served],
+        models: Mapping[str, ServedModel],
         *,
         api_key: str | None = None,
         timeout: float = 120.0,
@@ -84,7 +84,7 @@ class EndpointEngine:
         self._prints: dict[str, Fingerprint] = {}
         if not same_weights:
             names = {arm: f"{served.url} {served.model}" for arm, served in models.items()}
-            refuse_twins({arm: Fingerprint(name, f"not asked: {name}") for arm, name in names.items()})
+            refuse_equal_weights({arm: Fingerprint(name, f"not asked: {name}") for arm, name in names.items()})
 
     def fingerprint(self, arm: str) -> Fingerprint:
         """Address and model name hashed, and the hash of the greedy answer to a probe. Asks the server once."""
@@ -101,7 +101,7 @@ class EndpointEngine:
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
         """See `Engine.stream`. Raises `UserError` when a server cannot be reached, refuses, or breaks off."""
-        check_arms(requests, self.arms)
+        refuse_unknown_arms(requests, self.arms)
         stop = stop or threading.Event()
         found: queue.Queue[_Piece] = queue.Queue()
         start = time.perf_counter()
@@ -142,7 +142,7 @@ def _merge(found: queue.Queue[_Piece], count: int, start: float, stop: threading
 class _Call:
     """One request to a server, read in a thread of its own until it ends or is closed."""
 
-    def __init__(self, served: Served, key: str | None, timeout: float) -> None:
+    def __init__(self, served: ServedModel, key: str | None, timeout: float) -> None:
         parts = urlsplit(served.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         assert parts.hostname is not None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Model
-from siftune.training.inference.detokenizer import Detokeniser
+from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import (
     PROBE,
     Chunk,
@@ -25,14 +25,14 @@ from siftune.training.inference.engine import (
     Sampling,
     Stats,
     Stopped,
-    check_arms,
-    refuse_twins,
+    refuse_unknown_arms,
+    refuse_equal_weights,
 )
 from siftune.training.inference.lora_layers import Strategy, install, read_adapter
 from siftune.training.masks import prompt_ids
 
 
-class LocalEngine:
+class TransformersEngine:
     """Answers for adapters in `adapters` (arm → folder that PEFT wrote; None is the untrained base).
 
     `strategy` auto measures whether batched or merged adapters are faster here; `choice` says what came out.
@@ -60,7 +60,7 @@ class LocalEngine:
         digests = {arm: adapter.digest if adapter else identity for arm, adapter in read.items()}
         self._prints = {arm: Fingerprint(digests[arm], self._logit_hash(arm)) for arm in self.arms}
         if not same_weights:
-            refuse_twins(self._prints)
+            refuse_equal_weights(self._prints)
 
     def fingerprint(self, arm: str) -> Fingerprint:
         """Hash of the adapter file (of the base model for an arm without one) and of the probe's logits."""
@@ -73,7 +73,7 @@ class LocalEngine:
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
         """See `Engine.stream`. Raises `UserError` for unknown arms, and for prompts that leave no room to answer."""
-        check_arms(requests, self.arms)
+        refuse_unknown_arms(requests, self.arms)
         prompts = [self._encode(request) for request in requests]
         if not requests:
             return
@@ -138,7 +138,7 @@ def load_dense(model: Model) -> tuple[Any, Any, str]:
     from siftune.training import models
 
     resolved = models.resolve(model.name, revision=model.revision)
-    loading = models.choose(model.load, resolved)
+    loading = models.choose_loading(model.load, resolved)
     base = models.load_base(resolved, loading)
     # Unpacked before the first forward pass, which may reorder 4-bit weights in place.
     base = (base.dequantize() if loading.load == "nf4" else base).eval()
@@ -206,7 +206,7 @@ class _Answer:
     """One row's tokens, text and times while it is made."""
 
     def __init__(self, tokenizer: Any, sampling: Sampling, prompt_tokens: int) -> None:
-        self._text = Detokeniser(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
+        self._text = Detokenizer(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
         self._sampling = sampling
         self._prompt_tokens = prompt_tokens
         self._random = torch.Generator().manual_seed(sampling.seed)

@@ -159,7 +159,7 @@ def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path)
     row = RunFolder.open(plain_run).ledger().head(1)
     told = {"action": "truncate", "reason": "max_length", "score": 2618.0, "threshold": 1024.0, "witness": None}
     cut = row.with_columns(**{name: pl.lit(value) for name, value in told.items()}, detail=pl.lit("2 tokens are cut"))
-    truncation.enter(plain_run, truncation.stage_of("raw"), schema.conform(cut, schema.LEDGER))
+    truncation.record(plain_run, truncation.training_stage("raw"), schema.conform(cut, schema.LEDGER))
     at = page("decisions", plain_run)
     kind = next(name for name in at.selectbox[0].options if name.startswith("train/raw"))
     text = shown(at.selectbox[0].select(kind).run())

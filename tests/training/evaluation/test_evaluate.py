@@ -50,7 +50,7 @@ def adapters(run: Path, resolved: models.ResolvedModel) -> list[loss_worker.Targ
         folder = run / "training" / arm / "seed-0"
         if not folder.is_dir():
             torch.manual_seed(seed)
-            base = models.load_base(resolved, models.choose("fp32", resolved))
+            base = models.load_base(resolved, models.choose_loading("fp32", resolved))
             config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
             get_peft_model(base, config).save_pretrained(folder / "adapter")
             digest = models.hash_file(folder / "adapter" / "adapter_model.safetensors")
@@ -67,7 +67,7 @@ def row_by_row(job: loss_worker.EvaluateJob, adapter: Path | None) -> dict[str, 
     from peft import PeftModel
 
     tokenizer = models.load_tokenizer(job.resolved)
-    model = models.load_base(job.resolved, models.choose("fp32", job.resolved)).eval()
+    model = models.load_base(job.resolved, models.choose_loading("fp32", job.resolved)).eval()
     if adapter is not None:
         model = PeftModel.from_pretrained(model, str(adapter)).eval()
     rows = masks.tokenise(tokenizer, pl.read_parquet(job.heldout), max_length=job.max_length)

@@ -92,7 +92,7 @@ def test_answers_are_timed(tmp_path, tiny_model):
     from peft import LoraConfig, get_peft_model
 
     resolved = models.resolve(str(tiny_model))
-    base = models.load_base(resolved, models.choose("bf16", resolved))
+    base = models.load_base(resolved, models.choose_loading("bf16", resolved))
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
     get_peft_model(base, config).save_pretrained(tmp_path)
     job = sweep.AnswerJob(

@@ -75,7 +75,7 @@ def test_over_a_checkpoint_that_is_4_bit_already_the_export_is_dense(tmp_path: P
     from transformers import AutoModelForCausalLM
 
     resolved = models.resolve(str(tiny_model))
-    base = models.load_base(resolved, models.choose("nf4", resolved))
+    base = models.load_base(resolved, models.choose_loading("nf4", resolved))
     base.save_pretrained(tmp_path / "packed")
     models.load_tokenizer(resolved).save_pretrained(tmp_path / "packed")
     run = write_trained(write_tiny_run(tmp_path / "run", model=tmp_path / "packed"), tiny_model)

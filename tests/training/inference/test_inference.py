@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Model
-from siftune.training.inference.detokenizer import Detokeniser
+from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import Chunk, Engine, Message, Request, Sampling, Stats
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
 from siftune.training.inference.lora_layers import ArmLinear, _Siblings, install, read_adapter  # noqa: E402
-from siftune.training.inference.openai_engine import EndpointEngine, Served  # noqa: E402
-from siftune.training.inference.transformers_engine import LocalEngine, encode  # noqa: E402
+from siftune.training.inference.openai_engine import OpenAIEngine, ServedModel  # noqa: E402
+from siftune.training.inference.transformers_engine import TransformersEngine, encode  # noqa: E402
 from tests.training.random_adapters import write_adapter  # noqa: E402 - only where torch is
 
 PROMPT = (Message("user", "What colour has apple 7?"),)
@@ -42,9 +42,9 @@ def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture(scope="module", params=["batched", "merged"])
-def engine(request: pytest.FixtureRequest, tiny_model: Path, adapters: dict[str, Path | None]) -> LocalEngine:
+def engine(request: pytest.FixtureRequest, tiny_model: Path, adapters: dict[str, Path | None]) -> TransformersEngine:
     # float32: so that the tokens of another way of computing must be the same ones.
-    return LocalEngine(Model(name=str(tiny_model), load="fp32"), adapters, strategy=request.param)
+    return TransformersEngine(Model(name=str(tiny_model), load="fp32"), adapters, strategy=request.param)
 
 
 def collect(engine: Engine, requests: list[Request], **more: Any) -> tuple[list[str], list[Stats]]:
@@ -75,7 +75,7 @@ def generated(tiny_model: Path, adapter: Path | None, messages: tuple[Message, .
 
 
 def test_all_arms_at_once_answer_what_each_answers_alone_in_transformers(
-    engine: LocalEngine, tiny_model: Path, adapters: dict[str, Path | None]
+    engine: TransformersEngine, tiny_model: Path, adapters: dict[str, Path | None]
 ) -> None:
     asked = [(arm, messages) for arm in ("curated", "base", "raw") for messages in (PROMPT, LONGER)]
     requests = [Request(arm, messages, Sampling(max_new_tokens=12)) for arm, messages in asked]
@@ -87,7 +87,7 @@ def test_all_arms_at_once_answer_what_each_answers_alone_in_transformers(
     assert len(set(texts[::2])) == 3, "three arms that answer alike would prove nothing"
 
 
-def test_rows_that_end_early_leave_the_others_as_they_were(engine: LocalEngine) -> None:
+def test_rows_that_end_early_leave_the_others_as_they_were(engine: TransformersEngine) -> None:
     alone, _ = collect(engine, [Request("raw", LONGER, Sampling(max_new_tokens=20))])
     mixed = [Request(arm, PROMPT, Sampling(max_new_tokens=n)) for arm, n in (("base", 1), ("curated", 5))]
     texts, stats = collect(engine, [mixed[0], Request("raw", LONGER, Sampling(max_new_tokens=20)), mixed[1]])
@@ -97,13 +97,13 @@ def test_rows_that_end_early_leave_the_others_as_they_were(engine: LocalEngine) 
     assert all(cost.first_token_seconds is not None and cost.first_token_seconds <= cost.seconds for cost in stats)
 
 
-def test_arms_stream_together_and_not_one_after_the_other(engine: LocalEngine) -> None:
+def test_arms_stream_together_and_not_one_after_the_other(engine: TransformersEngine) -> None:
     requests = [Request(arm, PROMPT, Sampling(max_new_tokens=6)) for arm in ("raw", "curated")]
     order = [chunk.request for chunk in engine.stream(requests)]
     assert order[:6] == [0, 1, 0, 1, 0, 1]
 
 
-def test_a_cancelled_stream_ends_within_one_token(engine: LocalEngine) -> None:
+def test_a_cancelled_stream_ends_within_one_token(engine: TransformersEngine) -> None:
     stop = threading.Event()
     requests = [Request(arm, PROMPT, Sampling(max_new_tokens=200)) for arm in ("raw", "curated")]
     chunks: list[Chunk] = []
@@ -116,14 +116,14 @@ def test_a_cancelled_stream_ends_within_one_token(engine: LocalEngine) -> None:
     collect(engine, requests[:1], stop=None)  # the engine is free again
 
 
-def test_a_reader_that_goes_away_frees_the_engine(engine: LocalEngine) -> None:
+def test_a_reader_that_goes_away_frees_the_engine(engine: TransformersEngine) -> None:
     stream = engine.stream([Request("raw", PROMPT, Sampling(max_new_tokens=50))])
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert collect(engine, [Request("raw", PROMPT, Sampling(max_new_tokens=2))])[1][0].tokens == 2
 
 
-def test_sampling_is_seeded_and_top_p_narrows_it(engine: LocalEngine) -> None:
+def test_sampling_is_seeded_and_top_p_narrows_it(engine: TransformersEngine) -> None:
     def ask(**how: Any) -> str:
         return collect(engine, [Request("raw", PROMPT, Sampling(max_new_tokens=16, **how))])[0][0]
 
@@ -133,7 +133,7 @@ def test_sampling_is_seeded_and_top_p_narrows_it(engine: LocalEngine) -> None:
     assert collect(engine, beside)[0][1] == ask(temperature=1.5, seed=1), "a seed belongs to its request"
 
 
-def test_fingerprints_tell_arms_apart_and_do_not_change(engine: LocalEngine, adapters: dict[str, Path | None]) -> None:
+def test_fingerprints_tell_arms_apart_and_do_not_change(engine: TransformersEngine, adapters: dict[str, Path | None]) -> None:
     import hashlib
 
     prints = {arm: engine.fingerprint(arm) for arm in engine.arms}
@@ -149,17 +149,17 @@ def test_the_same_weights_under_two_names_are_refused(tiny_model: Path, tmp_path
     same = write_adapter(tmp_path / "a", tiny_model, seed=1)
     model = Model(name=str(tiny_model), load="fp32")
     with pytest.raises(UserError, match="one and two answer with the same weights"):
-        LocalEngine(model, {"one": same, "two": same})
+        TransformersEngine(model, {"one": same, "two": same})
     empty = write_adapter(tmp_path / "b", tiny_model, seed=3, scale=0.0)
     with pytest.raises(UserError, match="weights with the same logits"):
-        LocalEngine(model, {"base": None, "trained": empty}, strategy="batched")
-    assert LocalEngine(model, {"one": same, "two": same}, same_weights=True).arms == ("one", "two")
+        TransformersEngine(model, {"base": None, "trained": empty}, strategy="batched")
+    assert TransformersEngine(model, {"one": same, "two": same}, same_weights=True).arms == ("one", "two")
 
 
 def test_nf4_arms_answer_over_the_values_that_nf4_left(tiny_model: Path, adapters: dict[str, Path | None]) -> None:
     pytest.importorskip("bitsandbytes")
-    found = LocalEngine(Model(name=str(tiny_model), load="nf4"), adapters)
-    dense = LocalEngine(Model(name=str(tiny_model), load="bf16"), adapters)
+    found = TransformersEngine(Model(name=str(tiny_model), load="nf4"), adapters)
+    dense = TransformersEngine(Model(name=str(tiny_model), load="bf16"), adapters)
     assert found.choice.startswith(("batched", "merged"))
     assert found.fingerprint("base").logits != dense.fingerprint("base").logits
     assert collect(found, [Request(arm, PROMPT, Sampling(max_new_tokens=4)) for arm in found.arms])[1][0].tokens == 4
@@ -170,9 +170,9 @@ def test_packed_weights_answer_as_plain_ones_do(
     tiny_model: Path, adapters: dict[str, Path | None], strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Model(name=str(tiny_model), load="bf16")
-    packed = LocalEngine(model, adapters, strategy=strategy)
+    packed = TransformersEngine(model, adapters, strategy=strategy)
     monkeypatch.setattr("siftune.training.inference.lora_layers._can_pack", lambda _: False)
-    plain = LocalEngine(model, adapters, strategy="batched")
+    plain = TransformersEngine(model, adapters, strategy="batched")
     rows = [0, 2, 1, 1]
     for one, other in zip(packed._linears, plain._linears, strict=True):
         one.assign(rows)
@@ -225,13 +225,13 @@ def test_modules_computed_together_may_be_asked_with_other_inputs() -> None:
         assert torch.allclose(siblings.take(place, x), modules[place](x), atol=1e-6)
 
 
-def test_what_cannot_be_answered_is_said(engine: LocalEngine, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_answered_is_said(engine: TransformersEngine, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'curated'"):
         list(engine.stream([Request("curatd", PROMPT)]))
     with pytest.raises(UserError, match="takes 512 together"):
         list(engine.stream([Request("raw", PROMPT, Sampling(max_new_tokens=500))]))
     with pytest.raises(UserError, match="no adapter"):
-        LocalEngine(Model(name=str(tiny_model), load="fp32"), {"raw": tmp_path / "nowhere"})
+        TransformersEngine(Model(name=str(tiny_model), load="fp32"), {"raw": tmp_path / "nowhere"})
     with pytest.raises(UserError, match="top-p"):
         Sampling(top_p=0)
     assert list(engine.stream([])) == []
@@ -242,14 +242,14 @@ def test_an_adapter_of_another_base_is_refused(tiny_model: Path, tmp_path: Path)
 
     other = write_adapter(tmp_path / "a", write_tiny_llama(tmp_path / "m", layers=3), seed=1)
     with pytest.raises(UserError, match="another base model"):
-        LocalEngine(Model(name=str(tiny_model), load="fp32"), {"raw": other})
+        TransformersEngine(Model(name=str(tiny_model), load="fp32"), {"raw": other})
 
 
 @given(st.text(max_size=40), st.integers(1, 3))
 def test_pieces_join_to_the_text_and_no_half_character_is_shown(text: str, size: int) -> None:
     data = text.encode("utf-8", errors="replace")
     parts = [data[at : at + size] for at in range(0, len(data), size)]
-    whole = Detokeniser(lambda ids: b"".join(parts[place] for place in ids).decode("utf-8", errors="replace"))
+    whole = Detokenizer(lambda ids: b"".join(parts[place] for place in ids).decode("utf-8", errors="replace"))
     pieces = [whole.add(place) for place in range(len(parts))]
     assert "".join(pieces) + whole.flush() == data.decode("utf-8")
     assert "\ufffd" in text or not any("\ufffd" in piece for piece in pieces)
@@ -309,7 +309,7 @@ def server() -> Iterator[str]:
 
 
 def test_an_endpoint_streams_two_models_together(server: str) -> None:
-    engine = EndpointEngine({"raw": Served(server, "long"), "curated": Served(server, "x")}, api_key="secret")
+    engine = OpenAIEngine({"raw": ServedModel(server, "long"), "curated": ServedModel(server, "x")}, api_key="secret")
     requests = [Request(arm, PROMPT, Sampling(temperature=0.5, max_new_tokens=7)) for arm in engine.arms]
     texts, stats = collect(engine, requests)
     assert texts == ["".join("l" + word for word in Server.words), "".join("x" + word for word in Server.words)]
@@ -320,7 +320,7 @@ def test_an_endpoint_streams_two_models_together(server: str) -> None:
 
 
 def test_a_silent_endpoint_can_be_cancelled_at_once(server: str) -> None:
-    engine = EndpointEngine({"raw": Served(server, "slow")})
+    engine = OpenAIEngine({"raw": ServedModel(server, "slow")})
     stop, begun = threading.Event(), time.monotonic()
     chunks = []
     for chunk in engine.stream([Request("raw", PROMPT)], stop=stop):
@@ -345,9 +345,9 @@ def test_a_silent_endpoint_can_be_cancelled_at_once(server: str) -> None:
 )
 def test_what_an_endpoint_does_wrong_is_said(server: str, served: tuple[str, str], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        collect(EndpointEngine({"raw": Served(served[0].format(server), served[1])}), [Request("raw", PROMPT)])
+        collect(OpenAIEngine({"raw": ServedModel(served[0].format(server), served[1])}), [Request("raw", PROMPT)])
 
 
 def test_two_names_for_one_served_model_are_refused(server: str) -> None:
     with pytest.raises(UserError, match="the same weights"):
-        EndpointEngine({"raw": Served(server, "x"), "curated": Served(server, "x")})
+        OpenAIEngine({"raw": ServedModel(server, "x"), "curated": ServedModel(server, "x")})
