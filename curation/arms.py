@@ -17,7 +17,7 @@ from siftune.curation.atomic_files import replacing
 from siftune.curation.corpus import BATCH, batches
 from siftune.curation.recipe.sections import ArmName
 from siftune.curation.schema import ARM, HELDOUT, conform, empty
-from siftune.curation.splits.groups import HELD_OUT, TRAIN
+from siftune.curation.split_names import HELD_OUT, TRAIN
 
 
 @dataclass(frozen=True)

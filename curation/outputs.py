@@ -16,7 +16,8 @@ from siftune.curation.recipe.sections import ArmName
 from siftune.curation.run.ledger import fates
 from siftune.curation.run.recorder import Job
 from siftune.curation.run.resources import Meter
-from siftune.curation.splits.stage import HELD_OUT, Division
+from siftune.curation.split_names import HELD_OUT
+from siftune.curation.splits.stage import Division
 
 _ARMS: list[ArmName] = ["raw", "curated", "random", "longest"]
 _PUBLISHED = pl.Schema([(name, kind) for name, kind in schema.EXAMPLES.items() if name != "split"])

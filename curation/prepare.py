@@ -18,6 +18,7 @@ from siftune.curation.recipe.sections import Recipe
 from siftune.curation.row_checks import checks
 from siftune.curation.run import cache_key
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.split_names import HELD_OUT, standard_splits
 
 _LASTING = pl.Schema([(name, kind) for name, kind in schema.INDEX.items() if name not in ("rank", "pinned")])
 
@@ -108,7 +109,7 @@ def rank(index: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     the side that yields.
     """
     yields = recipe.splits.yield_to if recipe.splits else "eval"
-    held_out = pl.col("split").is_in(["test", "validation"]).fill_null(value=False)
+    held_out = standard_splits(index["split"]).is_in(HELD_OUT).fill_null(value=False)
     first = pl.col("row").min().over(pl.col("id").str.replace(r":\d+$", ""))  # parts of a mixture are trusted alike
     order = {"source": first, "answer": -pl.col("answer_words").cast(pl.Int64), "row": pl.col("row")}
     by = [held_out if yields == "train" else ~held_out, *(order[name] for name in recipe.keep), pl.col("row")]

@@ -20,6 +20,7 @@ import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
+from siftune.curation.cache_folder import cache_folder
 from siftune.curation.embeddings.cosine import unit
 from siftune.curation.progress import Progress
 
@@ -60,12 +61,6 @@ def load(name: str | None) -> Encoder | None:
     return SentenceModel(folder, label=label)
 
 
-def cache_folder() -> Path:
-    """Where embeddings are kept: $SIFTUNE_CACHE, or ~/.cache/siftune."""
-    given = os.environ.get("SIFTUNE_CACHE")
-    return (Path(given) if given else Path.home() / ".cache" / "siftune") / "embeddings"
-
-
 @dataclass(frozen=True)
 class EmbeddingStore:
     """Vectors of texts by content (xxh3-128) and encoder, float16 on disk, memory-mapped."""
@@ -76,7 +71,7 @@ class EmbeddingStore:
     @property
     def folder(self) -> Path:
         """The folder of this encoder's segments."""
-        return (self.root or cache_folder()) / self.encoder.name.replace("/", "--")
+        return (self.root or cache_folder() / "embeddings") / self.encoder.name.replace("/", "--")
 
     def embed(
         self, texts: Iterable[pl.Series] | Sequence[str], *, progress: Progress | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,21 +11,14 @@ from siftune.curation import sampling
 from siftune.curation.allotment import water_fill
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Splits
+from siftune.curation.split_names import HELD_OUT, TRAIN, standard_splits
 
 Edges = tuple[np.ndarray, np.ndarray]
-
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-HELD_OUT = (TEST, VALIDATION)
 
 #: A group with more than this share of all rows is a theme of the data, not a set of twins: holding it out would take
 #: the theme away from training. Groups of at most `SMALL_GROUP` rows are never that.
 LARGE_SHARE = 0.01
 SMALL_GROUP = 10
-
-_SPLIT_WORDS = {
-    "test": TEST, "eval": TEST, "evaluation": TEST, "holdout": TEST, "heldout": TEST,
-    "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "dev": VALIDATION, "development": VALIDATION,
-}  # fmt: skip
 
 
 def groups(n: int, edges: Iterable[Edges]) -> np.ndarray:
@@ -131,9 +123,7 @@ def given(names: pl.Series) -> pl.Series | None:
     The first word of a name decides (`test_sft`, `dev`, `validation[:100]`); rows without a split or with a
     name that is none of the usual ones for held-out data are training rows.
     """
-    word = {name: re.split(r"[^a-z]", name.lower(), maxsplit=1)[0] for name in names.unique().drop_nulls()}
-    known = {name: _SPLIT_WORDS.get(first, TRAIN) for name, first in word.items()}
-    splits = names.replace_strict(known, default=TRAIN, return_dtype=pl.String).fill_null(TRAIN)
+    splits = standard_splits(names).fill_null(TRAIN)
     return splits if splits.is_in(HELD_OUT).any() else None
 
 

@@ -22,11 +22,11 @@ from siftune.curation.recipe.sections import Near, Splits
 from siftune.curation.run import cache_key
 from siftune.curation.run.recorder import Job
 from siftune.curation.run.resources import Meter
+from siftune.curation.split_names import HELD_OUT, TRAIN
 from siftune.curation.splits import certificate, groups
 from siftune.curation.splits.certificate import Limits, Side
 from siftune.curation.text import words as text
 
-TRAIN, HELD_OUT = "train", ("test", "validation")
 _NOT_SEARCHED = Near()
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation.embeddings import store as module
-from siftune.curation.embeddings.store import EmbeddingStore, cache_folder, load
+from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -125,11 +125,9 @@ def test_two_processes_write_at_the_same_time_without_harm(tmp_path: Path) -> No
     assert store.encoder.asked == []
 
 
-def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_are_kept_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIFTUNE_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "embeddings"
-    monkeypatch.delenv("SIFTUNE_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "siftune" / "embeddings"
+    assert EmbeddingStore(Counting()).folder == tmp_path / "embeddings" / "letters-1"
 
 
 def test_no_encoder_is_none() -> None:
