@@ -1,4 +1,4 @@
-"""What a stage measured, with what there is to say of how."""
+"""What a stage measures, and what it says of itself: the names, numbers and settings that other rooms show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT_COLUMNS = ["id", "prompt", "core", "answer"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a stage measured, and what there is to say of how (the method of a search, its recall)."""
+    """What a stage measured: a frame, and notes on how it was measured (the method of a search, its recall)."""
 
     frame: pl.DataFrame
     notes: dict[str, str] = field(default_factory=dict)
@@ -21,3 +21,37 @@ class Measured:
     def write(self, path: Path) -> None:
         """Store both in one parquet file."""
         self.frame.write_parquet(path, compression="zstd", metadata=self.notes)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The score by which a stage calls two rows duplicates.
+
+    Attributes:
+        measure: what the score is, as in "Jaccard similarity of 3-word shingles".
+        threshold: rows at least this similar are duplicates.
+        floor: pairs at least this similar are stored; a replay can go down to here.
+    """
+
+    measure: str
+    threshold: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A number of the recipe that `what-if NAME=VALUE` changes without measuring anything again.
+
+    Attributes:
+        name: what the user types.
+        section: the section of the recipe that holds the number, from the top: ("duplicates", "near").
+        field: the number's name in that section.
+        whole: whether it is a whole number from 1 on. Otherwise it is a score, at most 1.
+        lowest: the least score that was stored, for a section without a field `floor`.
+    """
+
+    name: str
+    section: tuple[str, ...]
+    field: str = "threshold"
+    whole: bool = False
+    lowest: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import polars as pl
 
@@ -13,19 +13,27 @@ from siftune.curation.corpus import Corpus
 from siftune.curation.decontamination import search
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
-from siftune.curation.measurement import TEXT_COLUMNS, Measured
+from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Contamination, Reference, Source
+from siftune.curation.recipe.sections import Contamination, Recipe, Reference, Source
 
 
 @dataclass(frozen=True)
 class Decontamination:
     """Rows that resemble an item of a benchmark, by the rules that the recipe names."""
 
+    name: ClassVar[str] = "contamination"
+    title: ClassVar[str] = "Contamination"
+    knobs: ClassVar[tuple[Knob, ...]] = (Knob("contamination", ("contamination",), lowest=schema.LEAST_CHANCE),)
+    compares: ClassVar[None] = None
+    similarity: ClassVar[None] = None
     settings: Contamination
     encoder: str | None
     base: Path
-    name: str = "contamination"
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+        return cls(recipe.contamination, recipe.encoder, base) if recipe.contamination else None
 
     def depends(self) -> dict[str, Any]:
         references = [

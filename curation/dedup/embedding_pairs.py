@@ -20,30 +20,28 @@ from numpy.typing import NDArray
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.dedup.preselect import overlaps
 from siftune.curation.embeddings.cosine import cosines, unit
-from siftune.curation.embeddings.knn import Embed, nearest
+from siftune.curation.embeddings.knn import Embed
 from siftune.curation.errors import UserError, missing_extra
 from siftune.curation.progress import Progress
 
-__all__ = ["Found", "Pairs", "nearest", "pairs", "preselected_pairs"]
-
 Candidates = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-_BLOCK = 2048  # rows on each side of a block: 16 MiB of bounds, half of a large cache
+BLOCK_ROWS = 2048  # rows on each side of a block: 16 MiB of bounds, half of a large cache
 _LEADING_AXES = 95  # with one more column for the rest of the length: a quarter of MiniLM's 384
-_SLACK = 1e-4  # far above the rounding of float32 sums of unit vectors, far below any difference that matters
-_LOOSE = 0.02  # a block where the bound leaves more than this share of pairs is computed in full
-_MOST_PAIRS = 100_000_000
-_MOST_AT_ONCE = 1_000_000
+_TOLERANCE = 1e-4  # far above the rounding of float32 sums of unit vectors, far below any difference that matters
+_MAX_LOOSE_SHARE = 0.02  # a block where the bound leaves more than this share of pairs is computed in full
+MAX_PAIRS = 100_000_000
+_CHUNK_PAIRS = 1_000_000
 _RECALL = 0.99
-_SAMPLE = 1000
+_SAMPLED_ROWS = 1000
 _SEED = 7
-_FEWEST_TO_CHOOSE = 2000  # fewer rows are encoded in seconds
+_MIN_PRESELECT_ROWS = 2000  # fewer rows are encoded in seconds
 _BANDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-_DOUBT = 3  # pairs added to what a band was seen to hold: even a band without any may be followed by some
+_PRIOR_PAIRS = 3  # pairs added to what a band was seen to hold: even a band without any may be followed by some
 
 
 @dataclass(frozen=True)
-class Found(Pairs):
+class EmbeddingPairs(Pairs):
     """Pairs and how they were found: `recall` is 1 for the exact search. For the index it is the share of the pairs of
     `sampled` rows that it proposed (NaN when those rows have none); for a preselection, a cautious estimate from the
     `sampled` rows that were encoded last.
@@ -54,7 +52,9 @@ class Found(Pairs):
     sampled: int = 0
 
 
-def pairs(vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None) -> Found:
+def cosine_pairs(
+    vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
+) -> EmbeddingPairs:
     """All pairs of rows of `vectors` with cosine >= `floor`.
 
     `vectors` are float [n, d] of any length; a zero vector resembles nothing.
@@ -78,20 +78,20 @@ def pairs(vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progr
 
 def preselected_pairs(
     texts: pl.Series, embed: Embed, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
-) -> Found:
-    """As `pairs`, but texts that share few rare words with any other are not encoded, if that keeps 99 % of the pairs.
+) -> EmbeddingPairs:
+    """As `cosine_pairs`, but texts that share few rare words with any other are not encoded, if that keeps 99 % of the pairs.
 
     Texts are encoded in bands, those that share most first; a pair is found in the band of the member that shares less.
     Taking it that a row further down has no more pairs than one further up, what the last band held bounds what the
     rest may hold. Once that is at most 1 % of the pairs found, the rest is not encoded. Where words say little about
     meaning (paraphrases on purpose), or pairs are too few to tell, every text is.
     """
-    if not _FEWEST_TO_CHOOSE <= len(texts) <= exact_rows:
-        return pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
+    if not _MIN_PRESELECT_ROWS <= len(texts) <= exact_rows:
+        return cosine_pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
     order = np.argsort(-overlaps(texts), kind="stable")
     bands: list[np.ndarray] = []
     full: list[NDArray[np.float32]] = []
-    parts: list[Found] = []
+    parts: list[EmbeddingPairs] = []
     done, count, lost = 0, 0, 0.0
     for share in _BANDS:
         edge = int(share * len(texts))
@@ -99,7 +99,7 @@ def preselected_pairs(
         full.append(unit(bands[-1]))
         parts.append(_verified(np.concatenate(bands), _exact(np.concatenate(full), floor, since=done), floor))
         count += len(parts[-1])
-        lost = (len(parts[-1]) + _DOUBT) * (len(texts) - edge) / (edge - done)
+        lost = (len(parts[-1]) + _PRIOR_PAIRS) * (len(texts) - edge) / (edge - done)
         done = edge
         if lost <= (1 - _RECALL) * count:
             break
@@ -107,14 +107,14 @@ def preselected_pairs(
     a, b = np.minimum(one, other), np.maximum(one, other)
     rank = np.lexsort((b, a))
     score = np.concatenate([part.score for part in parts])[rank]
-    found = Found(a[rank].astype(np.uint32), b[rank].astype(np.uint32), score)
+    found = EmbeddingPairs(a[rank].astype(np.uint32), b[rank].astype(np.uint32), score)
     if done == len(texts):
         return found
     method = f"exact, among {done} of {len(texts)} rows"
     return replace(found, method=method, recall=count / (count + lost), sampled=len(bands[-1]))
 
 
-def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> Found:
+def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> EmbeddingPairs:
     """Candidates that reach the floor, sorted, with their cosine."""
     kept: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]] = []
     count = 0
@@ -123,9 +123,9 @@ def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: floa
         good = score >= floor
         kept.append((a[good].astype(np.uint32), b[good].astype(np.uint32), score[good]))
         count += int(good.sum())
-        if count > _MOST_PAIRS:
+        if count > MAX_PAIRS:
             raise UserError(
-                f"More than {_MOST_PAIRS:,} pairs of rows have a cosine of {floor} or more. Raise the floor, or let "
+                f"More than {MAX_PAIRS:,} pairs of rows have a cosine of {floor} or more. Raise the floor, or let "
                 "the exact and near stages drop repeated rows first."
             )
     kept.append((np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)))
@@ -133,29 +133,29 @@ def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: floa
     second = np.concatenate([part[1] for part in kept])
     scores = np.concatenate([part[2] for part in kept])
     order = np.lexsort((second, first))
-    return Found(first[order], second[order], scores[order])
+    return EmbeddingPairs(first[order], second[order], scores[order])
 
 
 def _exact(
     full: NDArray[np.float32], floor: float, *, since: int = 0, progress: Progress | None = None
 ) -> Iterator[Candidates]:
     """Every pair a < b whose bound reaches the floor, block by block; only those with b >= `since`."""
-    limit = np.float32(floor - _SLACK)
+    limit = np.float32(floor - _TOLERANCE)
     bounding = _bounding(full)
-    for top in range(0, len(full), _BLOCK):
-        for left in range(max(top, since), len(full), _BLOCK):
-            rows, columns = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
+    for top in range(0, len(full), BLOCK_ROWS):
+        for left in range(max(top, since), len(full), BLOCK_ROWS):
+            rows, columns = slice(top, top + BLOCK_ROWS), slice(left, left + BLOCK_ROWS)
             hit = bounding[rows] @ bounding[columns].T >= limit
-            if np.count_nonzero(hit) > _LOOSE * hit.size and bounding is not full:
+            if np.count_nonzero(hit) > _MAX_LOOSE_SHARE * hit.size and bounding is not full:
                 hit = full[rows] @ full[columns].T >= limit
             a, b = np.nonzero(hit)
             a, b = a + top, b + left
-            if left < top + _BLOCK:
+            if left < top + BLOCK_ROWS:
                 a, b = a[a < b], b[a < b]
             close = np.einsum("ij,ij->i", full[a], full[b]) >= limit  # the bound lets through several times as many
             yield a[close], b[close]
         if progress is not None:
-            progress("comparing", min(top + _BLOCK, len(full)), len(full))
+            progress("comparing", min(top + BLOCK_ROWS, len(full)), len(full))
 
 
 def _bounding(full: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -169,7 +169,7 @@ def _bounding(full: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([leading, rest[:, None]], axis=1)
 
 
-def _indexed(vectors: np.ndarray, floor: float, progress: Progress | None) -> Found:
+def _indexed(vectors: np.ndarray, floor: float, progress: Progress | None) -> EmbeddingPairs:
     """Pairs proposed by an inverted-file index (faiss IndexIVFFlat), its width doubled until the recall is reached."""
     try:
         import faiss
@@ -186,7 +186,7 @@ def _indexed(vectors: np.ndarray, floor: float, progress: Progress | None) -> Fo
     finally:
         faiss.omp_set_num_threads(threads)
     index.add(full)
-    sample = np.sort(np.random.default_rng(_SEED).choice(len(full), min(_SAMPLE, len(full)), replace=False))
+    sample = np.sort(np.random.default_rng(_SEED).choice(len(full), min(_SAMPLED_ROWS, len(full)), replace=False))
     truth = _pairs_of(vectors, full, sample, floor)
     recall = _widen(index, full, sample, truth, floor)
     found = _verified(vectors, _proposed(index, full, floor, progress), floor)
@@ -211,8 +211,8 @@ def _widen(
 def _pairs_of(vectors: np.ndarray, full: NDArray[np.float32], sample: np.ndarray, floor: float) -> NDArray[np.int64]:
     """Codes a * n + b of every pair of a sampled row `a` that reaches the floor, by the exact search."""
     codes = [np.empty(0, np.int64)]
-    for start in range(0, len(full), _BLOCK):
-        row, column = np.nonzero(full[sample] @ full[start : start + _BLOCK].T >= np.float32(floor - _SLACK))
+    for start in range(0, len(full), BLOCK_ROWS):
+        row, column = np.nonzero(full[sample] @ full[start : start + BLOCK_ROWS].T >= np.float32(floor - _TOLERANCE))
         a, b = sample[row], column + start
         good = (a != b) & (cosines(vectors, vectors, a, b) >= floor)
         codes.append(a[good] * len(full) + b[good])
@@ -221,7 +221,7 @@ def _pairs_of(vectors: np.ndarray, full: NDArray[np.float32], sample: np.ndarray
 
 def _range(index: object, queries: NDArray[np.float32], floor: float, rows: np.ndarray) -> Candidates:
     """Each of `rows` with the partners that the index proposes for it."""
-    limits, _, found = index.range_search(np.ascontiguousarray(queries), floor - _SLACK)  # type: ignore[attr-defined]
+    limits, _, found = index.range_search(np.ascontiguousarray(queries), floor - _TOLERANCE)  # type: ignore[attr-defined]
     return np.repeat(rows, np.diff(limits.astype(np.int64))), found
 
 
@@ -230,13 +230,13 @@ def _proposed(
 ) -> Iterator[Candidates]:
     """Each proposed pair once: either of its rows may be the one that proposes it."""
     codes: list[np.ndarray] = []
-    for start in range(0, len(full), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(full)))
+    for start in range(0, len(full), BLOCK_ROWS):
+        rows = np.arange(start, min(start + BLOCK_ROWS, len(full)))
         a, b = _range(index, full[rows], floor, rows)
         codes.append(np.unique(np.minimum(a, b) * len(full) + np.maximum(a, b)))
         if progress is not None:
             progress("comparing", int(rows[-1]) + 1, len(full))
     every = np.unique(np.concatenate(codes))
-    for part in np.array_split(every, -(-every.size // _MOST_AT_ONCE) or 1):
+    for part in np.array_split(every, -(-every.size // _CHUNK_PAIRS) or 1):
         a, b = np.divmod(part, len(full))
         yield a[a != b], b[a != b]

@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.corpus import Corpus
+from siftune.curation.dedup.decisions import decisions, pairs_frame
+from siftune.curation.dedup.leaders import Pairs
+from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Recipe
+from siftune.curation.schema import Key
 from siftune.curation.text.words import normalise
 
 
-def groups(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class ExactDuplicates:
+    """The same normalised text: the first in keep order stays. See `siftune.curation.stages.Stage` for the methods."""
+
+    name: ClassVar[str] = "exact"
+    title: ClassVar[str] = "Exact duplicates"
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    similarity: ClassVar[None] = None
+    compares: Key
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+        return cls(recipe.keys.duplicates) if recipe.duplicates.exact else None
+
+    def depends(self) -> dict[str, Any]:
+        return {"key": self.compares}
+
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        # The full text, template included: rows that differ in a template only are not the same.
+        prompt = pl.col("prompt")
+        full = pl.concat_str([prompt, pl.col("answer")], separator="\n") if self.compares == "dialogue" else prompt
+        return Measured(equal_text_pairs(corpus, alive, text=full, measure=self.name))
+
+    def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+        later = later_rows(alive, measured).filter(~pl.col("pinned"))
+        return decisions(later, action="drop", reason="exact_duplicate", threshold=1.0)
+
+
+def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
     """For each row the position of the first row with the same normalised text (itself if there is none before).
 
     Batches are read once and only 16 bytes a row are kept: two 64-bit hashes with independent seeds. For 10 million
     rows the chance that any two different texts share both is below 1e-24. Empty and null texts are equal to none.
+
+    Args:
+        texts: batches of n texts in all.
+
+    Returns:
+        int64 [n], positions counted through all batches.
     """
     hashed = [
         batch.to_frame("text")
@@ -28,3 +72,40 @@ def groups(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
     row = pl.int_range(pl.len(), dtype=pl.Int64)
     keyed = pl.concat(hashed).with_columns(row=row, alone=pl.when("empty").then(row).otherwise(-1))
     return keyed.select(pl.col("row").min().over("first", "second", "alone"))["row"].to_numpy()
+
+
+def equal_text_pairs(corpus: Corpus, alive: pl.DataFrame, *, text: pl.Expr, measure: str) -> pl.DataFrame:
+    """PAIRS of each row with the first row of the same normalised text: a star for each family of rows, not a clique.
+
+    Args:
+        corpus: the texts.
+        alive: INDEX of the rows to compare.
+        text: the compared text, as an expression over TEXTS.
+        measure: the name of the stage.
+    """
+    frames = corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy())
+    first = first_equal_row(frame.select(text.alias("text"))["text"] for frame in frames)
+    later = np.flatnonzero(first != np.arange(alive.height))
+    star = Pairs(first[later].astype(np.uint32), later.astype(np.uint32), np.ones(len(later)))
+    return pairs_frame(alive, star, measure=measure)
+
+
+def later_rows(alive: pl.DataFrame, stars: pl.DataFrame) -> pl.DataFrame:
+    """The rows of every family but its first one in keep order.
+
+    Args:
+        alive: INDEX.
+        stars: what `equal_text_pairs` returned for these rows or more.
+
+    Returns:
+        The columns of INDEX, `witness` (the first row of the family that is alive) and `score` (1).
+    """
+    members = pl.concat(
+        [
+            stars.select(pl.col("a").alias("id"), pl.col("a").alias("family")),
+            stars.select(pl.col("b").alias("id"), pl.col("a").alias("family")),
+        ]
+    ).unique()
+    ordered = members.join(alive, on="id", how="inner").sort("rank")
+    witness = pl.col("id").first().over("family").alias("witness")
+    return ordered.with_columns(witness, score=pl.lit(1.0)).filter(pl.col("id") != pl.col("witness")).sort("row")

@@ -1,52 +1,75 @@
-"""What the guard saw: the tokens in which a row that it kept differs from the row that it resembles."""
+"""The guard: rows that differ in a number, an operator, an identifier or a negation are not duplicates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from siftune.curation.corpus import Corpus
+from siftune.curation.dedup.minhash import map_in_order
 from siftune.curation.recipe.sections import GuardClass
 from siftune.curation.schema import Key
 from siftune.curation.text import words as text
 
-_LONGEST = 240
+_LONGEST_DETAIL = 240  # characters
 
 
-def spell(
+def guard_hashes(
+    corpus: Corpus, rows: NDArray[np.uint32], key: Key, classes: Sequence[GuardClass]
+) -> NDArray[np.uint64] | None:
+    """For each row a hash of its guarded tokens in order: uint64 [n]; None without a guard.
+
+    Args:
+        corpus: the texts.
+        rows: ascending positions in EXAMPLES, [n].
+        key: the compared text.
+        classes: the classes of tokens that are guarded.
+    """
+    if not classes:
+        return None
+    hashed = text.key_guard_hash(key, classes).alias("hash")
+    frames = corpus.frames(["core", "answer"], rows)
+    hashes = list(map_in_order(lambda frame: frame.select(hashed)["hash"], frames))
+    return pl.concat(hashes).to_numpy() if hashes else np.empty(0, np.uint64)
+
+
+def add_guard_details(
     decisions: pl.DataFrame, corpus: Corpus, alive: pl.DataFrame, *, key: Key, classes: Sequence[GuardClass]
 ) -> pl.DataFrame:
-    """DECISIONS on rows of `alive` (INDEX), with "1.022 ≠ 1.032" as the detail of every row that the guard kept.
+    """DECISIONS, with "1.022 ≠ 1.032" as the detail of every row that the guard kept.
 
-    Only the texts of these rows and of their witnesses are read.
+    Args:
+        decisions: DECISIONS on rows of `alive`.
+        corpus: the texts; only those of guarded rows and of their witnesses are read.
+        alive: INDEX.
+        key: the compared text.
+        classes: the classes of tokens that are guarded.
     """
-    kept = decisions.filter(pl.col("action") == "guard").select("id", "witness")
-    if kept.is_empty():
+    guarded = decisions.filter(pl.col("action") == "guard").select("id", "witness")
+    if guarded.is_empty():
         return decisions
-    tokens = _tokens(corpus, alive, pl.concat([kept["id"], kept["witness"]]), key=key, classes=classes)
-    both = kept.join(tokens, on="id", how="left", maintain_order="left").join(
-        tokens, left_on="witness", right_on="id", how="left", maintain_order="left", suffix="_witness"
-    )
-    said = [
-        text.guard_difference(mine, other)[:_LONGEST]
-        for mine, other in both.select("tokens", "tokens_witness").iter_rows()
-    ]
-    spelled = pl.DataFrame(
-        {"id": kept["id"], "action": "guard", "said": pl.Series(said, dtype=pl.String)},
-        schema_overrides={"action": pl.String},
-    )
-    joined = decisions.join(spelled, on=["id", "action"], how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("said", "detail").alias("detail")).drop("said")
-
-
-def _tokens(
-    corpus: Corpus, alive: pl.DataFrame, ids: pl.Series, *, key: Key, classes: Sequence[GuardClass]
-) -> pl.DataFrame:
-    """Columns id and tokens (a list of strings) of the named rows."""
-    rows = alive.filter(pl.col("id").is_in(ids.unique().implode())).select("id", "row")
-    lists = [
+    # Read the guarded tokens of both rows of each pair.
+    ids = pl.concat([guarded["id"], guarded["witness"]]).unique()
+    rows = alive.filter(pl.col("id").is_in(ids.implode())).select("id", "row")
+    token_lists = [
         frame.select(text.key_guard_tokens(key, classes).alias("tokens"))
         for frame in corpus.frames(["core", "answer"], rows["row"].to_numpy())
     ]
-    return rows.select("id").hstack(pl.concat(lists))
+    tokens = rows.select("id").hstack(pl.concat(token_lists))
+    both = guarded.join(tokens, on="id", how="left", maintain_order="left").join(
+        tokens, left_on="witness", right_on="id", how="left", maintain_order="left", suffix="_witness"
+    )
+    # Write down where they differ.
+    differences = [
+        text.guard_difference(own, other)[:_LONGEST_DETAIL]
+        for own, other in both.select("tokens", "tokens_witness").iter_rows()
+    ]
+    details = pl.DataFrame(
+        {"id": guarded["id"], "action": "guard", "difference": pl.Series(differences, dtype=pl.String)},
+        schema_overrides={"action": pl.String},
+    )
+    joined = decisions.join(details, on=["id", "action"], how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce("difference", "detail").alias("detail")).drop("difference")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siftune.curation.dedup import leaders_kernels as kernels_leaders
+from siftune.curation.dedup import leaders_kernels
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def leaders(
     filed = np.argsort(late, kind="stable")
     starts = np.searchsorted(late[filed], np.arange(n + 1))
     free = np.zeros(n, np.bool_) if pinned is None else pinned[order]
-    decided = kernels_leaders.decide(starts, early[filed], score[filed], guard[filed], cap, free)
+    decided = leaders_kernels.decide(starts, early[filed], score[filed], guard[filed], cap, free)
     kept, witness, best, guard_witness, guard_best = decided
     return Leaders(
         kept=kept[place],

@@ -1,4 +1,4 @@
-"""The compiled inner loops of greedy leaders. See `siftune.curation.dedup.leaders` and `siftune.curation.text.shingle_kernels`."""
+"""The compiled inner loops of greedy leaders. See `siftune.curation.dedup.leaders`."""
 
 
 # mypy: allow-untyped-defs

@@ -1,6 +1,10 @@
 """MinHash LSH with verification: every pair of word-shingle sets above a floor, each exactly once, scores exact.
 
 Signatures are bit-identical to datasketch's scheme `affine32` over the same 32-bit shingle hashes.
+
+The rule for short texts: a text with fewer words than a shingle has one shingle, all of its words, so two such texts
+are the same or have nothing in common. A text without any word has one, its normal form. An empty text is similar to
+nothing.
 """
 
 from __future__ import annotations
@@ -16,37 +20,74 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.dedup import minhash_kernels as kernels_lsh
+from siftune.curation.dedup import minhash_kernels
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
-from siftune.curation.text import shingle_kernels as kernels
+from siftune.curation.text import shingle_kernels
 from siftune.curation.text.words import characters, words
 
-Found = tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]
-Item = TypeVar("Item")
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
+# Tuning. None of these numbers changes a result.
 #: Threads: as many as polars uses, so that POLARS_MAX_THREADS rules both.
 WORKERS = pl.thread_pool_size()
-
 #: Bytes of text that one thread tokenises at once: bounds the scratch memory (4 bytes for each byte of text).
 BLOCK_BYTES = 2 << 20
 #: Candidate pairs that one thread verifies at once: bounds the scratch memory (4 bytes each).
 CHUNK_PAIRS = 1 << 20
 #: Bucket members that are verified in one round.
 ROUND_ROWS = 1 << 20
-#: Buckets larger than this are cut by the guard, where there is one.
+
+#: Buckets with more rows than this are split by the guard's hash, where there is one.
 LARGE_BUCKET = 1000
 #: More comparisons than this would take hours; the cause is then text that thousands of rows share.
 MAX_CANDIDATES = 4_000_000_000
+
+#: Tables of characters for texts that hold ASCII only.
+_ASCII = (np.empty(0, np.uint8), np.empty(0, np.uint32))
+
+
+def jaccard_pairs(
+    texts: Iterable[pl.Series],
+    *,
+    shingle: int,
+    permutations: int,
+    floor: float,
+    guard: NDArray[np.uint64] | None = None,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> Pairs:
+    """All pairs of texts whose Jaccard similarity is at least `floor`; expected recall >= 0.99 at the floor itself.
+
+    Scores are exact. Memory: 8 bytes for each shingle, 4 bytes for each text and band, and the pairs.
+
+    Args:
+        texts: batches of n texts; positions count through all of them.
+        shingle: words in a shingle.
+        permutations: MinHash permutations.
+        floor: the least similarity that is returned.
+        guard: a hash of the guarded tokens of each text, uint64 [n]. Pairs whose hashes differ may then be missing
+            where more than `LARGE_BUCKET` texts share a bucket: they cannot decide anything.
+        seed: of the permutations, as in datasketch.
+        progress: called with ("sketching", texts, 0), then ("comparing", bands done, bands).
+
+    Raises:
+        UserError: more comparisons would be needed than are affordable.
+    """
+    sketches = sketch(texts, shingle=shingle, permutations=permutations, floor=floor, seed=seed, progress=progress)
+    return similar_pairs(sketches, floor=floor, guard=guard, progress=progress)
 
 
 @dataclass(frozen=True)
 class Sketches:
     """Shingle sets of n rows and their LSH band keys.
 
-    `flat[offsets[i]:offsets[i + 1]]` is row i's sorted set (uint64, int64[n + 1]); keys uint32[n, bands].
+    Attributes:
+        flat: the sorted sets one after another, uint64 [t]; that of row i is `flat[offsets[i]:offsets[i + 1]]`.
+        offsets: int64 [n + 1].
+        keys: the key of each row in each band, uint32 [n, bands].
     """
 
     flat: NDArray[np.uint64]
@@ -56,7 +97,13 @@ class Sketches:
 
 @dataclass(frozen=True)
 class Buckets:
-    """Rows that share a key, bucket by bucket (uint32[p]); how many follow each in its bucket; whose band it is."""
+    """Buckets of rows that share a band key, one after another.
+
+    Attributes:
+        rows: the members, uint32 [p].
+        work: how many members follow each in its bucket, int32 [p].
+        band: the band of the bucket, int16 [p].
+    """
 
     rows: NDArray[np.uint32]
     work: NDArray[np.int32]
@@ -69,63 +116,60 @@ class Buckets:
 
 
 def bands(threshold: float, permutations: int, *, recall: float = 0.99) -> tuple[int, int]:
-    """Bands b and rows r of the LSH, `b * r <= permutations`, with the fewest candidates at the wanted recall.
+    """Bands b and rows r of the LSH, `b * r <= permutations`, with the fewest candidates at the required recall.
 
     A pair of similarity t meets in some band with probability 1 - (1 - t**r)**b (Leskovec, Rajaraman, Ullman, Mining
     of Massive Datasets, 3.4.2). The largest r whose probability at `threshold` is >= `recall` is taken; more similar
     pairs are only likelier. Where no r is enough (tiny thresholds), r is 1.
     """
-    fitting = [
+    sufficient = [
         (permutations // r, r)
         for r in range(1, permutations + 1)
         if 1.0 - (1.0 - threshold**r) ** (permutations // r) >= recall
     ]
-    return fitting[-1] if fitting else (permutations, 1)
+    return sufficient[-1] if sufficient else (permutations, 1)
 
 
 def affine32(permutations: int, *, seed: int = 1) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """The parameters a (odd) and b of datasketch 2.0's scheme `affine32` for `seed`: uint32[permutations] each."""
-    draw = np.random.RandomState(seed)
-    a = draw.randint(0, 1 << 31, permutations, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-    b = draw.randint(0, 1 << 32, permutations, dtype=np.uint32)
+    generator = np.random.RandomState(seed)
+    a = generator.randint(0, 1 << 31, permutations, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    b = generator.randint(0, 1 << 32, permutations, dtype=np.uint32)
     return a, b
 
 
 def shingle_sets(texts: pl.Series, *, shingle: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The sorted sets of shingle hashes of some texts: flat uint64[t] and offsets int64[n + 1].
+    """The sorted sets of shingle hashes of n texts: flat uint64 [t] and offsets int64 [n + 1].
 
-    The words are those of `siftune.curation.text.words.words`. Nearly all rows are read by the compiled tokeniser; those with
-    characters whose normal form depends on their neighbours, and those without a word, are spelled out by polars.
+    The words are those of `siftune.curation.text.words.words`. Nearly all texts are read by the compiled tokeniser;
+    those with characters whose normal form depends on their neighbours, and those without a word, are first spelled
+    out by polars.
     """
-    kinds, lowers = characters() if _beyond_ascii(texts) else _ASCII
+    ascii_only = bool((texts.str.len_bytes() == texts.str.len_chars()).all())
+    kinds, lowers = _ASCII if ascii_only else characters()
     loose, slots, counts = _loose_sets(texts, shingle, kinds, lowers)
+    # Spell out the texts that the tokeniser left, and read them again.
     read = counts > 0
-    odd = np.flatnonzero(~read)
-    spelled = _spelled(texts.gather(odd))
-    odd_loose, odd_slots, odd_counts = _loose_sets(spelled["text"], shingle, *_ASCII)
-    wordless = spelled["whole"].is_not_null().to_numpy()
-    odd_loose[odd_slots[wordless]] = spelled["whole"].hash(0).to_numpy()[wordless]
-    odd_counts[wordless] = 1
-    counts[odd] = odd_counts
+    rest = np.flatnonzero(~read)
+    spelled = _spelled(texts.gather(rest))
+    rest_loose, rest_slots, rest_counts = _loose_sets(spelled["text"], shingle, *_ASCII)
+    wordless = spelled["normal_form"].is_not_null().to_numpy()
+    rest_loose[rest_slots[wordless]] = spelled["normal_form"].hash(0).to_numpy()[wordless]
+    rest_counts[wordless] = 1
+    counts[rest] = rest_counts
+    # Close the gaps between the sets.
     offsets = np.concatenate([[0], np.cumsum(counts)])
     flat = np.empty(int(offsets[-1]), np.uint64)
-    plain = np.flatnonzero(read)
-    kernels.gather_rows(loose, slots[plain], plain, offsets, flat)
-    kernels.gather_rows(odd_loose, odd_slots, odd, offsets, flat)
+    first = np.flatnonzero(read)
+    shingle_kernels.gather_rows(loose, slots[first], first, offsets, flat)
+    shingle_kernels.gather_rows(rest_loose, rest_slots, rest, offsets, flat)
     return flat, offsets
-
-
-_ASCII = (np.empty(0, np.uint8), np.empty(0, np.uint32))
-
-
-def _beyond_ascii(texts: pl.Series) -> bool:
-    return bool((texts.str.len_bytes() != texts.str.len_chars()).any())
 
 
 def _loose_sets(
     texts: pl.Series, shingle: int, kinds: NDArray[np.uint8], lowers: NDArray[np.uint32]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """Sets with room between them: set i is `loose[slots[i]:slots[i] + counts[i]]`."""
+    """Sets with room between them: set i is `loose[slots[i]:slots[i] + counts[i]]`; see `shingle_rows`."""
     array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, bounds, data = array.buffers()
     offsets = np.frombuffer(bounds, np.int64)[array.offset : array.offset + len(array) + 1]
@@ -133,17 +177,17 @@ def _loose_sets(
     slots = np.concatenate([[0], room])
     loose = np.empty(int(slots[-1]), np.uint64)
     text = np.frombuffer(data or b"\0", np.uint8)
-    return loose, slots[:-1], kernels.shingle_rows(text, offsets, slots, shingle, kinds, lowers, loose)
+    return loose, slots[:-1], shingle_kernels.shingle_rows(text, offsets, slots, shingle, kinds, lowers, loose)
 
 
 def _spelled(texts: pl.Series) -> pl.DataFrame:
-    """Each text as its words with spaces between, or, where it has none but is not empty, `whole`: its normal form."""
+    """`text`: the words of each text with spaces between. `normal_form`: of a text without words that is not empty."""
     listed = texts.to_frame("text").select(words=words(pl.col("text")))
-    only = pl.col("words").list.first()
-    wordless = only.is_not_null() & ~only.str.contains(r"\w")
+    first = pl.col("words").list.first()
+    wordless = first.is_not_null() & ~first.str.contains(r"\w")
     return listed.select(
         text=pl.when(wordless).then(pl.lit("")).otherwise(pl.col("words").list.join(" ")),
-        whole=pl.when(wordless).then(only),
+        normal_form=pl.when(wordless).then(first),
     )
 
 
@@ -156,7 +200,16 @@ def sketch(
     seed: int = 1,
     progress: Progress | None = None,
 ) -> Sketches:
-    """Shingle sets and band keys of all rows of all batches; bands are chosen for `floor`."""
+    """Shingle sets and band keys of all texts of all batches.
+
+    Args:
+        texts: batches of texts.
+        shingle: words in a shingle.
+        permutations: MinHash permutations.
+        floor: the similarity that the bands are chosen for.
+        seed: of the permutations.
+        progress: called with ("sketching", texts done, 0).
+    """
     count, width = bands(floor, permutations)
     a, b = affine32(permutations, seed=seed)
     a, b = a[: count * width], b[: count * width]
@@ -165,13 +218,13 @@ def sketch(
     keys: list[NDArray[np.uint32]] = []
     done = 0
 
-    def work(block: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
+    def sketch_block(block: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
         part, offsets = shingle_sets(block, shingle=shingle)
         band_keys = np.empty((len(block), count), np.uint32)
-        kernels_lsh.band_keys(part, offsets, a, b, count, band_keys)
+        minhash_kernels.band_keys(part, offsets, a, b, count, band_keys)
         return part, offsets, band_keys
 
-    for part, offsets, band_keys in in_order(work, _blocks(texts)):
+    for part, offsets, band_keys in map_in_order(sketch_block, _blocks(texts)):
         # Growing in place remaps pages; joining parts at the end would hold everything twice.
         flat.resize(flat.size + part.size, refcheck=False)
         flat[flat.size - part.size :] = part
@@ -180,9 +233,8 @@ def sketch(
         done += len(band_keys)
         if progress:
             progress("sketching", done, 0)
-    lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
-    keyed = np.concatenate(keys) if keys else np.empty((0, count), np.uint32)
-    return Sketches(flat=flat, offsets=np.cumsum(lengths), keys=keyed)
+    offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *sizes]))
+    return Sketches(flat, offsets, np.concatenate(keys) if keys else np.empty((0, count), np.uint32))
 
 
 def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
@@ -206,7 +258,12 @@ def similar_pairs(
 ) -> Pairs:
     """All pairs of rows that share a band and have Jaccard similarity >= `floor`, each once, sorted by (a, b).
 
-    `rows`: the only rows to compare; default: all. An empty set is similar to nothing.
+    Args:
+        sketches: of n rows.
+        floor: the least similarity that is returned. An empty set is similar to nothing.
+        rows: the only rows to compare, ascending; default: all.
+        guard: as in `jaccard_pairs`, uint64 [n].
+        progress: called with ("comparing", bands done, bands).
 
     Raises:
         UserError: more than `MAX_CANDIDATES` comparisons would be needed.
@@ -216,18 +273,27 @@ def similar_pairs(
     filled = compared[sizes[compared] > 0].astype(np.uint32)
     count = sketches.keys.shape[1]
 
-    def gather(band: int) -> Buckets:
+    def buckets_of_band(band: int) -> Buckets:
         return buckets_of(sketches.keys[filled, band], filled, band=band, guard=guard)
 
-    buckets = list(in_order(gather, range(count)))
-    _check_affordable(sum(bucket.candidates for bucket in buckets))
-    bits = kernels_lsh.bitmaps(sketches.flat, sketches.offsets)
-    found: list[Found] = []
+    buckets = list(map_in_order(buckets_of_band, range(count)))
+    candidates = sum(int(bucket.work.sum(dtype=np.int64)) for bucket in buckets)
+    if candidates > MAX_CANDIDATES:
+        raise UserError(
+            f"Near duplicates: {candidates:,} comparisons would be needed (at most {MAX_CANDIDATES:,} are accepted), "
+            "because thousands of rows share most of their text, as with a template that is not left out. Lower "
+            "keys.template_rows and keys.template_share, raise duplicates.near.floor (or answers.floor), "
+            "or leave the stage out with `near: null` (or `answers: null`)."
+        )
+    bits = minhash_kernels.bitmaps(sketches.flat, sketches.offsets)
+    parts = [(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float64))]
     while buckets:
-        found += list(_verified(sketches, _next_round(buckets), bits, floor))
+        parts += _verified(sketches, _next_round(buckets), bits, floor)
         if progress:
             progress("comparing", count - len(buckets), count)
-    return _sorted_pairs(found)
+    a, b, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(a.astype(np.uint64) << np.uint64(32) | b)
+    return Pairs(a[order], b[order], score[order])
 
 
 def _next_round(buckets: list[Buckets]) -> Buckets:
@@ -239,9 +305,9 @@ def _next_round(buckets: list[Buckets]) -> Buckets:
     return Buckets(np.concatenate(rows), np.concatenate(work), np.concatenate(band))
 
 
-def distinct(sketches: Sketches) -> NDArray[np.int64]:
-    """For each row the first row with the same shingle set (by a 128-bit hash of the set)."""
-    keys = kernels_lsh.set_hashes(sketches.flat, sketches.offsets)
+def first_equal_set(sketches: Sketches) -> NDArray[np.int64]:
+    """For each row the first row with the same shingle set, by a 128-bit hash of the set: int64 [n]."""
+    keys = minhash_kernels.set_hashes(sketches.flat, sketches.offsets)
     frame = pl.DataFrame({"x": keys[:, 0], "y": keys[:, 1]}).with_row_index("row")
     return frame.select(pl.col("row").min().over("x", "y").cast(pl.Int64))["row"].to_numpy()
 
@@ -249,61 +315,62 @@ def distinct(sketches: Sketches) -> NDArray[np.int64]:
 def buckets_of(
     keys: NDArray[np.uint32], rows: NDArray[np.uint32], *, band: int, guard: NDArray[np.uint64] | None
 ) -> Buckets:
-    """The buckets of two or more rows; `keys[i]` is the key of `rows[i]`. Large ones are cut by the guard's hash."""
+    """The buckets of two or more rows in one band.
+
+    Args:
+        keys: the key of each row in this band, uint32 [m].
+        rows: the rows, ascending, uint32 [m].
+        band: the number of the band.
+        guard: a hash for every row of the corpus, uint64 [n]; buckets of more than `LARGE_BUCKET` rows are split by it.
+    """
     packed = np.sort(keys.astype(np.uint64) << np.uint64(32) | rows)
-    work = kernels_lsh.bucket_work(packed)
+    work = minhash_kernels.bucket_work(packed)
     members = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     shared = work > 0
     shared[1:] |= work[:-1] > 0
     members, work = members[shared], work[shared]
     if guard is not None and work.size and int(work.max()) >= LARGE_BUCKET:
-        members, work = _cut_large(members, work, guard)
+        members, work = _split_large(members, work, guard)
     return Buckets(members, work, np.full(members.size, band, np.int16))
 
 
-def _cut_large(
+def _split_large(
     members: NDArray[np.uint32], work: NDArray[np.int32], guard: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     ends = np.flatnonzero(work == 0)
     bucket = np.repeat(np.arange(ends.size), np.diff(ends, prepend=-1))
     sizes = np.bincount(bucket)
-    protected = np.where(sizes[bucket] > LARGE_BUCKET, guard[members], np.uint64(0))
-    order = np.lexsort((members, protected, bucket))
-    members, bucket, protected = members[order], bucket[order], protected[order]
-    new = np.flatnonzero((np.diff(bucket, prepend=-1) != 0) | (np.diff(protected, prepend=protected[:1]) != 0))
-    lengths = np.diff(new, append=members.size)
-    position = np.arange(members.size) - np.repeat(new, lengths)
-    return members, (np.repeat(lengths, lengths) - position - 1).astype(np.int32)
+    guarded = np.where(sizes[bucket] > LARGE_BUCKET, guard[members], np.uint64(0))
+    order = np.lexsort((members, guarded, bucket))
+    members, bucket, guarded = members[order], bucket[order], guarded[order]
+    starts = np.flatnonzero((np.diff(bucket, prepend=-1) != 0) | (np.diff(guarded, prepend=guarded[:1]) != 0))
+    lengths = np.diff(starts, append=members.size)
+    offset = np.arange(members.size) - np.repeat(starts, lengths)
+    return members, (np.repeat(lengths, lengths) - offset - 1).astype(np.int32)
 
 
-def _check_affordable(candidates: int) -> None:
-    if candidates > MAX_CANDIDATES:
-        raise UserError(
-            f"Near duplicates: {candidates:,} comparisons would be needed (at most {MAX_CANDIDATES:,} are accepted), "
-            "because thousands of rows share most of their text, as with a template that is not left out. Lower "
-            "keys.template_rows and keys.template_share, raise duplicates.near.floor (or answers.floor), "
-            "or leave the stage out with `near: null` (or `answers: null`)."
-        )
-
-
-def _verified(sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float) -> Iterator[Found]:
+def _verified(
+    sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float
+) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]:
+    """The pairs of some buckets that reach the floor, in parts: a, b and their similarity."""
     starts = np.concatenate([[0], np.cumsum(buckets.work, dtype=np.int64)])
     sizes = np.diff(sketches.offsets)
 
-    def work(chunk: tuple[int, int]) -> Found:
+    def verify(chunk: tuple[int, int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]:
         first, last = chunk
         shared = np.empty(int(starts[last] - starts[first]), np.int32)
-        kernels_lsh.verify_bucket_pairs(
+        minhash_kernels.verify_bucket_pairs(
             *(buckets.rows, buckets.band, starts, first, last),
             *(sketches.keys, sketches.flat, sketches.offsets, bits, floor, shared),
         )
         hits = np.flatnonzero(shared >= 0)
-        place = np.searchsorted(starts, hits + starts[first], side="right") - 1
-        x, y = buckets.rows[place], buckets.rows[place + 1 + hits + starts[first] - starts[place]]
+        candidate = hits + starts[first]
+        position = np.searchsorted(starts, candidate, side="right") - 1
+        x, y = buckets.rows[position], buckets.rows[position + 1 + candidate - starts[position]]
         both = shared[hits]
         return np.minimum(x, y), np.maximum(x, y), both / (sizes[x] + sizes[y] - both)
 
-    return in_order(work, _chunks(starts))
+    return map_in_order(verify, _chunks(starts))
 
 
 def _chunks(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -315,21 +382,13 @@ def _chunks(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = max(last, first + 1)
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_in_order(function: Callable[[Argument], Result], items: Iterable[Argument]) -> Iterator[Result]:
     """`map` in threads: results in the order of `items`, which are read only a few ahead, so that memory is bounded."""
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(pool.submit(work, item))
+            waiting.append(pool.submit(function, item))
             if len(waiting) > WORKERS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _sorted_pairs(found: list[Found]) -> Pairs:
-    if not found:
-        return Pairs(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float64))
-    a, b, score = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(a.astype(np.uint64) << np.uint64(32) | b)
-    return Pairs(a[order], b[order], score[order])

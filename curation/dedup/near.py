@@ -1,51 +1,59 @@
-"""Near duplicates: pairs of rows by the Jaccard similarity of their word shingles, found by MinHash LSH and verified.
-
-The rule for short texts: a text with fewer words than a shingle has one shingle, all of its words, so two such texts
-are the same or have nothing in common. A text without any word has one, its normal form. An empty text is similar to
-nothing.
-"""
+"""Near duplicates: rows with nearly the same words, by the Jaccard similarity of their word shingles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from siftune.curation.dedup.leaders import Pairs
-from siftune.curation.dedup.minhash import bands, similar_pairs, sketch
+from siftune.curation.corpus import Corpus
+from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
+from siftune.curation.dedup.guard import guard_hashes
+from siftune.curation.dedup.minhash import jaccard_pairs
+from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import GuardClass, Near, Recipe
+from siftune.curation.schema import Key
 
-__all__ = ["Pairs", "bands", "pairs"]
 
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Nearly the same text: greedy leaders over verified Jaccard similarity, unless the guard objects."""
 
-def pairs(
-    texts: Iterable[pl.Series],
-    *,
-    shingle: int,
-    permutations: int,
-    floor: float,
-    guard: NDArray[np.uint64] | None = None,
-    seed: int = 1,
-    progress: Progress | None = None,
-) -> Pairs:
-    """All pairs of rows whose Jaccard similarity is at least `floor`; expected recall >= 0.99 at the floor itself.
+    name: ClassVar[str] = "near"
+    title: ClassVar[str] = "Near duplicates"
+    knobs: ClassVar[tuple[Knob, ...]] = (Knob("near", ("duplicates", "near")),)
+    settings: Near
+    compares: Key
+    guard: tuple[GuardClass, ...]
 
-    Scores are exact. Memory: 8 bytes for each shingle, 4 bytes for each row and band, and the pairs.
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+        duplicates = recipe.duplicates
+        return cls(duplicates.near, recipe.keys.duplicates, tuple(duplicates.guard)) if duplicates.near else None
 
-    Args:
-        texts: batches of the compared texts; positions count through all of them.
-        shingle: words in a shingle.
-        permutations: MinHash permutations.
-        floor: the least similarity that is returned.
-        guard: a hash of the protected tokens of each row. Pairs whose hashes differ may then be missing where more
-            than a thousand rows share a bucket: they cannot decide anything.
-        seed: of the permutations, as in datasketch.
-        progress: called with ("sketching", rows, 0), then ("comparing", bands done, bands).
+    @property
+    def similarity(self) -> Similarity:
+        measure = f"Jaccard similarity of {self.settings.shingle}-word shingles"
+        return Similarity(measure, self.settings.threshold, self.settings.floor)
 
-    Raises:
-        UserError: more comparisons would be needed than are affordable.
-    """
-    sketches = sketch(texts, shingle=shingle, permutations=permutations, floor=floor, seed=seed, progress=progress)
-    return similar_pairs(sketches, floor=floor, guard=guard, progress=progress)
+    def depends(self) -> dict[str, Any]:
+        return {"key": self.compares, "guard": self.guard, **self.settings.model_dump(exclude={"threshold"})}
+
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        rows = alive["row"].to_numpy()
+        guard = guard_hashes(corpus, rows, self.compares, self.guard)
+        pairs = jaccard_pairs(
+            corpus.key_texts(self.compares, rows),
+            shingle=self.settings.shingle,
+            permutations=self.settings.permutations,
+            floor=self.settings.floor,
+            guard=guard,
+            progress=progress,
+        )
+        return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard))
+
+    def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+        return leader_decisions(alive, measured, threshold=self.settings.threshold, reason="near_duplicate")

@@ -17,7 +17,7 @@ from siftune.curation.text import ngrams
 
 _AXES = 128
 _SEED = 11
-_BLOCK = 1024
+BLOCK_ROWS = 1024
 
 
 def overlaps(texts: pl.Series) -> NDArray[np.float32]:
@@ -27,9 +27,9 @@ def overlaps(texts: pl.Series) -> NDArray[np.float32]:
     """
     vectors = lattice(bags(ngrams.split(texts)))
     best = np.full(len(vectors), -(SCALE**2), dtype=np.float32)
-    for top in range(0, len(vectors), _BLOCK):
-        for left in range(top, len(vectors), _BLOCK):
-            rows, columns = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
+    for top in range(0, len(vectors), BLOCK_ROWS):
+        for left in range(top, len(vectors), BLOCK_ROWS):
+            rows, columns = slice(top, top + BLOCK_ROWS), slice(left, left + BLOCK_ROWS)
             product = vectors[rows] @ vectors[columns].T
             if top == left:
                 np.fill_diagonal(product, -(SCALE**2))

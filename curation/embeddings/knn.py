@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from siftune.curation.embeddings.cosine import cosines, lattice
 from siftune.curation.progress import Progress
 
-_BLOCK = 4096
+BLOCK_ROWS = 4096
 
 
 class Embed(Protocol):
@@ -35,8 +35,8 @@ def nearest(queries: np.ndarray, base: np.ndarray, *, k: int) -> tuple[NDArray[n
     if not places.size:
         return places, scores
     goal = lattice(base)
-    for start in range(0, len(queries), _BLOCK):
-        here = slice(start, min(start + _BLOCK, len(queries)))
+    for start in range(0, len(queries), BLOCK_ROWS):
+        here = slice(start, min(start + BLOCK_ROWS, len(queries)))
         best = _top(lattice(queries[here]), goal, k)
         rows = np.repeat(np.arange(here.start, here.stop), k)
         found = cosines(queries, base, rows, best.ravel()).reshape(-1, k)
@@ -50,8 +50,8 @@ def _top(queries: NDArray[np.float32], base: NDArray[np.float32], k: int) -> NDA
     """The k best columns for each row, ties by position: block by block, each block against the best so far."""
     best = np.empty((len(queries), 0), dtype=np.int64)
     held = np.empty((len(queries), 0), dtype=np.float32)
-    for start in range(0, len(base), 4 * _BLOCK):
-        product = queries @ base[start : start + 4 * _BLOCK].T
+    for start in range(0, len(base), 4 * BLOCK_ROWS):
+        product = queries @ base[start : start + 4 * BLOCK_ROWS].T
         width = min(k, product.shape[1])
         # The k-th value, then its ties in order: argpartition alone would choose among ties as it likes.
         kth = np.partition(product, product.shape[1] - width, axis=1)[:, -width][:, None]

@@ -27,7 +27,7 @@ from siftune.curation.progress import Progress
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
 _HEADER = np.dtype([("magic", "S8"), ("rows", "<u8"), ("dimension", "<u8"), ("checksum", "<u8")])
 _MAGIC = b"siftune1"
-_FLUSH_ROWS = 2048  # what a killed process loses at most: some 10 seconds of a 2-core CPU
+FLUSH_ROWS = 2048  # what a killed process loses at most: some 10 seconds of a 2-core CPU
 _CHUNK_ROWS = 32_768  # distinct new texts held in memory, sorted by length
 
 
@@ -107,8 +107,8 @@ class EmbeddingStore:
     def _encode(self, waiting: dict[bytes, str], progress: Progress | None) -> None:
         """Encode and store. Sorted by length then key: the order of the input must not show in the files."""
         order = sorted(waiting, key=lambda key: (-len(waiting[key]), key))
-        for start in range(0, len(order), _FLUSH_ROWS):
-            part = order[start : start + _FLUSH_ROWS]
+        for start in range(0, len(order), FLUSH_ROWS):
+            part = order[start : start + FLUSH_ROWS]
             vectors = self.encoder.encode([waiting[key] for key in part])
             _write_segment(self.folder, b"".join(part), vectors.astype(np.float16))
             if progress is not None:

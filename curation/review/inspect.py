@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from siftune.curation import ingest
 from siftune.curation.corpus import Corpus, batches, measure_index, write_texts
-from siftune.curation.dedup import exact, near
+from siftune.curation.dedup.exact import first_equal_row
 from siftune.curation.dedup.leaders import leaders
+from siftune.curation.dedup.minhash import jaccard_pairs
 from siftune.curation.errors import UserError
 from siftune.curation.formats.conversation import Fault
 from siftune.curation.ingest import Item, SourceReport, Tally
@@ -208,7 +209,7 @@ def _duplicates(
     recipe = Recipe(sources=[source])
     settings, key = recipe.duplicates.near or Near(), recipe.keys.duplicates
     every = np.arange(measured.height, dtype=np.uint32)
-    left = every[exact.groups(corpus.key_texts(key, every)) == every]
+    left = every[first_equal_row(corpus.key_texts(key, every)) == every]
     try:
         dropped = _near(recipe, settings, corpus, left, progress)
     except UserError as fault:
@@ -228,7 +229,7 @@ def _near(recipe: Recipe, settings: Near, corpus: Corpus, left: Positions, progr
             for texts in corpus.key_texts(key, left)
         ]
     )
-    pairs = near.pairs(
+    pairs = jaccard_pairs(
         corpus.key_texts(key, left),
         shingle=settings.shingle,
         permutations=settings.permutations,

@@ -13,17 +13,7 @@ from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.prepare import rank
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.schema import LEAST_CHANCE
-from siftune.curation.stages import stages
-
-#: What can be asked: a name, and the field of the recipe it stands for.
-KNOBS = {
-    "near": ("duplicates", "near", "threshold"),
-    "semantic": ("duplicates", "semantic", "threshold"),
-    "answers": ("duplicates", "answers", "threshold"),
-    "max_per_answer": ("duplicates", "answers", "max_per_answer"),
-    "contamination": ("contamination", "threshold"),
-}
+from siftune.curation.stages import knobs, stages
 
 
 @dataclass(frozen=True)
@@ -50,57 +40,56 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
     """Decide again with other thresholds, exactly as a run with them would from the same measures.
 
     Raises:
-        UserError: a name is not one of `KNOBS`, the recipe has no such stage, a threshold lies below the floor
-            down to which pairs were stored, or a cap is no whole number.
+        UserError: no stage has a number of that name, the recipe leaves the stage out, a threshold lies below the
+            floor down to which pairs were stored, or a cap is no whole number.
     """
-    recipe = adjusted(run.recipe, settings)
-    then = now = index(run)
+    recipe, ledger = adjusted(run.recipe, settings), run.ledger()
+    in_run = alive = index(run)
     decisions: dict[str, pl.DataFrame] = {}
     unmeasured: dict[str, int] = {}
     for stage in stages(recipe, base=Path(run.manifest["recipe_folder"])):
-        unmeasured[stage.name] = now.join(then.select("id"), on="id", how="anti").height
-        decisions[stage.name] = stage.decide(now, pl.read_parquet(run.file(stage.name)))
-        now = _without(now, decisions[stage.name])
-        then = _without(then, run.ledger().filter(pl.col("stage") == stage.name))
-    return Replay(decisions, now, {name: count for name, count in unmeasured.items() if count})
+        unmeasured[stage.name] = alive.join(in_run.select("id"), on="id", how="anti").height
+        decisions[stage.name] = stage.decide(alive, pl.read_parquet(run.file(stage.name)))
+        alive = _without_dropped(alive, decisions[stage.name])
+        in_run = _without_dropped(in_run, ledger.filter(pl.col("stage") == stage.name))
+    return Replay(decisions, alive, {name: count for name, count in unmeasured.items() if count})
 
 
-def _without(alive: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
-    gone = decisions.filter(pl.col("action") == "drop").select("id")
-    return alive.join(gone, on="id", how="anti", maintain_order="left")
+def _without_dropped(alive: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
+    dropped = decisions.filter(pl.col("action") == "drop").select("id")
+    return alive.join(dropped, on="id", how="anti", maintain_order="left")
 
 
 def index(run: RunFolder) -> pl.DataFrame:
     """INDEX of a run as its first stage saw it: ranked, restored rows pinned, rows dropped by hand left out."""
-    rows = pl.read_parquet(run.file("index"))
-    ranked = rank(rows, run.recipe)
-    obeyed = run.ledger().filter(pl.col("stage") == "overrides")
-    restored = obeyed.filter(pl.col("action") == "restore")["id"]
-    gone = obeyed.filter(pl.col("action") == "drop")["id"]
+    ranked = rank(pl.read_parquet(run.file("index")), run.recipe)
+    by_hand = run.ledger().filter(pl.col("stage") == "overrides")
+    restored = by_hand.filter(pl.col("action") == "restore")["id"]
     pinned = ranked.with_columns(pl.col("id").is_in(restored.implode()).alias("pinned"))
-    return pinned.filter(~pl.col("id").is_in(gone.implode()))
+    return _without_dropped(pinned, by_hand)
 
 
 def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
-    """`recipe` with other thresholds. Raises `UserError` as `replay` does."""
+    """`recipe` with other numbers, by the names of `siftune.curation.stages.knobs`. Raises `UserError` as `replay`."""
     document = recipe.model_dump()
+    known = knobs()
     for name, value in settings.items():
-        if name not in KNOBS:
-            raise UserError(f"what-if does not know {name!r}.{did_you_mean(name, KNOBS)} Accepted: {', '.join(KNOBS)}.")
-        *sections, field = KNOBS[name]
-        stage: dict[str, Any] | None = document
-        for section in sections:
-            stage = stage[section] if stage else None
-        place = ".".join(sections)
-        if stage is None:
-            raise UserError(f"This run has no {sections[-1]} stage, so {name} cannot be replayed. Set {place}.")
-        floor = stage.get("floor", LEAST_CHANCE)
-        if field == "threshold" and not floor <= value <= 1:
-            hint = f" Set {place}.floor lower and curate again." if "floor" in stage else ""
+        if name not in known:
+            raise UserError(f"what-if does not know {name!r}.{did_you_mean(name, known)} Accepted: {', '.join(known)}.")
+        knob = known[name]
+        section: dict[str, Any] | None = document
+        for key in knob.section:
+            section = section[key] if section else None
+        path = ".".join(knob.section)
+        if section is None:
+            raise UserError(f"This run has no {knob.section[-1]} stage, so {name} cannot be replayed. Set {path}.")
+        if knob.whole and (value < 1 or value != int(value)):
+            raise UserError(f"{name}={value:g} cannot be replayed: it is a whole number from 1 on.")
+        floor = section.get("floor", knob.lowest)
+        if not knob.whole and not floor <= value <= 1:
+            hint = f" Set {path}.floor lower and curate again." if "floor" in section else ""
             raise UserError(
                 f"{name}={value} cannot be replayed: scores were stored from the floor {floor} up to 1.{hint}"
             )
-        if field == "max_per_answer" and (value < 1 or value != int(value)):
-            raise UserError(f"{name}={value:g} cannot be replayed: it is a whole number from 1 on.")
-        stage[field] = int(value) if field == "max_per_answer" else value
+        section[knob.field] = int(value) if knob.whole else value
     return Recipe.model_validate(document)

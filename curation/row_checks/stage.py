@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.corpus import Corpus
-from siftune.curation.measurement import TEXT_COLUMNS, Measured
+from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Checks
+from siftune.curation.recipe.sections import Checks, Recipe
 from siftune.curation.row_checks import checks
 
 
@@ -19,8 +20,16 @@ from siftune.curation.row_checks import checks
 class RowChecks:
     """Each row by itself, before rows are compared."""
 
+    name: ClassVar[str] = "checks"
+    title: ClassVar[str] = "Row checks"
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    compares: ClassVar[None] = None
+    similarity: ClassVar[None] = None
     settings: Checks
-    name: str = "checks"
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+        return cls(recipe.checks)
 
     def depends(self) -> dict[str, Any]:
         return self.settings.model_dump()

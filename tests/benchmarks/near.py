@@ -29,8 +29,9 @@ import numpy as np
 import polars as pl
 import psutil
 
-from siftune.curation.dedup import near
-from siftune.curation.dedup.minhash import shingle_sets
+from siftune.curation.dedup.leaders import Pairs
+from siftune.curation.dedup.minhash import bands as lsh_bands
+from siftune.curation.dedup.minhash import jaccard_pairs, shingle_sets
 
 ROOT = Path(__file__).parents[2]
 MIX = ROOT.parent / "shared" / "data" / "instructions" / "mix.jsonl.gz"
@@ -46,8 +47,8 @@ def dialogues() -> pl.Series:
     ).to_series()
 
 
-def ours(texts: pl.Series) -> near.Pairs:
-    return near.pairs([texts], shingle=SHINGLE, permutations=PERMUTATIONS, floor=THRESHOLD)
+def ours(texts: pl.Series) -> Pairs:
+    return jaccard_pairs([texts], shingle=SHINGLE, permutations=PERMUTATIONS, floor=THRESHOLD)
 
 
 def timed(label: str, work: Callable[[], object], *, runs: int = 1) -> tuple[float, float]:
@@ -107,7 +108,7 @@ def rensa_hashes(flat: np.ndarray, offsets: np.ndarray, *, rho: bool) -> str:
 def _rensa_flags(matrix: object) -> str:
     from rensa import RMinHashLSH
 
-    bands, _ = near.bands(THRESHOLD, PERMUTATIONS)
+    bands, _ = lsh_bands(THRESHOLD, PERMUTATIONS)
     bands = next(b for b in range(bands, PERMUTATIONS + 1) if PERMUTATIONS % b == 0)  # rensa wants a divisor
     flags = RMinHashLSH(THRESHOLD, PERMUTATIONS, bands).query_duplicate_flags_matrix_one_shot(matrix)
     return f"{sum(flags):,} rows flagged, unverified"
@@ -180,13 +181,13 @@ def measure_file(path: Path) -> None:
     """In a process of its own: seconds and peak memory for one file, as a run does it, in batches, at floor 0.65."""
     import pyarrow.parquet as pq
 
-    near.pairs(
+    jaccard_pairs(
         [pl.Series(["warm up the kernels", "ünïcode too"])], shingle=SHINGLE, permutations=PERMUTATIONS, floor=0.65
     )
     before = psutil.Process().memory_info().rss
     batches = (pl.from_arrow(batch)["text"] for batch in pq.ParquetFile(path).iter_batches(batch_size=50_000))
     start, used = time.perf_counter(), time.process_time()
-    pairs = near.pairs(batches, shingle=SHINGLE, permutations=PERMUTATIONS, floor=0.65)
+    pairs = jaccard_pairs(batches, shingle=SHINGLE, permutations=PERMUTATIONS, floor=0.65)
     seconds, cpu = time.perf_counter() - start, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(seconds, cpu, before, peak, len(pairs))

@@ -64,7 +64,7 @@ def main() -> None:
     for file in files:
         texts = read(DATA / file)
         some = pl.Series(texts).gather(np.random.default_rng(0).permutation(len(texts))[: given.rows])
-        truth = embedding_pairs.pairs(embed([some]), floor=defaults.floor)
+        truth = embedding_pairs.cosine_pairs(embed([some]), floor=defaults.floor)
         found = embedding_pairs.preselected_pairs(some, embed, floor=defaults.floor)
         encoded = int(found.method.split()[2]) if "among" in found.method else len(some)
         shares = [

@@ -55,7 +55,7 @@ def ours(texts: list[str], *, preselect: bool) -> list[tuple[int, int]]:
     if preselect:
         found = embedding_pairs.preselected_pairs(pl.Series(texts), embed, floor=FLOOR)
     else:
-        found = embedding_pairs.pairs(embed(texts), floor=FLOOR)
+        found = embedding_pairs.cosine_pairs(embed(texts), floor=FLOOR)
     print(f"  {found.method}; recall {found.recall:.4f} on {found.sampled} sampled", file=sys.stderr)
     return list(zip(found.a.tolist(), found.b.tolist(), strict=True))
 

@@ -32,7 +32,7 @@ def brute(vectors: np.ndarray, floor: float) -> dict[tuple[int, int], float]:
     return {(int(x), int(y)): float(cosine[x, y]) for x, y in zip(a, b, strict=True)}
 
 
-def told(found: embedding_pairs.Found) -> dict[tuple[int, int], float]:
+def told(found: embedding_pairs.EmbeddingPairs) -> dict[tuple[int, int], float]:
     return {(int(a), int(b)): float(s) for a, b, s in zip(found.a, found.b, found.score, strict=True)}
 
 
@@ -44,7 +44,7 @@ def told(found: embedding_pairs.Found) -> dict[tuple[int, int], float]:
 )
 def test_pairs_are_those_of_brute_force(n: int, d: int, floor: float, seed: int) -> None:
     vectors = clustered(n, d, seed=seed)
-    found, truth = told(embedding_pairs.pairs(vectors, floor=floor)), brute(vectors, floor)
+    found, truth = told(embedding_pairs.cosine_pairs(vectors, floor=floor)), brute(vectors, floor)
     assert found.keys() == truth.keys()
     assert all(abs(found[pair] - truth[pair]) < 1e-12 for pair in truth)
 
@@ -52,10 +52,10 @@ def test_pairs_are_those_of_brute_force(n: int, d: int, floor: float, seed: int)
 @pytest.mark.parametrize("spread", [0.35, 0.02])  # 0.02: most of a block is above the floor
 def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
     vectors = clustered(400, 384, seed=3, spread=spread)
-    whole = embedding_pairs.pairs(vectors, floor=0.85)
+    whole = embedding_pairs.cosine_pairs(vectors, floor=0.85)
     assert len(whole) > 100
-    monkeypatch.setattr(embedding_pairs, "_BLOCK", 37)
-    parts = embedding_pairs.pairs(vectors, floor=0.85)
+    monkeypatch.setattr(embedding_pairs, "BLOCK_ROWS", 37)
+    parts = embedding_pairs.cosine_pairs(vectors, floor=0.85)
     for name in ("a", "b", "score"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
     assert told(whole).keys() == brute(vectors, 0.85).keys()
@@ -64,10 +64,10 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch, sp
 def test_a_pair_exactly_at_the_floor_is_found_and_one_below_is_not() -> None:
     vectors = clustered(60, 300, seed=2)
     scores = sorted(brute(vectors, 0.2).values())
-    exact = embedding_pairs.pairs(vectors, floor=0.2).score
+    exact = embedding_pairs.cosine_pairs(vectors, floor=0.2).score
     middle = float(np.sort(exact)[len(exact) // 2])
-    at = embedding_pairs.pairs(vectors, floor=middle)
-    above = embedding_pairs.pairs(vectors, floor=float(np.nextafter(middle, 2)))
+    at = embedding_pairs.cosine_pairs(vectors, floor=middle)
+    above = embedding_pairs.cosine_pairs(vectors, floor=float(np.nextafter(middle, 2)))
     assert len(scores) == len(exact)
     assert (at.score == middle).any()
     assert len(above) == len(at) - int((at.score == middle).sum())
@@ -75,12 +75,12 @@ def test_a_pair_exactly_at_the_floor_is_found_and_one_below_is_not() -> None:
 
 def test_the_same_text_has_a_cosine_of_one_and_an_empty_vector_none() -> None:
     vectors = np.concatenate([clustered(3, 384)[:1]] * 2 + [np.zeros((2, 384), np.float16)])
-    found = embedding_pairs.pairs(vectors, floor=0.5)
+    found = embedding_pairs.cosine_pairs(vectors, floor=0.5)
     assert told(found) == {(0, 1): 1.0}
 
 
 def test_positions_are_in_order_and_counted_in_uint32() -> None:
-    found = embedding_pairs.pairs(clustered(200, 384), floor=0.8)
+    found = embedding_pairs.cosine_pairs(clustered(200, 384), floor=0.8)
     assert found.a.dtype == found.b.dtype == np.uint32
     assert found.score.dtype == np.float64
     assert (found.a < found.b).all()
@@ -93,23 +93,23 @@ def test_beyond_the_exact_rows_an_index_proposes_and_its_recall_is_measured() ->
     pytest.importorskip("faiss")
     vectors = clustered(3000, 96, seed=4)
     truth = brute(vectors, 0.9)
-    found = embedding_pairs.pairs(vectors, floor=0.9, exact_rows=1000)
+    found = embedding_pairs.cosine_pairs(vectors, floor=0.9, exact_rows=1000)
     assert "IVF" in found.method
     assert found.sampled == 1000
     assert found.recall >= 0.99
     assert told(found).keys() <= truth.keys()
     assert len(found) >= 0.98 * len(truth)
     assert len({*zip(found.a.tolist(), found.b.tolist(), strict=True)}) == len(found)
-    again = embedding_pairs.pairs(vectors, floor=0.9, exact_rows=1000)
+    again = embedding_pairs.cosine_pairs(vectors, floor=0.9, exact_rows=1000)
     assert np.array_equal(found.a, again.a)
     assert np.array_equal(found.b, again.b)
     assert np.array_equal(found.score, again.score)
 
 
 def test_too_many_pairs_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding_pairs, "_MOST_PAIRS", 10)
+    monkeypatch.setattr(embedding_pairs, "MAX_PAIRS", 10)
     with pytest.raises(UserError, match="floor"):
-        embedding_pairs.pairs(np.ones((50, 8), np.float16), floor=0.9)
+        embedding_pairs.cosine_pairs(np.ones((50, 8), np.float16), floor=0.9)
 
 
 @given(n=st.integers(0, 30), m=st.integers(0, 90), k=st.integers(1, 7), seed=st.integers(0, 3))
@@ -131,7 +131,7 @@ def test_nearest_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> N
 
     vectors = clustered(500, 384)
     whole = nearest(vectors[:50], vectors, k=6)
-    monkeypatch.setattr(knn, "_BLOCK", 11)
+    monkeypatch.setattr(knn, "BLOCK_ROWS", 11)
     parts = nearest(vectors[:50], vectors, k=6)
     assert np.array_equal(whole[0], parts[0])
     assert np.array_equal(whole[1], parts[1])
@@ -173,7 +173,7 @@ def test_preselection_spares_texts_that_share_no_rare_words_and_never_boasts() -
     texts, embed = alike_in_words(groups=60, size=20, alone=2800)
     found = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
     asked = len(embed.asked)
-    truth = embedding_pairs.pairs(embed([texts]), floor=0.9)
+    truth = embedding_pairs.cosine_pairs(embed([texts]), floor=0.9)
     assert len(truth) == 60 * 190 + 1
     assert told(found).items() < told(truth).items()
     assert np.array_equal(np.lexsort((found.b, found.a)), np.arange(len(found)))
@@ -186,8 +186,8 @@ def test_preselection_spares_texts_that_share_no_rare_words_and_never_boasts() -
 def test_preselection_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, embed = alike_in_words(groups=30, size=20, alone=1800)
     whole, asked = embedding_pairs.preselected_pairs(texts, embed, floor=0.9), embed.asked
-    monkeypatch.setattr(embedding_pairs, "_BLOCK", 301)
-    monkeypatch.setattr(preselect, "_BLOCK", 457)
+    monkeypatch.setattr(embedding_pairs, "BLOCK_ROWS", 301)
+    monkeypatch.setattr(preselect, "BLOCK_ROWS", 457)
     embed.asked = set()
     parts = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
     assert embed.asked == asked
@@ -211,13 +211,13 @@ def test_with_few_pairs_or_few_texts_every_text_is_encoded(groups: int, size: in
     texts, embed = alike_in_words(groups=groups, size=size, alone=alone)
     found = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
     assert embed.asked == set(texts)
-    assert told(found).keys() == told(embedding_pairs.pairs(embed([texts]), floor=0.9)).keys()
+    assert told(found).keys() == told(embedding_pairs.cosine_pairs(embed([texts]), floor=0.9)).keys()
     assert found.method == "exact"
 
 
 @pytest.mark.parametrize("block", [4096, 3])
 def test_overlaps_are_cosines_with_the_closest_other_text(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(preselect, "_BLOCK", block)
+    monkeypatch.setattr(preselect, "BLOCK_ROWS", block)
     texts = pl.Series(["red green blue", "red green blue!", "one two three", "", "", "one two", "four blue five six"])
     bags = preselect.bags(ngrams.split(texts)).astype(np.float64)
     norms = np.linalg.norm(bags, axis=1)

@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.dedup import exact
+from siftune.curation.dedup.exact import first_equal_row
 
 
 def first_rows(texts: list[str]) -> list[int]:
@@ -25,13 +25,13 @@ SAID = st.text(st.sampled_from("ab A\n\te\u0301é日"), max_size=5)
 @given(st.lists(SAID, max_size=20), st.integers(0, 20))
 def test_groups_are_those_of_a_dictionary(texts: list[str], cut: int) -> None:
     series = pl.Series(texts, dtype=pl.String)
-    assert exact.groups([series[:cut], series[cut:]]).tolist() == first_rows(texts)
+    assert first_equal_row([series[:cut], series[cut:]]).tolist() == first_rows(texts)
 
 
 def test_empty_texts_are_nobodys_duplicates() -> None:
-    assert exact.groups([pl.Series(["", None, " \n", "a", "", "a "])]).tolist() == [0, 1, 2, 3, 4, 3]
+    assert first_equal_row([pl.Series(["", None, " \n", "a", "", "a "])]).tolist() == [0, 1, 2, 3, 4, 3]
 
 
 def test_no_rows() -> None:
-    assert exact.groups([]).dtype == np.int64
-    assert exact.groups([pl.Series([], dtype=pl.String)]).size == 0
+    assert first_equal_row([]).dtype == np.int64
+    assert first_equal_row([pl.Series([], dtype=pl.String)]).size == 0

@@ -147,7 +147,9 @@ SAID = st.lists(st.sampled_from("abc"), max_size=5).map(" ".join)
 
 
 def measured(texts: list[str], *, min_words: int = 1, floor: float = 0.4) -> Pairs:
-    return repeated_answers.pairs([pl.Series(texts)], shingle=1, permutations=128, floor=floor, min_words=min_words)
+    return repeated_answers.answer_stars(
+        [pl.Series(texts)], shingle=1, permutations=128, floor=floor, min_words=min_words
+    )
 
 
 @given(
@@ -180,7 +182,9 @@ def test_stars_decide_as_all_pairs_would(texts: list[str], cap: int, threshold: 
         np.array([score for _, _, score in full], np.float64),
     )
     wanted = leaders(n, np.array(rank), every, threshold=threshold, cap=cap, pinned=pinned)
-    led = repeated_answers.decide(n, np.array(rank), stars, threshold=threshold, cap=cap, pinned=pinned, alive=alive)
+    led = repeated_answers.answer_leaders(
+        n, np.array(rank), stars, threshold=threshold, cap=cap, pinned=pinned, alive=alive
+    )
     assert led.kept.tolist() == (wanted.kept & alive).tolist()
     assert led.witness.tolist() == np.where(alive, wanted.witness, -1).tolist()
     assert np.array_equal(led.score, np.where(alive, wanted.score, np.nan), equal_nan=True)
@@ -191,7 +195,7 @@ def test_copies_of_one_answer_cost_a_star_and_obey_the_cap() -> None:
     stars = measured(texts)
     assert len(stars) == 5000
     assert set(stars.a.tolist()) == {0}
-    led = repeated_answers.decide(len(texts), np.arange(len(texts))[::-1], stars, threshold=0.9, cap=3)
+    led = repeated_answers.answer_leaders(len(texts), np.arange(len(texts))[::-1], stars, threshold=0.9, cap=3)
     assert np.flatnonzero(led.kept).tolist() == [1, 4999, 5000, 5001]
     assert led.witness[0] == 5001
 

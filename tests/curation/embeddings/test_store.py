@@ -72,7 +72,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_killed_run_goes_on_where_it_stopped_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_FLUSH_ROWS", 7)
+    monkeypatch.setattr(module, "FLUSH_ROWS", 7)
     texts = ["abcdefgh"[: i % 9] * (i % 5 + 1) + "a" * i for i in range(60)]
     whole = EmbeddingStore(Counting(), tmp_path / "whole")
     expected = whole.embed(texts)
@@ -112,7 +112,7 @@ def test_a_temporary_file_that_was_left_behind_is_no_segment(tmp_path: Path) -> 
 def test_two_processes_write_at_the_same_time_without_harm(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
-        "import siftune.curation.embeddings.store as m; m._FLUSH_ROWS = 3\n"
+        "import siftune.curation.embeddings.store as m; m.FLUSH_ROWS = 3\n"
         "from pathlib import Path; from test_store import Counting\n"
         "m.EmbeddingStore(Counting(), Path(sys.argv[1])).embed(['abcdefgh'[i % 8] * (i + 1) for i in range(200)])"
     )

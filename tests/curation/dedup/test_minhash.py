@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from siftune.curation.dedup import minhash, near
+from siftune.curation.dedup import minhash
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import GuardClass
 from siftune.curation.text.words import guard_hash
@@ -20,7 +20,7 @@ CLASSES: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
 
 def found_in(texts: list[str], *, floor: float, shingle: int = 3, guard: bool = False) -> dict[tuple[int, int], float]:
     hashes = pl.DataFrame({"t": texts}).select(guard_hash(pl.col("t"), CLASSES)).to_series().to_numpy()
-    pairs = near.pairs(
+    pairs = minhash.jaccard_pairs(
         [pl.Series(texts)], shingle=shingle, permutations=128, floor=floor, guard=hashes if guard else None
     )
     assert np.all(pairs.a < pairs.b)
@@ -84,13 +84,13 @@ def test_short_texts(a: str, b: str, score: float | None) -> None:
 def test_bands_reach_the_recall_with_the_fewest_candidates() -> None:
     for threshold in (0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 1.0):
         for permutations in (16, 128, 256):
-            b, r = near.bands(threshold, permutations)
+            b, r = minhash.bands(threshold, permutations)
             assert b * r <= permutations
             reached = 1 - (1 - threshold**r) ** b
             assert reached >= 0.99 or (r == 1 and b == permutations)
             longer = permutations // (r + 1)
             assert longer == 0 or 1 - (1 - threshold ** (r + 1)) ** longer < 0.99
-    assert near.bands(0.65, 128) == (32, 4)
+    assert minhash.bands(0.65, 128) == (32, 4)
 
 
 def test_large_buckets_are_cut_by_the_guard_and_lose_no_deciding_pair() -> None:
@@ -118,9 +118,9 @@ def test_too_many_comparisons_name_the_cause(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_to_compare() -> None:
-    assert len(near.pairs([], shingle=3, permutations=32, floor=0.5)) == 0
-    assert len(near.pairs([pl.Series([], dtype=pl.String)], shingle=3, permutations=32, floor=0.5)) == 0
-    assert len(near.pairs([pl.Series([None, ""])], shingle=3, permutations=32, floor=0.5)) == 0
+    assert len(minhash.jaccard_pairs([], shingle=3, permutations=32, floor=0.5)) == 0
+    assert len(minhash.jaccard_pairs([pl.Series([], dtype=pl.String)], shingle=3, permutations=32, floor=0.5)) == 0
+    assert len(minhash.jaccard_pairs([pl.Series([None, ""])], shingle=3, permutations=32, floor=0.5)) == 0
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_recall_and_precision_on_20000_real_rows(shared_data: Path, threshold: f
     texts = whole.filter(whole.str.len_bytes() == whole.str.len_chars())[::3][:20_000]
     assert len(texts) == 20_000
     exact = brute_force(texts, shingle=3, floor=threshold)
-    pairs = near.pairs([texts], shingle=3, permutations=128, floor=threshold)
+    pairs = minhash.jaccard_pairs([texts], shingle=3, permutations=128, floor=threshold)
     found = dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score.tolist(), strict=True))
     assert len(exact) > 200
     assert found.items() <= exact.items(), "every score is exact and reaches the threshold"

@@ -1,0 +1,46 @@
+"""Conflicts: the same prompt with different answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import polars as pl
+
+from siftune.curation.corpus import Corpus
+from siftune.curation.dedup.decisions import decisions
+from siftune.curation.dedup.exact import equal_text_pairs, later_rows
+from siftune.curation.measurement import Knob, Measured
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Recipe, Severity
+from siftune.curation.schema import Key
+
+
+@dataclass(frozen=True)
+class ConflictingAnswers:
+    """The same prompt with different answers: reported, and dropped only when the recipe says so."""
+
+    name: ClassVar[str] = "conflicts"
+    title: ClassVar[str] = "Conflicting answers"
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    similarity: ClassVar[None] = None
+    compares: ClassVar[Key] = "prompt"
+    severity: Severity
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+        return cls(recipe.duplicates.conflicts) if recipe.duplicates.conflicts != "off" else None
+
+    def depends(self) -> dict[str, Any]:
+        return {}
+
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        return Measured(equal_text_pairs(corpus, alive, text=pl.col("prompt"), measure=self.name))
+
+    def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+        later = later_rows(alive, measured)
+        decided = decisions(later, action="drop", reason="conflicting_answers", threshold=1.0)
+        spared = later["pinned"] | (self.severity == "report")
+        action = pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop"))
+        return decided.with_columns(action.alias("action"))
