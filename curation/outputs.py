@@ -17,18 +17,18 @@ from siftune.curation.run.ledger import fates
 from siftune.curation.run.recorder import Job
 from siftune.curation.run.resources import Meter
 from siftune.curation.split_names import HELD_OUT
-from siftune.curation.splits.stage import Division
+from siftune.curation.splits.stage import SplitResult
 
 _ARMS: list[ArmName] = ["raw", "curated", "random", "longest"]
 _PUBLISHED = pl.Schema([(name, kind) for name, kind in schema.EXAMPLES.items() if name != "split"])
 
 
-def write_outputs(job: Job, prepared: Prepared, division: Division, copies: pl.DataFrame) -> None:
+def write_outputs(job: Job, prepared: Prepared, splits: SplitResult, copies: pl.DataFrame) -> None:
     """Write every file of a run but the report; `copies` (id, copies) says which curated rows stand more than once."""
     path = job.run.path
     with Meter() as meter:
         ledger = job.ledger.frame()
-        rows = settle(prepared, division, ledger)
+        rows = settle(prepared, splits, ledger)
         assert_conserved(rows, prepared)
         names: list[ArmName] = _ARMS if job.recipe.splits else ["curated"]
         told = rows.join(copies, on="id", how="left", maintain_order="left").with_columns(pl.col("copies").fill_null(1))
@@ -44,13 +44,13 @@ def write_outputs(job: Job, prepared: Prepared, division: Division, copies: pl.D
     job.timed("write", meter, rows=kept, kept=kept, actions={}, reused=False)
 
 
-def settle(prepared: Prepared, division: Division, ledger: pl.DataFrame) -> pl.DataFrame:
+def settle(prepared: Prepared, splits: SplitResult, ledger: pl.DataFrame) -> pl.DataFrame:
     """ROWS (without arms): the final fate of every input row, quarantined ones after the others of their source.
 
     A row that resembles a held-out row belongs to no split: no arm may train on it.
     """
     split = pl.when("evicted").then(None).otherwise(pl.col("split")).alias("split")
-    known = division.rows.select(
+    known = splits.rows.select(
         "id", "source", split, pl.col("group").cast(pl.UInt32), "turns", "prompt_words", "answer_words"
     )
     lost = prepared.quarantined.select("id", "source")

@@ -8,21 +8,20 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.balance.stage import even_out
-from siftune.curation.dedup import guard
+from siftune.curation.balance.stage import balance_rows
+from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.outputs import write_outputs
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.loading import load_recipe
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.review import report
-from siftune.curation.run import cache_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import overrides_path, read_overrides
 from siftune.curation.run.recorder import Job
 from siftune.curation.run.resources import Meter
-from siftune.curation.splits.stage import divide
-from siftune.curation.stages import Stage, stages
+from siftune.curation.splits.stage import split_rows
+from siftune.curation.stages import Stage, measure_stage, stages
 
 
 def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
@@ -40,9 +39,9 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
         alive = _override(job, prepared)
         for stage in stages(recipe, base=recipe_path.parent):
             alive = take(job, prepared, stage, alive)
-        division = divide(job, prepared, alive)
-        division, copies = even_out(job, prepared, division)
-        write_outputs(job, prepared, division, copies)
+        splits = split_rows(job, prepared, alive)
+        splits, copies = balance_rows(job, prepared, splits)
+        write_outputs(job, prepared, splits, copies)
         job.save(status="curated")
         report.write(run)
     return run
@@ -57,11 +56,8 @@ def run_path(recipe: Recipe, recipe_path: Path) -> Path:
 def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:
     """Let a stage measure and decide; returns the rows (INDEX) that are still alive."""
     with Meter() as meter:
-        key = cache_key.of(stage.name, stage.depends(), prepared.corpus.key, cache_key.of_ids(alive["id"]))
-        path, reused = job.run.measure(
-            stage.name, key, lambda out: stage.measure(prepared.corpus, alive, job.progress).write(out)
-        )
-        decisions = guard.spell(
+        path, reused = measure_stage(stage, job.run, prepared.corpus, alive, progress=job.progress)
+        decisions = add_guard_details(
             stage.decide(alive, pl.read_parquet(path)),
             prepared.corpus,
             alive,

@@ -1,4 +1,4 @@
-"""Bins over instruction length, the wanted distribution over them, and how even a distribution is."""
+"""Bins over instruction length, the target distribution over them, and how even a distribution is."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ _SINGLE_TURN_MESSAGES = 3
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A distribution over bins: its entropy in nats, exp(entropy) = the effective number of bins, and its total-
-    variation distance to the target, in [0, 1].
+class LengthDistribution:
+    """How rows are distributed over bins.
+
+    rows: how many there are. entropy: Shannon entropy of the bins' shares, in nats. effective_bins: exp(entropy), the
+    number of equally full bins with that entropy (the Hill number of order 1, Hill 1973). distance: total-variation
+    distance to the target shares, in [0, 1].
     """
 
     rows: int
@@ -27,21 +30,23 @@ class Shape:
     distance: float
 
     @classmethod
-    def of(cls, rows: np.ndarray, target: np.ndarray) -> Shape:
-        """The shape of `rows` [k] over bins whose target shares are `target` [k]."""
+    def of(cls, rows: np.ndarray, target: np.ndarray) -> LengthDistribution:
+        """The distribution of rows per bin, int[k], beside target shares, float64[k]."""
         total = int(rows.sum())
         shares = rows / max(1, total)
-        some = shares[shares > 0]
-        entropy = float(-(some * np.log(some)).sum()) + 0.0
+        positive = shares[shares > 0]
+        entropy = float(-(positive * np.log(positive)).sum()) + 0.0
         distance = float(np.abs(shares - target).sum() / 2)
         return cls(total, entropy, float(np.exp(entropy)) if total else 0.0, distance)
 
 
-def edges(lengths: np.ndarray, *, bins: int, spacing: str) -> NDArray[np.int64]:
+def bin_edges(lengths: np.ndarray, *, bins: int, spacing: str) -> NDArray[np.int64]:
     """Whole-number bin edges int64[k + 1], k <= bins: bin i holds lengths edges[i] <= length < edges[i + 1].
 
-    `log` cuts the range evenly in the logarithm, `quantile` so that bins hold equally many rows; edges that fall
-    together are one.
+    Args:
+        lengths: whole numbers [n].
+        bins: how many bins are asked for; edges that fall together are one.
+        spacing: `log` cuts the range evenly in the logarithm, `quantile` so that bins hold equally many rows.
     """
     if not len(lengths):
         return np.asarray([0, 1])
@@ -50,68 +55,81 @@ def edges(lengths: np.ndarray, *, bins: int, spacing: str) -> NDArray[np.int64]:
         inner = np.geomspace(max(1, low), high, bins + 1)[1:-1]
     else:
         inner = np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:-1])
-    inside = np.ceil(inner - 1e-9).astype(np.int64)
-    return np.unique(np.concatenate([[low], inside[(inside > low) & (inside < high)], [high]]))
+    rounded = np.ceil(inner - 1e-9).astype(np.int64)
+    return np.unique(np.concatenate([[low], rounded[(rounded > low) & (rounded < high)], [high]]))
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Bins over length, each one cell, or two (single turn, multi-turn) when they are joint with turns."""
+class LengthBins:
+    """The bins of a balanced set: ranges of length, or of length and turns (single turn, multi-turn) together.
+
+    edges: int64[k + 1], the edges of the ranges of length. turn_kinds: 1, or 2 when single-turn and multi-turn rows
+    have bins of their own; bin `turn_kinds * range + kind`. of_row: int64[n], the bin of each row.
+    """
 
     edges: NDArray[np.int64]
-    ways: int
+    turn_kinds: int
     of_row: NDArray[np.int64]
 
     @classmethod
-    def cut(cls, index: pl.DataFrame, lengths: np.ndarray, settings: Balance) -> Cells:
-        """Cut the rows of `index` by their lengths, and by turns when the recipe says so."""
-        at = edges(lengths, bins=settings.bins, spacing=settings.spacing)
-        cell = np.searchsorted(at, lengths, side="right") - 1
+    def from_rows(cls, index: pl.DataFrame, lengths: np.ndarray, settings: Balance) -> LengthBins:
+        """Bin the rows of `index` (INDEX) by their lengths [n], and by turns when the recipe says so."""
+        edges = bin_edges(lengths, bins=settings.bins, spacing=settings.spacing)
+        length_range = np.searchsorted(edges, lengths, side="right") - 1
         if not settings.by_turns:
-            return cls(at, 1, cell.astype(np.int64))
-        several = (index["turns"] > _SINGLE_TURN_MESSAGES).to_numpy()
-        return cls(at, 2, (2 * cell + several).astype(np.int64))
+            return cls(edges, 1, length_range.astype(np.int64))
+        multi_turn = (index["turns"] > _SINGLE_TURN_MESSAGES).to_numpy()
+        return cls(edges, 2, (2 * length_range + multi_turn).astype(np.int64))
 
     @property
     def count(self) -> int:
-        """How many cells there are, empty ones too."""
-        return (len(self.edges) - 1) * self.ways
+        """How many bins there are, empty ones too."""
+        return (len(self.edges) - 1) * self.turn_kinds
+
+    def rows_per_bin(self, rows: np.ndarray | slice = slice(None)) -> NDArray[np.int64]:
+        """How many rows each bin holds, int64[count]; `rows` selects some of them (positions, or bool[n])."""
+        return np.bincount(self.of_row[rows], minlength=self.count)
 
     def target(self, settings: Balance, reference: np.ndarray | None) -> NDArray[np.float64]:
-        """The wanted shares, float64[count]."""
-        rows = np.bincount(self.of_row, minlength=self.count).astype(np.float64)
+        """The target shares, float64[count], which sum to 1.
+
+        `uniform`: every bin that has rows has the same share. `temperature`: shares are the data's to the power of
+        `settings.temperature`, renormalised. `reference`: those of the lengths `reference`, an array [m].
+        """
+        rows = self.rows_per_bin().astype(np.float64)
         if settings.target == "reference":
             assert reference is not None, "this target needs the lengths of the reference set"
-            return self._as_reference(reference, rows)
+            return self._reference_shares(reference, rows)
         power = 0.0 if settings.target == "uniform" else settings.temperature
         shares = np.where(rows > 0, np.maximum(rows, 1) ** power, 0.0)
         return shares / max(shares.sum(), 1.0)
 
-    def _as_reference(self, reference: np.ndarray, rows: np.ndarray) -> NDArray[np.float64]:
+    def _reference_shares(self, reference: np.ndarray, rows: np.ndarray) -> NDArray[np.float64]:
         """The reference's shares; lengths beyond the data count in the outer bins, turns are mixed as in the data."""
-        bins = len(self.edges) - 1
-        at = np.clip(np.searchsorted(self.edges, reference, side="right") - 1, 0, bins - 1)
-        shares = np.bincount(at, minlength=bins) / max(1, len(reference))
-        mix = rows.reshape(bins, self.ways)
+        ranges = len(self.edges) - 1
+        length_range = np.clip(np.searchsorted(self.edges, reference, side="right") - 1, 0, ranges - 1)
+        shares = np.bincount(length_range, minlength=ranges) / max(1, len(reference))
+        mix = rows.reshape(ranges, self.turn_kinds)
         total = mix.sum(axis=1, keepdims=True)
-        mix = np.divide(mix, total, out=np.full_like(mix, 1 / self.ways), where=total > 0)
+        mix = np.divide(mix, total, out=np.full_like(mix, 1 / self.turn_kinds), where=total > 0)
         return (shares[:, None] * mix).ravel()
 
-    def name(self, cell: int, unit: str) -> str:
-        """A cell in words: "12 to 23 tokens"."""
-        low, high, turns = self._describe(cell)
+    def name(self, bin_number: int, unit: str) -> str:
+        """A bin in words: "12 to 23 tokens"."""
+        low, high, turns = self._describe(bin_number)
         words = f"{low} to {high} {unit}" if high > low else f"{low} {unit}"
         return words if turns == "all" else f"{words}, {turns} turn"
 
     def table(self, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
-        """One line for each cell with rows `before` or a `target`: bin, low, high, turns, and the given columns."""
-        described = [self._describe(cell) for cell in range(self.count)]
+        """One line for each bin with rows `before` or a `target`: bin, low, high, turns, and the columns, [count]."""
+        descriptions = [self._describe(bin_number) for bin_number in range(self.count)]
         schema = {"low": pl.Int64, "high": pl.Int64, "turns": pl.String}
-        frame = pl.DataFrame(described, schema=schema, orient="row").with_row_index("bin")
+        frame = pl.DataFrame(descriptions, schema=schema, orient="row").with_row_index("bin")
         frame = frame.with_columns(pl.Series(name, values) for name, values in columns.items())
         return frame.filter((pl.col("before") > 0) | (pl.col("target") > 0))
 
-    def _describe(self, cell: int) -> tuple[int, int, str]:
-        bin_, way = divmod(cell, self.ways)
-        turns = "all" if self.ways == 1 else ("single", "multi")[way]
-        return int(self.edges[bin_]), int(self.edges[bin_ + 1]) - 1, turns
+    def _describe(self, bin_number: int) -> tuple[int, int, str]:
+        """The least and the greatest length of a bin, and its turns: `all`, `single` or `multi`."""
+        length_range, kind = divmod(bin_number, self.turn_kinds)
+        turns = "all" if self.turn_kinds == 1 else ("single", "multi")[kind]
+        return int(self.edges[length_range]), int(self.edges[length_range + 1]) - 1, turns

@@ -1,10 +1,11 @@
-"""Divide what survived: held-out splits that nothing leaks into, and a certificate that says so.
+"""Split what survived: held-out splits that nothing leaks into, and a certificate that says so.
 
-All input rows are divided, the dropped ones too: the raw arm trains on them, so they must not leak either.
+All input rows are split, the dropped ones too: the raw arm trains on them, so they must not leak either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,212 +13,229 @@ import numpy as np
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.dedup import embedding_pairs as semantic_measure
-from siftune.curation.dedup import near as near_measure
-from siftune.curation.dedup.decisions import as_pairs, positions, same_text
-from siftune.curation.dedup.leaders import Pairs
+from siftune.curation.dedup import embedding_pairs
+from siftune.curation.dedup.decisions import pair_positions, pairs_frame
+from siftune.curation.dedup.exact import equal_text_pairs
+from siftune.curation.dedup.minhash import jaccard_pairs
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import Near, Splits
 from siftune.curation.run import cache_key
 from siftune.curation.run.recorder import Job
 from siftune.curation.run.resources import Meter
-from siftune.curation.split_names import HELD_OUT, TRAIN
-from siftune.curation.splits import certificate, groups
-from siftune.curation.splits.certificate import Limits, Side
+from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
+from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
+from siftune.curation.splits.certificate import certify, evict_leaks
+from siftune.curation.splits.cross_search import LeakThresholds, SplitRows
+from siftune.curation.splits.random_split_leakage import random_split_leakage
+from siftune.curation.stages import stages
 from siftune.curation.text import words as text
-
-_NOT_SEARCHED = Near()
 
 
 @dataclass(frozen=True)
-class Division:
-    """INDEX and its division: for every input row its `group` and `split`, whether it is `evicted` from training for
-    resembling a held-out row; `alive` are the rows that curation keeps (held-out ones too).
+class SplitResult:
+    """What the splits stage made.
+
+    rows: INDEX of all input rows with `group` (uint32, the first row of its group of similar rows), `split` and
+    `evicted` (whether the row is kept out of training because it resembles a held-out row). alive: INDEX of the rows
+    that curation keeps, held-out ones too.
     """
 
     rows: pl.DataFrame
     alive: pl.DataFrame
 
     def train(self) -> pl.DataFrame:
-        """The kept training rows."""
-        here = self.rows.filter(pl.col("split") == TRAIN).select("id", "group")
-        return self.alive.join(here, on="id", how="inner", maintain_order="left")
+        """The kept training rows: INDEX and `group`."""
+        groups = self.rows.filter(pl.col("split") == TRAIN).select("id", "group")
+        return self.alive.join(groups, on="id", how="inner", maintain_order="left")
 
 
-def divide(job: Job, prepared: Prepared, alive: pl.DataFrame) -> Division:
-    """Split the rows as the recipe wants and drop what would leak.
+def split_rows(job: Job, prepared: Prepared, alive: pl.DataFrame) -> SplitResult:
+    """Split the rows as the recipe's `splits` section says, and drop what would leak.
 
-    Without `splits`, or without rows, everything is for training.
+    Without that section, or without rows, everything is for training.
 
     Raises:
-        UserError: the held-out sets that the recipe wants cannot be had.
+        UserError: there are not enough groups of similar rows for the held-out sets of the recipe.
     """
-    wanted = job.recipe.splits
-    index = prepared.index
-    if wanted is None or index.is_empty():
-        everything = index.with_columns(group=pl.col("row"), split=pl.lit(TRAIN), evicted=pl.lit(value=False))
-        return Division(everything, alive)
+    settings, index = job.recipe.splits, prepared.index
+    if settings is None or index.is_empty():
+        rows = index.with_columns(group=pl.col("row"), split=pl.lit(TRAIN), evicted=pl.lit(value=False))
+        return SplitResult(rows, alive)
     with Meter() as meter:
-        work = _Work(job, prepared, wanted)
-        rows, decisions = work.cut(alive)
-        rows, leaks = work.evict(rows, alive, decisions)
-        left = job.ledger.enter("splits", pl.concat([decisions, leaks]), alive)
-        job.manifest["certificate"] = work.certify(rows, left).to_dict()
-    job.timed("splits", meter, rows=alive.height, kept=left.height, actions=_actions(job), reused=False)
-    return Division(rows, left)
+        # Which input rows are similar to one another, by the leak thresholds and by the decisions made so far.
+        vectors = _embeddings(job, prepared)
+        similar = _similar_rows(job, prepared, settings, vectors)
+        edges = [*similar.values(), _witness_edges(job, index), _duplicate_edges(job, index)]
 
-
-def _actions(job: Job) -> dict[str, int]:
-    return dict(job.ledger.entries[-1]["action"].value_counts().iter_rows())
-
-
-class _Work:
-    """The steps of `divide`, over what they share: the leak measures of all input rows."""
-
-    def __init__(self, job: Job, prepared: Prepared, wanted: Splits) -> None:
-        self.job, self.prepared, self.wanted = job, prepared, wanted
-        self.index = prepared.index
-        self.key = job.recipe.keys.leaks
-        near = job.recipe.duplicates.near or _NOT_SEARCHED
-        self.near = near.model_copy(update={"threshold": wanted.near, "floor": wanted.near})
-        self.limits = Limits(near=wanted.near, semantic=wanted.semantic, shingle=near.shingle)
-        self.vectors = self._embed()
-
-    def cut(self, alive: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Group, split, and drop the twins of held-out rows: the divided INDEX and DECISIONS."""
-        same = self._measure("leak-exact", {}, self._exact)
-        firsts = self.index.join(same.select(pl.col("b").alias("id")), on="id", how="anti", maintain_order="left")
-        near = self._measure("leak-near", self.near.model_dump(), lambda: self._near(firsts))
-        semantic = self._measure("leak-semantic", self._encoder_settings(), lambda: self._semantic(firsts))
-        found = {name: self._edges(pairs) for name, pairs in (("near", near), ("semantic", semantic))}
-        exact = self._edges(same)
-        group = groups.groups(self.index.height, [exact, *found.values(), self._witnesses(), self._decided_pairs()])
-        divided = self._assign(group, alive)
-        self._tell_naive_leak(exact, found, divided)
-        return divided, self._twins(divided, alive)
-
-    def evict(
-        self, rows: pl.DataFrame, alive: pl.DataFrame, decisions: pl.DataFrame
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Search all training rows against the held-out ones: mark what resembles them, drop it where it is alive."""
-        kept = alive.join(decisions.select("id"), on="id", how="anti")
-        sides = self._sides(rows, kept)
-        if self.wanted.yield_to == "train":
-            sides = {TRAIN: sides.pop(TRAIN), **sides}
-        leaks = certificate.evict(sides, limits=self.limits)
-        marked = rows.with_columns(evicted=pl.col("id").is_in(leaks["id"].implode()))
-        return marked, leaks.join(kept.select("id"), on="id", how="semi", maintain_order="left")
-
-    def certify(self, rows: pl.DataFrame, left: pl.DataFrame) -> certificate.Certificate:
-        """A fresh search over what is written: the held-out rows, and every row that any arm may train on."""
-        return certificate.certify(self._sides(rows.filter(~pl.col("evicted")), left), limits=self.limits)
-
-    def _sides(self, rows: pl.DataFrame, kept: pl.DataFrame) -> dict[str, Side]:
-        held = rows.join(kept.select("id"), on="id", how="semi", maintain_order="left")
-        named = {name: held.filter(pl.col("split") == name) for name in HELD_OUT}
-        named[TRAIN] = rows.filter(pl.col("split") == TRAIN)
-        return {name: self._side(frame["row"].to_numpy(), frame["id"]) for name, frame in named.items() if frame.height}
-
-    def _side(self, at: np.ndarray, ids: pl.Series) -> Side:
-        vectors = None if self.vectors is None else self.vectors[at]
-        return Side(ids, lambda: self.prepared.corpus.key_texts(self.key, at), vectors)
-
-    def _assign(self, group: np.ndarray, alive: pl.DataFrame) -> pl.DataFrame:
-        grouped = self.index.with_columns(group=group, evicted=pl.lit(value=False))
-        given = groups.given(self.index["split"])
+        # Similar rows form a group, and no split cuts a group.
+        group = similarity_groups(index.height, edges)
+        grouped = index.with_columns(group=group, evicted=pl.lit(value=False))
+        given = given_splits(index["split"])
         if given is not None:
-            return grouped.with_columns(split=given, representative=given.is_in(HELD_OUT))
-        eligible = self.index["id"].is_in(alive["id"].implode()).to_numpy()
-        drawn = groups.assign(self.index, group, sizes=self.wanted, eligible=eligible, seed=self.job.recipe.seed)
-        return grouped.with_columns(drawn["split"], drawn["representative"])
+            rows = grouped.with_columns(split=given, representative=given.is_in(HELD_OUT))
+        else:
+            eligible = index["id"].is_in(alive["id"].implode()).to_numpy()
+            drawn = draw_splits(index, group, sizes=settings, eligible=eligible, seed=job.recipe.seed)
+            rows = grouped.with_columns(drawn["split"], drawn["representative"])
 
-    def _twins(self, divided: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
-        """DECISIONS on alive rows of held-out groups that do not represent their group."""
-        heads = divided.filter("representative").unique("group", keep="first", maintain_order=True)
-        heads = heads.select("group", pl.col("id").alias("witness"))
-        others = divided.filter(pl.col("split").is_in(HELD_OUT), ~pl.col("representative"))
-        twins = others.join(alive.filter(~pl.col("pinned")).select("id"), on="id", how="semi", maintain_order="left")
-        told = twins.join(heads, on="group", how="left", maintain_order="left")
-        return schema.conform(
-            told.with_columns(
-                action=pl.lit("drop"),
-                reason=pl.lit("heldout_twin"),
-                detail="its group is held out as " + pl.col("split"),
-            ),
-            schema.DECISIONS,
+        # For comparison: what a random split with as many test rows would have leaked.
+        test_rows = max(1, rows.filter(pl.col("split") == TEST, "representative").height)
+        leakage = random_split_leakage(
+            index.height,
+            {name: pairs for name, pairs in similar.items() if name != "exact"},
+            test_rows=test_rows,
+            same=similarity_groups(index.height, [similar["exact"]]),
+            seed=job.recipe.seed,
         )
+        job.manifest["naive_split"] = leakage.to_dicts()
 
-    def _tell_naive_leak(self, exact: Any, found: dict[str, Any], divided: pl.DataFrame) -> None:
-        test_rows = max(1, divided.filter(pl.col("split") == "test", "representative").height)
-        same = groups.groups(self.index.height, [exact])
-        pairs = {name: edges for name, edges in found.items() if name != "semantic" or self.vectors is not None}
-        naive = groups.naive_leak(self.index.height, pairs, test_rows=test_rows, same=same, seed=self.job.recipe.seed)
-        self.job.manifest["naive_split"] = naive.to_dicts()
+        # A held-out split keeps one row of each of its groups.
+        twins = _held_out_twins(rows, alive)
+        kept = alive.join(twins.select("id"), on="id", how="anti")
 
-    def _measure(self, name: str, settings: dict[str, Any], make: Any) -> pl.DataFrame:
-        key = cache_key.of(name, {"key": self.key, **settings}, self.prepared.corpus.key)
-        path, _ = self.job.run.measure(name, key, lambda out: make().write_parquet(out))
-        self.job.keep_file(name, path)
+        # Groups were made from what was measured; now compare every row with every held-out row. A training row that
+        # resembles one is in no arm, and is dropped where it is alive. The split that yields stands last.
+        thresholds = LeakThresholds(near=settings.near, semantic=settings.semantic, shingle=_near(job).shingle)
+        splits = _rows_by_split(job, prepared, vectors, rows, kept)
+        if settings.yield_to == "train":
+            splits = {TRAIN: splits.pop(TRAIN), **splits}
+        leaks = evict_leaks(splits, thresholds=thresholds)
+        rows = rows.with_columns(evicted=pl.col("id").is_in(leaks["id"].implode()))
+        dropped_leaks = leaks.join(kept.select("id"), on="id", how="semi", maintain_order="left")
+        left = job.ledger.enter("splits", pl.concat([twins, dropped_leaks]), alive)
+
+        # Search once more over what is written: the held-out rows, and every row that any arm may train on.
+        splits = _rows_by_split(job, prepared, vectors, rows.filter(~pl.col("evicted")), left)
+        job.manifest["certificate"] = certify(splits, thresholds=thresholds).to_dict()
+    actions = dict(job.ledger.entries[-1]["action"].value_counts().iter_rows())
+    job.timed("splits", meter, rows=alive.height, kept=left.height, actions=actions, reused=False)
+    return SplitResult(rows, left)
+
+
+def _near(job: Job) -> Near:
+    """How words are compared: as the near stage does, or by its defaults where the recipe leaves it out."""
+    return job.recipe.duplicates.near or Near()
+
+
+def _embeddings(job: Job, prepared: Prepared) -> np.ndarray | None:
+    """Embeddings [n, d] (float16) of the leak texts of all input rows; None without an encoder."""
+    if job.recipe.encoder is None:
+        return None
+    texts = prepared.corpus.key_texts(job.recipe.keys.leaks, prepared.index["row"].to_numpy())
+    return embedder(job.recipe.encoder).embed(texts, progress=job.progress)
+
+
+def _similar_rows(job: Job, prepared: Prepared, settings: Splits, vectors: np.ndarray | None) -> dict[str, Edges]:
+    """Pairs of input rows at or above the leak thresholds, by measure: exact, near, and semantic with embeddings.
+
+    Each measure is stored in the run, so a second run reads it. Of rows with equal texts the first stands for all in
+    the other two measures.
+    """
+    corpus, index, key = prepared.corpus, prepared.index, job.recipe.keys.leaks
+
+    def stored(name: str, parameters: dict[str, Any], measure: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        address = cache_key.of(name, {"key": key, **parameters}, corpus.key)
+        path, _ = job.run.measure(name, address, lambda out: measure().write_parquet(out))
+        job.keep_file(name, path)
         return pl.read_parquet(path)
 
-    def _exact(self) -> pl.DataFrame:
-        compared = text.key_text(self.key)
-        return same_text(self.prepared.corpus, self.index, expression=compared, measure="exact")
+    exact = stored("leak-exact", {}, lambda: equal_text_pairs(corpus, index, text=text.key_text(key), measure="exact"))
+    firsts = index.join(exact.select(pl.col("b").alias("id")), on="id", how="anti", maintain_order="left")
 
-    def _near(self, firsts: pl.DataFrame) -> pl.DataFrame:
-        found = near_measure.pairs(
-            self.prepared.corpus.key_texts(self.key, firsts["row"].to_numpy()),
-            shingle=self.near.shingle,
-            permutations=self.near.permutations,
-            floor=self.wanted.near,
-            progress=self.job.progress,
+    def measure_near() -> pl.DataFrame:
+        pairs = jaccard_pairs(
+            corpus.key_texts(key, firsts["row"].to_numpy()),
+            shingle=_near(job).shingle,
+            permutations=_near(job).permutations,
+            floor=settings.near,
+            progress=job.progress,
         )
-        return as_pairs(firsts, found, measure="near", guard=None)
+        return pairs_frame(firsts, pairs, measure="near")
 
-    def _semantic(self, firsts: pl.DataFrame) -> pl.DataFrame:
-        if self.vectors is None:
+    near_parameters = _near(job).model_copy(update={"threshold": settings.near, "floor": settings.near}).model_dump()
+    near = stored("leak-near", near_parameters, measure_near)
+
+    def measure_semantic() -> pl.DataFrame:
+        if vectors is None:
             return schema.empty(schema.PAIRS)
-        vectors = self.vectors[firsts["row"].to_numpy()]
-        found = semantic_measure.pairs(vectors, floor=self.wanted.semantic, progress=self.job.progress)
-        return as_pairs(firsts, found, measure="semantic", guard=None)
+        pairs = embedding_pairs.cosine_pairs(
+            vectors[firsts["row"].to_numpy()], floor=settings.semantic, progress=job.progress
+        )
+        return pairs_frame(firsts, pairs, measure="semantic")
 
-    def _embed(self) -> np.ndarray | None:
-        if self.job.recipe.encoder is None:
-            return None
-        every = self.index["row"].to_numpy()
-        return embedder(self.job.recipe.encoder).embed(
-            self.prepared.corpus.key_texts(self.key, every), progress=self.job.progress
+    encoder = job.recipe.encoder and embedder(job.recipe.encoder).encoder.name
+    semantic = stored("leak-semantic", {"encoder": encoder, "floor": settings.semantic}, measure_semantic)
+
+    measured = {"exact": exact, "near": near} | ({} if vectors is None else {"semantic": semantic})
+    return {name: _edges(index, pairs) for name, pairs in measured.items()}
+
+
+def _edges(index: pl.DataFrame, pairs: pl.DataFrame) -> Edges:
+    """PAIRS as positions in `index`."""
+    positions, _ = pair_positions(index, pairs)
+    return positions.a, positions.b
+
+
+def _witness_edges(job: Job, index: pl.DataFrame) -> Edges:
+    """Every dropped row and the row that it was dropped for: they stay in one group."""
+    dropped = job.ledger.frame().filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
+    rows = index.select("id", "row")
+    both = dropped.join(rows, on="id", how="inner").join(
+        rows, left_on="witness", right_on="id", how="inner", suffix="_witness"
+    )
+    return both["row"].to_numpy(), both["row_witness"].to_numpy()
+
+
+def _duplicate_edges(job: Job, index: pl.DataFrame) -> Edges:
+    """Pairs of the duplicate stages at or above their thresholds, guarded or not: what the guard keeps apart as rows
+    is still too alike to stand on both sides of a split.
+    """
+    edges: list[Edges] = []
+    for stage in stages(job.recipe, base=job.base):
+        if stage.similarity is not None and stage.name in job.manifest["files"]:
+            pairs = pl.read_parquet(job.run.path / job.manifest["files"][stage.name])
+            edges.append(_edges(index, pairs.filter(pl.col("score") >= stage.similarity.threshold)))
+    return (
+        np.concatenate([np.empty(0, np.uint32), *[a for a, _ in edges]]),
+        np.concatenate([np.empty(0, np.uint32), *[b for _, b in edges]]),
+    )
+
+
+def _held_out_twins(rows: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
+    """DECISIONS on alive rows of held-out groups that do not represent their group; restored rows stay."""
+    heads = rows.filter("representative").unique("group", keep="first", maintain_order=True)
+    heads = heads.select("group", pl.col("id").alias("witness"))
+    others = rows.filter(pl.col("split").is_in(HELD_OUT), ~pl.col("representative"))
+    twins = others.join(alive.filter(~pl.col("pinned")).select("id"), on="id", how="semi", maintain_order="left")
+    decided = twins.join(heads, on="group", how="left", maintain_order="left").with_columns(
+        action=pl.lit("drop"), reason=pl.lit("heldout_twin"), detail="its group is held out as " + pl.col("split")
+    )
+    return schema.conform(decided, schema.DECISIONS)
+
+
+def _rows_by_split(
+    job: Job, prepared: Prepared, vectors: np.ndarray | None, rows: pl.DataFrame, kept: pl.DataFrame
+) -> dict[str, SplitRows]:
+    """The splits that have rows, in the order test, validation, train.
+
+    Args:
+        job: says which text is compared.
+        prepared: holds the texts.
+        vectors: embeddings [n, d] of all input rows, or None.
+        rows: the rows with their `split`; all training rows among them are compared.
+        kept: the rows that are alive; only they stand in a held-out split.
+    """
+    held_out = rows.join(kept.select("id"), on="id", how="semi", maintain_order="left")
+    frames = {name: held_out.filter(pl.col("split") == name) for name in HELD_OUT}
+    frames[TRAIN] = rows.filter(pl.col("split") == TRAIN)
+
+    def split_of(frame: pl.DataFrame) -> SplitRows:
+        positions = frame["row"].to_numpy()
+        return SplitRows(
+            ids=frame["id"],
+            texts=lambda: prepared.corpus.key_texts(job.recipe.keys.leaks, positions),
+            vectors=None if vectors is None else vectors[positions],
         )
 
-    def _encoder_settings(self) -> dict[str, Any]:
-        name = self.job.recipe.encoder
-        return {"encoder": name and embedder(name).encoder.name, "floor": self.wanted.semantic}
-
-    def _edges(self, pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        found, _ = positions(self.index, pairs)
-        return found.a, found.b
-
-    def _witnesses(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every dropped row stays in the group of the row that it was dropped for."""
-        told = self.job.ledger.frame().filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
-        place = self.index.select("id", "row")
-        both = told.join(place, on="id", how="inner").join(
-            place, left_on="witness", right_on="id", how="inner", suffix="_witness"
-        )
-        return both["row"].to_numpy(), both["row_witness"].to_numpy()
-
-    def _decided_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of the duplicate stages at or above their thresholds, guarded or not: what the guard keeps apart as
-        rows is still too alike to stand on both sides of a split.
-        """
-        stages = self.job.recipe.duplicates
-        parts: list[Pairs] = []
-        for name, section in (("near", stages.near), ("answers", stages.answers), ("semantic", stages.semantic)):
-            if section is not None and name in self.job.manifest["files"]:
-                pairs = pl.read_parquet(self.job.run.path / self.job.manifest["files"][name])
-                parts.append(positions(self.index, pairs.filter(pl.col("score") >= section.threshold))[0])
-        return (
-            np.concatenate([np.empty(0, np.uint32), *[part.a for part in parts]]),
-            np.concatenate([np.empty(0, np.uint32), *[part.b for part in parts]]),
-        )
+    return {name: split_of(frame) for name, frame in frames.items() if frame.height}

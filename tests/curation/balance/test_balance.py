@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation.allotment import water_fill
-from siftune.curation.balance import balance as balancing
-from siftune.curation.balance import coverage
-from siftune.curation.balance.balance import balance
-from siftune.curation.balance.length_bins import Shape, edges
+from siftune.curation.balance.coverage import covering_rows, farthest_first
+from siftune.curation.balance.length_bins import LengthDistribution, bin_edges
+from siftune.curation.balance.selection import CLOSE_ENOUGH, MOST_COPIES, balance_lengths, rows_without_budget
 from siftune.curation.embeddings.cosine import lattice
 from siftune.curation.recipe.sections import Balance
 from siftune.curation.schema import DECISIONS
@@ -75,25 +74,25 @@ def test_water_filling_by_size_is_hamiltons_apportionment(sizes, data):
     st.lists(st.integers(0, 3000), min_size=1, max_size=60), st.integers(2, 15), st.sampled_from(["log", "quantile"])
 )
 def test_every_length_is_in_exactly_one_bin(values, bins, spacing):
-    found = edges(np.asarray(values), bins=bins, spacing=spacing)
-    assert (np.diff(found) > 0).all()
-    assert len(found) <= bins + 1
-    assert found[0] == min(values)
-    assert found[-1] == max(values) + 1
+    edges = bin_edges(np.asarray(values), bins=bins, spacing=spacing)
+    assert (np.diff(edges) > 0).all()
+    assert len(edges) <= bins + 1
+    assert edges[0] == min(values)
+    assert edges[-1] == max(values) + 1
 
 
 def test_log_bins_double_and_quantile_bins_hold_equally_many():
-    assert edges(np.asarray([1, 255]), bins=8, spacing="log").tolist() == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    at = edges(skewed(10_000), bins=4, spacing="quantile")
+    assert bin_edges(np.asarray([1, 255]), bins=8, spacing="log").tolist() == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    at = bin_edges(skewed(10_000), bins=4, spacing="quantile")
     counts = np.histogram(skewed(10_000), at)[0]
     assert np.abs(counts - 2500).max() < 400
 
 
 def test_entropy_of_a_distribution_is_in_nats_and_bins_are_its_exponential():
-    shape = Shape.of(np.asarray([5, 5, 0, 5, 5]), np.asarray([0.2] * 5))
-    assert shape.entropy == pytest.approx(math.log(4))
-    assert shape.effective_bins == pytest.approx(4)
-    assert shape.distance == pytest.approx(0.2)
+    distribution = LengthDistribution.of(np.asarray([5, 5, 0, 5, 5]), np.asarray([0.2] * 5))
+    assert distribution.entropy == pytest.approx(math.log(4))
+    assert distribution.effective_bins == pytest.approx(4)
+    assert distribution.distance == pytest.approx(0.2)
 
 
 settings = st.builds(
@@ -118,54 +117,54 @@ worlds = st.integers(0, 50).flatmap(
 
 
 @given(settings, worlds)
-def test_balancing_conserves_rows_and_keeps_its_promises(wanted, world):
+def test_balancing_conserves_rows_and_keeps_its_promises(section, world):
     values, turns, pinned, embedded = world
     n = len(values)
     index = frame(n, pinned=pinned if n else set(), turns=turns)
     vectors = np.random.default_rng(n).normal(size=(n, 4)).astype(np.float16) if embedded else None
-    found = balance(index, np.asarray(values, np.uint32), settings=wanted, seed=1, vectors=vectors)
-    again = balance(index, np.asarray(values, np.uint32), settings=wanted, seed=1, vectors=vectors)
-    assert (found.copies == again.copies).all()
-    assert found.decisions.equals(again.decisions)
-    assert found.decisions.schema == DECISIONS
-    kept = set(index.filter(pl.Series(found.copies > 0, dtype=pl.Boolean))["id"])
-    assert kept.isdisjoint(found.decisions["id"])
-    assert kept | set(found.decisions["id"]) == set(index["id"])
-    assert set(found.decisions["witness"].drop_nulls()) <= kept
+    result = balance_lengths(index, np.asarray(values, np.uint32), settings=section, seed=1, vectors=vectors)
+    again = balance_lengths(index, np.asarray(values, np.uint32), settings=section, seed=1, vectors=vectors)
+    assert (result.copies == again.copies).all()
+    assert result.decisions.equals(again.decisions)
+    assert result.decisions.schema == DECISIONS
+    kept = set(index.filter(pl.Series(result.copies > 0, dtype=pl.Boolean))["id"])
+    assert kept.isdisjoint(result.decisions["id"])
+    assert kept | set(result.decisions["id"]) == set(index["id"])
+    assert set(result.decisions["witness"].drop_nulls()) <= kept
     forced = int(index["pinned"].sum())
     assert set(index.filter("pinned")["id"]) <= kept
-    assert found.copies.max(initial=0) <= (balancing.MOST_COPIES if wanted.repeat else 1)
-    if wanted.rows:
-        assert found.copies.sum() <= wanted.rows + forced
-    elif not wanted.repeat and not wanted.max_per_source:
-        assert found.copies.sum() >= n / 2
-    if wanted.max_per_source and not wanted.repeat:
-        used = index.filter(pl.Series(found.copies > 0, dtype=pl.Boolean)).group_by("source").len()["len"]
-        assert (used <= wanted.max_per_source + forced).all()
-    assert found.bins["before"].sum() == n
-    assert found.bins["after"].sum() == found.copies.sum()
+    assert result.copies.max(initial=0) <= (MOST_COPIES if section.repeat else 1)
+    if section.rows:
+        assert result.copies.sum() <= section.rows + forced
+    elif not section.repeat and not section.max_per_source:
+        assert result.copies.sum() >= n / 2
+    if section.max_per_source and not section.repeat:
+        used = index.filter(pl.Series(result.copies > 0, dtype=pl.Boolean)).group_by("source").len()["len"]
+        assert (used <= section.max_per_source + forced).all()
+    assert result.bins["before"].sum() == n
+    assert result.bins["after"].sum() == result.copies.sum()
     if n:
-        assert found.bins["target"].sum() == pytest.approx(1)
-    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+        assert result.bins["target"].sum() == pytest.approx(1)
+    assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
 
 
 def test_a_second_pass_under_the_same_budget_drops_nothing():
     values = skewed(800)
-    wanted = Balance(rows=200, max_per_source=150)
-    first = balance(frame(800), values, settings=wanted, seed=0)
+    section = Balance(rows=200, max_per_source=150)
+    first = balance_lengths(frame(800), values, settings=section, seed=0)
     keep = first.copies > 0
-    second = balance(frame(800).filter(pl.Series(keep)), values[keep], settings=wanted, seed=0)
+    second = balance_lengths(frame(800).filter(pl.Series(keep)), values[keep], settings=section, seed=0)
     assert keep.sum() == 200
     assert second.decisions.is_empty()
 
 
 def test_a_uniform_target_is_met_where_there_are_rows_enough():
     values = np.repeat([1, 10, 100, 900], [1000, 400, 200, 50]).astype(np.uint32)
-    found = balance(frame(1650), values, settings=Balance(bins=4, target="uniform", rows=200), seed=0)
-    assert found.bins.filter(pl.col("before") > 0)["after"].to_list() == [50, 50, 50, 50]
-    assert found.after.effective_bins == pytest.approx(4)
-    assert found.after.distance == pytest.approx(0)
-    short = balance(frame(1650), values, settings=Balance(bins=4, target="uniform", rows=400), seed=0)
+    result = balance_lengths(frame(1650), values, settings=Balance(bins=4, target="uniform", rows=200), seed=0)
+    assert result.bins.filter(pl.col("before") > 0)["after"].to_list() == [50, 50, 50, 50]
+    assert result.after.effective_bins == pytest.approx(4)
+    assert result.after.distance == pytest.approx(0)
+    short = balance_lengths(frame(1650), values, settings=Balance(bins=4, target="uniform", rows=400), seed=0)
     assert short.bins.filter(pl.col("before") > 0)["after"].to_list() == [117, 117, 116, 50]
 
 
@@ -175,39 +174,41 @@ def test_without_a_budget_the_rule_is_the_largest_set_close_enough():
     expected = max(
         total
         for total in range(1, 3101)
-        if np.abs(np.minimum(capacity / total, target) - target).sum() <= balancing.CLOSE_ENOUGH + 1e-12
+        if np.abs(np.minimum(capacity / total, target) - target).sum() <= CLOSE_ENOUGH + 1e-12
     )
-    assert balancing.unbudgeted(target, capacity, rows=3100) == expected == 2888
-    assert balancing.unbudgeted(target, np.asarray([1000, 10, 10, 10]), rows=1030) == 515
-    assert balancing.unbudgeted(np.asarray([0.5, 0.5]), np.asarray([10, 10]), rows=20) == 20
+    assert rows_without_budget(target, capacity, rows=3100) == expected == 2888
+    assert rows_without_budget(target, np.asarray([1000, 10, 10, 10]), rows=1030) == 515
+    assert rows_without_budget(np.asarray([0.5, 0.5]), np.asarray([10, 10]), rows=20) == 20
 
 
 def test_temperature_one_changes_nothing_and_lower_ones_flatten():
     values = skewed(3000)
-    found = [balance(frame(3000), values, settings=Balance(temperature=t, rows=1000), seed=0) for t in (1, 0.5, 0)]
-    entropies = [each.after.entropy for each in found]
+    results = [
+        balance_lengths(frame(3000), values, settings=Balance(temperature=t, rows=1000), seed=0) for t in (1, 0.5, 0)
+    ]
+    entropies = [result.after.entropy for result in results]
     assert entropies == sorted(entropies)
-    assert found[0].after.distance < 0.01
-    assert balance(frame(3000), values, settings=Balance(temperature=1), seed=0).decisions.is_empty()
+    assert results[0].after.distance < 0.01
+    assert balance_lengths(frame(3000), values, settings=Balance(temperature=1), seed=0).decisions.is_empty()
 
 
 def test_a_reference_sets_the_distribution():
     values = np.tile(np.asarray([2, 20, 200], np.uint32), 400)
     reference = np.asarray([2] * 10 + [20] * 60 + [5000] * 30)
-    wanted = Balance(bins=3, target="reference", reference="r.jsonl", rows=300)
-    found = balance(frame(1200), values, settings=wanted, seed=0, reference=reference)
-    assert found.bins["after"].to_list() == [30, 180, 90]
+    section = Balance(bins=3, target="reference", reference="r.jsonl", rows=300)
+    result = balance_lengths(frame(1200), values, settings=section, seed=0, reference=reference)
+    assert result.bins["after"].to_list() == [30, 180, 90]
 
 
 def test_joint_bins_tell_one_turn_from_many():
     turns = [2, 3, 5, 8] * 100
-    found = balance(
+    result = balance_lengths(
         frame(400, turns=turns),
         np.full(400, 7, np.uint32),
         settings=Balance(target="uniform", by_turns=True, rows=100),
         seed=0,
     )
-    assert found.bins.select("turns", "before", "after").rows() == [("single", 200, 50), ("multi", 200, 50)]
+    assert result.bins.select("turns", "before", "after").rows() == [("single", 200, 50), ("multi", 200, 50)]
 
 
 @pytest.mark.parametrize("repeat", [False, True])
@@ -215,37 +216,37 @@ def test_a_budget_in_tokens_is_spent_and_not_overspent(repeat):
     values, n = skewed(2000), 2000
     costs = values * 3 + np.random.default_rng(1).integers(0, 200, n)
     budget = int(costs.sum() // 5)
-    wanted = Balance(target="uniform", tokens=budget, repeat=repeat)
-    found = balance(frame(n), values, settings=wanted, seed=0, costs=costs)
-    assert 0.97 * budget < (found.copies * costs).sum() <= budget
-    assert found.copies.max() == (4 if repeat else 1)
-    assert found.after.distance < found.before.distance
+    section = Balance(target="uniform", tokens=budget, repeat=repeat)
+    result = balance_lengths(frame(n), values, settings=section, seed=0, costs=costs)
+    assert 0.97 * budget < (result.copies * costs).sum() <= budget
+    assert result.copies.max() == (4 if repeat else 1)
+    assert result.after.distance < result.before.distance
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=30), st.integers(0, 600))
 def test_no_budget_in_tokens_is_overspent(rows, budget):
     values, costs = (np.asarray(column, np.uint32) for column in zip(*rows, strict=True))
-    wanted = Balance(bins=3, target="uniform", tokens=budget + 1)
-    found = balance(frame(len(rows)), values, settings=wanted, seed=0, costs=costs)
-    assert (found.copies * costs).sum() <= budget + 1
-    assert found.copies.max() <= 1
+    section = Balance(bins=3, target="uniform", tokens=budget + 1)
+    result = balance_lengths(frame(len(rows)), values, settings=section, seed=0, costs=costs)
+    assert (result.copies * costs).sum() <= budget + 1
+    assert result.copies.max() <= 1
     if costs.sum() <= budget:
-        assert found.decisions.is_empty()
+        assert result.decisions.is_empty()
 
 
 def test_restored_rows_stay_whatever_the_budget():
     pinned = set(range(0, 100, 2))
-    found = balance(frame(100, pinned=pinned), skewed(100), settings=Balance(rows=5), seed=0)
-    assert set(np.flatnonzero(found.copies)) == pinned
+    result = balance_lengths(frame(100, pinned=pinned), skewed(100), settings=Balance(rows=5), seed=0)
+    assert set(np.flatnonzero(result.copies)) == pinned
 
 
 def test_a_capped_source_is_cut_towards_the_target():
     values = np.asarray([1] * 90 + [100] * 10, np.uint32)
     index = frame(100, sources=1)
-    found = balance(index, values, settings=Balance(bins=2, target="uniform", max_per_source=20), seed=0)
-    assert found.bins["after"].to_list() == [10, 10]
-    assert set(found.decisions["reason"]) == {"balance_source"}
-    assert set(found.decisions["detail"]) == {"1 to 10 words: kept 10 of 90"}
+    result = balance_lengths(index, values, settings=Balance(bins=2, target="uniform", max_per_source=20), seed=0)
+    assert result.bins["after"].to_list() == [10, 10]
+    assert set(result.decisions["reason"]) == {"balance_source"}
+    assert set(result.decisions["detail"]) == {"1 to 10 words: kept 10 of 90"}
 
 
 points = st.integers(1, 24).flatmap(
@@ -271,12 +272,8 @@ def test_blocked_farthest_first_is_the_greedy_choice(world, candidates):
     rows, count = world
     vectors = np.asarray(rows, np.float16)
     keys = np.arange(len(rows), dtype=np.uint64)[::-1].copy()
-    before, coverage._CANDIDATES = coverage._CANDIDATES, candidates
-    try:
-        found = coverage.spread(vectors, count, keys=keys)
-    finally:
-        coverage._CANDIDATES = before
-    assert found.tolist() == greedy(vectors, count, [len(rows) - 1])
+    chosen = covering_rows(vectors, count, keys=keys, candidates=candidates)
+    assert chosen.tolist() == greedy(vectors, count, [len(rows) - 1])
 
 
 def test_blocked_farthest_first_on_many_rows_is_the_plain_loop():
@@ -284,7 +281,7 @@ def test_blocked_farthest_first_on_many_rows_is_the_plain_loop():
     vectors = generator.normal(size=(3000, 24)).astype(np.float16)
     vectors[100:200] = vectors[:100]
     first = np.asarray([17, 5])
-    found = coverage.farthest_first(lattice(vectors), 600, first=first)
+    traversal = farthest_first(lattice(vectors), 600, first=first)
     exact = lattice(vectors).astype(np.int64)
     nearest = (exact @ exact[first].T).max(axis=1)
     chosen = first.tolist()
@@ -292,7 +289,7 @@ def test_blocked_farthest_first_on_many_rows_is_the_plain_loop():
         nearest[chosen] = 1 << 40
         chosen.append(int(nearest.argmin()))
         nearest = np.maximum(nearest, exact @ exact[chosen[-1]])
-    assert found.tolist() == chosen
+    assert traversal.tolist() == chosen
 
 
 def test_lattice_products_are_whole_numbers_that_float32_holds():
@@ -309,41 +306,41 @@ def test_large_bins_are_covered_cluster_by_cluster():
     topic = np.repeat(np.arange(4), [5000, 2500, 450, 50])
     vectors = (centres[topic] + 0.1 * generator.normal(size=(8000, 32))).astype(np.float16)
     keys = generator.permutation(8000).astype(np.uint64)
-    must = np.asarray([7, 7999])
-    found = coverage.spread(vectors, 400, keys=keys, must=must, most_work=50_000_000)
-    assert len(set(found.tolist())) == 400
-    assert found[:2].tolist() == must.tolist()
+    first = np.asarray([7, 7999])
+    rows = covering_rows(vectors, 400, keys=keys, first=first, most_work=50_000_000)
+    assert len(set(rows.tolist())) == 400
+    assert rows[:2].tolist() == first.tolist()
     drawn = np.bincount(topic[np.argsort(keys)[:400]], minlength=4)
-    covered = np.bincount(topic[found], minlength=4)
+    covered = np.bincount(topic[rows], minlength=4)
     assert covered.min() > 4 * drawn.min()
     same = np.ones((500, 8), np.float16)
-    assert len(set(coverage.spread(same, 30, keys=keys[:500], most_work=10).tolist())) == 30
+    assert len(set(covering_rows(same, 30, keys=keys[:500], most_work=10).tolist())) == 30
 
 
 def test_diverse_rows_are_chosen_and_the_sacrificed_name_their_nearest():
     generator = np.random.default_rng(0)
     directions = np.eye(10)
     vectors = np.repeat(directions, 20, axis=0) + 0.01 * generator.normal(size=(200, 10))
-    found = balance(
+    result = balance_lengths(
         frame(200), np.full(200, 9, np.uint32), settings=Balance(rows=10), seed=0, vectors=vectors.astype(np.float16)
     )
-    chosen = np.flatnonzero(found.copies)
+    chosen = np.flatnonzero(result.copies)
     assert sorted(chosen // 20) == list(range(10))
-    place = {name: at for at, name in enumerate(frame(200)["id"])}
-    for row, witness, score, detail in found.decisions.select("id", "witness", "score", "detail").iter_rows():
-        assert place[row] // 20 == place[witness] // 20
-        a, b = (vectors[place[x]].astype(np.float16).astype(float) for x in (row, witness))
+    position = {name: at for at, name in enumerate(frame(200)["id"])}
+    for row, witness, score, detail in result.decisions.select("id", "witness", "score", "detail").iter_rows():
+        assert position[row] // 20 == position[witness] // 20
+        a, b = (vectors[position[x]].astype(np.float16).astype(float) for x in (row, witness))
         assert score == pytest.approx(a @ b / math.sqrt((a @ a) * (b @ b)))
         assert detail == "9 words: kept 10 of 200"
-    assert "coverage" in found.chosen_by
+    assert "coverage" in result.chosen_by
 
 
 def test_without_embeddings_the_choice_is_a_seeded_draw_by_name():
     values = np.full(100, 5, np.uint32)
     order = np.random.default_rng(0).permutation(100)
-    one = balance(frame(100), values, settings=Balance(rows=20), seed=0)
-    two = balance(frame(100)[order], values, settings=Balance(rows=20), seed=0)
-    other = balance(frame(100), values, settings=Balance(rows=20), seed=1)
+    one = balance_lengths(frame(100), values, settings=Balance(rows=20), seed=0)
+    two = balance_lengths(frame(100)[order], values, settings=Balance(rows=20), seed=0)
+    other = balance_lengths(frame(100), values, settings=Balance(rows=20), seed=1)
     assert set(np.flatnonzero(one.copies)) == set(order[np.flatnonzero(two.copies)])
     assert (one.copies != other.copies).any()
     assert one.decisions["witness"].is_null().all()
@@ -351,10 +348,10 @@ def test_without_embeddings_the_choice_is_a_seeded_draw_by_name():
 
 
 def test_lengths_are_counted_in_words_when_there_is_no_tokenizer():
-    found = lengths.counter(None)
+    counter = lengths.counter(None)
     batches = [pl.Series(["What is this?", None]), pl.Series([""]), pl.Series(["多くの言葉"])]
-    assert found.of(batches).tolist() == [3, 0, 0, 5]
-    assert found.unit == "words"
+    assert counter.of(batches).tolist() == [3, 0, 0, 5]
+    assert counter.unit == "words"
 
 
 def test_lengths_are_counted_in_tokens_of_a_local_tokenizer(tmp_path):
@@ -364,8 +361,8 @@ def test_lengths_are_counted_in_tokens_of_a_local_tokenizer(tmp_path):
     model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="?"))
     model.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
     transformers.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="?").save_pretrained(tmp_path)
-    found = lengths.counter(str(tmp_path))
-    assert found.unit == f"tokens of {tmp_path}"
-    assert found.of([pl.Series(["abc", "a b", ""]), pl.Series(["hgfedcba"])]).tolist() == [3, 3, 0, 8]
+    counter = lengths.counter(str(tmp_path))
+    assert counter.unit == f"tokens of {tmp_path}"
+    assert counter.of([pl.Series(["abc", "a b", ""]), pl.Series(["hgfedcba"])]).tolist() == [3, 3, 0, 8]
     missing = lengths.counter(str(tmp_path / "missing"))
     assert missing.unit == f"words (no tokenizer for {tmp_path / 'missing'} on this machine)"

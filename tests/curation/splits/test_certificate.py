@@ -16,10 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.splits import certificate
-from siftune.curation.splits.certificate import Limits, Side, certify, evict
+from siftune.curation.splits.certificate import certify, evict_leaks
+from siftune.curation.splits.cross_search import (
+    LeakThresholds,
+    SplitRows,
+    cosine_cross_pairs,
+    exact_cross_pairs,
+    jaccard_cross_pairs,
+)
 
-LIMITS = Limits(near=0.5, semantic=0.9, shingle=3)
+THRESHOLDS = LeakThresholds(near=0.5, semantic=0.9, shingle=3)
 
 
 def shingles(text: str, size: int) -> set[tuple[str, ...]]:
@@ -40,10 +46,10 @@ def cosine(one: np.ndarray, two: np.ndarray) -> float:
     return dot / norm if norm else 0.0
 
 
-def side(texts: list[str], *, prefix: str = "r", vectors: np.ndarray | None = None, batch: int = 3) -> Side:
+def split(texts: list[str], *, prefix: str = "r", vectors: np.ndarray | None = None, batch: int = 3) -> SplitRows:
     series = pl.Series("text", texts, dtype=pl.String)
     ids = pl.Series("id", [f"{prefix}:{i}" for i in range(len(texts))], dtype=pl.String)
-    return Side(ids, lambda: [series[start : start + batch] for start in range(0, len(texts), batch)], vectors)
+    return SplitRows(ids, lambda: [series[start : start + batch] for start in range(0, len(texts), batch)], vectors)
 
 
 words = st.lists(st.sampled_from(["a", "b", "c", "D", "e!", "7"]), max_size=9).map(" ".join)
@@ -53,7 +59,7 @@ texts = st.lists(words, max_size=12)
 @given(texts, texts, st.integers(1, 4), st.sampled_from([0.2, 0.5, 1.0]))
 def test_jaccard_of_every_pair_is_what_python_sets_say(left, right, size, threshold):
     batches = [pl.Series(left[i : i + 4], dtype=pl.String) for i in range(0, len(left), 4)]
-    found = certificate.cross_pairs(batches, pl.Series(right, dtype=pl.String), shingle=size, threshold=threshold)
+    found = jaccard_cross_pairs(batches, pl.Series(right, dtype=pl.String), shingle=size, threshold=threshold)
     every = {(i, j): jaccard(x, y, size) for i, x in enumerate(left) for j, y in enumerate(right)}
     pairs = dict(zip(zip(found.a.tolist(), found.b.tolist(), strict=True), found.score.tolist(), strict=True))
     assert pairs == {pair: score for pair, score in every.items() if score >= threshold}
@@ -64,17 +70,15 @@ def test_jaccard_of_every_pair_is_what_python_sets_say(left, right, size, thresh
         assert found.highest_pair == min(pair for pair, score in every.items() if score == best)
 
 
-def test_blocks_do_not_change_what_is_found(monkeypatch):
+def test_blocks_do_not_change_the_pairs():
     generator = np.random.default_rng(0)
     rows = [" ".join(generator.choice(list("abcdef"), 8)) for _ in range(60)]
     vectors = generator.normal(size=(60, 5)).astype(np.float16)
     left, right = pl.Series(rows[:40]), pl.Series(rows[40:])
-    whole = certificate.cross_pairs(left, right, shingle=2, threshold=0.3)
-    near = certificate.cross_cosine(vectors[:40], vectors[40:], threshold=0.6)
-    monkeypatch.setattr(certificate, "_CELLS", 50)
+    # 50 cells are two rows of the left side at a time.
     for one, two in (
-        (whole, certificate.cross_pairs(left, right, shingle=2, threshold=0.3)),
-        (near, certificate.cross_cosine(vectors[:40], vectors[40:], threshold=0.6)),
+        [jaccard_cross_pairs([left], right, shingle=2, threshold=0.3, **block) for block in ({}, {"block_cells": 50})],
+        [cosine_cross_pairs(vectors[:40], vectors[40:], threshold=0.6, **block) for block in ({}, {"block_cells": 50})],
     ):
         assert len(one.a) > 0
         assert one.highest_pair == two.highest_pair
@@ -88,7 +92,7 @@ matrices = st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=3,
 @given(matrices, matrices, st.sampled_from([0.5, 0.9, 1.0]))
 def test_cosine_of_every_pair_is_what_plain_sums_say(left, right, threshold):
     one, two = (np.asarray(m, dtype=np.float16).reshape(-1, 3) for m in (left, right))
-    found = certificate.cross_cosine(one, two, threshold=threshold - 1e-9)
+    found = cosine_cross_pairs(one, two, threshold=threshold - 1e-9)
     every = {(i, j): cosine(x, y) for i, x in enumerate(one) for j, y in enumerate(two)}
     expected = {pair for pair, score in every.items() if score >= threshold - 1e-9}
     assert set(zip(found.a.tolist(), found.b.tolist(), strict=True)) == expected
@@ -100,7 +104,7 @@ def test_cosine_of_every_pair_is_what_plain_sums_say(left, right, threshold):
 
 def test_equal_normal_forms_are_exact_twins_and_empty_texts_are_not():
     left = pl.Series(["What  is\nthis?", "", "Other"])
-    found = certificate.cross_exact([left[:1], left[1:]], pl.Series(["", "what is this?", " What is this? "]))
+    found = exact_cross_pairs([left[:1], left[1:]], pl.Series(["", "what is this?", " What is this? "]))
     assert (found.a.tolist(), found.b.tolist(), found.highest_pair) == ([0], [2], (0, 2))
 
 
@@ -110,13 +114,13 @@ worlds = st.tuples(texts, texts, texts)
 @given(worlds)
 def test_after_eviction_brute_force_finds_no_pair_and_the_certificate_agrees(world):
     names = ("test", "validation", "train")
-    sides = {name: side(part, prefix=name) for name, part in zip(names, world, strict=True)}
+    splits = {name: split(part, prefix=name) for name, part in zip(names, world, strict=True)}
     text_of = {f"{name}:{i}": text for name, part in zip(names, world, strict=True) for i, text in enumerate(part)}
-    decisions = evict(sides, limits=LIMITS)
-    gone = set(decisions["id"])
-    assert len(gone) == decisions.height
+    decisions = evict_leaks(splits, thresholds=THRESHOLDS)
+    dropped = set(decisions["id"])
+    assert len(dropped) == decisions.height
     assert set(decisions["reason"]) <= {"leak"}
-    stay = {name: [row for row in text_of if row.startswith(name) and row not in gone] for name in names}
+    stay = {name: [row for row in text_of if row.startswith(name) and row not in dropped] for name in names}
     scores = [
         max(jaccard(text_of[one], text_of[two]), float(text_of[one] == text_of[two] != ""))
         for at, name in enumerate(names)
@@ -124,9 +128,9 @@ def test_after_eviction_brute_force_finds_no_pair_and_the_certificate_agrees(wor
         for one in stay[name]
         for two in stay[other]
     ]
-    assert all(score < LIMITS.near for score in scores)
+    assert all(score < THRESHOLDS.near for score in scores)
     for row, score, threshold, witness in decisions.select("id", "score", "threshold", "witness").iter_rows():
-        assert witness not in gone
+        assert witness not in dropped
         assert names.index(witness.split(":")[0]) < names.index(row.split(":")[0])
         assert score >= threshold
         best = max(
@@ -135,37 +139,37 @@ def test_after_eviction_brute_force_finds_no_pair_and_the_certificate_agrees(wor
             for other in stay[name]
         )
         assert score == pytest.approx(max(best, jaccard(text_of[row], text_of[witness])))
-    rest = {name: side([text_of[row] for row in stay[name]], prefix=name) for name in names}
-    fresh = certify(rest, limits=LIMITS)
-    assert fresh.passed
-    assert evict(rest, limits=LIMITS).is_empty()
-    near = [check.highest or 0.0 for check in fresh.checks if check.measure == "near"]
+    rest = {name: split([text_of[row] for row in stay[name]], prefix=name) for name in names}
+    certificate = certify(rest, thresholds=THRESHOLDS)
+    assert certificate.passed
+    assert evict_leaks(rest, thresholds=THRESHOLDS).is_empty()
+    near = [check.highest or 0.0 for check in certificate.checks if check.measure == "near"]
     assert max(near) == pytest.approx(max(scores, default=0.0))
-    whole = certify(sides, limits=LIMITS)
-    assert whole.passed == (not gone)
+    whole = certify(splits, thresholds=THRESHOLDS)
+    assert whole.passed == (not dropped)
 
 
 def test_embeddings_evict_what_words_do_not_show():
-    test = side(["how tall is it"], prefix="test", vectors=np.asarray([[1, 0]], np.float16))
-    train = side(
+    test = split(["how tall is it"], prefix="test", vectors=np.asarray([[1, 0]], np.float16))
+    train = split(
         ["what height has that", "unrelated"], prefix="train", vectors=np.asarray([[1, 0.1], [0, 1]], np.float16)
     )
-    sides = {"test": test, "train": train}
-    decisions = evict(sides, limits=LIMITS)
+    splits = {"test": test, "train": train}
+    decisions = evict_leaks(splits, thresholds=THRESHOLDS)
     assert decisions.select("id", "witness", "detail").rows() == [
         ("train:0", "test:0", "semantic, train row resembles test")
     ]
-    assert not certify(sides, limits=LIMITS).passed
+    assert not certify(splits, thresholds=THRESHOLDS).passed
     left = train.without(np.asarray([0]))
-    done = certify({"test": test, "train": left}, limits=LIMITS)
+    done = certify({"test": test, "train": left}, thresholds=THRESHOLDS)
     assert left.ids.to_list() == ["train:1"]
     assert done.passed
 
 
 def test_a_certificate_says_what_was_compared_and_how_close_it_came():
-    one = side(["a b c d e f", "x y z"], prefix="train")
-    two = side(["a b c d q r", "k l m n"], prefix="test")
-    document = certify({"train": one, "test": two}, limits=LIMITS).to_dict()
+    one = split(["a b c d e f", "x y z"], prefix="train")
+    two = split(["a b c d q r", "k l m n"], prefix="test")
+    document = certify({"train": one, "test": two}, thresholds=THRESHOLDS).to_dict()
     assert json.loads(json.dumps(document)) == document
     assert document["passed"] is True
     assert document["rows"] == {"train": 2, "test": 2}
@@ -186,7 +190,7 @@ def test_a_certificate_says_what_was_compared_and_how_close_it_came():
 
 def test_the_brute_force_script_finds_a_leak_in_a_run_folder(tmp_path):
     texts = {"s:0": "a b c d e f", "s:1": "x y z", "s:2": "a b c d e g", "s:3": "多くの言葉がある"}
-    document = certify({"train": side(["x"]), "test": side(["y"])}, limits=LIMITS).to_dict()
+    document = certify({"train": split(["x"]), "test": split(["y"])}, thresholds=THRESHOLDS).to_dict()
     manifest = {"certificate": document, "files": {"texts": "texts.parquet"}, "recipe": "sources: []"}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     frame = pl.DataFrame({"id": list(texts), "core": list(texts.values()), "answer": [""] * len(texts)})
@@ -208,7 +212,7 @@ def test_brute_force_over_real_prompts_finds_the_same_pairs(shared_data):
         rows = [json.loads(line) for _, line in zip(range(64_000), lines, strict=False)][::16]
     prompts = [f"{row['instruction']}\n{row['input']}" for row in rows if row["instruction"].isascii()]
     left, right = prompts[400:], prompts[:400]
-    found = certificate.cross_pairs(pl.Series(left), pl.Series(right), shingle=3, threshold=0.3)
+    found = jaccard_cross_pairs([pl.Series(left)], pl.Series(right), shingle=3, threshold=0.3)
     sets = [shingles(text, 3) for text in prompts]
     expected = {}
     for j, b in enumerate(sets[:400]):

@@ -1,4 +1,4 @@
-"""Groups, drawn splits, given splits, and the cost of a naive split, against brute force."""
+"""Groups, drawn splits, given splits, and the leakage under a random split, against brute force."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Splits
-from siftune.curation.splits import groups
+from siftune.curation.splits.assignment import SMALL_GROUP, draw_splits, given_splits, similarity_groups
+from siftune.curation.splits.random_split_leakage import random_split_leakage
 
 
 def frame(n: int, *, sources: int = 3, words: list[int] | None = None) -> pl.DataFrame:
@@ -56,7 +57,7 @@ def test_groups_are_the_components_that_a_breadth_first_search_finds(world):
             seen |= new
             frontier += new
         expected.append(min(seen))
-    found = groups.groups(n, [arrays(pairs) for pairs in lists])
+    found = similarity_groups(n, [arrays(pairs) for pairs in lists])
     assert found.dtype == np.uint32
     assert found.tolist() == expected
 
@@ -76,41 +77,48 @@ worlds = st.integers(1, 60).flatmap(
 def test_a_draw_cuts_no_group_and_holds_one_clean_row_of_each(world):
     label, eligible, test, validation, seed = world
     n, eligible = len(label), np.asarray(eligible)
-    group = groups.groups(n, [arrays([(i, label.index(x)) for i, x in enumerate(label)])])
-    sizes = Splits(test=test, validation=validation)
+    group = similarity_groups(n, [arrays([(i, label.index(x)) for i, x in enumerate(label)])])
+    asked = (("test", test), ("validation", validation))
+    sizes = Splits(**dict(asked))
     index = frame(n)
-    try:
-        found = groups.assign(index, group, sizes=sizes, eligible=eligible, seed=seed)
-    except UserError:
-        assert not any(eligible) or test >= 1 or validation >= 1 or len(set(label)) < 2 + (validation > 0)
+    rows = {name: size if size >= 1 or size == 0 else max(1, round(size * eligible.sum())) for name, size in asked}
+    members = [[position for position, other in enumerate(label) if other == name] for name in set(label)]
+    free = sum(len(positions) <= SMALL_GROUP and bool(eligible[positions].any()) for positions in members)
+    groups_left, enough = len(members), True
+    for count in rows.values():
+        enough &= count <= free and (count == 0 or count < groups_left)
+        free, groups_left = free - count, groups_left - count
+    if not enough:
+        with pytest.raises(UserError, match="Ask for less"):
+            draw_splits(index, group, sizes=sizes, eligible=eligible, seed=seed)
         return
-    table = found.with_columns(group=pl.Series(group), eligible=pl.Series(eligible), rank=index["rank"])
-    assert found["row"].to_list() == list(range(n))
+    drawn = draw_splits(index, group, sizes=sizes, eligible=eligible, seed=seed)
+    table = drawn.with_columns(group=pl.Series(group), eligible=pl.Series(eligible), rank=index["rank"])
+    assert drawn["row"].to_list() == list(range(n))
     assert table.group_by("group").agg(pl.col("split").n_unique())["split"].to_list() == [1] * len(set(group))
-    for name, size in (("test", test), ("validation", validation)):
-        wanted = size if size >= 1 or size == 0 else max(1, round(size * eligible.sum()))
+    for name, count in rows.items():
         held = table.filter(pl.col("split") == name)
-        assert held["representative"].sum() == wanted
+        assert held["representative"].sum() == count
         assert held.filter("representative")["eligible"].all()
         for (_,), members in held.group_by("group"):
             best = members.filter("eligible").sort("rank")["row"][0]
             assert members.filter("representative")["row"].to_list() == [best]
     assert not table.filter(pl.col("split") == "train")["representative"].any()
-    assert (found["split"] == "train").any()
+    assert (drawn["split"] == "train").any()
 
 
 def test_sizes_that_cannot_be_met_are_refused_with_numbers():
     with pytest.raises(UserError, match=r"test split wants 30 rows.*\n?.*20 groups"):
-        groups.assign(frame(20), np.arange(20), sizes=Splits(test=30), eligible=np.ones(20, bool), seed=0)
+        draw_splits(frame(20), np.arange(20), sizes=Splits(test=30), eligible=np.ones(20, bool), seed=0)
     with pytest.raises(UserError, match="none would remain"):
-        groups.assign(frame(20), np.arange(20), sizes=Splits(test=20), eligible=np.ones(20, bool), seed=0)
+        draw_splits(frame(20), np.arange(20), sizes=Splits(test=20), eligible=np.ones(20, bool), seed=0)
 
 
 def test_a_very_large_group_and_a_group_without_a_clean_row_stay_in_training():
     n = 2000
     group = np.where(np.arange(n) < 30, 0, np.arange(n))
     eligible = np.arange(n) != 1999
-    found = groups.assign(frame(n), group, sizes=Splits(test=1900), eligible=eligible, seed=1)
+    found = draw_splits(frame(n), group, sizes=Splits(test=1900), eligible=eligible, seed=1)
     assert set(found["split"][:30]) == {"train"}
     assert set(found["reason"][:30]) == {"very large group"}
     assert found.row(1999)[1:] == ("train", False, "group without a clean row")
@@ -118,7 +126,7 @@ def test_a_very_large_group_and_a_group_without_a_clean_row_stay_in_training():
 
 def test_a_draw_follows_the_strata_of_source_and_length():
     index = frame(900, sources=3, words=[3] * 450 + [300] * 450)
-    found = groups.assign(index, np.arange(900), sizes=Splits(test=90), eligible=np.ones(900, bool), seed=3)
+    found = draw_splits(index, np.arange(900), sizes=Splits(test=90), eligible=np.ones(900, bool), seed=3)
     held = index.filter(found["split"] == "test")
     assert held.group_by("source", "prompt_words").len()["len"].to_list() == [15] * 6
 
@@ -126,9 +134,9 @@ def test_a_draw_follows_the_strata_of_source_and_length():
 def test_a_draw_depends_on_names_not_on_row_order():
     n = 300
     index, order = frame(n), np.random.default_rng(0).permutation(n)
-    one = groups.assign(index, np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=5)
-    two = groups.assign(index[order], np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=5)
-    other = groups.assign(index, np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=6)
+    one = draw_splits(index, np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=5)
+    two = draw_splits(index[order], np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=5)
+    other = draw_splits(index, np.arange(n), sizes=Splits(test=0.2), eligible=np.ones(n, bool), seed=6)
     ids = [set(f.filter(s["split"] == "test")["id"]) for f, s in ((index, one), (index[order], two), (index, other))]
     assert ids[0] == ids[1] != ids[2]
 
@@ -136,9 +144,9 @@ def test_a_draw_depends_on_names_not_on_row_order():
 def test_given_splits_are_read_by_their_usual_names():
     names = pl.Series(["train_sft", "dev", None, "test[:5]", "Validation", "en"])
     expected = ["train", "validation", "train", "test", "validation", "train"]
-    assert groups.given(names).to_list() == expected
-    assert groups.given(pl.Series(["train", None, "en"])) is None
-    assert groups.given(pl.Series([None], dtype=pl.String)) is None
+    assert given_splits(names).to_list() == expected
+    assert given_splits(pl.Series(["train", None, "en"])) is None
+    assert given_splits(pl.Series([None], dtype=pl.String)) is None
 
 
 twin_worlds = st.integers(2, 7).flatmap(
@@ -151,7 +159,7 @@ twin_worlds = st.integers(2, 7).flatmap(
 
 
 @given(twin_worlds)
-def test_the_expected_naive_leak_is_the_mean_over_all_possible_test_sets(world):
+def test_the_expected_leakage_under_a_random_split_is_the_mean_over_all_possible_test_sets(world):
     label, pairs, size = world
     n = len(label)
     joined = {frozenset((label[a], label[b])) for a, b in pairs}
@@ -162,18 +170,18 @@ def test_the_expected_naive_leak_is_the_mean_over_all_possible_test_sets(world):
         is_near = [[label[t] == label[r] or {label[t], label[r]} in joined for r in train] for t in test]
         exact.append(sum(map(any, is_twin)))
         near.append(sum(map(any, is_near)))
-    found = groups.naive_leak(n, {"near": arrays(pairs)}, test_rows=size, same=np.asarray(label), repeats=10)
+    found = random_split_leakage(n, {"near": arrays(pairs)}, test_rows=size, same=np.asarray(label), repeats=10)
     assert found["measure"].to_list() == ["exact", "near"]
     assert found["expected"].to_list() == pytest.approx([np.mean(exact), np.mean(near)])
 
 
-def test_the_naive_leak_of_many_rows_lies_in_the_simulated_interval():
+def test_the_leakage_of_many_rows_lies_in_the_simulated_interval():
     n = 20_000
     label = np.arange(n) // 2
     chain = {"near": (np.arange(0, n - 2, 4), np.arange(2, n, 4))}
-    found = groups.naive_leak(n, chain, test_rows=8000, same=label, repeats=40)
+    found = random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40)
     assert found["share"][0] == pytest.approx((n - 8000) / (n - 1))
     assert (found["low"] < found["share"]).all()
     assert (found["share"] < found["high"]).all()
     assert found["low"][1] > found["high"][0]
-    assert found.equals(groups.naive_leak(n, chain, test_rows=8000, same=label, repeats=40))
+    assert found.equals(random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40))
