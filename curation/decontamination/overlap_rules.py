@@ -21,61 +21,68 @@ from numpy.typing import NDArray
 from siftune.curation.text import ngrams
 from siftune.curation.text.ngrams import OVERLAP, Index, Words
 
+#: tulu3-8gram: more than this share of the item's words must be covered.
 TULU_SHARE = 0.5
+#: llama3-token-ratio: T above.
 LLAMA_SHARE = 0.8
+#: Words in an n-gram of gpt3-13gram, and of the other two rules.
 LONG_GRAM = 13
 SHORT_GRAM = 8
 
-#: What a sentence is for `sentences`: up to a full stop, a question or exclamation mark, a colon or semicolon before
+#: What ends a sentence for `_sentences`: a full stop, a question or exclamation mark, a colon or semicolon before
 #: white space, a line break, a quotation mark or a bar.
-_BREAK = r"""[.?!:;]+(?:\s|$)|[\n\r"“”|]+"""
-_OUTER = " \t.,;:?!'`*_#>()[]{}-"
-#: Fewer words than this are found only as a whole prompt: "Why?" stands in too many rows.
-_LEAST_WORDS = 4
+_SENTENCE_END = r"""[.?!:;]+(?:\s|$)|[\n\r"“”|]+"""
+_OUTER_PUNCTUATION = " \t.,;:?!'`*_#>()[]{}-"
+#: Items of fewer words are found only as a whole prompt: "Why?" stands in too many rows.
+_MIN_SENTENCE_WORDS = 4
+#: Between the sentences of a text: a control character that texts do not hold.
+_SEPARATOR = "\x1f"
 
 
-class SharedRuns:
+class NgramRules:
     """The three published rules over batches of texts; what they need of a batch is kept, not its words."""
 
     def __init__(self, items: Words, rules: set[str]) -> None:
         self._items = items
         self._rules = rules
-        self._eight = Index(items, SHORT_GRAM)
-        self._long = [Index(items, LONG_GRAM)] if "gpt3-13gram" in rules else []
-        short = items.counts < LONG_GRAM
-        self._whole = (
-            {size: _only(items, items.counts == size) for size in np.unique(items.counts[short]).tolist() if size}
-            if "gpt3-13gram" in rules
-            else {}
-        )
-        self._seen = np.zeros(len(items.hashes), np.bool_)
+        self._short_grams = Index(items, SHORT_GRAM)
+        #: llama3-token-ratio: for each word of the items whether an 8-gram that some text has begins there.
+        self._gram_starts = np.zeros(len(items.hashes), np.bool_)
+        #: gpt3-13gram: the 13-grams of all items, then items of fewer words as one n-gram of their own length.
+        self._long_grams: list[Index] = []
+        if "gpt3-13gram" in rules:
+            short_sizes = np.unique(items.counts[items.counts < LONG_GRAM]).tolist()
+            self._long_grams = [Index(items, LONG_GRAM)]
+            self._long_grams += [Index(_only(items, items.counts == size), size) for size in short_sizes if size]
 
     def find(self, texts: Words) -> dict[str, pl.DataFrame]:
-        """OVERLAP and `share` (of the item's words) for each rule; "eight": all that share an 8-gram."""
-        found: dict[str, pl.DataFrame] = {}
-        hits = self._eight.hits(texts)
-        self._seen[self._items.offsets[hits["item"].to_numpy()] + hits["place"].to_numpy()] = True
-        found["eight"] = self._with_share(ngrams.measure(hits, SHORT_GRAM))
+        """OVERLAP and `share` (of the item's words) for each rule, and "8-grams": all that share an 8-gram."""
+        matches: dict[str, pl.DataFrame] = {}
+        hits = self._short_grams.hits(texts)
+        self._gram_starts[self._items.offsets[hits["item"].to_numpy()] + hits["place"].to_numpy()] = True
+        matches["8-grams"] = self._with_share(ngrams.measure(hits, SHORT_GRAM))
         if "tulu3-8gram" in self._rules:
-            found["tulu3-8gram"] = found["eight"].filter(pl.col("share") > TULU_SHARE)
+            matches["tulu3-8gram"] = matches["8-grams"].filter(pl.col("share") > TULU_SHARE)
         if "llama3-token-ratio" in self._rules:
-            found["llama3-token-ratio"] = found["eight"]  # until all rows are seen: see `contaminated`
-        if self._long:
-            runs = [self._long[0].overlaps(texts)]
-            runs += [Index(items, size).overlaps(texts) for size, items in self._whole.items()]
-            found["gpt3-13gram"] = self._with_share(pl.concat(runs))
-        return found
+            matches["llama3-token-ratio"] = matches["8-grams"]  # until all rows are seen: see `covered_shares`
+        if self._long_grams:
+            overlaps = [index.overlaps(texts) for index in self._long_grams]
+            matches["gpt3-13gram"] = self._with_share(pl.concat(overlaps))
+        return matches
 
-    def contaminated(self) -> NDArray[np.float64]:
+    def covered_shares(self) -> NDArray[np.float64]:
         """For each item the share of its words in 8-grams that any text so far had; NaN for an item of no words."""
-        covered = np.zeros(len(self._seen) + SHORT_GRAM, np.int64)
-        starts = np.flatnonzero(self._seen)
-        np.add.at(covered, starts, 1)
-        np.add.at(covered, starts + SHORT_GRAM, -1)
-        inside = np.concatenate([[0], np.cumsum(np.cumsum(covered)[: len(self._seen)] > 0)])
+        # +1 where an 8-gram begins and -1 where it ends: a word is covered where the running sum is positive.
+        changes = np.zeros(len(self._gram_starts) + SHORT_GRAM, np.int64)
+        starts = np.flatnonzero(self._gram_starts)
+        np.add.at(changes, starts, 1)
+        np.add.at(changes, starts + SHORT_GRAM, -1)
+        covered = np.cumsum(changes)[: len(self._gram_starts)] > 0
+        # Count the covered words of each item.
+        cumulative = np.concatenate([[0], np.cumsum(covered)])
         counts = self._items.counts
-        total = inside[self._items.offsets[1:]] - inside[self._items.offsets[:-1]]
-        return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+        covered_words = cumulative[self._items.offsets[1:]] - cumulative[self._items.offsets[:-1]]
+        return np.where(counts > 0, covered_words / np.maximum(counts, 1), np.nan)
 
     def _with_share(self, overlaps: pl.DataFrame) -> pl.DataFrame:
         counts = self._items.counts[overlaps["item"].to_numpy()]
@@ -83,13 +90,13 @@ class SharedRuns:
 
 
 def _only(items: Words, chosen: NDArray[np.bool_]) -> Words:
-    """The same items in the same places, the others without words."""
+    """The same items in the same positions; those that are not chosen (bool [n]) lose their words."""
     counts = np.where(chosen, items.counts, 0)
     kept = np.repeat(chosen, items.counts)
     return Words(items.flat.filter(pl.Series(kept)), items.hashes[kept], np.concatenate([[0], np.cumsum(counts)]))
 
 
-class WholeItems:
+class WholeItemRule:
     """Items found whole: as a row's whole text whatever their length, or, when short, as whole sentences in it.
 
     Case, white space and outer punctuation do not count; operators and digits do. This is the rule for items of
@@ -98,35 +105,38 @@ class WholeItems:
     """
 
     def __init__(self, items: pl.Series) -> None:
-        listed = _sentences(items)
+        sentences = _sentences(items)
+        self._keys = _keys(sentences).with_row_index("item").filter(pl.col("key").is_not_null())
+        # Short items are n-grams of sentences: one index for each number of sentences.
         words = ngrams.split(items).counts
-        self._keys = _keys(listed).with_row_index("item").filter(pl.col("key").is_not_null())
-        flat = ngrams.flatten(listed)
-        short = (words >= _LEAST_WORDS) & (words < LONG_GRAM)
+        short = (words >= _MIN_SENTENCE_WORDS) & (words < LONG_GRAM)
+        flat = ngrams.flatten(sentences)
         sizes = np.unique(flat.counts[short]).tolist()
-        self._sized = [Index(_only(flat, short & (flat.counts == size)), size) for size in sizes if size]
+        self._sentence_grams = [Index(_only(flat, short & (flat.counts == size)), size) for size in sizes if size]
 
     def equal(self, texts: pl.Series) -> pl.DataFrame:
-        """`text`, `item` where the two are the same text."""
+        """`text`, `item` (positions, int64) where the two are the same text."""
         keys = _keys(_sentences(texts)).with_row_index("text")
         return keys.join(self._keys, on="key", how="inner").select(pl.col("text", "item").cast(pl.Int64))
 
     def inside(self, texts: pl.Series) -> pl.DataFrame:
-        """`text`, `item` where a short item stands in the text as whole sentences."""
-        flat = ngrams.flatten(_sentences(texts))
-        found = [index.hits(flat).select("text", "item") for index in self._sized]
+        """`text`, `item` (positions, int64) where a short item stands in the text as whole sentences."""
+        sentences = ngrams.flatten(_sentences(texts))
+        hits = [index.hits(sentences).select("text", "item") for index in self._sentence_grams]
         empty = pl.DataFrame(schema={"text": OVERLAP["text"], "item": OVERLAP["item"]})
-        return pl.concat([empty, *found]).unique(maintain_order=True)
+        return pl.concat([empty, *hits]).unique(maintain_order=True)
 
 
 def _sentences(texts: pl.Series) -> pl.Series:
-    plain = pl.col("text").str.normalize("NFKC").str.to_lowercase()
-    parts = plain.str.replace_all(_BREAK, "\x1f").str.split("\x1f")
-    tidy = pl.element().str.replace_all(r"\s+", " ").str.strip_chars(_OUTER)
+    """Each text as a list of its sentences, in lower case, without white space and punctuation around them."""
+    lower = pl.col("text").str.normalize("NFKC").str.to_lowercase()
+    parts = lower.str.replace_all(_SENTENCE_END, _SEPARATOR).str.split(_SEPARATOR)
+    tidy = pl.element().str.replace_all(r"\s+", " ").str.strip_chars(_OUTER_PUNCTUATION)
     cleaned = parts.list.eval(tidy).list.eval(pl.element().filter(pl.element() != ""))
     return texts.fill_null("").to_frame("text").select(cleaned)["text"]
 
 
 def _keys(sentences: pl.Series) -> pl.DataFrame:
-    joined = sentences.to_frame("sentences").select(pl.col("sentences").list.join("\x1f").alias("key"))
+    """`key`: the sentences of each text as one string; null where there are none."""
+    joined = sentences.to_frame("sentences").select(pl.col("sentences").list.join(_SEPARATOR).alias("key"))
     return joined.select(pl.when(pl.col("key") != "").then(pl.col("key")))

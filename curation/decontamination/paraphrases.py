@@ -2,107 +2,130 @@
 
 A bare cosine flags honest neighbours: rows of the same kind are close to every item of that kind. So a candidate is
 judged by how far it stands out from the other items around the row and around the item (the margin of Artetxe and
-Schwenk 2019, arXiv 1811.01136, as a difference), and by what the two share: see `siftune.curation.decontamination.pair_features`.
+Schwenk 2019, arXiv 1811.01136, as a difference), and by what the two share: see
+`siftune.curation.decontamination.pair_features`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation import schema
-from siftune.curation.decontamination.pair_features import Weights, gist, is_code, signs
+from siftune.curation.decontamination.pair_features import StemWeights, gist, is_code, pair_features
 from siftune.curation.embeddings.cosine import cosines
 from siftune.curation.embeddings.knn import Embed, nearest
 from siftune.curation.progress import Progress
 from siftune.curation.text.words import word_count
 
-Rows = Callable[[], Iterable[pl.DataFrame]]
-
 #: A prompt of fewer words is read together with its answer: "Complete this function:" asks nothing by itself.
 SHORT_PROMPT = 13
-SPAN = 300  # characters of a matched text that are kept
-#: The last line of a prompt is an item of its own behind a passage of at least so many words.
-_PASSAGE = 60
-_TAIL = 6
-_CHOICES = 2  # items that are judged for each view of a row
-_VIEWS = 12  # nearest views of items that are looked at for a row
-_AROUND = 4  # items in a background
-_TWINS = 0.9  # items this close are variants of one another and no background
-_FLOOR = 0.45  # no rephrasing in the labelled sets lies below
+#: Characters of a matched text that are kept.
+SPAN_CHARACTERS = 300
+#: The last line of a prompt, of at least `_QUESTION_WORDS` words, is an item of its own behind a passage of at least
+#: `_PASSAGE_WORDS` words.
+_PASSAGE_WORDS = 60
+_QUESTION_WORDS = 6
+_CANDIDATE_ITEMS = 2  # items that are judged for each view of a row
+_NEAREST_VIEWS = 12  # nearest views of items that are looked at for a row
+_VIEWS_OF_A_ROW = 4  # at most: see `row_views`
+_MIN_COSINE = 0.45  # no rephrasing in the labelled sets lies below
+#: A background is the mean cosine to so many other items nearby.
+_BACKGROUND_ITEMS = 4
+_VARIANT_COSINE = 0.9  # items this close are variants of one another and no background
+_MIN_BACKGROUND = 0.4  # a reference of few, unlike items would make any neighbour stand out
 #: An item stands out to a row only if it is this much closer than the rows ranked 10 to 20 by closeness to the item.
 #: A reference of few items gives hardly any background of its own: without this, 4.9 % of 20,021 questions about
 #: Python packages matched one of 16 quiz questions about them, with it 0.2 %, and no English rephrasing of the
 #: labelled sets was lost. From rank 10 on, so that a few true rephrasings of one item do not hide one another.
-_STANDS_OUT = 0.1
-_CROWD = (10, 20)
-_OF_VIEWS = ("cosine", "over_row", "over_item", "over_rows", "words")
-_NO_BACKGROUND = 0.4  # the least background: a reference of few, unlike items would make any neighbour stand out
+MIN_CROWD_MARGIN = 0.1
+_CROWD_RANKS = (10, 20)
+#: Columns in which programs are judged by the best of all views of a row and an item.
+_BEST_OF_VIEWS = ("cosine", "row_margin", "item_margin", "crowd_margin", "shared_stems")
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """A logistic model of "the same task": the weight of each sign. A pair is accepted when the sum is not negative.
+class SameTaskModel:
+    """A logistic model of "the same task": the constant, and the weight of each column of `candidate_pairs`.
 
-    Fitted by penalised maximum likelihood, signs held to their meaning, on one half of the labelled pairs (by item):
-    rephrased MMLU questions, MBPP prompts and GSM8K problems against neighbours from GSM8K, MATH and MMLU for prose;
-    rephrased HumanEval against neighbours from HumanEval, MBPP and CodeAlpaca for code. Two things are not fitted: the
-    constants, the largest in steps of 0.25 with which at most 0.5 % of the honest neighbours of that half pass, and
-    the weight of `contrary`, which these sets hardly hold. `tests/benchmarks/contamination.py` reports on the other
-    half; its `--fit` fits again and prints the operating curve of the fitted half. The other half was looked at for
-    earlier forms of the signs, and once more, 0.25 below, before the constants were settled.
+    A pair is accepted when the log-odds are not negative. Fitted by penalised maximum likelihood, the weights held to
+    the sign that they must have, on one half of the labelled pairs (by item): rephrased MMLU questions, MBPP prompts
+    and GSM8K problems against neighbours from GSM8K, MATH and MMLU for prose; rephrased HumanEval against neighbours
+    from HumanEval, MBPP and CodeAlpaca for code. Two things are not fitted: the constants, the largest in steps of
+    0.25 with which at most 0.5 % of the honest neighbours of that half pass, and the weight of `opposites`, which
+    these sets hardly hold. `tests/benchmarks/contamination.py` reports on the other half; its `--fit` fits again and
+    prints the operating curve of the fitted half. The other half was looked at for earlier forms of the features, and
+    once more, 0.25 below, before the constants were settled.
     """
 
     constant: float
     cosine: float = 0.0
-    over_row: float = 0.0  # cosine less that of the row to other items nearby
-    over_item: float = 0.0  # cosine less that of the item to other items nearby
-    words: float = 0.0
-    same_numbers: float = 0.0
-    other_numbers: float = 0.0
-    other_names: float = 0.0
-    contrary: float = 0.0
-    acts: float = 0.0
-    values: float = 0.0
+    row_margin: float = 0.0
+    item_margin: float = 0.0
+    shared_stems: float = 0.0
+    shared_numbers: float = 0.0
+    different_numbers: float = 0.0
+    different_names: float = 0.0
+    opposites: float = 0.0
+    operations: float = 0.0
+    example_values: float = 0.0
 
-    def judge(self) -> pl.Expr:
-        """The log-odds, over the columns of `candidates`."""
-        return (
-            self.constant
-            + self.cosine * pl.col("cosine")
-            + self.over_row * pl.col("over_row")
-            + self.over_item * pl.col("over_item")
-            + self.words * pl.col("words")
-            + self.same_numbers * pl.col("same_numbers")
-            + self.other_numbers * pl.col("other_numbers")
-            + self.other_names * pl.col("other_names")
-            + self.contrary * pl.col("contrary")
-            + self.acts * pl.col("acts")
-            + self.values * pl.col("values")
-        )
+    def log_odds(self) -> pl.Expr:
+        """The log-odds of "the same task", over the columns of `candidate_pairs`."""
+        log_odds = pl.lit(self.constant)
+        for feature in fields(self)[1:]:
+            log_odds = log_odds + getattr(self, feature.name) * pl.col(feature.name)
+        return log_odds
 
 
-PROSE = Criterion(
-    -7.35, cosine=11.47, over_row=3.62, same_numbers=0.55, other_numbers=-1.67, other_names=-1.26, contrary=-2.0
+PROSE = SameTaskModel(
+    -7.35,
+    cosine=11.47,
+    row_margin=3.62,
+    shared_numbers=0.55,
+    different_numbers=-1.67,
+    different_names=-1.26,
+    opposites=-2.0,
 )
-CODE = Criterion(-8.25, cosine=4.03, over_row=2.13, over_item=5.24, words=6.82, acts=2.65, values=2.65)
+CODE = SameTaskModel(
+    -8.25, cosine=4.03, row_margin=2.13, item_margin=5.24, shared_stems=6.82, operations=2.65, example_values=2.65
+)
 
 
-def rephrased(
-    rows: Rows, references: pl.DataFrame, *, embed: Embed, progress: Progress | None = None, slack: float = 0.0
+def log_odds() -> pl.Expr:
+    """The log-odds that a candidate pair is the same task: `CODE` where a program is involved, else `PROSE`."""
+    return pl.when("code").then(CODE.log_odds()).otherwise(PROSE.log_odds())
+
+
+def find_paraphrases(
+    batches: Callable[[], Iterable[pl.DataFrame]],
+    references: pl.DataFrame,
+    *,
+    embed: Embed,
+    progress: Progress | None = None,
+    bias: float = 0.0,
 ) -> pl.DataFrame:
-    """Rows that ask the same as an item: `row`, `item`, `rule`, `part`, `score` (the estimated chance), `span`.
+    """Rows that ask the same as an item in other words.
 
-    `slack` moves the criterion, in log-odds: more of it accepts more. See `candidates` for the other arguments.
+    Args:
+        batches: gives the rows (prompt, core, answer) in batches, anew at each call; they are read twice.
+        references: `prompt`, `answer` (null where there is none).
+        embed: texts to vectors.
+        progress: passed on to `embed`.
+        bias: is added to the log-odds: the greater, the more pairs are accepted.
+
+    Returns:
+        `row` and `item` (positions), `rule`, `part`, `score` (the estimated chance of the same task), `span`.
     """
-    found = candidates(rows, references, embed=embed, progress=progress)
-    odds = pl.when("code").then(CODE.judge()).otherwise(PROSE.judge()) + slack
-    accepted = found.with_columns(odds=odds).filter(pl.col("odds") >= 0, pl.col("over_rows") >= _STANDS_OUT)
-    best = accepted.sort("row", "item", "odds", "view", "base", descending=[False, False, True, False, False]).unique(
+    candidates = candidate_pairs(batches, references, embed=embed, progress=progress)
+    judged = candidates.with_columns(log_odds=log_odds() + bias)
+    accepted = judged.filter(pl.col("log_odds") >= 0, pl.col("crowd_margin") >= MIN_CROWD_MARGIN)
+    descending = [False, False, True, False, False]
+    best = accepted.sort("row", "item", "log_odds", "row_view", "item_view", descending=descending).unique(
         ["row", "item", "part"], keep="first", maintain_order=True
     )
     return best.select(
@@ -110,173 +133,237 @@ def rephrased(
         "item",
         "part",
         rule=pl.lit(schema.REPHRASED),
-        score=1 / (1 + (-pl.col("odds")).exp()),
-        span=pl.col("text").str.slice(0, SPAN),
+        score=1 / (1 + (-pl.col("log_odds")).exp()),
+        span=pl.col("text").str.slice(0, SPAN_CHARACTERS),
     )
 
 
-def row_views(frame: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which rows are compared: `row` (place in the frame), `part`, `text`, `code`."""
+def candidate_pairs(
+    batches: Callable[[], Iterable[pl.DataFrame]],
+    references: pl.DataFrame,
+    *,
+    embed: Embed,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Pairs of a row and one of its nearest items, and all that speaks for and against their being the same task.
+
+    Where a program is involved, the cosine, the margins and the stems are the best of all views of the two: what a
+    program says and how it says it are judged together.
+
+    Args:
+        batches: gives the rows (prompt, core, answer) in batches, anew at each call; they are read twice.
+        references: `prompt`, `answer` (null where there is none).
+        embed: texts to vectors.
+        progress: passed on to `embed`.
+
+    Returns:
+        `row`, `item` (positions); `row_view`, `item_view` (numbers of the views that are close); `part` and `text` of
+        the row; `code`; `cosine`; `row_margin` and `item_margin` (the cosine less the mean cosine of the row, and of
+        the item, to the nearest other items); `crowd_margin` (the cosine less the mean cosine of the item to rows that
+        are middling close to it); and the columns of `pair_features`.
+    """
+    # Embed every view of the items and of the rows; a row view keeps its row, part and whether it is code.
+    items = item_views(references)
+    weights = StemWeights()
+    weights.count(items["text"])
+    view_parts = [pl.DataFrame(schema={"row": pl.Int64, "part": pl.String, "code": pl.Boolean})]
+
+    def row_texts() -> Iterator[pl.Series]:
+        rows = 0
+        for batch in batches():
+            views = row_views(batch)
+            weights.count(views["text"])
+            view_parts.append(views.select(pl.col("row") + rows, "part", "code"))
+            rows += batch.height
+            yield views["text"]
+
+    item_vectors = embed([items["text"]], progress=progress)
+    row_vectors = embed(row_texts(), progress=progress)
+    rows_of_views = pl.concat(view_parts)
+
+    # The nearest items of each view of a row, and how far they stand out.
+    candidates = _nearest_items(row_vectors, item_vectors, items["item"].to_numpy())
+    crowd = _crowd_cosine(item_vectors, row_vectors, rows_of_views["row"].to_numpy())
+    candidates = pl.concat([rows_of_views[candidates["row_view"].to_numpy()], candidates], how="horizontal")
+    candidates = candidates.with_columns(
+        row_margin=pl.col("cosine") - pl.col("row_background"),
+        item_margin=pl.col("cosine") - pl.col("item_background"),
+        crowd_margin=pl.col("cosine") - pl.Series(crowd[candidates["item_view"].to_numpy()]),
+    )
+
+    # What the two texts share, which takes the texts of the rows once more.
+    row_text, whole_row = _texts_of(candidates, batches)
+    item_of_pair = items[candidates["item_view"].to_numpy()]
+    texts = pl.DataFrame(
+        {
+            "row": row_text,
+            "item": item_of_pair["text"],
+            "whole_row": whole_row,
+            "whole_item": _whole_text(references, "prompt").gather(item_of_pair["item"]),
+            "code": candidates["code"] | item_of_pair["code"],
+        }
+    )
+    candidates = candidates.with_columns(text=texts["row"], code=texts["code"])
+    candidates = pl.concat([candidates, pair_features(texts, weights.table())], how="horizontal")
+    best = [
+        pl.when("code").then(pl.col(name).max().over("row", "item")).otherwise(name).alias(name)
+        for name in _BEST_OF_VIEWS
+    ]
+    return candidates.with_columns(best)
+
+
+def row_views(batch: pl.DataFrame) -> pl.DataFrame:
+    """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `code`.
+
+    The prompt, and a short prompt with its answer too; each as it is and, where it holds code, by its gist.
+    """
     core, answer = pl.col("core").fill_null(""), pl.col("answer").fill_null("")
-    asks = word_count(core)
-    short = (asks < SHORT_PROMPT) & (word_count(answer) > 0)
-    part = pl.when(asks > 0).then(pl.lit("both")).otherwise(pl.lit("answer"))
-    indexed = frame.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    return _views(
+    prompt_words = word_count(core)
+    short = (prompt_words < SHORT_PROMPT) & (word_count(answer) > 0)
+    part = pl.when(prompt_words > 0).then(pl.lit("both")).otherwise(pl.lit("answer"))
+    indexed = batch.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    return _with_gists(
         [
-            indexed.filter(asks > 0).select("row", part=pl.lit("prompt"), ask=core, tell=pl.lit("")),
-            indexed.filter(short).select("row", part=part, ask=core, tell=answer),
+            indexed.filter(prompt_words > 0).select("row", part=pl.lit("prompt"), question=core, answer=pl.lit("")),
+            indexed.filter(short).select("row", part=part, question=core, answer=answer),
         ],
         by="row",
     )
 
 
 def item_views(references: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which items are found: `item`, `text`, `code`: the prompt, and the last line of one that begins with
-    a passage, each without and with the answer.
+    """The texts by which items are found: `item` (position), `text`, `code`.
+
+    The prompt, and the last line of one that begins with a passage, each without and with the answer; each as it is
+    and, where it holds code, by its gist.
     """
     prompt, answer = pl.col("prompt").fill_null(""), pl.col("answer").fill_null("")
-    tail = prompt.str.strip_chars().str.split("\n").list.last().str.strip_chars()
-    behind = (word_count(prompt) - word_count(tail) >= _PASSAGE) & (word_count(tail) >= _TAIL) & ~is_code(prompt)
+    has_answer = word_count(answer) > 0
+    last_line = prompt.str.strip_chars().str.split("\n").list.last().str.strip_chars()
+    passage_words = word_count(prompt) - word_count(last_line)
+    behind_passage = (passage_words >= _PASSAGE_WORDS) & (word_count(last_line) >= _QUESTION_WORDS) & ~is_code(prompt)
     indexed = references.with_row_index("item").with_columns(pl.col("item").cast(pl.Int64))
-    return _views(
+    return _with_gists(
         [
-            indexed.select("item", ask=prompt, tell=pl.lit("")),
-            indexed.filter(word_count(answer) > 0).select("item", ask=prompt, tell=answer),
-            indexed.filter(behind).select("item", ask=tail, tell=pl.lit("")),
-            indexed.filter(behind & (word_count(answer) > 0)).select("item", ask=tail, tell=answer),
+            indexed.select("item", question=prompt, answer=pl.lit("")),
+            indexed.filter(has_answer).select("item", question=prompt, answer=answer),
+            indexed.filter(behind_passage).select("item", question=last_line, answer=pl.lit("")),
+            indexed.filter(behind_passage & has_answer).select("item", question=last_line, answer=answer),
         ],
         by="item",
     )
 
 
-def _views(asked: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
-    """Each text as it is and, where it holds code, by its gist too."""
-    whole = pl.concat_str([pl.col("ask"), pl.col("tell")], separator="\n").str.strip_chars()
-    spoken = pl.concat_str([gist(pl.col("ask")), gist(pl.col("tell"))], separator="\n").str.strip_chars()
-    every = pl.concat(asked).with_columns(
-        text=whole, gist=spoken, code=is_code(pl.col("ask")) | is_code(pl.col("tell"))
+def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
+    """Each view (question and answer) as one text and, where it holds code, its gist as another."""
+    question, answer = pl.col("question"), pl.col("answer")
+    joined = pl.concat(views).with_columns(
+        text=pl.concat_str([question, answer], separator="\n").str.strip_chars(),
+        gist=pl.concat_str([gist(question), gist(answer)], separator="\n").str.strip_chars(),
+        code=is_code(question) | is_code(answer),
     )
-    plain = every.drop("ask", "tell", "gist")
-    gists = every.filter(pl.col("gist") != pl.col("text")).with_columns(text="gist").drop("ask", "tell", "gist")
-    return pl.concat([plain, gists]).filter(word_count(pl.col("text")) > 0).sort(by, maintain_order=True)
+    texts = joined.drop("question", "answer", "gist")
+    gists = joined.filter(pl.col("gist") != pl.col("text")).with_columns(text="gist")
+    both = pl.concat([texts, gists.drop("question", "answer", "gist")])
+    return both.filter(word_count(pl.col("text")) > 0).sort(by, maintain_order=True)
 
 
-def candidates(rows: Rows, references: pl.DataFrame, *, embed: Embed, progress: Progress | None = None) -> pl.DataFrame:
-    """Pairs of a row and one of its nearest items, and all that speaks for and against their being the same task.
-
-    Columns: `row`, `item`, `part`, `text` (of the row), `cosine`, `over_row` and `over_item` (the cosine less the mean
-    of the row, and of the item, to the nearest other items), `over_rows` (less the mean of the item to the rows of
-    middling closeness), and the columns of `siftune.curation.decontamination.pair_features.signs`. Where a program is involved, these
-    are the best of all views of the two: what a program says and how it says it are judged together.
-    """
-    items = item_views(references)
-    weights = Weights()
-    weights.count(items["text"])
-    places: list[pl.DataFrame] = []
-
-    def texts() -> Iterator[pl.Series]:
-        done = 0
-        for frame in rows():
-            views = row_views(frame)
-            weights.count(views["text"])
-            places.append(views.select(pl.col("row") + done, "part", "code"))
-            done += frame.height
-            yield views["text"]
-
-    base = embed([items["text"]], progress=progress)
-    queries = embed(texts(), progress=progress)
-    near = _near(queries, base, items["item"].to_numpy())
-    where = pl.concat([pl.DataFrame(schema={"row": pl.Int64, "part": pl.String, "code": pl.Boolean}), *places])
-    crowd = _crowd(queries, base, where["row"].to_numpy())
-    told = pl.concat([where[near["view"].to_numpy()], near], how="horizontal")
-    told = told.with_columns(among_rows=pl.Series(crowd[near["base"].to_numpy()]))
-    judged = _with_signs(told, rows, items, _whole(references, "prompt"), weights.table())
-    over = {"over_row": "around_row", "over_item": "around_item", "over_rows": "among_rows"}
-    judged = judged.with_columns(**{name: pl.col("cosine") - pl.col(around) for name, around in over.items()})
-    best = [pl.when("code").then(pl.col(name).max().over("row", "item")).otherwise(name) for name in _OF_VIEWS]
-    return judged.with_columns(each.alias(name) for each, name in zip(best, _OF_VIEWS, strict=True))
-
-
-def _whole(frame: pl.DataFrame, asks: str) -> pl.Series:
-    parts = (pl.col(asks).fill_null(""), pl.col("answer").fill_null(""))
+def _whole_text(frame: pl.DataFrame, prompt: str) -> pl.Series:
+    """The column `prompt` and the answer as one text."""
+    parts = (pl.col(prompt).fill_null(""), pl.col("answer").fill_null(""))
     return frame.select(whole=pl.concat_str(parts, separator="\n")).to_series()
 
 
-def _near(queries: np.ndarray, base: np.ndarray, item: NDArray[np.int64]) -> pl.DataFrame:
-    """For each view of a row its nearest items, each by its closest view, and how close the other ones are."""
-    place, cosine = nearest(queries, base, k=_VIEWS)
-    view = np.repeat(np.arange(len(queries)), place.shape[1])
-    every = pl.DataFrame({"view": view, "base": place.ravel(), "item": item[place.ravel()], "cosine": cosine.ravel()})
-    best = every.unique(["view", "item"], keep="first", maintain_order=True)
-    ranked = best.with_columns(rank=pl.int_range(pl.len()).over("view"))
-    chosen = ranked.filter(pl.col("rank") < _CHOICES, pl.col("cosine") >= _FLOOR).with_row_index("pair")
-    others = chosen.select("pair", "view", "item", "base").join(ranked, on="view", how="inner", suffix="_other")
+def _nearest_items(row_vectors: np.ndarray, item_vectors: np.ndarray, item: NDArray[np.int64]) -> pl.DataFrame:
+    """For each view of a row its nearest items, each by its closest view, and how close the other ones are.
+
+    Args:
+        row_vectors: embeddings [n, d] of the views of rows.
+        item_vectors: embeddings [m, d] of the views of items.
+        item: int64[m], the item of each view.
+
+    Returns:
+        `row_view`, `item_view`, `item`, `cosine`, `rank`, `row_background`, `item_background`.
+    """
+    # Of each item the closest view; the first `_CANDIDATE_ITEMS` items are candidates, all are background.
+    position, cosine = nearest(row_vectors, item_vectors, k=_NEAREST_VIEWS)
+    row_view = np.repeat(np.arange(len(row_vectors)), position.shape[1])
+    item_view = position.ravel()
+    neighbours = pl.DataFrame(
+        {"row_view": row_view, "item_view": item_view, "item": item[item_view], "cosine": cosine.ravel()}
+    )
+    closest = neighbours.unique(["row_view", "item"], keep="first", maintain_order=True)
+    ranked = closest.with_columns(rank=pl.int_range(pl.len()).over("row_view"))
+    candidates = ranked.filter(pl.col("rank") < _CANDIDATE_ITEMS, pl.col("cosine") >= _MIN_COSINE)
+    candidates = candidates.with_row_index("pair")
+
+    # The background of a row: the other items nearby that are not variants of the candidate.
+    others = candidates.select("pair", "row_view", "item", "item_view")
+    others = others.join(ranked, on="row_view", how="inner", suffix="_other")
     others = others.filter(pl.col("item") != pl.col("item_other"))
-    alike = cosines(base, base, others["base"].to_numpy(), others["base_other"].to_numpy())
-    apart = others.filter(pl.Series(alike < _TWINS)).sort("pair", "rank").group_by("pair").head(_AROUND)
-    around = chosen.select("pair").join(_mean(apart, "pair"), on="pair", how="left", maintain_order="left")["mean"]
-    return chosen.drop("pair").with_columns(
-        around_row=around.fill_null(_NO_BACKGROUND).clip(lower_bound=_NO_BACKGROUND),
-        around_item=pl.Series(_around(base, item)[chosen["base"].to_numpy()]),
+    between = cosines(item_vectors, item_vectors, others["item_view"].to_numpy(), others["item_view_other"].to_numpy())
+    unlike = others.filter(pl.Series(between < _VARIANT_COSINE)).sort("pair", "rank")
+    background = _mean_cosine(unlike.group_by("pair").head(_BACKGROUND_ITEMS), "pair")
+    row_background = candidates.select("pair").join(background, on="pair", how="left", maintain_order="left")["mean"]
+    return candidates.drop("pair").with_columns(
+        row_background=row_background.fill_null(_MIN_BACKGROUND).clip(lower_bound=_MIN_BACKGROUND),
+        item_background=pl.Series(_item_background(item_vectors, item)[candidates["item_view"].to_numpy()]),
     )
 
 
-def _mean(nearby: pl.DataFrame, key: str) -> pl.DataFrame:
-    """`mean` cosine of each key's few nearest others; places that are not taken count as unrelated texts."""
+def _mean_cosine(neighbours: pl.DataFrame, key: str) -> pl.DataFrame:
+    """`mean` cosine of each key's few nearest others; where there are fewer, the rest count as unrelated texts."""
     # Whole multiples of 2**-30: their sum is the same in any order, so threads cannot change it.
-    sums = nearby.group_by(key).agg((pl.col("cosine") * 2.0**30).round().sum() / 2.0**30, n=pl.len())
-    return sums.select(key, mean=(pl.col("cosine") + (_AROUND - pl.col("n")) * _NO_BACKGROUND) / _AROUND)
+    sums = neighbours.group_by(key).agg((pl.col("cosine") * 2.0**30).round().sum() / 2.0**30, n=pl.len())
+    unrelated = (_BACKGROUND_ITEMS - pl.col("n")) * _MIN_BACKGROUND
+    return sums.select(key, mean=(pl.col("cosine") + unrelated) / _BACKGROUND_ITEMS)
 
 
-def _around(base: np.ndarray, item: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mean cosine of each view of an item to the nearest other items that are not its variants."""
-    place, cosine = nearest(base, base, k=3 * _VIEWS)
-    view = np.repeat(np.arange(len(base)), place.shape[1])
-    every = pl.DataFrame({"view": view, "item": item[place.ravel()], "own": item[view], "cosine": cosine.ravel()})
-    others = every.filter(pl.col("item") != pl.col("own"), pl.col("cosine") < _TWINS)
-    nearby = others.unique(["view", "item"], keep="first", maintain_order=True).group_by("view").head(_AROUND)
-    every_view = pl.DataFrame({"view": np.arange(len(base))})
-    told = every_view.join(_mean(nearby, "view"), on="view", how="left", maintain_order="left")
-    return told["mean"].fill_null(_NO_BACKGROUND).clip(lower_bound=_NO_BACKGROUND).to_numpy()
-
-
-def _crowd(queries: np.ndarray, base: np.ndarray, row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each view of an item the mean cosine of the rows that rank `_CROWD` by closeness to it, float64 [m]."""
-    low, high = _CROWD
-    place, cosine = nearest(base, queries, k=4 * (high + 1))  # a row has at most four views
-    view = np.repeat(np.arange(len(base)), place.shape[1])
-    every = pl.DataFrame({"view": view, "row": row[place.ravel()], "cosine": cosine.ravel()})
-    ranked = every.unique(["view", "row"], keep="first", maintain_order=True)
-    ranked = ranked.with_columns(rank=pl.int_range(pl.len()).over("view"))
-    middling = ranked.filter(pl.col("rank").is_between(low, high)).group_by("view").agg(mean=pl.col("cosine").mean())
-    told = pl.DataFrame({"view": np.arange(len(base))}).join(middling, on="view", how="left", maintain_order="left")
-    return told["mean"].fill_null(_NO_BACKGROUND).to_numpy()
-
-
-def _with_signs(
-    told: pl.DataFrame, rows: Rows, items: pl.DataFrame, whole_items: pl.Series, weights: pl.DataFrame
-) -> pl.DataFrame:
-    """The texts of the candidates, read once more from the rows, and what they have in common."""
-    views, wholes = (told.select(name).unique() for name in ("view", "row"))
-    parts = [pl.DataFrame(schema={"view": pl.Int64, "text": pl.String})]
-    rest = [pl.DataFrame(schema={"row": pl.Int64, "whole": pl.String})]
-    done = seen = 0
-    for frame in rows():
-        texts = row_views(frame).select(view=pl.int_range(pl.len(), dtype=pl.Int64) + done, text="text")
-        parts.append(texts.join(views, on="view", how="semi"))
-        here = pl.DataFrame({"row": np.arange(frame.height) + seen, "whole": _whole(frame, "core")})
-        rest.append(here.join(wholes, on="row", how="semi"))
-        done, seen = done + texts.height, seen + frame.height
-    read = told.join(pl.concat(parts), on="view", how="left", maintain_order="left")
-    read = read.join(pl.concat(rest), on="row", how="left", maintain_order="left")
-    of_item = items[told["base"].to_numpy()]
-    pairs = read.select(
-        row="text",
-        item=of_item["text"],
-        whole_row="whole",
-        whole_item=whole_items.gather(of_item["item"]),
-        code=pl.col("code") | of_item["code"],
+def _item_background(item_vectors: np.ndarray, item: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean cosine of each view of an item to the nearest other items that are not its variants, float64 [m]."""
+    position, cosine = nearest(item_vectors, item_vectors, k=3 * _NEAREST_VIEWS)
+    view = np.repeat(np.arange(len(item_vectors)), position.shape[1])
+    neighbours = pl.DataFrame(
+        {"view": view, "item": item[position.ravel()], "own": item[view], "cosine": cosine.ravel()}
     )
-    texts_told = told.with_columns(text=pairs["row"], code=pairs["code"])
-    return pl.concat([texts_told, signs(pairs, weights)], how="horizontal")
+    others = neighbours.filter(pl.col("item") != pl.col("own"), pl.col("cosine") < _VARIANT_COSINE)
+    closest = others.unique(["view", "item"], keep="first", maintain_order=True)
+    background = _mean_cosine(closest.group_by("view").head(_BACKGROUND_ITEMS), "view")
+    views = pl.DataFrame({"view": np.arange(len(item_vectors))})
+    joined = views.join(background, on="view", how="left", maintain_order="left")
+    return joined["mean"].fill_null(_MIN_BACKGROUND).clip(lower_bound=_MIN_BACKGROUND).to_numpy()
+
+
+def _crowd_cosine(item_vectors: np.ndarray, row_vectors: np.ndarray, row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each view of an item the mean cosine of the rows that rank `_CROWD_RANKS` by closeness to it, float64 [m].
+
+    `row` says which row each of `row_vectors` belongs to, int64 [n].
+    """
+    low, high = _CROWD_RANKS
+    position, cosine = nearest(item_vectors, row_vectors, k=_VIEWS_OF_A_ROW * (high + 1))
+    view = np.repeat(np.arange(len(item_vectors)), position.shape[1])
+    neighbours = pl.DataFrame({"view": view, "row": row[position.ravel()], "cosine": cosine.ravel()})
+    closest = neighbours.unique(["view", "row"], keep="first", maintain_order=True)
+    ranked = closest.with_columns(rank=pl.int_range(pl.len()).over("view"))
+    crowd = ranked.filter(pl.col("rank").is_between(low, high)).group_by("view").agg(mean=pl.col("cosine").mean())
+    views = pl.DataFrame({"view": np.arange(len(item_vectors))})
+    joined = views.join(crowd, on="view", how="left", maintain_order="left")
+    return joined["mean"].fill_null(_MIN_BACKGROUND).to_numpy()
+
+
+def _texts_of(candidates: pl.DataFrame, batches: Callable[[], Iterable[pl.DataFrame]]) -> tuple[pl.Series, pl.Series]:
+    """For each candidate the text of its row's view, and the row's prompt and answer; read once more from the rows."""
+    row_view_numbers, row_numbers = (candidates.select(name).unique() for name in ("row_view", "row"))
+    view_texts = [pl.DataFrame(schema={"row_view": pl.Int64, "text": pl.String})]
+    whole_texts = [pl.DataFrame(schema={"row": pl.Int64, "whole": pl.String})]
+    views_read = rows_read = 0
+    for batch in batches():
+        views = row_views(batch)
+        views = views.select(row_view=pl.int_range(pl.len(), dtype=pl.Int64) + views_read, text="text")
+        view_texts.append(views.join(row_view_numbers, on="row_view", how="semi"))
+        wholes = pl.DataFrame({"row": np.arange(batch.height) + rows_read, "whole": _whole_text(batch, "core")})
+        whole_texts.append(wholes.join(row_numbers, on="row", how="semi"))
+        views_read, rows_read = views_read + views.height, rows_read + batch.height
+    texts = candidates.join(pl.concat(view_texts), on="row_view", how="left", maintain_order="left")
+    texts = texts.join(pl.concat(whole_texts), on="row", how="left", maintain_order="left")
+    return texts["text"], texts["whole"]

@@ -10,7 +10,7 @@ import polars as pl
 
 from siftune.curation import ingest, schema
 from siftune.curation.corpus import Corpus
-from siftune.curation.decontamination import search
+from siftune.curation.decontamination.matches import find_matches
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
 from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
@@ -37,41 +37,47 @@ class Decontamination:
 
     def depends(self) -> dict[str, Any]:
         references = [
-            [each.model_dump(), ingest.fingerprint([_source(each)], base=self.base)]
-            for each in self.settings.references
+            [reference.model_dump(), ingest.fingerprint([_source(reference)], base=self.base)]
+            for reference in self.settings.references
         ]
         encoder = self.encoder and embedder(self.encoder).encoder.name
         return {"references": references, "rules": self.settings.rules, "encoder": encoder}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         references = [
-            read_reference(each.path, base=self.base, name=each.name, format=each.format, columns=each.columns)
-            for each in self.settings.references
+            read_reference(
+                reference.path,
+                base=self.base,
+                name=reference.name,
+                format=reference.format,
+                columns=reference.columns,
+            )
+            for reference in self.settings.references
         ]
         if not references:
             return Measured(schema.empty(schema.MATCHES))
-        found = search.matches(
+        matches = find_matches(
             lambda: corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()),
             pl.concat(references),
             rules=self.settings.rules,
             embed=embedder(self.encoder).embed if self.encoder else None,
             progress=progress,
         )
-        return Measured(found)
+        return Measured(matches)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         counted = measured.filter(schema.counted(self.settings.threshold))
         matched = counted.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")
         best = matched.unique("id", keep="first", maintain_order=True)
         spared = pl.lit(self.settings.action == "report") | pl.col("pinned")
-        told = best.with_columns(
+        decided = best.with_columns(
             action=pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop")),
             reason=pl.lit("contamination"),
             threshold=pl.when(pl.col("rule") == schema.REPHRASED).then(self.settings.threshold),
             witness="reference",
             detail=pl.format("{}, {}: {}", "rule", "field", "span"),
         )
-        return schema.conform(told, schema.DECISIONS)
+        return schema.conform(decided, schema.DECISIONS)
 
 
 def _source(reference: Reference) -> Source:

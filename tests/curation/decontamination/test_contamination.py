@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation import schema
-from siftune.curation.decontamination import search
-from siftune.curation.decontamination.overlap_rules import SharedRuns, WholeItems
-from siftune.curation.decontamination.pair_features import Weights, gist, signs
+from siftune.curation.decontamination.matches import find_matches
+from siftune.curation.decontamination.overlap_rules import NgramRules, WholeItemRule
+from siftune.curation.decontamination.pair_features import StemWeights, gist, pair_features
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.text import ngrams
 
@@ -25,12 +25,12 @@ LONG = (
 
 
 def rows(*texts: tuple[str, str]) -> pl.DataFrame:
-    table = [(f"s:{place}", prompt, prompt, answer) for place, (prompt, answer) in enumerate(texts)]
+    table = [(f"s:{position}", prompt, prompt, answer) for position, (prompt, answer) in enumerate(texts)]
     return pl.DataFrame(table, schema=["id", "prompt", "core", "answer"], orient="row")
 
 
 def items(*texts: tuple[str, str | None]) -> pl.DataFrame:
-    table = [(f"bench:{place}", prompt, answer) for place, (prompt, answer) in enumerate(texts)]
+    table = [(f"bench:{position}", prompt, answer) for position, (prompt, answer) in enumerate(texts)]
     return pl.DataFrame(table, schema=dict.fromkeys(("reference", "prompt", "answer"), pl.String), orient="row")
 
 
@@ -38,25 +38,25 @@ def match(
     frame: pl.DataFrame, references: pl.DataFrame, rules: Sequence[str] = ("layered",), *, batch: int = 100
 ) -> pl.DataFrame:
     parts = [frame.slice(start, batch) for start in range(0, frame.height, batch)]
-    return search.matches(lambda: iter(parts), references, rules=rules, embed=None)  # type: ignore[arg-type]
+    return find_matches(lambda: iter(parts), references, rules=rules, embed=None)  # type: ignore[arg-type]
 
 
-def brief(found: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    return found.select("id", "reference", "rule", "field").rows()
+def brief(matches: pl.DataFrame) -> list[tuple[str, str, str, str]]:
+    return matches.select("id", "reference", "rule", "field").rows()
 
 
 def test_the_result_is_the_contract() -> None:
-    found = match(rows((LONG, "40")), items((LONG, None)))
-    assert found.schema == schema.MATCHES
-    assert brief(found) == [("s:0", "bench:0", "layered/exact", "prompt")]
-    assert found["score"].item() == 1.0
-    assert found["span"].item() == LONG[:300]
+    matches = match(rows((LONG, "40")), items((LONG, None)))
+    assert matches.schema == schema.MATCHES
+    assert brief(matches) == [("s:0", "bench:0", "layered/exact", "prompt")]
+    assert matches["score"].item() == 1.0
+    assert matches["span"].item() == LONG[:300]
 
 
 def test_nothing_matches_nothing() -> None:
     assert match(rows(), items((LONG, None))).height == 0
     assert match(rows(("", "")), items(("", None), (LONG, None))).height == 0
-    empty = search.matches(lambda: iter([rows((LONG, ""))]), items(), rules=["layered", "gpt3-13gram"], embed=None)
+    empty = find_matches(lambda: iter([rows((LONG, ""))]), items(), rules=["layered", "gpt3-13gram"], embed=None)
     assert empty.schema == schema.MATCHES
     assert empty.height == 0
 
@@ -74,45 +74,45 @@ def test_nothing_matches_nothing() -> None:
     ],
 )
 def test_a_short_item_is_found_as_a_whole_sentence_only(prompt: str, hit: bool) -> None:
-    found = match(rows((prompt, "")), items(("What is the formula for the area of a triangle?", None)))
-    assert bool(found.height) == hit
+    matches = match(rows((prompt, "")), items(("What is the formula for the area of a triangle?", None)))
+    assert bool(matches.height) == hit
 
 
 def test_operators_and_digits_count_in_short_items() -> None:
-    found = match(
+    matches = match(
         rows(("Simplify the term 2 - 2 now.", ""), ("Simplify the term 2 + 2 now.", "")),
         items(("Simplify the term 2 + 2 now.", None)),
     )
-    assert brief(found) == [("s:1", "bench:0", "layered/exact", "prompt")]
+    assert brief(matches) == [("s:1", "bench:0", "layered/exact", "prompt")]
 
 
 def test_very_short_items_must_be_the_whole_prompt() -> None:
-    found = match(rows(("Why?", ""), ("It rains. Why? Tell me more.", "")), items(("Why?", None)))
-    assert [row[0] for row in brief(found)] == ["s:0"]
+    matches = match(rows(("Why?", ""), ("It rains. Why? Tell me more.", "")), items(("Why?", None)))
+    assert [row[0] for row in brief(matches)] == ["s:0"]
 
 
 def test_a_short_item_of_several_sentences_needs_them_in_a_row() -> None:
     item = items(("It is raining hard. Is the street wet?", None))
-    found = match(
+    matches = match(
         rows(
             ("Think. It is raining hard. Is the street wet? Say yes or no.", ""),
             ("It is raining hard. Is the roof red? Is the street wet?", ""),
         ),
         item,
     )
-    assert brief(found) == [("s:0", "bench:0", "layered/short", "prompt")]
+    assert brief(matches) == [("s:0", "bench:0", "layered/short", "prompt")]
 
 
 def test_an_item_is_found_in_the_answer_and_in_both() -> None:
     wrapped = f"Sure, here is one of the puzzles that I like most of all. {LONG} Think about it."
-    found = match(rows(("Give me a puzzle.", wrapped), (wrapped, wrapped)), items((LONG, None)))
-    assert brief(found) == [
+    matches = match(rows(("Give me a puzzle.", wrapped), (wrapped, wrapped)), items((LONG, None)))
+    assert brief(matches) == [
         ("s:0", "bench:0", "layered/ngram", "answer"),
         ("s:1", "bench:0", "layered/ngram", "both"),
     ]
-    assert found["score"].to_list() == [1.0, 1.0]
-    assert found["span"][0].startswith("a farmer has seventeen sheep")
-    assert found["span"][0].endswith("have in the end")
+    assert matches["score"].to_list() == [1.0, 1.0]
+    assert matches["span"][0].startswith("a farmer has seventeen sheep")
+    assert matches["span"][0].endswith("have in the end")
 
 
 def test_an_answer_is_found_when_it_is_long_enough_to_be_known_by() -> None:
@@ -120,8 +120,8 @@ def test_an_answer_is_found_when_it_is_long_enough_to_be_known_by() -> None:
     references = items(
         ("Some question that is nowhere else to be seen in the rows?", solution), ("Another thing?", "forty")
     )
-    found = match(rows(("Solve it.", solution), ("Solve it.", "forty")), references)
-    assert brief(found) == [("s:0", "bench:0", "layered/ngram", "answer")]
+    matches = match(rows(("Solve it.", solution), ("Solve it.", "forty")), references)
+    assert brief(matches) == [("s:0", "bench:0", "layered/ngram", "answer")]
 
 
 def test_a_common_beginning_is_not_the_item() -> None:
@@ -135,12 +135,12 @@ def test_gpt3_needs_thirteen_words_in_a_row_or_a_whole_shorter_item() -> None:
     words = [f"w{number}" for number in range(40)]
     item = " ".join(words)
     twelve, thirteen = " ".join(words[5:17]), " ".join(words[5:18])
-    found = match(
+    matches = match(
         rows((f"x {twelve} y", ""), (f"x {thirteen} y", ""), ("say red blue green!", ""), ("say red green blue", "")),
         items((item, None), ("Red, blue, green.", None)),
         ["gpt3-13gram"],
     )
-    assert brief(found) == [
+    assert brief(matches) == [
         ("s:1", "bench:0", "gpt3-13gram", "prompt"),
         ("s:2", "bench:1", "gpt3-13gram", "prompt"),
     ]
@@ -150,9 +150,9 @@ def test_tulu_needs_more_than_half_of_the_item() -> None:
     words = [f"w{number}" for number in range(20)]
     half, more = " ".join(words[:10]), " ".join(words[:11])
     scattered = " ".join([*words[:8], "x", *words[8:12], "x", *words[12:]])  # two runs of eight, one of four
-    found = match(rows((half, ""), (more, ""), (scattered, "")), items((" ".join(words), None)), ["tulu3-8gram"])
-    assert [row[0] for row in brief(found)] == ["s:1", "s:2"]
-    assert found["score"].to_list() == [0.55, 0.8]
+    matches = match(rows((half, ""), (more, ""), (scattered, "")), items((" ".join(words), None)), ["tulu3-8gram"])
+    assert [row[0] for row in brief(matches)] == ["s:1", "s:2"]
+    assert matches["score"].to_list() == [0.55, 0.8]
 
 
 def test_llama_adds_up_what_all_rows_hold() -> None:
@@ -182,7 +182,7 @@ WORDS = st.lists(st.sampled_from("abcd"), max_size=30)
     text=st.lists(WORDS, min_size=1, max_size=4), item=st.lists(WORDS, min_size=1, max_size=4), size=st.integers(1, 4)
 )
 def test_overlaps_are_those_of_brute_force(text: list[list[str]], item: list[list[str]], size: int) -> None:
-    found = ngrams.Index(ngrams.split(pl.Series([" ".join(w) for w in item])), size).overlaps(
+    overlaps = ngrams.Index(ngrams.split(pl.Series([" ".join(w) for w in item])), size).overlaps(
         ngrams.split(pl.Series([" ".join(w) for w in text]))
     )
     truth = {}
@@ -198,15 +198,15 @@ def test_overlaps_are_those_of_brute_force(text: list[list[str]], item: list[lis
                 covered = {j + step for _, j in shared for step in range(size)}
                 longest = max(common_prefix(left[i:], right[j:]) for i, j in shared)
                 truth[a, b] = (len(covered), longest)
-    assert {(row["text"], row["item"]): (row["covered"], row["longest"]) for row in found.to_dicts()} == truth
-    for row in found.to_dicts():
+    assert {(row["text"], row["item"]): (row["covered"], row["longest"]) for row in overlaps.to_dicts()} == truth
+    for row in overlaps.to_dicts():
         run = text[row["text"]][row["start"] : row["start"] + row["longest"]]
         assert len(run) == row["longest"]
         assert " ".join(run) in " ".join(item[row["item"]])
 
 
 def common_prefix(a: list[str], b: list[str]) -> int:
-    return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return next((position for position, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def test_spans_are_the_words_of_the_text() -> None:
@@ -216,16 +216,16 @@ def test_spans_are_the_words_of_the_text() -> None:
 
 
 def test_whole_items_ignore_layout_only() -> None:
-    whole = WholeItems(pl.Series(["Name the largest planet of them all.", ""]))
+    whole = WholeItemRule(pl.Series(["Name the largest planet of them all.", ""]))
     texts = pl.Series(["name the largest  planet of them all", "Name the smallest planet of them all.", ""])
     assert whole.equal(texts).rows() == [(0, 0)]
 
 
 def test_the_share_over_all_rows_counts_each_word_once() -> None:
-    runs = SharedRuns(ngrams.split(pl.Series(["a b c d e f g h i j", "x"])), {"llama3-token-ratio"})
+    rules = NgramRules(ngrams.split(pl.Series(["a b c d e f g h i j", "x"])), {"llama3-token-ratio"})
     for text in ("a b c d e f g h", "b c d e f g h i", "nothing here"):
-        runs.find(ngrams.split(pl.Series([text])))
-    assert runs.contaminated().tolist() == [0.9, 0.0]
+        rules.find(ngrams.split(pl.Series([text])))
+    assert rules.covered_shares().tolist() == [0.9, 0.0]
 
 
 WEIGHTS = pl.DataFrame({"stem": ["law"], "weight": [1.0]})
@@ -241,25 +241,25 @@ def test_the_gist_of_code_is_what_it_says_and_of_prose_itself() -> None:
         "function hasCloseElements(a) {\n  return a;\n}\n```"
     )
     prose = "Just prose (really): 1 == 1."
-    told = pl.DataFrame({"t": [python, script, prose]}).select(gist(pl.col("t")))["t"].to_list()
-    assert told == [
+    gists = pl.DataFrame({"t": [python, script, prose]}).select(gist(pl.col("t")))["t"].to_list()
+    assert gists == [
         "has close elements Check if any two numbers are closer than a threshold.",
         "has Close Elements Check if any two of the numbers are closer than a limit.",
         "Just prose (really): 1 == 1.",
     ]
 
 
-def test_signs_count_rare_words_and_numbers() -> None:
-    weights = Weights()
+def test_features_count_rare_words_and_numbers() -> None:
+    weights = StemWeights()
     weights.count(pl.Series(["the cat", "the dog", "the bird and 5 cats", "the"]))
-    found = signs(
+    features = pair_features(
         pairs(("the cat has 12 lives and 7 toys", "twelve cats, 7 dogs, 3 mice", False), ("the dog", "the fish", True)),
         weights.table(),
     )
-    assert found["same_numbers"].to_list() == [2.0, 0.0]
-    assert found["other_numbers"].to_list() == [1.0, 0.0]
-    assert 0 < found["words"][0] < 1
-    assert found["words"][1] < 0.1  # `the` weighs next to nothing
+    assert features["shared_numbers"].to_list() == [2.0, 0.0]
+    assert features["different_numbers"].to_list() == [1.0, 0.0]
+    assert 0 < features["shared_stems"][0] < 1
+    assert features["shared_stems"][1] < 0.1  # `the` weighs next to nothing
 
 
 def pairs(*texts: tuple[str, str, bool], answer: str = "") -> pl.DataFrame:
@@ -267,11 +267,13 @@ def pairs(*texts: tuple[str, str, bool], answer: str = "") -> pl.DataFrame:
     return pl.DataFrame(table, schema=["row", "item", "whole_row", "whole_item", "code"], orient="row")
 
 
-def test_signs_see_names_and_numbers_of_the_answer_too() -> None:
+def test_features_see_names_and_numbers_of_the_answer_too() -> None:
     texts = ("Which law of 1964, the Civil Rights Act, did it pass?", "Which law did it pass?", False)
-    without, within = (signs(pairs(texts, answer=answer), WEIGHTS) for answer in ("", "The Civil Rights Act of 1964"))
-    assert without.select("other_numbers", "other_names").row(0) == (1.0, 3.0)
-    assert within.select("other_numbers", "other_names").row(0) == (0.0, 0.0)
+    without, within = (
+        pair_features(pairs(texts, answer=answer), WEIGHTS) for answer in ("", "The Civil Rights Act of 1964")
+    )
+    assert without.select("different_numbers", "different_names").row(0) == (1.0, 3.0)
+    assert within.select("different_numbers", "different_names").row(0) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -285,9 +287,9 @@ def test_signs_see_names_and_numbers_of_the_answer_too() -> None:
         ("the highest peak in the North", "the lowest peak in the south", 2),
     ],
 )
-def test_a_word_against_its_opposite_is_contrary(row: str, item: str, count: int) -> None:
-    found = signs(pairs((row, item, False), (row, item, True), (item, row, False)), WEIGHTS)
-    assert found["contrary"].to_list() == [count, 0, count]
+def test_a_word_against_its_opposite_counts_as_opposite(row: str, item: str, count: int) -> None:
+    features = pair_features(pairs((row, item, False), (row, item, True), (item, row, False)), WEIGHTS)
+    assert features["opposites"].to_list() == [count, 0, count]
 
 
 SORT_THIRD = (
@@ -302,19 +304,24 @@ def test_programs_are_alike_by_what_they_do_not_by_their_names_and_comments() ->
         "\n    return copy  # [5,6,3,4]"
     )
     other = 'def sort_third(l: list):\n    """sort_third"""\n    while l:\n        l.pop()\n    return len(l) // 3'
-    found = signs(
+    features = pair_features(
         pairs((again, SORT_THIRD, True), (other, SORT_THIRD, True), ("Sort a list.", SORT_THIRD, True)), WEIGHTS
     )
-    same, another, unknown = found["acts"]
+    same, another, unknown = features["operations"]
     assert same > 0.95
     assert another < unknown < same
-    assert found["values"].to_list() == [1.0, 0.0, 0.0]
+    assert features["example_values"].to_list() == [1.0, 0.0, 0.0]
 
 
 def test_values_of_many_items_say_nothing() -> None:
     items = [f"def f{number}(a):\n    return f([1, 2, 3])" for number in range(3)]
-    assert signs(pairs(*((item, item, True) for item in items[:2])), WEIGHTS)["values"].to_list() == [1.0, 1.0]
-    assert signs(pairs(*((item, item, True) for item in items)), WEIGHTS)["values"].to_list() == [0.0] * 3
+    assert pair_features(pairs(*((item, item, True) for item in items[:2])), WEIGHTS)["example_values"].to_list() == [
+        1.0,
+        1.0,
+    ]
+    assert (
+        pair_features(pairs(*((item, item, True) for item in items)), WEIGHTS)["example_values"].to_list() == [0.0] * 3
+    )
 
 
 class Letters:
@@ -326,14 +333,14 @@ class Letters:
         return counts.reshape(len(every), 26).astype(np.float16)
 
 
-def test_no_pair_is_told_by_two_layers() -> None:
+def test_no_pair_is_reported_by_two_layers() -> None:
     other = "Completely different things are asked about in this other item of the same benchmark, are they not?"
     frame = rows((LONG, "x"), (f"Now then. {LONG}", "x"), ("Zzz.", "Zz"))
     references = items((LONG, None), (other, None))
-    found = search.matches(lambda: iter([frame]), references, rules=["layered"], embed=Letters())
-    assert brief(found)[0] == ("s:0", "bench:0", "layered/exact", "prompt")
-    assert not found.select("id", "reference").is_duplicated().any()
-    assert found["score"].is_between(0, 1).all()
+    matches = find_matches(lambda: iter([frame]), references, rules=["layered"], embed=Letters())
+    assert brief(matches)[0] == ("s:0", "bench:0", "layered/exact", "prompt")
+    assert not matches.select("id", "reference").is_duplicated().any()
+    assert matches["score"].is_between(0, 1).all()
 
 
 BENCH = [
@@ -372,7 +379,7 @@ def test_other_words_match_and_honest_neighbours_do_not(tmp_path: Path) -> None:
     embed = EmbeddingStore(load("auto"), tmp_path).embed
     frame = rows(*((text, "x " * 20) for _, text in REPHRASED), *((text, "x " * 20) for text in HONEST))
     references = items(*((text, None) for text in BENCH))
-    found = search.matches(lambda: iter([frame]), references, rules=["layered"], embed=embed)
-    wanted = {(f"s:{place}", f"bench:{item}") for place, (item, _) in enumerate(REPHRASED)}
-    assert set(found.select("id", "reference").rows()) == wanted
-    assert set(found["rule"]) == {"layered/semantic"}
+    matches = find_matches(lambda: iter([frame]), references, rules=["layered"], embed=embed)
+    expected = {(f"s:{position}", f"bench:{item}") for position, (item, _) in enumerate(REPHRASED)}
+    assert set(matches.select("id", "reference").rows()) == expected
+    assert set(matches["rule"]) == {"layered/semantic"}
