@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation.errors import UserError
+from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.run.folder import RunFolder
 
 LABELS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "same": pl.Boolean, "time": pl.String})
@@ -58,34 +59,25 @@ def _parse(line: str, where: str) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Share:
-    """`yes` of `all`, with the exact (Clopper-Pearson) interval of the share behind it."""
+class LabelPrecision:
+    """How many of the labelled pairs are the same, with the exact 95 % interval of the precision behind that."""
 
-    yes: int
-    all: int
+    same: int
+    labelled: int
     low: float
     high: float
 
     @property
     def value(self) -> float | None:
-        """The share itself; None when nothing was counted."""
-        return self.yes / self.all if self.all else None
+        """The share of pairs that are the same; None when none is labelled."""
+        return self.same / self.labelled if self.labelled else None
 
 
-def exact_share(yes: int, total: int, *, confidence: float = 0.95) -> Share:
-    """A share with its Clopper-Pearson interval (Biometrika 1934), which never covers less than `confidence`."""
-    from scipy.stats import beta
-
-    tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, yes, total - yes + 1)) if yes else 0.0
-    high = float(beta.ppf(1 - tail, yes + 1, total - yes)) if yes < total else 1.0
-    return Share(yes, total, low, high)
-
-
-def precision(scored: pl.DataFrame, threshold: float) -> Share:
-    """Among labelled pairs (columns score, same) at or above `threshold`, how many are the same."""
+def precision(scored: pl.DataFrame, threshold: float) -> LabelPrecision:
+    """The precision of the labelled pairs (columns score, same) at or above `threshold`."""
     above = scored.filter(pl.col("score") >= threshold)
-    return exact_share(int(above["same"].sum()), above.height)
+    same = int(above["same"].sum())
+    return LabelPrecision(same, above.height, *clopper_pearson(same, above.height))
 
 
 def propose(scored: pl.DataFrame, *, wanted: float = 0.9) -> float | None:

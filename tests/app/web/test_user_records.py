@@ -7,10 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from scipy.stats import binomtest
 
 from siftune.curation.errors import UserError
-from siftune.curation.review.labels import exact_share, labels_path, precision, propose, read_labels, write_label
+from siftune.curation.review.labels import labels_path, precision, propose, read_labels, write_label
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override, overrides_path, read_overrides, remove_override, write_override
 from siftune.training.evaluation.votes import Turn, choice_of, read_turns, replace_turns, store_turn, tallies, vote
@@ -63,16 +62,6 @@ def test_labels_of_two_tabs_are_all_kept_and_the_last_one_counts(plain_run: Path
     labels_path(run).write_text("{}\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a label"):
         read_labels(run, "near")
-
-
-@pytest.mark.parametrize(("yes", "total"), [(0, 0), (0, 7), (7, 7), (3, 10), (36, 36), (90, 100)])
-def test_the_interval_is_clopper_and_pearsons(yes: int, total: int) -> None:
-    share = exact_share(yes, total)
-    if total:
-        oracle = binomtest(yes, total).proportion_ci(0.95, method="exact")
-        assert (share.low, share.high) == pytest.approx((oracle.low, oracle.high))
-    else:
-        assert (share.low, share.high, share.value) == (0.0, 1.0, None)
 
 
 def test_a_threshold_is_proposed_where_the_labels_support_it() -> None:

@@ -328,9 +328,9 @@ class Letters:
     """Texts by their letters: enough of an encoder for plumbing."""
 
     def __call__(self, texts: Iterable[pl.Series], *, progress: object = None) -> np.ndarray:
-        every = [text for series in texts for text in series]
-        counts = np.array([[text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in every])
-        return counts.reshape(len(every), 26).astype(np.float16)
+        flat = [text for series in texts for text in series]
+        counts = np.array([[text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in flat])
+        return counts.reshape(len(flat), 26).astype(np.float16)
 
 
 def test_no_pair_is_reported_by_two_layers() -> None:
