@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).parents[1]
+from tests.real_data import DATA
 
 settings.register_profile(
     "siftune",
@@ -22,7 +22,6 @@ settings.load_profile("siftune")
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real instruction sets, benchmarks and labelled pairs beside the checkout."""
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
+    if not DATA.is_dir():
         pytest.skip("the real data sets are not on this machine (expected in ../shared/data)")
-    return folder
+    return DATA

@@ -1,11 +1,16 @@
-"""The app on a run of a million rows: first paint, filters, page changes, memory: `app.py [ROWS [FOLDER]]`
+# ruff: noqa: E402 - the path comes first
+"""The app on a run of a million rows: first paint, filters, page changes, memory.
+
+    python tests/benchmarks/app.py [ROWS [FOLDER]]
 
 Drives the real server with a real browser. "Filter" is from the key press to the new list on the screen; the time that
-the library needs for it is told beside it. Targets: first paint 2 s, a filter 0.5 s, a page change 1 s, memory < 1 GiB.
+the library needs for it is printed beside it. Targets: first paint 2 s, a filter 0.5 s, a page change 1 s, memory
+below 1 GiB. Without FOLDER the run is made in a temporary folder and deleted.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -17,45 +22,48 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import psutil  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
+import psutil
+from playwright.sync_api import sync_playwright
 
-from siftune.curation.review.catalogue import Catalogue, Query  # noqa: E402
-from siftune.curation.review.search import TextIndex  # noqa: E402
-from siftune.curation.run.folder import RunFolder  # noqa: E402
-from tests.app.serving import FLAGS, chromium, serving  # noqa: E402
-from tests.app.world import synthetic_run  # noqa: E402
+from siftune.curation.review.catalogue import Catalogue, Query
+from siftune.curation.review.search import TextIndex
+from siftune.curation.run.folder import RunFolder
+from tests.app.serving import FLAGS, chromium, serving
+from tests.app.world import synthetic_run
+from tests.stopwatch import timed
 
 SEARCHES = ["mo1", "ka0 ti1", '"mo0 ka0"', "explain -mo0", "mo59*"]
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+FIRST_PAINT, PAGE_CHANGE, FILTER = 2.0, 1.0, 0.5  # targets in seconds
+MEMORY = 1024  # MiB
+TIMEOUT = 60_000  # milliseconds that the browser waits for a page
+#: What is on the screen when a page is drawn.
+DRAWN = {"Browse": ".st-key-browse_page-on", "Decisions": ".sf.decision", "Overview": "h1.sf"}
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    given = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    folder = given or Path(tempfile.mkdtemp(prefix="siftune-app-"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("folder", type=Path, nargs="?")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="siftune-app-"))
     try:
         if not (folder / "manifest.json").is_file():
-            print(f"making a run of {rows:,} rows … {timed(lambda: synthetic_run(folder, rows=rows)):.0f} s")
+            seconds = timed(lambda: synthetic_run(folder, rows=options.rows)).wall
+            print(f"made a run of {options.rows:,} rows in {seconds:.0f} s")
         library(folder)
         through_the_browser(folder)
     finally:
-        if given is None:
+        if options.folder is None:
             shutil.rmtree(folder)
 
 
 def library(folder: Path) -> None:
     """What the library takes, without server and browser."""
-    found = Catalogue.load(RunFolder.open(folder))
-    print(f"{len(found):,} rows")
-    if TextIndex.open(found.run) is None:
-        print(f"search index, made once: {timed(lambda: TextIndex.build(found)):.1f} s")
-    index = TextIndex.open(found.run)
+    catalogue = Catalogue.load(RunFolder.open(folder))
+    print(f"{len(catalogue):,} rows")
+    if TextIndex.open(catalogue.run) is None:
+        print(f"search index, made once: {timed(lambda: TextIndex.build(catalogue)).wall:.1f} s")
+    index = TextIndex.open(catalogue.run)
     assert index is not None
     queries = {
         "one fate of one source": Query(source=("beta",), fate=("dropped",)),
@@ -65,86 +73,84 @@ def library(folder: Path) -> None:
     }
     print(f"\n{'library':42}{'seconds':>9}{'rows':>12}")
     for name, query in queries.items():
-        seconds = timed(lambda query=query: found.find(query))
-        print(f"{name:42}{seconds:>9.3f}{len(found.find(query)):>12,}")
+        search = timed(lambda query=query: catalogue.find(query))
+        print(f"{name:42}{search.wall:>9.3f}{len(search.result):>12,}")
     for text in SEARCHES:
-        seconds = timed(lambda text=text: found.find(Query(text=text, fate=("kept",)), index.search(text)))
-        print(f"{'search ' + text:42}{seconds:>9.3f}{len(index.search(text)):>12,}")
+        search = timed(lambda text=text: catalogue.find(Query(text=text, fate=("kept",)), index.search(text)))
+        print(f"{'search ' + text:42}{search.wall:>9.3f}{len(index.search(text)):>12,}")
 
 
 def through_the_browser(folder: Path) -> None:
     """What a user waits for."""
-    with serving(folder) as (address, process), sync_playwright() as playwright:
+    with serving(folder) as (address, server_pid), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        _warm(browser, address)
-        _walk(browser.new_page(viewport={"width": 1280, "height": 900}), address, process)
+        # Chromium compiles scripts when it first sees a host; that is not the app's time.
+        first = browser.new_page()
+        first.goto(f"{address}/_stcore/health")
+        first.close()
+        steps = walk(browser.new_page(viewport={"width": 1280, "height": 900}), address)
+        print(f"\n{'in the browser':42}{'seconds':>9}{'target':>9}")
+        for name, seconds, target in steps:
+            print(f"{name:42}{seconds:>9.2f}{target:>9.1f}{'' if seconds <= target else '   missed'}")
+        memory = psutil.Process(server_pid).memory_info().rss / 2**20
+        print(f"\nserver memory: {memory:,.0f} MiB of {MEMORY:,}{'' if memory < MEMORY else '   missed'}")
         browser.close()
 
 
-def _warm(browser: Any, address: str) -> None:
-    """Chromium compiles scripts when it first sees a host; that is not the app's time."""
-    page = browser.new_page()
-    page.goto(f"{address}/_stcore/health")
-    page.close()
+def walk(page: Any, address: str) -> list[tuple[str, float, float]]:
+    """Walk through the app: the name, the seconds and the target of each step."""
+    steps: list[tuple[str, float, float]] = []
 
+    def open_page(name: str, target: float, work: Callable[[], object], *, drawn: str) -> None:
+        run = timed(lambda: (work(), page.wait_for_selector(drawn, timeout=TIMEOUT)))
+        steps.append((name, run.wall, target))
+        settle(page)
 
-def _walk(page: Any, address: str, server_pid: int) -> None:
-    told: list[tuple[str, float, float]] = []
-
-    def step(name: str, target: float, work: Callable[[], object], *, sign: str) -> None:
-        told.append((name, timed(lambda: (work(), page.wait_for_selector(sign, timeout=60_000))), target))
-        _settle(page)
-
-    step("first paint (Overview), cold server", 2.0, lambda: page.goto(address), sign=".sf.big")
-    step("first paint, a second tab", 2.0, lambda: page.reload(), sign=".sf.big")
+    open_page("first paint (Overview), cold server", FIRST_PAINT, lambda: page.goto(address), drawn=".sf.big")
+    open_page("first paint, a second tab", FIRST_PAINT, lambda: page.reload(), drawn=".sf.big")
     for name in ("Browse", "Decisions", "Overview", "Browse"):
-        signs = {"Browse": ".st-key-browse_page-on", "Decisions": ".sf.said", "Overview": "h1.sf"}
         link = page.get_by_role("link", name=name)
-        step(f"page change: {name}", 1.0, lambda link=link: link.click(), sign=signs[name])
+        open_page(f"page change: {name}", PAGE_CHANGE, lambda link=link: link.click(), drawn=DRAWN[name])
     page.get_by_text("Filters", exact=True).click()
-    _settle(page)
+    settle(page)
     for label, value in (("Fate", "kept"), ("Source", "beta"), ("Arm", "raw")):
-        box = page.get_by_role("combobox", name=label)
-        box.click()
+        page.get_by_role("combobox", name=label).click()
         option = page.get_by_role("option", name=value, exact=True)
-        told.append((f"filter: {label} {value}", _changed(page, option.click), 0.5))
+        steps.append((f"filter: {label} {value}", seconds_to_change(page, option.click), FILTER))
         page.keyboard.press("Escape")
     page.reload()
-    page.wait_for_selector(".st-key-browse_page-on", timeout=60_000)
-    _settle(page)
+    page.wait_for_selector(DRAWN["Browse"], timeout=TIMEOUT)
+    settle(page)
     for text in SEARCHES:
         box = page.get_by_role("textbox", name="Search")
         box.fill(text)
-        told.append((f"filter: search {text}", _changed(page, lambda box=box: box.press("Enter")), 0.5))
-    turn = page.locator(".st-key-browse_page-on button").first
-    told.append(("next page of results", _changed(page, turn.click), 0.5))
-    print(f"\n{'in the browser':42}{'seconds':>9}{'target':>9}")
-    for name, seconds, target in told:
-        print(f"{name:42}{seconds:>9.2f}{target:>9.1f}{'' if seconds <= target else '   missed'}")
-    memory = psutil.Process(server_pid).memory_info().rss / 2**20
-    print(f"\nserver memory: {memory:,.0f} MiB of 1,024{'' if memory < 1024 else '   missed'}")
+        steps.append((f"filter: search {text}", seconds_to_change(page, lambda box=box: box.press("Enter")), FILTER))
+    next_page = page.locator(".st-key-browse_page-on button").first
+    steps.append(("next page of results", seconds_to_change(page, next_page.click), FILTER))
+    return steps
 
 
-def _changed(page: Any, work: Callable[[], object]) -> float:
-    """Seconds until the line of counts or the number of the page says something else."""
-    before = _line(page)
+def seconds_to_change(page: Any, work: Callable[[], object]) -> float:
+    """Seconds until the line of counts or the number of the page has changed."""
+    before = counts_line(page)
     start = time.perf_counter()
     work()
-    while _line(page) == before and time.perf_counter() - start < 30:
+    while counts_line(page) == before and time.perf_counter() - start < 30:
         page.wait_for_timeout(10)
     seconds = time.perf_counter() - start
-    _settle(page)
+    settle(page)
     return seconds
 
 
-def _line(page: Any) -> str:
+def counts_line(page: Any) -> str:
     lines = page.locator(".sf").all_inner_texts()
     return " | ".join(line for line in lines if " rows" in line or line.startswith("page "))
 
 
-def _settle(page: Any) -> None:
+def settle(page: Any) -> None:
+    """Wait until the script of the page has run to its end."""
     page.wait_for_timeout(100)
-    page.wait_for_selector('.stApp[data-test-script-state="notRunning"]', timeout=60_000)
+    page.wait_for_selector('.stApp[data-test-script-state="notRunning"]', timeout=TIMEOUT)
     page.wait_for_timeout(300)
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E402 - the path comes first
 """How fast are near duplicates found, against datasketch and rensa on the same rows, and how does it grow?
 
     python tests/benchmarks/near.py            the comparison on mix.jsonl.gz, then the growth to 1,000,000 rows
@@ -14,34 +15,34 @@ rensa; datasketch runs once.
 from __future__ import annotations
 
 import argparse
-import gzip
 import re
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
 import numpy as np
 import polars as pl
-import psutil
 
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.dedup.minhash import bands as lsh_bands
 from siftune.curation.dedup.minhash import jaccard_pairs, shingle_sets
+from tests.real_data import DATA, read_text
+from tests.stopwatch import timed
 
-ROOT = Path(__file__).parents[2]
-MIX = ROOT.parent / "shared" / "data" / "instructions" / "mix.jsonl.gz"
+MIX = DATA / "instructions" / "mix.jsonl.gz"
 SHINGLE, PERMUTATIONS, THRESHOLD = 3, 128, 0.8
 SIZES = (62_500, 125_000, 250_000, 500_000, 1_000_000)
 
 
 def dialogues() -> pl.Series:
-    with gzip.open(MIX) as file:
-        rows = pl.read_ndjson(file.read())
+    rows = pl.read_ndjson(read_text(MIX).encode())
     return rows.select(
         pl.concat_str("instruction", pl.col("input").fill_null(""), "output", separator="\n")
     ).to_series()
@@ -51,16 +52,12 @@ def ours(texts: pl.Series) -> Pairs:
     return jaccard_pairs([texts], shingle=SHINGLE, permutations=PERMUTATIONS, floor=THRESHOLD)
 
 
-def timed(label: str, work: Callable[[], object], *, runs: int = 1) -> tuple[float, float]:
-    """The least wall and CPU seconds (of all threads) of some runs; on a busy machine the latter are steadier."""
-    walls, used = [], []
-    for _ in range(runs):
-        start, cpu = time.perf_counter(), time.process_time()
-        said = work()
-        walls.append(time.perf_counter() - start)
-        used.append(time.process_time() - cpu)
-    print(f"  {label:<60}{min(walls):8.2f} s{min(used):8.2f} CPU s   {said}", flush=True)
-    return min(walls), min(used)
+def best_of(label: str, work: Callable[[], object], *, runs: int = 1) -> tuple[float, float]:
+    """The least wall and CPU seconds of some runs, printed and returned."""
+    timings = [timed(work) for _ in range(runs)]
+    wall, cpu = min(timing.wall for timing in timings), min(timing.cpu for timing in timings)
+    print(f"  {label:<60}{wall:8.2f} s{cpu:8.2f} CPU s   {timings[-1].result}", flush=True)
+    return wall, cpu
 
 
 def shingles(text: str) -> list[str]:
@@ -84,8 +81,8 @@ def _datasketch(rows: list, options: dict) -> str:
     sketches = list(MinHash.generator(rows, num_perm=PERMUTATIONS, **options))
     for key, sketch in enumerate(sketches):
         index.insert(key, sketch, check_duplication=False)
-    found = sum(len(index.query(sketch)) - 1 for sketch in sketches) // 2
-    return f"{found:,} candidate pairs, unverified"
+    pairs = sum(len(index.query(sketch)) - 1 for sketch in sketches) // 2
+    return f"{pairs:,} candidate pairs, unverified"
 
 
 def rensa_text(texts: list[str], *, rho: bool) -> str:
@@ -98,11 +95,9 @@ def rensa_text(texts: list[str], *, rho: bool) -> str:
 def rensa_hashes(flat: np.ndarray, offsets: np.ndarray, *, rho: bool) -> str:
     from rensa import RMinHash
 
-    flat_rho, flat_full = (
-        RMinHash.digest_matrix_from_flat_token_hashes_rho,
-        RMinHash.digest_matrix_from_flat_token_hashes,
-    )
-    return _rensa_flags((flat_rho if rho else flat_full)(flat, offsets, PERMUTATIONS, 42))
+    full = RMinHash.digest_matrix_from_flat_token_hashes
+    make = RMinHash.digest_matrix_from_flat_token_hashes_rho if rho else full
+    return _rensa_flags(make(flat, offsets, PERMUTATIONS, 42))
 
 
 def _rensa_flags(matrix: object) -> str:
@@ -120,23 +115,25 @@ def compare() -> None:
         f"{len(texts):,} dialogues, {texts.str.len_bytes().sum() / 1e6:.1f} MB; shingle {SHINGLE}, "
         f"threshold {THRESHOLD}, {PERMUTATIONS} permutations"
     )
-    timed("ours, first call on 100 rows (compiling or loading kernels)", lambda: len(ours(texts[:100])))
-    ours_wall, ours_cpu = timed("ours: text to verified pairs", lambda: f"{len(ours(texts)):,} verified pairs", runs=3)
+    best_of("ours, first call on 100 rows (compiling or loading kernels)", lambda: len(ours(texts[:100])))
+    ours_wall, ours_cpu = best_of(
+        "ours: text to verified pairs", lambda: f"{len(ours(texts)):,} verified pairs", runs=3
+    )
     flat, offsets = shingle_sets(texts, shingle=SHINGLE)
     low = flat & np.uint64(0xFFFFFFFF)
     as_text = texts.to_list()
     as_lists = [low[start:end].tolist() for start, end in pairwise(offsets)]
     peers = {
         "rensa": [
-            timed("rensa: text, full set", lambda: rensa_text(as_text, rho=False), runs=3),
-            timed("rensa: text, rho (samples tokens)", lambda: rensa_text(as_text, rho=True), runs=3),
+            best_of("rensa: text, full set", lambda: rensa_text(as_text, rho=False), runs=3),
+            best_of("rensa: text, rho (samples tokens)", lambda: rensa_text(as_text, rho=True), runs=3),
         ],
         "rensa from hashes": [
-            timed("rensa: our hashes for nothing, full set", lambda: rensa_hashes(low, offsets, rho=False), runs=3),
-            timed("rensa: our hashes for nothing, rho", lambda: rensa_hashes(low, offsets, rho=True), runs=3),
+            best_of("rensa: our hashes for nothing, full set", lambda: rensa_hashes(low, offsets, rho=False), runs=3),
+            best_of("rensa: our hashes for nothing, rho", lambda: rensa_hashes(low, offsets, rho=True), runs=3),
         ],
-        "datasketch from hashes": [timed("datasketch: our hashes for nothing", lambda: datasketch_hashes(as_lists))],
-        "datasketch": [timed("datasketch: text", lambda: datasketch_text(as_text))],
+        "datasketch from hashes": [best_of("datasketch: our hashes for nothing", lambda: datasketch_hashes(as_lists))],
+        "datasketch": [best_of("datasketch: text", lambda: datasketch_text(as_text))],
     }
     targets = {"datasketch": 30, "rensa": 3}
     for name, lanes in peers.items():
@@ -146,15 +143,15 @@ def compare() -> None:
         print(f"  ours against {name:<24}{by_clock:7.1f} x by the clock{by_cpu:7.1f} x by CPU   ({target})")
 
 
-def grown(rows: int, folder: Path) -> Path:
+def write_synthetic_texts(rows: int, folder: Path) -> Path:
     """A parquet file of `rows` texts made of real ones: two dialogues at random, 10 to 60 % of their words replaced by
     words of the corpus; one row in ten is a copy of an earlier one with 3 % replaced. About 140 words a row.
     """
     path = folder / f"{rows}.parquet"
     words = dialogues().str.extract_all(r"\w+")
     flat = words.explode(empty_as_null=False)
-    spelled = flat.unique(maintain_order=True)
-    ids = flat.replace_strict(spelled, pl.int_range(len(spelled), eager=True)).to_numpy()
+    vocabulary = flat.unique(maintain_order=True)
+    ids = flat.replace_strict(vocabulary, pl.int_range(len(vocabulary), eager=True)).to_numpy()
     bounds = np.concatenate([[0], np.cumsum(words.list.len().to_numpy(), dtype=np.int64)])
     rng = np.random.default_rng(rows)
     parts = []
@@ -170,9 +167,9 @@ def grown(rows: int, folder: Path) -> Path:
             new = np.flatnonzero(rng.random(text.size) < share)
             text[new] = ids[rng.integers(ids.size, size=new.size)]
             texts.append(text)
-        at = np.repeat(np.arange(len(texts)), [text.size for text in texts])
-        drawn = pl.DataFrame({"row": at, "word": spelled.gather(np.concatenate(texts))})
-        parts.append(drawn.group_by("row", maintain_order=True).agg(pl.col("word").str.join(" "))["word"])
+        row = np.repeat(np.arange(len(texts)), [text.size for text in texts])
+        spelled = pl.DataFrame({"row": row, "word": vocabulary.gather(np.concatenate(texts))})
+        parts.append(spelled.group_by("row", maintain_order=True).agg(pl.col("word").str.join(" "))["word"])
     pl.DataFrame({"text": pl.concat(parts)}).write_parquet(path)
     return path
 
@@ -184,13 +181,10 @@ def measure_file(path: Path) -> None:
     jaccard_pairs(
         [pl.Series(["warm up the kernels", "ünïcode too"])], shingle=SHINGLE, permutations=PERMUTATIONS, floor=0.65
     )
-    before = psutil.Process().memory_info().rss
     batches = (pl.from_arrow(batch)["text"] for batch in pq.ParquetFile(path).iter_batches(batch_size=50_000))
-    start, used = time.perf_counter(), time.process_time()
-    pairs = jaccard_pairs(batches, shingle=SHINGLE, permutations=PERMUTATIONS, floor=0.65)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    run = timed(lambda: jaccard_pairs(batches, shingle=SHINGLE, permutations=PERMUTATIONS, floor=0.65))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(seconds, cpu, before, peak, len(pairs))
+    print(run.wall, run.cpu, peak, len(run.result))
 
 
 def growth(sizes: Sequence[int]) -> None:
@@ -202,7 +196,7 @@ def growth(sizes: Sequence[int]) -> None:
     last = (float("nan"), float("nan"))
     with tempfile.TemporaryDirectory() as folder:
         for rows in sizes:
-            path = grown(rows, Path(folder))
+            path = write_synthetic_texts(rows, Path(folder))
             words = (
                 pl.scan_parquet(path)
                 .select(pl.col("text").head(10_000).str.count_matches(r"\w+").mean())
@@ -211,7 +205,7 @@ def growth(sizes: Sequence[int]) -> None:
             )
             command = [sys.executable, __file__, "--file", str(path)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            seconds, cpu, _, peak, pairs = (float(value) for value in done.stdout.split())
+            seconds, cpu, peak, pairs = (float(value) for value in done.stdout.split())
             print(
                 f"  {rows:>10,}{words:>8.0f}{seconds:>10.2f}{seconds / last[0]:>7.2f}{cpu:>9.2f}{cpu / last[1]:>7.2f}"
                 f"{rows / seconds:>10,.0f}{int(pairs):>12,}{peak / 2**30:>10.2f}",

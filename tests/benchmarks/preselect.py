@@ -1,3 +1,4 @@
+# ruff: noqa: E402 - the path comes first
 """What preselection keeps on real sets: the pairs of the semantic stage as it ships against those of every row.
 
     python tests/benchmarks/preselect.py [--rows 5000] [FILE ...]
@@ -11,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import polars as pl
@@ -23,8 +27,8 @@ import polars as pl
 from siftune.curation.dedup import embedding_pairs
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.recipe.sections import Semantic
+from tests.real_data import DATA, json_rows, read_text
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 PARAPHRASES = ("mbpp_semantic_duplicates.csv", "clinc150.json.gz", "CodeAlpacaDB.jsonl")
 
 
@@ -36,43 +40,41 @@ def strings(value: Any) -> list[str]:
     return [text for part in inner for text in strings(part)]
 
 
-def read(path: Path) -> list[str]:
+def read_distinct(path: Path) -> list[str]:
     """Distinct rows of a file as texts."""
-    raw = path.read_bytes()
-    content = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     if path.suffix == ".csv":
-        rows: list[Any] = [row["prompt"] for row in csv.DictReader(io.StringIO(content))]
+        rows: list[Any] = [row["prompt"] for row in csv.DictReader(io.StringIO(read_text(path)))]
     elif ".jsonl" in path.name:
-        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+        rows = json_rows(path)
     else:
-        document = json.loads(content)
+        document = json.loads(read_text(path))
         rows = [row[0] for part in document.values() for row in part] if "clinc" in path.name else document
     return list(dict.fromkeys("\n".join(strings(row)) for row in rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("files", nargs="*", type=Path)
-    given = parser.parse_args()
-    files = given.files or [
+    options = parser.parse_args()
+    files = options.files or [
         *(path.relative_to(DATA) for path in sorted((DATA / "instructions").iterdir())),
         *(Path("pairs") / name for name in PARAPHRASES),
     ]
     embed, defaults = EmbeddingStore(load("auto")).embed, Semantic()
     print("| set | rows | encoded | pairs | kept | kept at the threshold | estimated |\n" + "|---" * 7 + "|")
     for file in files:
-        texts = read(DATA / file)
-        some = pl.Series(texts).gather(np.random.default_rng(0).permutation(len(texts))[: given.rows])
-        truth = embedding_pairs.cosine_pairs(embed([some]), floor=defaults.floor)
-        found = embedding_pairs.preselected_pairs(some, embed, floor=defaults.floor)
-        encoded = int(found.method.split()[2]) if "among" in found.method else len(some)
+        texts = read_distinct(DATA / file)
+        sample = pl.Series(texts).gather(np.random.default_rng(0).permutation(len(texts))[: options.rows])
+        all_pairs = embedding_pairs.cosine_pairs(embed([sample]), floor=defaults.floor)
+        pairs = embedding_pairs.preselected_pairs(sample, embed, floor=defaults.floor)
+        encoded = int(pairs.method.split()[2]) if "among" in pairs.method else len(sample)
         shares = [
-            np.count_nonzero(found.score >= least) / max(1, int(np.count_nonzero(truth.score >= least)))
-            for least in (defaults.floor, defaults.threshold)
+            np.count_nonzero(pairs.score >= threshold) / max(1, int(np.count_nonzero(all_pairs.score >= threshold)))
+            for threshold in (defaults.floor, defaults.threshold)
         ]
-        kept = " | ".join(f"{share:.4f}" if len(truth) else "–" for share in shares)
-        print(f"| {file} | {len(some)} | {encoded} | {len(truth)} | {kept} | {found.recall:.4f} |", flush=True)
+        kept = " | ".join(f"{share:.4f}" if len(all_pairs) else "–" for share in shares)
+        print(f"| {file} | {len(sample)} | {encoded} | {len(all_pairs)} | {kept} | {pairs.recall:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# ruff: noqa: E402 - the path comes first
 """The semantic stage against plain sentence-transformers, on real instruction rows.
 
     python tests/benchmarks/semantic.py [--rows 20000] [--threads 2]
@@ -11,15 +12,16 @@ compare the CPU seconds.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import polars as pl
@@ -27,17 +29,17 @@ import polars as pl
 from siftune.curation.dedup import embedding_pairs
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.recipe.sections import Semantic
+from tests.real_data import DATA, json_rows
+from tests.stopwatch import timed
 
-ROOT = Path(__file__).parents[2]
 FLOOR = Semantic().floor
-SIDES = ("plain", "ours", "every row", "warm", "warm every row")
+CONTESTANTS = ("plain", "ours", "every row", "warm", "warm every row")
 
 
 def real_rows(count: int) -> list[str]:
-    content = (ROOT.parent / "shared" / "data" / "instructions" / "mix.jsonl.gz").read_bytes()
-    rows = [json.loads(line) for line in gzip.decompress(content).decode().split("\n") if line]
+    rows = json_rows(DATA / "instructions" / "mix.jsonl.gz")
     texts = ["\n".join(filter(None, (row["instruction"], row["input"], row["output"]))) for row in rows]
-    return [texts[place] for place in np.random.default_rng(0).permutation(len(texts))[:count]]
+    return [texts[index] for index in np.random.default_rng(0).permutation(len(texts))[:count]]
 
 
 def plain(texts: list[str]) -> list[tuple[int, int]]:
@@ -53,62 +55,68 @@ def plain(texts: list[str]) -> list[tuple[int, int]]:
 def ours(texts: list[str], *, preselect: bool) -> list[tuple[int, int]]:
     embed = EmbeddingStore(load("auto")).embed
     if preselect:
-        found = embedding_pairs.preselected_pairs(pl.Series(texts), embed, floor=FLOOR)
+        pairs = embedding_pairs.preselected_pairs(pl.Series(texts), embed, floor=FLOOR)
     else:
-        found = embedding_pairs.cosine_pairs(embed(texts), floor=FLOOR)
-    print(f"  {found.method}; recall {found.recall:.4f} on {found.sampled} sampled", file=sys.stderr)
-    return list(zip(found.a.tolist(), found.b.tolist(), strict=True))
+        pairs = embedding_pairs.cosine_pairs(embed(texts), floor=FLOOR)
+    print(f"  {pairs.method}; recall {pairs.recall:.4f} on {pairs.sampled} sampled", file=sys.stderr)
+    return list(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
 
 
-def run(side: str, rows: int, threads: int, cache: Path, answer: Path) -> None:
-    """One side in this process: its pairs and seconds go to `answer`."""
+def run(contestant: str, rows: int, threads: int, cache: Path, answer: Path) -> None:
+    """One contestant in this process: its pairs and seconds go to `answer`."""
     texts = real_rows(rows)
-    sides: dict[str, Callable[[], list[tuple[int, int]]]] = {
+    searches: dict[str, Callable[[], list[tuple[int, int]]]] = {
         "plain": lambda: plain(texts),
         "ours": lambda: ours(texts, preselect=Semantic().preselect),
         "every row": lambda: ours(texts, preselect=False),
     }
-    if side != "plain":
+    if contestant != "plain":
         os.environ["SIFTUNE_CACHE"] = str(cache)
-    if not side.startswith("warm"):
+    if not contestant.startswith("warm"):
         import torch
 
         torch.set_num_threads(threads)
-    kind = side.removeprefix("warm").strip() or "ours"
-    wall, cpu = time.perf_counter(), time.process_time()
-    pairs = sides[kind]()
-    answer.write_text(json.dumps([pairs, time.perf_counter() - wall, time.process_time() - cpu]))
+    timing = timed(searches[without_warm(contestant)])
+    answer.write_text(json.dumps([timing.result, timing.wall, timing.cpu]))
+
+
+def without_warm(contestant: str) -> str:
+    """The contestant that fills the cache which a warm one reads."""
+    return contestant.removeprefix("warm").strip() or "ours"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
+    parser.add_argument("--only", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        kind = given.side.removeprefix("warm").strip() or "ours"
-        answer = given.folder / f"{given.side.replace(' ', '-')}.json"
-        run(given.side, given.rows, given.threads, given.folder / kind, answer)
+    options = parser.parse_args()
+    if options.contestant:
+        cache = options.folder / without_warm(options.contestant)
+        run(options.contestant, options.rows, options.threads, cache, answer_file(options.folder, options.contestant))
         return
     with tempfile.TemporaryDirectory() as name:
-        folder, truth, base = given.folder or Path(name), set(), 0.0
-        print(
-            "| side | wall s | CPU s | CPU, times plain | pairs | of plain's pairs | plain has of ours |\n"
-            + "|---" * 7
-            + "|"
-        )
-        for side in given.sides:
-            command = [sys.executable, __file__, "--side", side, "--rows", str(given.rows)]
-            subprocess.run([*command, "--threads", str(given.threads), "--folder", str(folder)], check=True, cwd=ROOT)
-            pairs, wall, cpu = json.loads((folder / f"{side.replace(' ', '-')}.json").read_text())
-            found = set(map(tuple, pairs))
-            truth, base = (found, cpu) if side == "plain" else (truth, base)
-            both = len(found & truth)
-            shares = f"{both / max(1, len(truth)):.4f} | {both / max(1, len(found)):.4f}"
-            print(f"| {side} | {wall:.1f} | {cpu:.1f} | {base / cpu:.1f} | {len(found)} | {shares} |", flush=True)
+        folder, plain_pairs, plain_cpu = options.folder or Path(name), set(), 0.0
+        print("| contestant | wall s | CPU s | CPU, times plain | pairs | of plain's pairs | plain has of ours |")
+        print("|---" * 7 + "|")
+        for contestant in options.only:
+            command = [sys.executable, __file__, "--contestant", contestant, "--rows", str(options.rows)]
+            command += ["--threads", str(options.threads), "--folder", str(folder)]
+            subprocess.run(command, check=True, cwd=ROOT)
+            answer, wall, cpu = json.loads(answer_file(folder, contestant).read_text())
+            pairs = set(map(tuple, answer))
+            if contestant == "plain":
+                plain_pairs, plain_cpu = pairs, cpu
+            both = len(pairs & plain_pairs)
+            shares = f"{both / max(1, len(plain_pairs)):.4f} | {both / max(1, len(pairs)):.4f}"
+            speed = plain_cpu / cpu
+            print(f"| {contestant} | {wall:.1f} | {cpu:.1f} | {speed:.1f} | {len(pairs)} | {shares} |", flush=True)
+
+
+def answer_file(folder: Path, contestant: str) -> Path:
+    return folder / f"{contestant.replace(' ', '-')}.json"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Trained tokens a second: ours against a plain SFTTrainer + bitsandbytes script; same rows, model, adapter, batch.
+# ruff: noqa: E402 - the path comes first
+"""Trained tokens per second: ours against a plain SFTTrainer + bitsandbytes script; same rows, model, adapter, batch.
 
     python tests/benchmarks/training.py [--rows 64] [--model smollm2]
 
 Both train one epoch over the same rows (answers of the standard library's documentation) in 4-bit NF4 with double
-quantisation, rank 16 on all linear layers, 8 rows a step. The plain script is TRL's own: prompt/completion rows, every
-argument that it does not need left at its default. Counted are completion tokens; loading and tokenising are not timed.
-Each runs in a process of its own, one after the other.
+quantisation, rank 16 on all linear layers, 8 rows per step. The plain script is TRL's own: prompt/completion rows,
+every argument that it does not need left at its default. Counted are completion tokens; loading and tokenising are not
+timed. Each runs in a process of its own, one after the other.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from tests.stopwatch import timed
 
 MODULES = ["os", "os.path", "json", "re", "random", "statistics", "itertools", "functools", "collections", "pathlib"]
 MODULES += ["subprocess", "shutil", "tempfile", "textwrap", "math", "datetime", "argparse", "logging", "inspect", "ast"]
@@ -33,17 +35,17 @@ TARGET = 1.5
 
 def questions(count: int) -> list[list[dict[str, str]]]:
     """Questions about documented functions, in an order that mixes short and long answers."""
-    found = []
-    for name in MODULES:
-        module = importlib.import_module(name)
-        for thing, value in sorted(vars(module).items()):
-            text = inspect.getdoc(value) if inspect.isroutine(value) and not thing.startswith("_") else None
+    rows = []
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        for name, value in sorted(vars(module).items()):
+            text = inspect.getdoc(value) if inspect.isroutine(value) and not name.startswith("_") else None
             if text and len(text.split()) >= 4:
                 answer = " ".join(text.split()[:MAX_WORDS])
-                ask = f"What does {name}.{thing} do in Python?"
-                found.append([{"role": "user", "content": ask}, {"role": "assistant", "content": answer}])
-    step = max(1, len(found) // count)
-    return found[::step][:count]
+                question = f"What does {module_name}.{name} do in Python?"
+                rows.append([{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+    step = max(1, len(rows) // count)
+    return rows[::step][:count]
 
 
 def plain(messages: list[list[dict[str, str]]], folder: str) -> dict[str, Any]:
@@ -78,10 +80,8 @@ def plain(messages: list[list[dict[str, str]]], folder: str) -> dict[str, Any]:
         ),
     )
     tokens = sum(sum(label != -100 for label in row["labels"]) for row in trainer.train_dataset)
-    started = time.monotonic()
-    result = trainer.train()
-    seconds = time.monotonic() - started
-    return {"tokens": tokens, "seconds": seconds, "loss": result.training_loss}
+    run = timed(trainer.train)
+    return {"tokens": tokens, "seconds": run.wall, "loss": run.result.training_loss}
 
 
 def ours(messages: list[list[dict[str, str]]], model: str) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def ours(messages: list[list[dict[str, str]]], model: str) -> dict[str, Any]:
     from siftune.training import jobs, models, sft
 
     rows = pl.DataFrame(
-        [{"id": f"docs:{place}", "messages": turns} for place, turns in enumerate(messages)],
+        [{"id": f"docs:{number}", "messages": turns} for number, turns in enumerate(messages)],
         schema={"id": pl.String, "messages": pl.List(schema.MESSAGE)},
     )
     folder = Path(tempfile.mkdtemp())
@@ -121,15 +121,15 @@ def ours(messages: list[list[dict[str, str]]], model: str) -> dict[str, Any]:
     return {"tokens": facts["tokens"], "seconds": facts["seconds"], "loss": facts["last_loss"]}
 
 
-def measure(kind: str, rows: int, model: str) -> dict[str, Any]:
+def measure(contestant: str, rows: int, model: str) -> dict[str, Any]:
     """Run one of the two in a fresh process."""
-    command = [sys.executable, __file__, "--rows", str(rows), "--model", model, "--only", kind]
+    command = [sys.executable, __file__, "--rows", str(rows), "--model", model, "--only", contestant]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--only", choices=["plain", "ours"])
@@ -145,10 +145,11 @@ def main() -> int:
         print(json.dumps(result))
         return 0
     speed = {}
-    for kind in ("plain", "ours"):
-        result = measure(kind, options.rows, options.model)
-        speed[kind] = result["tokens"] / result["seconds"]
-        print(f"{kind:6} {result['tokens']:6} tokens {result['seconds']:7.1f} s  {speed[kind]:6.1f} tokens/s")
+    for contestant in ("plain", "ours"):
+        result = measure(contestant, options.rows, options.model)
+        tokens, seconds = result["tokens"], result["seconds"]
+        speed[contestant] = tokens / seconds
+        print(f"{contestant:6} {tokens:6} tokens {seconds:7.1f} s  {speed[contestant]:6.1f} tokens/s")
     ratio = speed["ours"] / speed["plain"]
     print(f"ours / plain: {ratio:.2f} (target {TARGET})")
     return 0 if ratio >= TARGET else 1
