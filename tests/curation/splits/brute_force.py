@@ -28,7 +28,17 @@ def shingles(text: str, size: int) -> frozenset[tuple[str, ...]]:
     plain = unicodedata.normalize("NFKC", text).lower()
     words = re.findall(rf"{UNSPACED}|(?:(?!{UNSPACED})\w)+", plain)
     width = min(size, len(words))
-    return frozenset(tuple(words[at : at + width]) for at in range(len(words) - width + 1)) if words else frozenset()
+    return (
+        frozenset(tuple(words[start : start + width]) for start in range(len(words) - width + 1))
+        if words
+        else frozenset()
+    )
+
+
+def jaccard(one: str, two: str, size: int) -> float:
+    """The Jaccard similarity of the shingles of two texts; 0 for a text without any."""
+    a, b = shingles(one, size), shingles(two, size)
+    return len(a & b) / len(a | b) if a and b else 0.0
 
 
 def normal(text: str) -> str:
@@ -46,14 +56,14 @@ def similar(
         keys[normal(text)].append(name)
         for shingle in sets[name]:
             holders[shingle].append(name)
-    found = []
+    pairs = []
     for name, text in left.items():
         own = shingles(text, size)
         shared = Counter(other for shingle in own for other in holders.get(shingle, ()))
         scores = {other: count / (len(own) + len(sets[other]) - count) for other, count in shared.items()}
         scores |= dict.fromkeys(keys[normal(text)] if normal(text) else (), 1.0)
-        found += [(name, other, score) for other, score in scores.items() if score >= threshold]
-    return found
+        pairs += [(name, other, score) for other, score in scores.items() if score >= threshold]
+    return pairs
 
 
 def leaks(run: Path) -> list[tuple[str, str, float]]:
@@ -72,8 +82,8 @@ def leaks(run: Path) -> list[tuple[str, str, float]]:
         held[file.stem] = {name: texts[name] for name in pq.read_table(file, columns=["id"])["id"].to_pylist()}
     for file in sorted((run / "arms").glob("*.parquet")):
         trained |= {name: texts[name] for name in pq.read_table(file, columns=["id"])["id"].to_pylist()}
-    found = [pair for part in held.values() for pair in similar(trained, part, size=size, threshold=threshold)]
-    return found + similar(held.get("validation", {}), held.get("test", {}), size=size, threshold=threshold)
+    pairs = [pair for part in held.values() for pair in similar(trained, part, size=size, threshold=threshold)]
+    return pairs + similar(held.get("validation", {}), held.get("test", {}), size=size, threshold=threshold)
 
 
 if __name__ == "__main__":

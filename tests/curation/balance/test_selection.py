@@ -1,26 +1,19 @@
-"""Length balancing: bins, targets, water-filling, budgets, and the choice inside a bin, against brute force."""
+"""Which rows of which lengths stay: targets, budgets, caps, and the choice inside a bin."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 
-import hypothesis
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.allotment import water_fill
-from siftune.curation.balance.coverage import covering_rows, farthest_first
-from siftune.curation.balance.length_bins import LengthDistribution, bin_edges
 from siftune.curation.balance.selection import CLOSE_ENOUGH, MOST_COPIES, balance_lengths, rows_without_budget
-from siftune.curation.embeddings.cosine import lattice
 from siftune.curation.recipe.sections import Balance
 from siftune.curation.schema import DECISIONS
-from siftune.curation.text import lengths
 
 
 def frame(n: int, *, sources: int = 2, pinned: set[int] = frozenset(), turns: list[int] | None = None) -> pl.DataFrame:
@@ -38,61 +31,6 @@ def frame(n: int, *, sources: int = 2, pinned: set[int] = frozenset(), turns: li
 
 def skewed(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).lognormal(3, 0.8, n).astype(np.uint32) + 1
-
-
-entries = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), min_size=1, max_size=8)
-
-
-@given(entries, st.integers(0, 60))
-def test_water_filling_shares_in_proportion_below_the_caps(table, total):
-    weights, capacity = (np.asarray(column) for column in zip(*table, strict=True))
-    shares = water_fill(weights.astype(float), capacity, total)
-    usable = capacity[weights > 0].sum()
-    assert shares.sum() == min(total, usable)
-    assert (shares <= capacity).all()
-    assert (shares[weights == 0] == 0).all()
-    # Level by bisection: the exact water level of the continuous problem.
-    low, high = 0.0, 1e3
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if np.minimum(capacity, middle * weights).sum() < shares.sum() else (low, middle)
-    assert (np.abs(shares - np.minimum(capacity, high * weights)) < 1 + 1e-6).all()
-
-
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=10), st.data())
-def test_water_filling_by_size_is_hamiltons_apportionment(sizes, data):
-    total = data.draw(st.integers(0, sum(sizes)))
-    whole = max(1, sum(sizes))
-    expected = [total * size // whole for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda at: -(total * sizes[at] % whole))
-    for at in by_remainder[: total - sum(expected)]:
-        expected[at] += 1
-    assert water_fill(np.asarray(sizes), np.asarray(sizes), total).tolist() == expected
-
-
-@given(
-    st.lists(st.integers(0, 3000), min_size=1, max_size=60), st.integers(2, 15), st.sampled_from(["log", "quantile"])
-)
-def test_every_length_is_in_exactly_one_bin(values, bins, spacing):
-    edges = bin_edges(np.asarray(values), bins=bins, spacing=spacing)
-    assert (np.diff(edges) > 0).all()
-    assert len(edges) <= bins + 1
-    assert edges[0] == min(values)
-    assert edges[-1] == max(values) + 1
-
-
-def test_log_bins_double_and_quantile_bins_hold_equally_many():
-    assert bin_edges(np.asarray([1, 255]), bins=8, spacing="log").tolist() == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    at = bin_edges(skewed(10_000), bins=4, spacing="quantile")
-    counts = np.histogram(skewed(10_000), at)[0]
-    assert np.abs(counts - 2500).max() < 400
-
-
-def test_entropy_of_a_distribution_is_in_nats_and_bins_are_its_exponential():
-    distribution = LengthDistribution.of(np.asarray([5, 5, 0, 5, 5]), np.asarray([0.2] * 5))
-    assert distribution.entropy == pytest.approx(math.log(4))
-    assert distribution.effective_bins == pytest.approx(4)
-    assert distribution.distance == pytest.approx(0.2)
 
 
 settings = st.builds(
@@ -249,74 +187,6 @@ def test_a_capped_source_is_cut_towards_the_target():
     assert set(result.decisions["detail"]) == {"1 to 10 words: kept 10 of 90"}
 
 
-points = st.integers(1, 24).flatmap(
-    lambda n: st.tuples(st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=n, max_size=n), st.integers(1, n))
-)
-
-
-def greedy(vectors: np.ndarray, count: int, first: list[int]) -> list[int]:
-    """Farthest-first by the book, in whole numbers."""
-    rows = [[int(x) for x in row] for row in lattice(vectors)]
-    chosen = list(first)
-    while len(chosen) < count:
-        rest = [i for i in range(len(rows)) if i not in chosen]
-        chosen.append(
-            min(rest, key=lambda i: max(sum(x * y for x, y in zip(rows[i], rows[c], strict=True)) for c in chosen))
-        )
-    return chosen
-
-
-@hypothesis.settings(max_examples=300)
-@given(points, st.sampled_from([2, 3, 100]))
-def test_blocked_farthest_first_is_the_greedy_choice(world, candidates):
-    rows, count = world
-    vectors = np.asarray(rows, np.float16)
-    keys = np.arange(len(rows), dtype=np.uint64)[::-1].copy()
-    chosen = covering_rows(vectors, count, keys=keys, candidates=candidates)
-    assert chosen.tolist() == greedy(vectors, count, [len(rows) - 1])
-
-
-def test_blocked_farthest_first_on_many_rows_is_the_plain_loop():
-    generator = np.random.default_rng(3)
-    vectors = generator.normal(size=(3000, 24)).astype(np.float16)
-    vectors[100:200] = vectors[:100]
-    first = np.asarray([17, 5])
-    traversal = farthest_first(lattice(vectors), 600, first=first)
-    exact = lattice(vectors).astype(np.int64)
-    nearest = (exact @ exact[first].T).max(axis=1)
-    chosen = first.tolist()
-    while len(chosen) < 600:
-        nearest[chosen] = 1 << 40
-        chosen.append(int(nearest.argmin()))
-        nearest = np.maximum(nearest, exact @ exact[chosen[-1]])
-    assert traversal.tolist() == chosen
-
-
-def test_lattice_products_are_whole_numbers_that_float32_holds():
-    points_ = lattice(np.random.default_rng(0).normal(size=(400, 384)).astype(np.float16))
-    exact = points_.astype(np.int64) @ points_.astype(np.int64).T
-    assert (points_ @ points_.T == exact).all()
-    assert exact.max() < 2**24
-    assert np.abs(exact / exact.diagonal().mean() - np.eye(400)).max() < 1.01
-
-
-def test_large_bins_are_covered_cluster_by_cluster():
-    generator = np.random.default_rng(0)
-    centres = generator.normal(size=(4, 32))
-    topic = np.repeat(np.arange(4), [5000, 2500, 450, 50])
-    vectors = (centres[topic] + 0.1 * generator.normal(size=(8000, 32))).astype(np.float16)
-    keys = generator.permutation(8000).astype(np.uint64)
-    first = np.asarray([7, 7999])
-    rows = covering_rows(vectors, 400, keys=keys, first=first, most_work=50_000_000)
-    assert len(set(rows.tolist())) == 400
-    assert rows[:2].tolist() == first.tolist()
-    drawn = np.bincount(topic[np.argsort(keys)[:400]], minlength=4)
-    covered = np.bincount(topic[rows], minlength=4)
-    assert covered.min() > 4 * drawn.min()
-    same = np.ones((500, 8), np.float16)
-    assert len(set(covering_rows(same, 30, keys=keys[:500], most_work=10).tolist())) == 30
-
-
 def test_diverse_rows_are_chosen_and_the_sacrificed_name_their_nearest():
     generator = np.random.default_rng(0)
     directions = np.eye(10)
@@ -345,24 +215,3 @@ def test_without_embeddings_the_choice_is_a_seeded_draw_by_name():
     assert (one.copies != other.copies).any()
     assert one.decisions["witness"].is_null().all()
     assert "draw" in one.chosen_by
-
-
-def test_lengths_are_counted_in_words_when_there_is_no_tokenizer():
-    counter = lengths.counter(None)
-    batches = [pl.Series(["What is this?", None]), pl.Series([""]), pl.Series(["多くの言葉"])]
-    assert counter.of(batches).tolist() == [3, 0, 0, 5]
-    assert counter.unit == "words"
-
-
-def test_lengths_are_counted_in_tokens_of_a_local_tokenizer(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    transformers = pytest.importorskip("transformers")
-    words = {word: at for at, word in enumerate(itertools.chain(["?"], "abcdefgh"))}
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="?"))
-    model.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
-    transformers.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="?").save_pretrained(tmp_path)
-    counter = lengths.counter(str(tmp_path))
-    assert counter.unit == f"tokens of {tmp_path}"
-    assert counter.of([pl.Series(["abc", "a b", ""]), pl.Series(["hgfedcba"])]).tolist() == [3, 3, 0, 8]
-    missing = lengths.counter(str(tmp_path / "missing"))
-    assert missing.unit == f"words (no tokenizer for {tmp_path / 'missing'} on this machine)"

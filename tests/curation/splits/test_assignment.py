@@ -1,4 +1,4 @@
-"""Groups, drawn splits, given splits, and the leakage under a random split, against brute force."""
+"""Groups of similar rows, drawn splits and given splits, against brute force."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Splits
 from siftune.curation.splits.assignment import SMALL_GROUP, draw_splits, given_splits, similarity_groups
-from siftune.curation.splits.random_split_leakage import random_split_leakage
 
 
 def frame(n: int, *, sources: int = 3, words: list[int] | None = None) -> pl.DataFrame:
@@ -57,9 +56,9 @@ def test_groups_are_the_components_that_a_breadth_first_search_finds(world):
             seen |= new
             frontier += new
         expected.append(min(seen))
-    found = similarity_groups(n, [arrays(pairs) for pairs in lists])
-    assert found.dtype == np.uint32
-    assert found.tolist() == expected
+    group = similarity_groups(n, [arrays(pairs) for pairs in lists])
+    assert group.dtype == np.uint32
+    assert group.tolist() == expected
 
 
 worlds = st.integers(1, 60).flatmap(
@@ -118,16 +117,16 @@ def test_a_very_large_group_and_a_group_without_a_clean_row_stay_in_training():
     n = 2000
     group = np.where(np.arange(n) < 30, 0, np.arange(n))
     eligible = np.arange(n) != 1999
-    found = draw_splits(frame(n), group, sizes=Splits(test=1900), eligible=eligible, seed=1)
-    assert set(found["split"][:30]) == {"train"}
-    assert set(found["reason"][:30]) == {"very large group"}
-    assert found.row(1999)[1:] == ("train", False, "group without a clean row")
+    drawn = draw_splits(frame(n), group, sizes=Splits(test=1900), eligible=eligible, seed=1)
+    assert set(drawn["split"][:30]) == {"train"}
+    assert set(drawn["reason"][:30]) == {"very large group"}
+    assert drawn.row(1999)[1:] == ("train", False, "group without a clean row")
 
 
 def test_a_draw_follows_the_strata_of_source_and_length():
     index = frame(900, sources=3, words=[3] * 450 + [300] * 450)
-    found = draw_splits(index, np.arange(900), sizes=Splits(test=90), eligible=np.ones(900, bool), seed=3)
-    held = index.filter(found["split"] == "test")
+    drawn = draw_splits(index, np.arange(900), sizes=Splits(test=90), eligible=np.ones(900, bool), seed=3)
+    held = index.filter(drawn["split"] == "test")
     assert held.group_by("source", "prompt_words").len()["len"].to_list() == [15] * 6
 
 
@@ -147,41 +146,3 @@ def test_given_splits_are_read_by_their_usual_names():
     assert given_splits(names).to_list() == expected
     assert given_splits(pl.Series(["train", None, "en"])) is None
     assert given_splits(pl.Series([None], dtype=pl.String)) is None
-
-
-twin_worlds = st.integers(2, 7).flatmap(
-    lambda n: st.tuples(
-        st.lists(st.integers(0, 3), min_size=n, max_size=n),
-        st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=6),
-        st.integers(1, n),
-    )
-)
-
-
-@given(twin_worlds)
-def test_the_expected_leakage_under_a_random_split_is_the_mean_over_all_possible_test_sets(world):
-    label, pairs, size = world
-    n = len(label)
-    joined = {frozenset((label[a], label[b])) for a, b in pairs}
-    exact, near = [], []
-    for test in itertools.combinations(range(n), size):
-        train = set(range(n)) - set(test)
-        is_twin = [[label[t] == label[r] for r in train] for t in test]
-        is_near = [[label[t] == label[r] or {label[t], label[r]} in joined for r in train] for t in test]
-        exact.append(sum(map(any, is_twin)))
-        near.append(sum(map(any, is_near)))
-    found = random_split_leakage(n, {"near": arrays(pairs)}, test_rows=size, same=np.asarray(label), repeats=10)
-    assert found["measure"].to_list() == ["exact", "near"]
-    assert found["expected"].to_list() == pytest.approx([np.mean(exact), np.mean(near)])
-
-
-def test_the_leakage_of_many_rows_lies_in_the_simulated_interval():
-    n = 20_000
-    label = np.arange(n) // 2
-    chain = {"near": (np.arange(0, n - 2, 4), np.arange(2, n, 4))}
-    found = random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40)
-    assert found["share"][0] == pytest.approx((n - 8000) / (n - 1))
-    assert (found["low"] < found["share"]).all()
-    assert (found["share"] < found["high"]).all()
-    assert found["low"][1] > found["high"][0]
-    assert found.equals(random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40))

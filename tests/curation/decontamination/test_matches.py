@@ -1,4 +1,4 @@
-"""Contamination rules on small cases that each break a careless one, and the overlap counts against brute force."""
+"""Contamination rules on small cases that each break a careless one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from siftune.curation import schema
 from siftune.curation.decontamination.matches import find_matches
-from siftune.curation.decontamination.overlap_rules import NgramRules, WholeItemRule
-from siftune.curation.decontamination.pair_features import StemWeights, gist, pair_features
 from siftune.curation.embeddings.store import EmbeddingStore, load
-from siftune.curation.text import ngrams
 
 LONG = (
     "A farmer has seventeen sheep and buys twice as many goats at the market, then sells five of the goats to a "
@@ -173,155 +168,6 @@ def test_batches_change_nothing() -> None:
     whole = match(rows(*texts), references, rules)
     assert whole.height > 30
     assert whole.equals(match(rows(*texts), references, rules, batch=2))
-
-
-WORDS = st.lists(st.sampled_from("abcd"), max_size=30)
-
-
-@given(
-    text=st.lists(WORDS, min_size=1, max_size=4), item=st.lists(WORDS, min_size=1, max_size=4), size=st.integers(1, 4)
-)
-def test_overlaps_are_those_of_brute_force(text: list[list[str]], item: list[list[str]], size: int) -> None:
-    overlaps = ngrams.Index(ngrams.split(pl.Series([" ".join(w) for w in item])), size).overlaps(
-        ngrams.split(pl.Series([" ".join(w) for w in text]))
-    )
-    truth = {}
-    for a, left in enumerate(text):
-        for b, right in enumerate(item):
-            shared = [
-                (i, j)
-                for i in range(len(left) - size + 1)
-                for j in range(len(right) - size + 1)
-                if left[i : i + size] == right[j : j + size]
-            ]
-            if shared:
-                covered = {j + step for _, j in shared for step in range(size)}
-                longest = max(common_prefix(left[i:], right[j:]) for i, j in shared)
-                truth[a, b] = (len(covered), longest)
-    assert {(row["text"], row["item"]): (row["covered"], row["longest"]) for row in overlaps.to_dicts()} == truth
-    for row in overlaps.to_dicts():
-        run = text[row["text"]][row["start"] : row["start"] + row["longest"]]
-        assert len(run) == row["longest"]
-        assert " ".join(run) in " ".join(item[row["item"]])
-
-
-def common_prefix(a: list[str], b: list[str]) -> int:
-    return next((position for position, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def test_spans_are_the_words_of_the_text() -> None:
-    words = ngrams.split(pl.Series(["One two, three.", None, "four five"]))
-    spans = words.spans(np.array([2, 0, 0]), np.array([0, 1, 0]), np.array([2, 2, 0]))
-    assert spans.to_list() == ["four five", "two three", ""]
-
-
-def test_whole_items_ignore_layout_only() -> None:
-    whole = WholeItemRule(pl.Series(["Name the largest planet of them all.", ""]))
-    texts = pl.Series(["name the largest  planet of them all", "Name the smallest planet of them all.", ""])
-    assert whole.equal(texts).rows() == [(0, 0)]
-
-
-def test_the_share_over_all_rows_counts_each_word_once() -> None:
-    rules = NgramRules(ngrams.split(pl.Series(["a b c d e f g h i j", "x"])), {"llama3-token-ratio"})
-    for text in ("a b c d e f g h", "b c d e f g h i", "nothing here"):
-        rules.find(ngrams.split(pl.Series([text])))
-    assert rules.covered_shares().tolist() == [0.9, 0.0]
-
-
-WEIGHTS = pl.DataFrame({"stem": ["law"], "weight": [1.0]})
-
-
-def test_the_gist_of_code_is_what_it_says_and_of_prose_itself() -> None:
-    python = (
-        'def has_close_elements(numbers):\n    """Check if any two numbers are closer than a threshold.\n'
-        '    >>> has_close_elements([1, 2], 0.5)\n    False\n    """\n    return x'
-    )
-    script = (
-        "```js\n// Check if any two of the numbers are closer than a limit.\n"
-        "function hasCloseElements(a) {\n  return a;\n}\n```"
-    )
-    prose = "Just prose (really): 1 == 1."
-    gists = pl.DataFrame({"t": [python, script, prose]}).select(gist(pl.col("t")))["t"].to_list()
-    assert gists == [
-        "has close elements Check if any two numbers are closer than a threshold.",
-        "has Close Elements Check if any two of the numbers are closer than a limit.",
-        "Just prose (really): 1 == 1.",
-    ]
-
-
-def test_features_count_rare_words_and_numbers() -> None:
-    weights = StemWeights()
-    weights.count(pl.Series(["the cat", "the dog", "the bird and 5 cats", "the"]))
-    features = pair_features(
-        pairs(("the cat has 12 lives and 7 toys", "twelve cats, 7 dogs, 3 mice", False), ("the dog", "the fish", True)),
-        weights.table(),
-    )
-    assert features["shared_numbers"].to_list() == [2.0, 0.0]
-    assert features["different_numbers"].to_list() == [1.0, 0.0]
-    assert 0 < features["shared_stems"][0] < 1
-    assert features["shared_stems"][1] < 0.1  # `the` weighs next to nothing
-
-
-def pairs(*texts: tuple[str, str, bool], answer: str = "") -> pl.DataFrame:
-    table = [(row, item, row, f"{item}\n{answer}", code) for row, item, code in texts]
-    return pl.DataFrame(table, schema=["row", "item", "whole_row", "whole_item", "code"], orient="row")
-
-
-def test_features_see_names_and_numbers_of_the_answer_too() -> None:
-    texts = ("Which law of 1964, the Civil Rights Act, did it pass?", "Which law did it pass?", False)
-    without, within = (
-        pair_features(pairs(texts, answer=answer), WEIGHTS) for answer in ("", "The Civil Rights Act of 1964")
-    )
-    assert without.select("different_numbers", "different_names").row(0) == (1.0, 3.0)
-    assert within.select("different_numbers", "different_names").row(0) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("row", "item", "count"),
-    [
-        ("the first law", "the second law", 1),
-        ("the first law", "the law", 0),
-        ("the first and the second law", "the second law", 0),
-        ("Which has the most rain?", "which has the LEAST rain", 1),
-        ("more or less rain", "less rain", 0),
-        ("the highest peak in the North", "the lowest peak in the south", 2),
-    ],
-)
-def test_a_word_against_its_opposite_counts_as_opposite(row: str, item: str, count: int) -> None:
-    features = pair_features(pairs((row, item, False), (row, item, True), (item, row, False)), WEIGHTS)
-    assert features["opposites"].to_list() == [count, 0, count]
-
-
-SORT_THIRD = (
-    "def sort_third(l: list):\n    l = list(l)\n    l[::3] = sorted(l[::3])\n    return l\n"
-    "# >>> sort_third([5, 6, 3, 4])"
-)
-
-
-def test_programs_are_alike_by_what_they_do_not_by_their_names_and_comments() -> None:
-    again = (
-        'def arrange(values):\n    """For one in three."""\n    copy = list(values)\n    copy[::3] = sorted(copy[::3])'
-        "\n    return copy  # [5,6,3,4]"
-    )
-    other = 'def sort_third(l: list):\n    """sort_third"""\n    while l:\n        l.pop()\n    return len(l) // 3'
-    features = pair_features(
-        pairs((again, SORT_THIRD, True), (other, SORT_THIRD, True), ("Sort a list.", SORT_THIRD, True)), WEIGHTS
-    )
-    same, another, unknown = features["operations"]
-    assert same > 0.95
-    assert another < unknown < same
-    assert features["example_values"].to_list() == [1.0, 0.0, 0.0]
-
-
-def test_values_of_many_items_say_nothing() -> None:
-    items = [f"def f{number}(a):\n    return f([1, 2, 3])" for number in range(3)]
-    assert pair_features(pairs(*((item, item, True) for item in items[:2])), WEIGHTS)["example_values"].to_list() == [
-        1.0,
-        1.0,
-    ]
-    assert (
-        pair_features(pairs(*((item, item, True) for item in items)), WEIGHTS)["example_values"].to_list() == [0.0] * 3
-    )
 
 
 class Letters:
