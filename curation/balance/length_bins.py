@@ -10,34 +10,29 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.recipe.sections import Balance
+from siftune.curation.run.manifest import LengthRecord
 
 #: INDEX.turns counts messages: a system prompt, a question and an answer are one turn of conversation.
 _SINGLE_TURN_MESSAGES = 3
 
 
-@dataclass(frozen=True)
-class LengthDistribution:
-    """How rows are distributed over bins.
+def length_record(rows: np.ndarray, target: np.ndarray) -> LengthRecord:
+    """How rows are distributed over bins: rows per bin, int[k], beside target shares, float64[k].
 
-    rows: how many there are. entropy: Shannon entropy of the bins' shares, in nats. effective_bins: exp(entropy), the
-    number of equally full bins with that entropy (the Hill number of order 1, Hill 1973). distance: total-variation
-    distance to the target shares, in [0, 1].
+    entropy: Shannon entropy of the bins' shares, in nats. effective_bins: exp(entropy), the number of equally full
+    bins with that entropy (the Hill number of order 1, Hill 1973); 0 without rows. distance: total-variation distance
+    to the target shares, in [0, 1].
     """
-
-    rows: int
-    entropy: float
-    effective_bins: float
-    distance: float
-
-    @classmethod
-    def of(cls, rows: np.ndarray, target: np.ndarray) -> LengthDistribution:
-        """The distribution of rows per bin, int[k], beside target shares, float64[k]."""
-        total = int(rows.sum())
-        shares = rows / max(1, total)
-        positive = shares[shares > 0]
-        entropy = float(-(positive * np.log(positive)).sum()) + 0.0
-        distance = float(np.abs(shares - target).sum() / 2)
-        return cls(total, entropy, float(np.exp(entropy)) if total else 0.0, distance)
+    total = int(rows.sum())
+    shares = rows / max(1, total)
+    positive = shares[shares > 0]
+    entropy = float(-(positive * np.log(positive)).sum()) + 0.0
+    return LengthRecord(
+        rows=total,
+        entropy=entropy,
+        effective_bins=float(np.exp(entropy)) if total else 0.0,
+        distance=float(np.abs(shares - target).sum() / 2),
+    )
 
 
 def bin_edges(lengths: np.ndarray, *, bins: int, spacing: str) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from siftune.curation import sampling
 from siftune.curation.allotment import water_fill
 from siftune.curation.balance import coverage
-from siftune.curation.balance.length_bins import LengthBins, LengthDistribution
+from siftune.curation.balance.length_bins import LengthBins, length_record
 from siftune.curation.recipe.sections import Balance
+from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
 from siftune.curation.schema import DECISIONS, conform
 
 #: How often a row may stand in the set when the recipe allows repeats: up to four passes over the same data train
@@ -41,21 +41,16 @@ class BalanceResult:
 
     copies: NDArray[np.uint32]
     bins: pl.DataFrame
-    before: LengthDistribution
-    after: LengthDistribution
+    before: LengthRecord
+    after: LengthRecord
     unit: str
     chosen_by: str
     decisions: pl.DataFrame
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the manifest: JSON types only."""
-        return {
-            "unit": self.unit,
-            "chosen_by": self.chosen_by,
-            "before": vars(self.before),
-            "after": vars(self.after),
-            "bins": self.bins.to_dicts(),
-        }
+    def record(self) -> BalanceRecord:
+        """The result for the manifest."""
+        bins = [LengthBinRecord.model_validate(line) for line in self.bins.to_dicts()]
+        return BalanceRecord(unit=self.unit, chosen_by=self.chosen_by, before=self.before, after=self.after, bins=bins)
 
 
 def balance_lengths(
@@ -122,8 +117,8 @@ def balance_lengths(
     return BalanceResult(
         copies=copies,
         bins=bins.table({"before": before, "target": target, "wanted": allotted, "after": after}),
-        before=LengthDistribution.of(before, target),
-        after=LengthDistribution.of(after, target),
+        before=length_record(before, target),
+        after=length_record(after, target),
         unit=unit,
         chosen_by=preference.method,
         decisions=_decisions(index, bins, copies, is_open, vectors=vectors, unit=unit),

@@ -10,15 +10,14 @@ from siftune.curation.balance.selection import balance_lengths
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
 from siftune.curation.prepare import Prepared
-from siftune.curation.run.recorder import Job
-from siftune.curation.run.resources import Meter
+from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import SplitResult
 from siftune.curation.text.lengths import counter
 
 _COPIES = pl.Schema({"id": pl.String, "copies": pl.UInt32})
 
 
-def balance_rows(job: Job, prepared: Prepared, splits: SplitResult) -> tuple[SplitResult, pl.DataFrame]:
+def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult) -> tuple[SplitResult, pl.DataFrame]:
     """Drop training rows so that instruction lengths come close to the target; held-out rows are left alone.
 
     Returns the splits with what is alive afterwards, and (id, copies) of the training rows.
@@ -26,10 +25,10 @@ def balance_rows(job: Job, prepared: Prepared, splits: SplitResult) -> tuple[Spl
     Raises:
         UserError: the reference of the target cannot be read.
     """
-    recipe, settings = job.recipe, job.recipe.balance
+    recipe, settings = recorder.recipe, recorder.recipe.balance
     if settings is None:
         return splits, pl.DataFrame(schema=_COPIES)
-    with Meter() as meter:
+    with recorder.stage("balance", rows=splits.alive.height) as record:
         train = splits.train()
         rows = train["row"].to_numpy()
 
@@ -40,12 +39,12 @@ def balance_rows(job: Job, prepared: Prepared, splits: SplitResult) -> tuple[Spl
         if settings.tokens is not None:
             costs = lengths + units.of(frame["answer"] for frame in prepared.corpus.frames(["answer"], rows))
         if settings.reference is not None:
-            reference = units.of([read_reference(settings.reference, base=job.base)["prompt"]])
+            reference = units.of([read_reference(settings.reference, base=recorder.base)["prompt"]])
 
         # Embeddings of the prompts, to keep the most diverse rows of each length.
         if recipe.encoder is not None:
             prompts = prepared.corpus.key_texts("prompt", rows)
-            vectors = embedder(recipe.encoder).embed(prompts, progress=job.progress)
+            vectors = embedder(recipe.encoder).embed(prompts, progress=recorder.progress)
 
         balanced = balance_lengths(
             train,
@@ -57,9 +56,7 @@ def balance_rows(job: Job, prepared: Prepared, splits: SplitResult) -> tuple[Spl
             costs=costs,
             reference=reference,
         )
-        left = job.ledger.enter("balance", balanced.decisions, splits.alive)
-    job.manifest["balance"] = balanced.to_dict()
-    actions = dict(balanced.decisions["action"].value_counts().iter_rows())
-    job.timed("balance", meter, rows=splits.alive.height, kept=left.height, actions=actions, reused=False)
+        left = recorder.decide(record, balanced.decisions, splits.alive)
+        recorder.manifest.balance = balanced.record()
     copies = pl.DataFrame({"id": train["id"], "copies": balanced.copies}, schema=_COPIES)
     return replace(splits, alive=left), copies.filter(pl.col("copies") > 0)

@@ -4,71 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
 from siftune.curation.run.ledger import LEAK
+from siftune.curation.run.manifest import CertificateCheckRecord, CertificateRecord
 from siftune.curation.schema import DECISIONS, conform, empty
 from siftune.curation.splits.cross_search import LeakThresholds, SplitRows, search_across
 
 
-@dataclass(frozen=True)
-class CertificateCheck:
-    """One measure over one pair of splits: how many pairs reach the threshold, and which pair comes closest."""
-
-    left: str
-    right: str
-    measure: str
-    threshold: float
-    comparisons: int
-    pairs: int
-    highest: float | None
-    highest_pair: tuple[str, str] | None
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """The outcome of a fresh search over the splits as they were written. `rows` counts the rows of each split."""
-
-    rows: Mapping[str, int]
-    thresholds: LeakThresholds
-    checks: tuple[CertificateCheck, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether no pair across splits reaches a leak threshold."""
-        return all(check.pairs == 0 for check in self.checks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the manifest: JSON types only."""
-        checks = [
-            vars(check) | {"highest_pair": check.highest_pair and list(check.highest_pair)} for check in self.checks
-        ]
-        measures = {check.measure for check in self.checks}
-        return {
-            "passed": self.passed,
-            "method": "every pair of rows across splits compared: equal normalised text; Jaccard similarity of "
-            f"{self.thresholds.shingle}-word shingles through an inverted index"
-            + ("; cosine of embeddings by blocks" if "semantic" in measures else "; no embeddings, so no cosine"),
-            "thresholds": {"exact": 1.0, "near": self.thresholds.near}
-            | ({"semantic": self.thresholds.semantic} if "semantic" in measures else {}),
-            "rows": dict(self.rows),
-            "comparisons": sum(check.comparisons for check in self.checks),
-            "pairs": sum(check.pairs for check in self.checks),
-            "checks": checks,
-        }
-
-
-def certify(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> Certificate:
+def certify(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> CertificateRecord:
     """Search every two of the splits, by name, for similar rows."""
     checks = []
     for left, right in itertools.combinations(splits, 2):
         for pairs in search_across(splits[left], splits[right], thresholds=thresholds):
             closest = pairs.highest_pair
             checks.append(
-                CertificateCheck(
+                CertificateCheckRecord(
                     left=left,
                     right=right,
                     measure=pairs.measure,
@@ -79,7 +31,19 @@ def certify(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> C
                     highest_pair=(splits[left].ids[closest[0]], splits[right].ids[closest[1]]) if closest else None,
                 )
             )
-    return Certificate({name: len(split.ids) for name, split in splits.items()}, thresholds, tuple(checks))
+    with_embeddings = any(check.measure == "semantic" for check in checks)
+    return CertificateRecord(
+        passed=all(check.pairs == 0 for check in checks),
+        method="every pair of rows across splits compared: equal normalised text; Jaccard similarity of "
+        f"{thresholds.shingle}-word shingles through an inverted index"
+        + ("; cosine of embeddings by blocks" if with_embeddings else "; no embeddings, so no cosine"),
+        thresholds={"exact": 1.0, "near": thresholds.near}
+        | ({"semantic": thresholds.semantic} if with_embeddings else {}),
+        rows={name: len(split.ids) for name, split in splits.items()},
+        comparisons=sum(check.comparisons for check in checks),
+        pairs=sum(check.pairs for check in checks),
+        checks=checks,
+    )
 
 
 def evict_leaks(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> pl.DataFrame:

@@ -21,8 +21,8 @@ from siftune.curation.embeddings.store import embedder
 from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import Near, Splits
 from siftune.curation.run import cache_key
-from siftune.curation.run.recorder import Job
-from siftune.curation.run.resources import Meter
+from siftune.curation.run.manifest import LeakageRecord
+from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
 from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
 from siftune.curation.splits.certificate import certify, evict_leaks
@@ -50,7 +50,7 @@ class SplitResult:
         return self.alive.join(groups, on="id", how="inner", maintain_order="left")
 
 
-def split_rows(job: Job, prepared: Prepared, alive: pl.DataFrame) -> SplitResult:
+def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -> SplitResult:
     """Split the rows as the recipe's `splits` section says, and drop what would leak.
 
     Without that section, or without rows, everything is for training.
@@ -58,15 +58,15 @@ def split_rows(job: Job, prepared: Prepared, alive: pl.DataFrame) -> SplitResult
     Raises:
         UserError: there are not enough groups of similar rows for the held-out sets of the recipe.
     """
-    settings, index = job.recipe.splits, prepared.index
+    settings, index = recorder.recipe.splits, prepared.index
     if settings is None or index.is_empty():
         rows = index.with_columns(group=pl.col("row"), split=pl.lit(TRAIN), evicted=pl.lit(value=False))
         return SplitResult(rows, alive)
-    with Meter() as meter:
+    with recorder.stage("splits", rows=alive.height) as record:
         # Which input rows are similar to one another, by the leak thresholds and by the decisions made so far.
-        vectors = _embeddings(job, prepared)
-        similar = _similar_rows(job, prepared, settings, vectors)
-        edges = [*similar.values(), _witness_edges(job, index), _duplicate_edges(job, index)]
+        vectors = _embeddings(recorder, prepared)
+        similar = _similar_rows(recorder, prepared, settings, vectors)
+        edges = [*similar.values(), _witness_edges(recorder, index), _duplicate_edges(recorder, index)]
 
         # Similar rows form a group, and no split cuts a group.
         group = similarity_groups(index.height, edges)
@@ -76,7 +76,7 @@ def split_rows(job: Job, prepared: Prepared, alive: pl.DataFrame) -> SplitResult
             rows = grouped.with_columns(split=given, representative=given.is_in(HELD_OUT))
         else:
             eligible = index["id"].is_in(alive["id"].implode()).to_numpy()
-            drawn = draw_splits(index, group, sizes=settings, eligible=eligible, seed=job.recipe.seed)
+            drawn = draw_splits(index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed)
             rows = grouped.with_columns(drawn["split"], drawn["representative"])
 
         # For comparison: what a random split with as many test rows would have leaked.
@@ -86,9 +86,9 @@ def split_rows(job: Job, prepared: Prepared, alive: pl.DataFrame) -> SplitResult
             {name: pairs for name, pairs in similar.items() if name != "exact"},
             test_rows=test_rows,
             same=similarity_groups(index.height, [similar["exact"]]),
-            seed=job.recipe.seed,
+            seed=recorder.recipe.seed,
         )
-        job.manifest["naive_split"] = leakage.to_dicts()
+        recorder.manifest.naive_split = [LeakageRecord.model_validate(line) for line in leakage.to_dicts()]
 
         # A held-out split keeps one row of each of its groups.
         twins = _held_out_twins(rows, alive)
@@ -96,48 +96,48 @@ def split_rows(job: Job, prepared: Prepared, alive: pl.DataFrame) -> SplitResult
 
         # Groups were made from what was measured; now compare every row with every held-out row. A training row that
         # resembles one is in no arm, and is dropped where it is alive. The split that yields stands last.
-        thresholds = LeakThresholds(near=settings.near, semantic=settings.semantic, shingle=_near(job).shingle)
-        splits = _rows_by_split(job, prepared, vectors, rows, kept)
+        thresholds = LeakThresholds(near=settings.near, semantic=settings.semantic, shingle=_near(recorder).shingle)
+        splits = _rows_by_split(recorder, prepared, vectors, rows, kept)
         if settings.yield_to == "train":
             splits = {TRAIN: splits.pop(TRAIN), **splits}
         leaks = evict_leaks(splits, thresholds=thresholds)
         rows = rows.with_columns(evicted=pl.col("id").is_in(leaks["id"].implode()))
         dropped_leaks = leaks.join(kept.select("id"), on="id", how="semi", maintain_order="left")
-        left = job.ledger.enter("splits", pl.concat([twins, dropped_leaks]), alive)
+        left = recorder.decide(record, pl.concat([twins, dropped_leaks]), alive)
 
         # Search once more over what is written: the held-out rows, and every row that any arm may train on.
-        splits = _rows_by_split(job, prepared, vectors, rows.filter(~pl.col("evicted")), left)
-        job.manifest["certificate"] = certify(splits, thresholds=thresholds).to_dict()
-    actions = dict(job.ledger.entries[-1]["action"].value_counts().iter_rows())
-    job.timed("splits", meter, rows=alive.height, kept=left.height, actions=actions, reused=False)
+        splits = _rows_by_split(recorder, prepared, vectors, rows.filter(~pl.col("evicted")), left)
+        recorder.manifest.certificate = certify(splits, thresholds=thresholds)
     return SplitResult(rows, left)
 
 
-def _near(job: Job) -> Near:
+def _near(recorder: RunRecorder) -> Near:
     """How words are compared: as the near stage does, or by its defaults where the recipe leaves it out."""
-    return job.recipe.duplicates.near or Near()
+    return recorder.recipe.duplicates.near or Near()
 
 
-def _embeddings(job: Job, prepared: Prepared) -> np.ndarray | None:
+def _embeddings(recorder: RunRecorder, prepared: Prepared) -> np.ndarray | None:
     """Embeddings [n, d] (float16) of the leak texts of all input rows; None without an encoder."""
-    if job.recipe.encoder is None:
+    if recorder.recipe.encoder is None:
         return None
-    texts = prepared.corpus.key_texts(job.recipe.keys.leaks, prepared.index["row"].to_numpy())
-    return embedder(job.recipe.encoder).embed(texts, progress=job.progress)
+    texts = prepared.corpus.key_texts(recorder.recipe.keys.leaks, prepared.index["row"].to_numpy())
+    return embedder(recorder.recipe.encoder).embed(texts, progress=recorder.progress)
 
 
-def _similar_rows(job: Job, prepared: Prepared, settings: Splits, vectors: np.ndarray | None) -> dict[str, Edges]:
+def _similar_rows(
+    recorder: RunRecorder, prepared: Prepared, settings: Splits, vectors: np.ndarray | None
+) -> dict[str, Edges]:
     """Pairs of input rows at or above the leak thresholds, by measure: exact, near, and semantic with embeddings.
 
     Each measure is stored in the run, so a second run reads it. Of rows with equal texts the first stands for all in
     the other two measures.
     """
-    corpus, index, key = prepared.corpus, prepared.index, job.recipe.keys.leaks
+    corpus, index, key = prepared.corpus, prepared.index, recorder.recipe.keys.leaks
 
     def stored(name: str, parameters: dict[str, Any], measure: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        address = cache_key.of(name, {"key": key, **parameters}, corpus.key)
-        path, _ = job.run.measure(name, address, lambda out: measure().write_parquet(out))
-        job.keep_file(name, path)
+        measure_key = cache_key.of(name, {"key": key, **parameters}, corpus.key)
+        path, _ = recorder.run.measure(name, measure_key, lambda out: measure().write_parquet(out))
+        recorder.keep_file(name, path)
         return pl.read_parquet(path)
 
     exact = stored("leak-exact", {}, lambda: equal_text_pairs(corpus, index, text=text.key_text(key), measure="exact"))
@@ -146,25 +146,25 @@ def _similar_rows(job: Job, prepared: Prepared, settings: Splits, vectors: np.nd
     def measure_near() -> pl.DataFrame:
         pairs = jaccard_pairs(
             corpus.key_texts(key, firsts["row"].to_numpy()),
-            shingle=_near(job).shingle,
-            permutations=_near(job).permutations,
+            shingle=_near(recorder).shingle,
+            permutations=_near(recorder).permutations,
             floor=settings.near,
-            progress=job.progress,
+            progress=recorder.progress,
         )
         return pairs_frame(firsts, pairs, measure="near")
 
-    near_parameters = _near(job).model_copy(update={"threshold": settings.near, "floor": settings.near}).model_dump()
+    near_parameters = _near(recorder).model_dump() | {"threshold": settings.near, "floor": settings.near}
     near = stored("leak-near", near_parameters, measure_near)
 
     def measure_semantic() -> pl.DataFrame:
         if vectors is None:
             return schema.empty(schema.PAIRS)
         pairs = embedding_pairs.cosine_pairs(
-            vectors[firsts["row"].to_numpy()], floor=settings.semantic, progress=job.progress
+            vectors[firsts["row"].to_numpy()], floor=settings.semantic, progress=recorder.progress
         )
         return pairs_frame(firsts, pairs, measure="semantic")
 
-    encoder = job.recipe.encoder and embedder(job.recipe.encoder).encoder.name
+    encoder = recorder.recipe.encoder and embedder(recorder.recipe.encoder).encoder.name
     semantic = stored("leak-semantic", {"encoder": encoder, "floor": settings.semantic}, measure_semantic)
 
     measured = {"exact": exact, "near": near} | ({} if vectors is None else {"semantic": semantic})
@@ -177,9 +177,9 @@ def _edges(index: pl.DataFrame, pairs: pl.DataFrame) -> Edges:
     return positions.a, positions.b
 
 
-def _witness_edges(job: Job, index: pl.DataFrame) -> Edges:
+def _witness_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
     """Every dropped row and the row that it was dropped for: they stay in one group."""
-    dropped = job.ledger.frame().filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
+    dropped = recorder.ledger.frame().filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
     rows = index.select("id", "row")
     both = dropped.join(rows, on="id", how="inner").join(
         rows, left_on="witness", right_on="id", how="inner", suffix="_witness"
@@ -187,14 +187,14 @@ def _witness_edges(job: Job, index: pl.DataFrame) -> Edges:
     return both["row"].to_numpy(), both["row_witness"].to_numpy()
 
 
-def _duplicate_edges(job: Job, index: pl.DataFrame) -> Edges:
+def _duplicate_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
     """Pairs of the duplicate stages at or above their thresholds, guarded or not: what the guard keeps apart as rows
     is still too alike to stand on both sides of a split.
     """
     edges: list[Edges] = []
-    for stage in stages(job.recipe, base=job.base):
-        if stage.similarity is not None and stage.name in job.manifest["files"]:
-            pairs = pl.read_parquet(job.run.path / job.manifest["files"][stage.name])
+    for stage in stages(recorder.recipe, base=recorder.base):
+        if stage.similarity is not None and stage.name in recorder.manifest.files:
+            pairs = pl.read_parquet(recorder.run.path / recorder.manifest.files[stage.name])
             edges.append(_edges(index, pairs.filter(pl.col("score") >= stage.similarity.threshold)))
     return (
         np.concatenate([np.empty(0, np.uint32), *[a for a, _ in edges]]),
@@ -215,12 +215,12 @@ def _held_out_twins(rows: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows_by_split(
-    job: Job, prepared: Prepared, vectors: np.ndarray | None, rows: pl.DataFrame, kept: pl.DataFrame
+    recorder: RunRecorder, prepared: Prepared, vectors: np.ndarray | None, rows: pl.DataFrame, kept: pl.DataFrame
 ) -> dict[str, SplitRows]:
     """The splits that have rows, in the order test, validation, train.
 
     Args:
-        job: says which text is compared.
+        recorder: says which text is compared.
         prepared: holds the texts.
         vectors: embeddings [n, d] of all input rows, or None.
         rows: the rows with their `split`; all training rows among them are compared.
@@ -234,7 +234,7 @@ def _rows_by_split(
         positions = frame["row"].to_numpy()
         return SplitRows(
             ids=frame["id"],
-            texts=lambda: prepared.corpus.key_texts(job.recipe.keys.leaks, positions),
+            texts=lambda: prepared.corpus.key_texts(recorder.recipe.keys.leaks, positions),
             vectors=None if vectors is None else vectors[positions],
         )
 

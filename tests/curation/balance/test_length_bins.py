@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.balance.length_bins import LengthDistribution, bin_edges
+from siftune.curation.balance.length_bins import bin_edges, length_record
 
 
 def skewed(n: int, seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_log_bins_double_and_quantile_bins_hold_equally_many():
 
 
 def test_entropy_of_a_distribution_is_in_nats_and_bins_are_its_exponential():
-    distribution = LengthDistribution.of(np.asarray([5, 5, 0, 5, 5]), np.asarray([0.2] * 5))
+    distribution = length_record(np.asarray([5, 5, 0, 5, 5]), np.asarray([0.2] * 5))
     assert distribution.entropy == pytest.approx(math.log(4))
     assert distribution.effective_bins == pytest.approx(4)
     assert distribution.distance == pytest.approx(0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from siftune.curation.balance.selection import CLOSE_ENOUGH, MOST_COPIES, balance_lengths, rows_without_budget
 from siftune.curation.recipe.sections import Balance
+from siftune.curation.run.manifest import BalanceRecord
 from siftune.curation.schema import DECISIONS
 
 
@@ -83,7 +83,7 @@ def test_balancing_conserves_rows_and_keeps_its_promises(section, world):
     assert result.bins["after"].sum() == result.copies.sum()
     if n:
         assert result.bins["target"].sum() == pytest.approx(1)
-    assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
+    assert BalanceRecord.model_validate_json(result.record().model_dump_json()) == result.record()
 
 
 def test_a_second_pass_under_the_same_budget_drops_nothing():
