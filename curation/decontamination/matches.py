@@ -120,8 +120,8 @@ class _WordSearch:
         equal = pl.concat([self._whole_items.equal(batch[column]) for column in columns]).unique(maintain_order=True)
         for rule, pairs in (("layered/exact", equal), ("layered/short", self._whole_items.inside(batch[part]))):
             span = batch[part].gather(pairs["text"]).str.slice(0, SPAN_CHARACTERS)
-            found = pairs.select(row="text", item="item", score=1.0, span=span)
-            matches.append(_of_rule(found, rule, part))
+            whole = pairs.select(row="text", item="item", score=1.0, span=span)
+            matches.append(_of_rule(whole, rule, part))
         return matches
 
     def settle(self, matches: pl.DataFrame) -> pl.DataFrame:

@@ -1,51 +1,27 @@
-"""Rows that ask the same as an item of a benchmark in other words: nearest by embedding, then verified.
+"""Rows that ask the same as an item of a benchmark in other words: candidates by embedding, judged by a model.
 
-A bare cosine flags honest neighbours: rows of the same kind are close to every item of that kind. So a candidate is
-judged by how far it stands out from the other items around the row and around the item (the margin of Artetxe and
-Schwenk 2019, arXiv 1811.01136, as a difference), and by what the two share: see
-`siftune.curation.decontamination.pair_features`.
+What the model looks at is in `siftune.curation.decontamination.candidates` and `.pair_features`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from siftune.curation import schema
-from siftune.curation.decontamination.pair_features import StemWeights, gist, is_code, pair_features
-from siftune.curation.embeddings.cosine import cosines
-from siftune.curation.embeddings.knn import Embed, nearest
+from siftune.curation.decontamination.candidates import candidate_pairs
+from siftune.curation.embeddings.knn import Embed
 from siftune.curation.progress import Progress
-from siftune.curation.text.words import word_count
 
-#: A prompt of fewer words is read together with its answer: "Complete this function:" asks nothing by itself.
-SHORT_PROMPT = 13
 #: Characters of a matched text that are kept.
 SPAN_CHARACTERS = 300
-#: The last line of a prompt, of at least `_QUESTION_WORDS` words, is an item of its own behind a passage of at least
-#: `_PASSAGE_WORDS` words.
-_PASSAGE_WORDS = 60
-_QUESTION_WORDS = 6
-_CANDIDATE_ITEMS = 2  # items that are judged for each view of a row
-_NEAREST_VIEWS = 12  # nearest views of items that are looked at for a row
-_VIEWS_OF_A_ROW = 4  # at most: see `row_views`
-_MIN_COSINE = 0.45  # no rephrasing in the labelled sets lies below
-#: A background is the mean cosine to so many other items nearby.
-_BACKGROUND_ITEMS = 4
-_VARIANT_COSINE = 0.9  # items this close are variants of one another and no background
-_MIN_BACKGROUND = 0.4  # a reference of few, unlike items would make any neighbour stand out
-#: An item stands out to a row only if it is this much closer than the rows ranked 10 to 20 by closeness to the item.
-#: A reference of few items gives hardly any background of its own: without this, 4.9 % of 20,021 questions about
-#: Python packages matched one of 16 quiz questions about them, with it 0.2 %, and no English rephrasing of the
-#: labelled sets was lost. From rank 10 on, so that a few true rephrasings of one item do not hide one another.
+#: An item stands out to a row only if it is this much closer than the crowd, the rows ranked 10 to 20 by closeness to
+#: the item. A reference of few items gives hardly any background of its own: without this, 4.9 % of 20,021 questions
+#: about Python packages matched one of 16 quiz questions about them, with it 0.2 %, and no English rephrasing of the
+#: labelled sets was lost.
 MIN_CROWD_MARGIN = 0.1
-_CROWD_RANKS = (10, 20)
-#: Columns in which programs are judged by the best of all views of a row and an item.
-_BEST_OF_VIEWS = ("cosine", "row_margin", "item_margin", "crowd_margin", "shared_stems")
 
 
 @dataclass(frozen=True)
@@ -136,234 +112,3 @@ def find_paraphrases(
         score=1 / (1 + (-pl.col("log_odds")).exp()),
         span=pl.col("text").str.slice(0, SPAN_CHARACTERS),
     )
-
-
-def candidate_pairs(
-    batches: Callable[[], Iterable[pl.DataFrame]],
-    references: pl.DataFrame,
-    *,
-    embed: Embed,
-    progress: Progress | None = None,
-) -> pl.DataFrame:
-    """Pairs of a row and one of its nearest items, and all that speaks for and against their being the same task.
-
-    Where a program is involved, the cosine, the margins and the stems are the best of all views of the two: what a
-    program says and how it says it are judged together.
-
-    Args:
-        batches: gives the rows (prompt, core, answer) in batches, anew at each call; they are read twice.
-        references: `prompt`, `answer` (null where there is none).
-        embed: texts to vectors.
-        progress: passed on to `embed`.
-
-    Returns:
-        `row`, `item` (positions); `row_view`, `item_view` (numbers of the views that are close); `part` and `text` of
-        the row; `code`; `cosine`; `row_margin` and `item_margin` (the cosine less the mean cosine of the row, and of
-        the item, to the nearest other items); `crowd_margin` (the cosine less the mean cosine of the item to rows that
-        are middling close to it); and the columns of `pair_features`.
-    """
-    # Embed every view of the items and of the rows; a row view keeps its row, part and whether it is code.
-    items = item_views(references)
-    weights = StemWeights()
-    weights.count(items["text"])
-    view_parts = [pl.DataFrame(schema={"row": pl.Int64, "part": pl.String, "code": pl.Boolean})]
-
-    def row_texts() -> Iterator[pl.Series]:
-        rows = 0
-        for batch in batches():
-            views = row_views(batch)
-            weights.count(views["text"])
-            view_parts.append(views.select(pl.col("row") + rows, "part", "code"))
-            rows += batch.height
-            yield views["text"]
-
-    item_vectors = embed([items["text"]], progress=progress)
-    row_vectors = embed(row_texts(), progress=progress)
-    rows_of_views = pl.concat(view_parts)
-
-    # The nearest items of each view of a row, and how far they stand out.
-    candidates = _nearest_items(row_vectors, item_vectors, items["item"].to_numpy())
-    crowd = _crowd_cosine(item_vectors, row_vectors, rows_of_views["row"].to_numpy())
-    candidates = pl.concat([rows_of_views[candidates["row_view"].to_numpy()], candidates], how="horizontal")
-    candidates = candidates.with_columns(
-        row_margin=pl.col("cosine") - pl.col("row_background"),
-        item_margin=pl.col("cosine") - pl.col("item_background"),
-        crowd_margin=pl.col("cosine") - pl.Series(crowd[candidates["item_view"].to_numpy()]),
-    )
-
-    # What the two texts share, which takes the texts of the rows once more.
-    row_text, whole_row = _texts_of(candidates, batches)
-    item_of_pair = items[candidates["item_view"].to_numpy()]
-    texts = pl.DataFrame(
-        {
-            "row": row_text,
-            "item": item_of_pair["text"],
-            "whole_row": whole_row,
-            "whole_item": _whole_text(references, "prompt").gather(item_of_pair["item"]),
-            "code": candidates["code"] | item_of_pair["code"],
-        }
-    )
-    candidates = candidates.with_columns(text=texts["row"], code=texts["code"])
-    candidates = pl.concat([candidates, pair_features(texts, weights.table())], how="horizontal")
-    best = [
-        pl.when("code").then(pl.col(name).max().over("row", "item")).otherwise(name).alias(name)
-        for name in _BEST_OF_VIEWS
-    ]
-    return candidates.with_columns(best)
-
-
-def row_views(batch: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `code`.
-
-    The prompt, and a short prompt with its answer too; each as it is and, where it holds code, by its gist.
-    """
-    core, answer = pl.col("core").fill_null(""), pl.col("answer").fill_null("")
-    prompt_words = word_count(core)
-    short = (prompt_words < SHORT_PROMPT) & (word_count(answer) > 0)
-    part = pl.when(prompt_words > 0).then(pl.lit("both")).otherwise(pl.lit("answer"))
-    indexed = batch.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    return _with_gists(
-        [
-            indexed.filter(prompt_words > 0).select("row", part=pl.lit("prompt"), question=core, answer=pl.lit("")),
-            indexed.filter(short).select("row", part=part, question=core, answer=answer),
-        ],
-        by="row",
-    )
-
-
-def item_views(references: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which items are found: `item` (position), `text`, `code`.
-
-    The prompt, and the last line of one that begins with a passage, each without and with the answer; each as it is
-    and, where it holds code, by its gist.
-    """
-    prompt, answer = pl.col("prompt").fill_null(""), pl.col("answer").fill_null("")
-    has_answer = word_count(answer) > 0
-    last_line = prompt.str.strip_chars().str.split("\n").list.last().str.strip_chars()
-    passage_words = word_count(prompt) - word_count(last_line)
-    behind_passage = (passage_words >= _PASSAGE_WORDS) & (word_count(last_line) >= _QUESTION_WORDS) & ~is_code(prompt)
-    indexed = references.with_row_index("item").with_columns(pl.col("item").cast(pl.Int64))
-    return _with_gists(
-        [
-            indexed.select("item", question=prompt, answer=pl.lit("")),
-            indexed.filter(has_answer).select("item", question=prompt, answer=answer),
-            indexed.filter(behind_passage).select("item", question=last_line, answer=pl.lit("")),
-            indexed.filter(behind_passage & has_answer).select("item", question=last_line, answer=answer),
-        ],
-        by="item",
-    )
-
-
-def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
-    """Each view (question and answer) as one text and, where it holds code, its gist as another."""
-    question, answer = pl.col("question"), pl.col("answer")
-    joined = pl.concat(views).with_columns(
-        text=pl.concat_str([question, answer], separator="\n").str.strip_chars(),
-        gist=pl.concat_str([gist(question), gist(answer)], separator="\n").str.strip_chars(),
-        code=is_code(question) | is_code(answer),
-    )
-    texts = joined.drop("question", "answer", "gist")
-    gists = joined.filter(pl.col("gist") != pl.col("text")).with_columns(text="gist")
-    both = pl.concat([texts, gists.drop("question", "answer", "gist")])
-    return both.filter(word_count(pl.col("text")) > 0).sort(by, maintain_order=True)
-
-
-def _whole_text(frame: pl.DataFrame, prompt: str) -> pl.Series:
-    """The column `prompt` and the answer as one text."""
-    parts = (pl.col(prompt).fill_null(""), pl.col("answer").fill_null(""))
-    return frame.select(whole=pl.concat_str(parts, separator="\n")).to_series()
-
-
-def _nearest_items(row_vectors: np.ndarray, item_vectors: np.ndarray, item: NDArray[np.int64]) -> pl.DataFrame:
-    """For each view of a row its nearest items, each by its closest view, and how close the other ones are.
-
-    Args:
-        row_vectors: embeddings [n, d] of the views of rows.
-        item_vectors: embeddings [m, d] of the views of items.
-        item: int64[m], the item of each view.
-
-    Returns:
-        `row_view`, `item_view`, `item`, `cosine`, `rank`, `row_background`, `item_background`.
-    """
-    # Of each item the closest view; the first `_CANDIDATE_ITEMS` items are candidates, all are background.
-    position, cosine = nearest(row_vectors, item_vectors, k=_NEAREST_VIEWS)
-    row_view = np.repeat(np.arange(len(row_vectors)), position.shape[1])
-    item_view = position.ravel()
-    neighbours = pl.DataFrame(
-        {"row_view": row_view, "item_view": item_view, "item": item[item_view], "cosine": cosine.ravel()}
-    )
-    closest = neighbours.unique(["row_view", "item"], keep="first", maintain_order=True)
-    ranked = closest.with_columns(rank=pl.int_range(pl.len()).over("row_view"))
-    candidates = ranked.filter(pl.col("rank") < _CANDIDATE_ITEMS, pl.col("cosine") >= _MIN_COSINE)
-    candidates = candidates.with_row_index("pair")
-
-    # The background of a row: the other items nearby that are not variants of the candidate.
-    others = candidates.select("pair", "row_view", "item", "item_view")
-    others = others.join(ranked, on="row_view", how="inner", suffix="_other")
-    others = others.filter(pl.col("item") != pl.col("item_other"))
-    between = cosines(item_vectors, item_vectors, others["item_view"].to_numpy(), others["item_view_other"].to_numpy())
-    unlike = others.filter(pl.Series(between < _VARIANT_COSINE)).sort("pair", "rank")
-    background = _mean_cosine(unlike.group_by("pair").head(_BACKGROUND_ITEMS), "pair")
-    row_background = candidates.select("pair").join(background, on="pair", how="left", maintain_order="left")["mean"]
-    return candidates.drop("pair").with_columns(
-        row_background=row_background.fill_null(_MIN_BACKGROUND).clip(lower_bound=_MIN_BACKGROUND),
-        item_background=pl.Series(_item_background(item_vectors, item)[candidates["item_view"].to_numpy()]),
-    )
-
-
-def _mean_cosine(neighbours: pl.DataFrame, key: str) -> pl.DataFrame:
-    """`mean` cosine of each key's few nearest others; where there are fewer, the rest count as unrelated texts."""
-    # Whole multiples of 2**-30: their sum is the same in any order, so threads cannot change it.
-    sums = neighbours.group_by(key).agg((pl.col("cosine") * 2.0**30).round().sum() / 2.0**30, n=pl.len())
-    unrelated = (_BACKGROUND_ITEMS - pl.col("n")) * _MIN_BACKGROUND
-    return sums.select(key, mean=(pl.col("cosine") + unrelated) / _BACKGROUND_ITEMS)
-
-
-def _item_background(item_vectors: np.ndarray, item: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mean cosine of each view of an item to the nearest other items that are not its variants, float64 [m]."""
-    position, cosine = nearest(item_vectors, item_vectors, k=3 * _NEAREST_VIEWS)
-    view = np.repeat(np.arange(len(item_vectors)), position.shape[1])
-    neighbours = pl.DataFrame(
-        {"view": view, "item": item[position.ravel()], "own": item[view], "cosine": cosine.ravel()}
-    )
-    others = neighbours.filter(pl.col("item") != pl.col("own"), pl.col("cosine") < _VARIANT_COSINE)
-    closest = others.unique(["view", "item"], keep="first", maintain_order=True)
-    background = _mean_cosine(closest.group_by("view").head(_BACKGROUND_ITEMS), "view")
-    views = pl.DataFrame({"view": np.arange(len(item_vectors))})
-    joined = views.join(background, on="view", how="left", maintain_order="left")
-    return joined["mean"].fill_null(_MIN_BACKGROUND).clip(lower_bound=_MIN_BACKGROUND).to_numpy()
-
-
-def _crowd_cosine(item_vectors: np.ndarray, row_vectors: np.ndarray, row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each view of an item the mean cosine of the rows that rank `_CROWD_RANKS` by closeness to it, float64 [m].
-
-    `row` says which row each of `row_vectors` belongs to, int64 [n].
-    """
-    low, high = _CROWD_RANKS
-    position, cosine = nearest(item_vectors, row_vectors, k=_VIEWS_OF_A_ROW * (high + 1))
-    view = np.repeat(np.arange(len(item_vectors)), position.shape[1])
-    neighbours = pl.DataFrame({"view": view, "row": row[position.ravel()], "cosine": cosine.ravel()})
-    closest = neighbours.unique(["view", "row"], keep="first", maintain_order=True)
-    ranked = closest.with_columns(rank=pl.int_range(pl.len()).over("view"))
-    crowd = ranked.filter(pl.col("rank").is_between(low, high)).group_by("view").agg(mean=pl.col("cosine").mean())
-    views = pl.DataFrame({"view": np.arange(len(item_vectors))})
-    joined = views.join(crowd, on="view", how="left", maintain_order="left")
-    return joined["mean"].fill_null(_MIN_BACKGROUND).to_numpy()
-
-
-def _texts_of(candidates: pl.DataFrame, batches: Callable[[], Iterable[pl.DataFrame]]) -> tuple[pl.Series, pl.Series]:
-    """For each candidate the text of its row's view, and the row's prompt and answer; read once more from the rows."""
-    row_view_numbers, row_numbers = (candidates.select(name).unique() for name in ("row_view", "row"))
-    view_texts = [pl.DataFrame(schema={"row_view": pl.Int64, "text": pl.String})]
-    whole_texts = [pl.DataFrame(schema={"row": pl.Int64, "whole": pl.String})]
-    views_read = rows_read = 0
-    for batch in batches():
-        views = row_views(batch)
-        views = views.select(row_view=pl.int_range(pl.len(), dtype=pl.Int64) + views_read, text="text")
-        view_texts.append(views.join(row_view_numbers, on="row_view", how="semi"))
-        wholes = pl.DataFrame({"row": np.arange(batch.height) + rows_read, "whole": _whole_text(batch, "core")})
-        whole_texts.append(wholes.join(row_numbers, on="row", how="semi"))
-        views_read, rows_read = views_read + views.height, rows_read + batch.height
-    texts = candidates.join(pl.concat(view_texts), on="row_view", how="left", maintain_order="left")
-    texts = texts.join(pl.concat(whole_texts), on="row", how="left", maintain_order="left")
-    return texts["text"], texts["whole"]

@@ -30,8 +30,9 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize
 
+from siftune.curation.decontamination.candidates import candidate_pairs
 from siftune.curation.decontamination.matches import find_matches
-from siftune.curation.decontamination.paraphrases import MIN_CROWD_MARGIN, candidate_pairs, find_paraphrases
+from siftune.curation.decontamination.paraphrases import MIN_CROWD_MARGIN, find_paraphrases
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.ingest.references import read_reference
 from tests.real_data import DATA, json_rows
