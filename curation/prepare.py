@@ -6,18 +6,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from siftune.curation import ingest, schema
+from siftune.curation import schema
 from siftune.curation.atomic_files import write_json
 from siftune.curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
+from siftune.curation.ingest.sources import read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.row_checks import checks
 from siftune.curation.run import cache_key
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.manifest import SourceRecord
 from siftune.curation.split_names import HELD_OUT, standard_splits
 
 _LASTING = pl.Schema([(name, kind) for name, kind in schema.INDEX.items() if name not in ("rank", "pinned")])
@@ -32,7 +33,7 @@ class Prepared:
     repairs: pl.DataFrame
     quarantined: pl.DataFrame
     quarantine: Path
-    report: dict[str, Any]
+    sources: list[SourceRecord]
     files: dict[str, Path]
     reused: bool
 
@@ -48,12 +49,12 @@ def prepare(recipe: Recipe, run: RunFolder, *, base: Path, progress: Progress | 
     Raises:
         UserError: a source is missing, unreadable, or of no known format.
     """
-    read = cache_key.of("ingest", {}, ingest.fingerprint(recipe.sources, base=base))
-    quarantine = run.path / "measures" / f"quarantine-{read[:16]}.jsonl"
-    report = run.path / "measures" / f"ingest-{read[:16]}.json"
+    read = cache_key.of("ingest", {}, sources_fingerprint(recipe.sources, base=base))
+    quarantine = run.measure_path("quarantine", read, suffix="jsonl")
+    report = run.measure_path("ingest", read, suffix="json")
 
     def ingested(out: Path) -> None:
-        found = ingest.read(recipe.sources, base=base, out=out, quarantine=quarantine, progress=progress)
+        found = read_sources(recipe.sources, base=base, out=out, quarantine=quarantine, progress=progress)
         write_json(asdict(found), report)
 
     raw, reused = run.measure("ingested", read, ingested)
@@ -68,7 +69,7 @@ def prepare(recipe: Recipe, run: RunFolder, *, base: Path, progress: Progress | 
         repairs=schema.empty(schema.DECISIONS) if repairs is None else pl.read_parquet(repairs),
         quarantined=_quarantined(quarantine),
         quarantine=quarantine,
-        report=json.loads(report.read_text(encoding="utf-8")),
+        sources=[SourceRecord.model_validate(source) for source in json.loads(report.read_text("utf-8"))["sources"]],
         files={"examples": examples, "texts": texts, "index": index},
         reused=reused,
     )
@@ -86,10 +87,10 @@ def _repair(run: RunFolder, raw: Path, *, key: str) -> tuple[Path, Path]:
 
     def make(out: Path) -> None:
         write_batches(mended(), out, schema.EXAMPLES)
-        pl.concat(decisions).write_parquet(run.path / "measures" / f"repairs-{key[:16]}.parquet")
+        pl.concat(decisions).write_parquet(run.measure_path("repairs", key))
 
     examples, _ = run.measure("examples", key, make)
-    return examples, run.path / "measures" / f"repairs-{key[:16]}.parquet"
+    return examples, run.measure_path("repairs", key)
 
 
 def _quarantined(path: Path) -> pl.DataFrame:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined, single_turn
+from siftune.curation.formats.cells import Columns, Row, cell_text, joined_cells
+from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.format import Format
+from siftune.curation.formats.turns import Turn, Turns, single_turn
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
-    """The instruction, the context and the input are one user turn, in this order; blanks are left out."""
-    turns = single_turn(row, columns, joined(row, columns, ["instruction", "context", "input"]), "output")
-    earlier = row.get(columns["history"]) if "history" in columns else None
-    if not earlier or isinstance(turns, Fault):
+    """The instruction, the context and the input are one user turn, in this order; blank cells are left out."""
+    prompt = joined_cells(row, columns, ["instruction", "context", "input"])
+    turns = single_turn(row, columns, prompt=prompt, answer="output")
+    history = row.get(columns["history"]) if "history" in columns else None
+    if not history or isinstance(turns, Fault):
         return turns
-    past = _history(earlier)
-    if isinstance(past, Fault):
-        return past
+    earlier = _history_turns(history)
+    if isinstance(earlier, Fault):
+        return earlier
     system = [turn for turn in turns if turn.role == "system"]
-    return [*system, *past, *turns[len(system) :]]
+    return [*system, *earlier, *turns[len(system) :]]
 
 
-def _history(pairs: object) -> Turns | Fault:
+def _history_turns(pairs: object) -> Turns | Fault:
     if not isinstance(pairs, list):
         return Fault("wrong_type", "history: a list of [question, answer] pairs is wanted")
     turns: Turns = []
@@ -26,7 +30,7 @@ def _history(pairs: object) -> Turns | Fault:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             return Fault("wrong_type", "history: a [question, answer] pair is wanted")
         for role, value in zip(("user", "assistant"), pair, strict=True):
-            text = cell(value)
+            text = cell_text(value)
             if isinstance(text, Fault):
                 return Fault(text.reason, f"history: {text.detail}")
             turns.append(Turn(role, text or ""))

@@ -6,15 +6,15 @@ import string
 from typing import Any
 
 
-def chosen(answer: Any, choices: list[Any]) -> int | None:
-    """The position of the choice that `answer` names by letter or (from 0) by number; None where it names none."""
+def choice_index(answer: Any, choices: list[Any]) -> int | None:
+    """The index of the choice that `answer` names by letter or (from 0) by number; None where it names none."""
     if isinstance(answer, str) and len(answer.strip()) == 1 and answer.strip().upper() in string.ascii_uppercase:
-        place = string.ascii_uppercase.index(answer.strip().upper())
+        index = string.ascii_uppercase.index(answer.strip().upper())
     elif isinstance(answer, int) and not isinstance(answer, bool):
-        place = answer
+        index = answer
     else:
         return None
-    return place if 0 <= place < len(choices) else None
+    return index if 0 <= index < len(choices) else None
 
 
 def first_answer(value: Any) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns, system_turn
-from siftune.curation.formats.dialogues import marked_turns, said
+from siftune.curation.formats.cells import Columns, Row
+from siftune.curation.formats.dialogues import parse_marked_text, parse_text_or_dialogue
+from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.format import Format
+from siftune.curation.formats.turns import Turns, system_turn
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
     """A chosen dialogue (marked text or messages), or a prompt and the chosen answer to it."""
-    answer = _spoken(row.get(columns["chosen"]), "assistant")
-    prompt = _spoken(row.get(columns["prompt"]), "user") if "prompt" in columns else []
+    answer = _cell_turns(row.get(columns["chosen"]), "assistant")
+    prompt = _cell_turns(row.get(columns["prompt"]), "user") if "prompt" in columns else []
     system = system_turn(row, columns)
     if isinstance(answer, Fault):
         return answer
@@ -24,19 +27,19 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
         return [*system, *answer]
     if not any(turn.content.strip() for turn in prompt):
         return Fault("missing_prompt", "`chosen` is no dialogue, and there is no prompt beside it")
-    return [*system, *_open(prompt), *answer]
+    return [*system, *_without_blank_answer(prompt), *answer]
 
 
 def matches(role: str, values: Sequence[Any]) -> bool:
-    """Whether `chosen` holds what was said, and not a label or a flag."""
+    """Whether `chosen` holds an answer, and not a label or a flag."""
     return role != "chosen" or any(isinstance(value, (str, list)) for value in values)
 
 
-def _spoken(value: Any, role: str) -> Turns | Fault:
-    return (marked_turns(value) if isinstance(value, str) else None) or said(value, role)
+def _cell_turns(value: Any, role: str) -> Turns | Fault:
+    return (parse_marked_text(value) if isinstance(value, str) else None) or parse_text_or_dialogue(value, role)
 
 
-def _open(prompt: Turns) -> Turns:
+def _without_blank_answer(prompt: Turns) -> Turns:
     """A prompt without the blank "Assistant:" that marks where the answer goes."""
     return prompt[:-1] if prompt[-1].role == "assistant" and not prompt[-1].content.strip() else prompt
 

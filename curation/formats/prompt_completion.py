@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns, joined, single_turn, system_turn
-from siftune.curation.formats.dialogues import said
+from siftune.curation.formats.cells import Columns, Row, joined_cells
+from siftune.curation.formats.dialogues import parse_text_or_dialogue
+from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.format import Format
+from siftune.curation.formats.turns import Turns, single_turn, system_turn
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
     """The prompt as user turn and the completion as assistant turn; lists of messages are taken as they are."""
     prompt, completion = row.get(columns["prompt"]), row.get(columns["completion"])
     if not isinstance(prompt, list) and not isinstance(completion, list):
-        return single_turn(row, columns, joined(row, columns, ["prompt"]), "completion")
+        return single_turn(row, columns, prompt=joined_cells(row, columns, ["prompt"]), answer="completion")
     turns = system_turn(row, columns)
-    for part in (said(prompt, "user"), said(completion, "assistant")):
+    for part in (parse_text_or_dialogue(prompt, "user"), parse_text_or_dialogue(completion, "assistant")):
         if isinstance(turns, Fault):
             return turns
         if isinstance(part, Fault):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turns
-from siftune.curation.formats.dialogues import converted, is_dialogue
+from siftune.curation.formats.cells import Columns, Row
+from siftune.curation.formats.dialogues import dialogue_in_cell, is_dialogue
+from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.format import Format
+from siftune.curation.formats.turns import Turns
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
     """The turns as they are; a `system` column comes first, other columns (`tools`) go to `meta`."""
-    return converted(row, columns, "conversations")
+    return dialogue_in_cell(row, columns, "conversations")
 
 
 def matches(role: str, values: Sequence[Any]) -> bool:

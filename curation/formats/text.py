@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from siftune.curation.formats.choices import chosen, first_answer
-from siftune.curation.formats.conversation import Columns, Fault, Format, Row, Turn, Turns, cell, joined
+from siftune.curation.formats.cells import Columns, Row, cell_text, joined_cells
+from siftune.curation.formats.choices import choice_index, first_answer
+from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.format import Format
+from siftune.curation.formats.turns import Turn, Turns
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
     """The prompt (several turns are joined) and the answer; of lettered choices, the text of the right one."""
-    prompt = _prompt(row, columns)
+    prompt = _prompt_text(row, columns)
     if isinstance(prompt, Fault):
         return prompt
     answer = first_answer(row.get(columns["answer"])) if "answer" in columns else None
     choices = row.get(columns["choices"]) if "choices" in columns else None
-    place = chosen(answer, choices) if isinstance(choices, list) else None
-    text = cell(choices[place] if isinstance(choices, list) and place is not None else answer)
+    index = choice_index(answer, choices) if isinstance(choices, list) else None
+    text = cell_text(choices[index] if isinstance(choices, list) and index is not None else answer)
     if isinstance(text, Fault):
         return text
     return [*([Turn("user", prompt)] if prompt else []), *([Turn("assistant", text)] if text else [])]
 
 
-def _prompt(row: Row, columns: Columns) -> str | Fault | None:
+def _prompt_text(row: Row, columns: Columns) -> str | Fault | None:
     value = row.get(columns["prompt"])
     if not isinstance(value, list):
-        return joined(row, columns, ["context", "prompt", "input"])
-    texts = [_said(turn) for turn in value]
+        return joined_cells(row, columns, ["context", "prompt", "input"])
+    texts = [_turn_text(turn) for turn in value]
     if any(text is None for text in texts):
         return Fault("wrong_type", f"{columns['prompt']}: a list of turns is a list of texts or of {{content}}")
     return "\n\n".join(text for text in texts if text)
 
 
-def _said(turn: Any) -> str | None:
+def _turn_text(turn: Any) -> str | None:
     text = turn.get("content") if isinstance(turn, dict) else turn
     return text if isinstance(text, str) else None
 

@@ -1,4 +1,4 @@
-"""EXAMPLES and quarantine on their way to disk: in batches, and in one step at the end."""
+"""Writes EXAMPLES and the quarantine, batch by batch; the files appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from siftune.curation.atomic_files import replacing
-from siftune.curation.formats.conversation import Fault, json_text
+from siftune.curation.formats.cells import json_text
+from siftune.curation.formats.faults import Fault
 from siftune.curation.ingest.row_conversion import Example
 
 ROW_GROUP = 50_000
 _MAX_CHARACTERS = 200_000_000  # a row group of long texts is closed earlier, so that memory stays bounded
-_RAW = 2_000
+_RAW_CHARACTERS = 2_000  # of a quarantined row that are kept
 
 _TEXT = pa.large_string()
 _MESSAGE = pa.struct([("role", _TEXT), ("content", _TEXT)])
 #: `schema.EXAMPLES` in Arrow.
-ARROW = pa.schema(
+EXAMPLES_ARROW = pa.schema(
     [("id", _TEXT), ("source", _TEXT), ("split", _TEXT), ("messages", pa.large_list(_MESSAGE)), ("meta", _TEXT)]
 )
 
 
 class ExampleWriter:
-    """Writes EXAMPLES to `out` and faults to `quarantine`; both appear when the `with` block ends without a fault."""
+    """Writes EXAMPLES to `out` and faults to `quarantine`; both appear when the `with` block ends without an error."""
 
     def __init__(self, out: Path, quarantine: Path) -> None:
         self._out, self._quarantine = out, quarantine
@@ -37,31 +38,44 @@ class ExampleWriter:
 
     def __enter__(self) -> ExampleWriter:
         with ExitStack() as stack:
-            self._faults = stack.enter_context(replacing(self._quarantine))
-            self._lines = stack.enter_context(self._faults.open("wb"))
-            temporary = stack.enter_context(replacing(self._out))
-            self._parquet = stack.enter_context(pq.ParquetWriter(temporary, ARROW, compression="zstd"))
+            quarantine = stack.enter_context(replacing(self._quarantine))
+            self._quarantine_file = stack.enter_context(quarantine.open("wb"))
+            examples = stack.enter_context(replacing(self._out))
+            self._parquet = stack.enter_context(pq.ParquetWriter(examples, EXAMPLES_ARROW, compression="zstd"))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if error_type is None:
             self._flush()
-        self._stack.__exit__(kind, fault, trace)
+        self._stack.__exit__(error_type, error, traceback)
 
     def add(self, row_id: str, source: str, example: Example) -> None:
-        """One more example."""
+        """Add an example: its id, the name of its source, and the row itself."""
         self._batch.add(row_id, source, example)
         if self._batch.full:
             self._flush()
 
     def quarantine(self, row_id: str, source: str, file: str, row: int, value: Any, fault: Fault) -> None:
-        """One more row that is no example; `value` is the row as far as it could be parsed."""
-        raw = fault.raw or ("" if isinstance(value, Fault) else _shown(value))
+        """Add a row that is no example.
+
+        Args:
+            row_id: The id that the row would have as an example.
+            source: The name of its source.
+            file: The name of its file.
+            row: Its position in the file, from 0.
+            value: The row as far as it could be parsed.
+            fault: Why it is no example.
+        """
+        raw = fault.raw or ("" if isinstance(value, Fault) else _row_text(value))
         line = {"id": row_id, "source": source, "file": file, "row": row, "reason": fault.reason}
-        self._lines.write(orjson.dumps({**line, "detail": _clean(fault.detail), "raw": _clean(raw[:_RAW])}) + b"\n")
+        line |= {"detail": _encodable(fault.detail), "raw": _encodable(raw[:_RAW_CHARACTERS])}
+        self._quarantine_file.write(orjson.dumps(line) + b"\n")
 
     def _flush(self) -> None:
         if self._batch.ids:
@@ -70,7 +84,7 @@ class ExampleWriter:
 
 
 class _Batch:
-    """Columns of EXAMPLES in the making: flat lists of texts, which cost the garbage collector nothing."""
+    """The columns of EXAMPLES while rows are added: flat lists of texts, which cost the garbage collector nothing."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -83,7 +97,7 @@ class _Batch:
         self.characters = 0
 
     def add(self, row_id: str, source: str, example: Example) -> None:
-        """One more row."""
+        """Add a row."""
         split, turns, meta = example
         self.ids.append(row_id)
         self.sources.append(source)
@@ -98,20 +112,20 @@ class _Batch:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to write."""
+        """Whether the batch is large enough to be written."""
         return len(self.ids) >= ROW_GROUP or self.characters >= _MAX_CHARACTERS
 
     def table(self) -> pa.Table:
-        """EXAMPLES."""
+        """The batch as a table of EXAMPLES."""
         messages = pa.StructArray.from_arrays(
             [pa.array(self.roles, _TEXT), pa.array(self.contents, _TEXT)], fields=list(_MESSAGE)
         )
         columns = [pa.array(texts, _TEXT) for texts in (self.ids, self.sources, self.splits, self.metas)]
         columns.insert(3, pa.LargeListArray.from_arrays(pa.array(self.offsets, pa.int64()), messages))
-        return pa.Table.from_arrays(columns, schema=ARROW)
+        return pa.Table.from_arrays(columns, schema=EXAMPLES_ARROW)
 
 
-def _shown(value: Any) -> str:
+def _row_text(value: Any) -> str:
     """A row as JSON text; lone surrogates are escaped, as they must have been in the file."""
     try:
         text = json_text(value)
@@ -123,5 +137,6 @@ def _shown(value: Any) -> str:
     return text
 
 
-def _clean(text: str) -> str:
+def _encodable(text: str) -> str:
+    """`text` with a question mark for each lone surrogate."""
     return text.encode(errors="replace").decode()

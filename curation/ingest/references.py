@@ -1,4 +1,4 @@
-"""Benchmarks and other sets that must not be trained on, as prompts and answers."""
+"""Benchmarks and other data that must not be trained on, as prompts and answers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 import polars as pl
 
 from siftune.curation.errors import UserError
-from siftune.curation.formats import REFERENCE_FORMATS, choose, positional
-from siftune.curation.formats.conversation import Columns, Fault, Format, Turns
-from siftune.curation.ingest import source_files, source_parts
-from siftune.curation.ingest.source_parts import Part
+from siftune.curation.formats.cells import Columns
+from siftune.curation.formats.detection import REFERENCE_FORMATS, are_positions, detect_format
+from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.format import Format
+from siftune.curation.formats.turns import Turns
+from siftune.curation.ingest.source_location import locate
+from siftune.curation.ingest.source_parts import SourcePart, source_parts
 
 #: One item of a reference: `reference` is `name:row`; `answer` is null where the reference gives none.
 REFERENCE = pl.Schema({"reference": pl.String, "prompt": pl.String, "answer": pl.String})
-_SAMPLE = 100
+_SAMPLE_ROWS = 100  # that are looked at to detect the format
 
 
 def read_reference(
@@ -30,9 +33,9 @@ def read_reference(
 ) -> pl.DataFrame:
     """Read a reference: a benchmark file, or anything that can be a source.
 
-    The prompt holds all turns but the model's and the system's, joined by blank lines; of a question with choices it
-    holds the question only, and the answer is the text of the right choice. Rows without any text have nothing that
-    could be found in training data and are left out; the others keep their place in `reference`.
+    The prompt holds all turns but the model's and the system's, joined by blank lines. Of a question with choices it
+    holds the question only, and the answer is the text of the right choice. Rows without any text are left out, since
+    nothing of them can be found in training data; the others keep their row number in `reference`.
 
     Args:
         path: As in the recipe, relative to `base`.
@@ -45,47 +48,53 @@ def read_reference(
         REFERENCE, in the order of the rows.
 
     Raises:
-        UserError: it is not there, is of no known format, or a row of it cannot be read: a reference with holes would
-            let contaminated rows pass.
+        UserError: the reference does not exist, has no known format, or a row of it cannot be read: a reference with
+            missing items would let contaminated rows pass.
     """
-    place = source_files.locate(path, base=base, what="reference")
+    location = locate(path, base=base, what="reference")
+    parts = source_parts(location, positions=are_positions(columns))
+    turns_of_rows = chain.from_iterable(_read_turns(part, format, columns) for part in parts)
     items: list[tuple[str, str, str | None]] = []
-    found = (_turns(part, format, columns) for part in source_parts.of(place, positions=positional(columns)))
-    for row, turns in enumerate(chain.from_iterable(found)):
-        prompt, answer = _texts(turns)
+    for row, turns in enumerate(turns_of_rows):
+        prompt, answer = _prompt_and_answer(turns)
         if prompt or answer:
-            items.append((f"{name or place.name}:{row}", prompt, answer))
+            items.append((f"{name or location.name}:{row}", prompt, answer))
     if not items:
-        raise UserError(f"The reference {path} holds no prompts.")
+        raise UserError(f"The reference {path} holds no prompts. Accepted: rows with a question, a prompt or a text.")
     return pl.DataFrame(items, schema=REFERENCE, orient="row")
 
 
-def _turns(part: Part, format_name: str, columns: Columns | None) -> Iterator[Turns]:
+def _read_turns(part: SourcePart, format_name: str, given: Columns | None) -> Iterator[Turns]:
     warnings: list[str] = []
     rows = part.open(warnings.append, lambda _: None)
-    sample = list(islice(rows, _SAMPLE))
+    sample = list(islice(rows, _SAMPLE_ROWS))
     objects = [row for row in sample if isinstance(row, dict)]
-    found = list(dict.fromkeys(column for row in objects for column in row))
+    columns = list(dict.fromkeys(column for row in objects for column in row))
     if not sample:
         return
     where = f"reference {part.name}"
-    form, mapping = choose(objects, found, where=where, name=format_name, given=columns, formats=REFERENCE_FORMATS)
-    for place, row in enumerate(chain(sample, rows)):
-        turns = _converted(row, form, mapping)
+    row_format, mapping = detect_format(
+        objects, columns, where=where, name=format_name, given=given, formats=REFERENCE_FORMATS
+    )
+    for number, row in enumerate(chain(sample, rows)):
+        turns = _turns_of_row(row, row_format, mapping)
         if isinstance(turns, Fault):
-            more = f" ({warnings[0]})" if warnings else ""
-            raise UserError(f"{where}: row {place} cannot be read: {turns.reason} {turns.detail}{more}. Mend the file.")
+            warning = f" ({warnings[0]})" if warnings else ""
+            raise UserError(
+                f"{where}: row {number} cannot be read: {turns.reason} {turns.detail}{warning}. Correct the file: "
+                "training rows are not searched for an item that is missing from a reference."
+            )
         yield turns
 
 
-def _converted(row: Any, form: Format, mapping: Columns) -> Turns | Fault:
+def _turns_of_row(row: Any, row_format: Format, mapping: Columns) -> Turns | Fault:
     if not isinstance(row, dict):
         return row if isinstance(row, Fault) else Fault("not_an_object", "not an object")
-    turns = form.convert(row, mapping)
+    turns = row_format.convert(row, mapping)
     return [] if isinstance(turns, Fault) and turns.reason == "missing_prompt" else turns
 
 
-def _texts(turns: Turns) -> tuple[str, str | None]:
-    asked = "\n\n".join(turn.content for turn in turns if turn.role not in ("assistant", "system"))
-    answered = "\n\n".join(turn.content for turn in turns if turn.role == "assistant")
-    return asked.strip(), answered.strip() or None
+def _prompt_and_answer(turns: Turns) -> tuple[str, str | None]:
+    prompt = "\n\n".join(turn.content for turn in turns if turn.role not in ("assistant", "system"))
+    answer = "\n\n".join(turn.content for turn in turns if turn.role == "assistant")
+    return prompt.strip(), answer.strip() or None

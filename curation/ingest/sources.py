@@ -1,14 +1,15 @@
-"""Sources in, EXAMPLES out: every input row becomes an example or stands in the quarantine with its reason.
+"""Sources in, EXAMPLES out: every input row becomes an example, or is quarantined with its reason.
 
-Rows keep their order: sources as the recipe lists them, files by name, rows as they stand. The id of a row is its
-source's name and its place among *all* rows of the source, quarantined ones included, so that
+Rows keep their order: sources as the recipe lists them, files by name, rows as they are in the file. The id of a row is
+its source's name and its position among *all* rows of the source, quarantined ones included, so that
 rows read = examples + quarantined, per source and in total.
 
-The split of a row is what the source says in the recipe; else its own column `split`; else the split that a folder,
-a hub data set or the name of one of several files gives it. `val`, `dev` and `valid` are spelled `validation`.
+The split of a row is the one that the recipe gives to the source; else its own column `split`; else the split that a
+folder, a hub data set or the name of one of several files gives it. Usual names are replaced by the standard one
+(`val`, `dev` and `valid` by `validation`; see `split_names`).
 
 `meta` is a JSON object of all columns that are not in the messages, keys sorted. Two keys may be added: `_turns`, what
-messages had besides role and content, by the position of the turn; `_repairs`, what was mended.
+messages had besides role and content, by the position of the turn; `_repairs`, what was repaired in the dialogue.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from siftune.curation.errors import UserError, did_you_mean
-from siftune.curation.formats import choose, positional
-from siftune.curation.formats.conversation import Fault, Row
-from siftune.curation.ingest import source_files as files
-from siftune.curation.ingest import source_parts
+from siftune.curation.file_hash import file_sha256
+from siftune.curation.formats.cells import Row
+from siftune.curation.formats.detection import are_positions, detect_format
+from siftune.curation.formats.faults import Fault
 from siftune.curation.ingest.example_writer import ExampleWriter
-from siftune.curation.ingest.row_conversion import Example, Reading, example
-from siftune.curation.ingest.source_files import Located
-from siftune.curation.ingest.source_parts import Part
+from siftune.curation.ingest.row_conversion import Example, RowFormat, convert_row
+from siftune.curation.ingest.source_location import SourceLocation, locate
+from siftune.curation.ingest.source_parts import SourcePart, hashed_files, source_parts
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Source
 from siftune.curation.text.hidden_characters import visible
 
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
 RULES = 1
-_SOURCE_NAME = 100  # characters of a part's name that are kept
-_SAMPLE = 100  # rows that are looked at before the format is decided
+_PART_NAME_CHARACTERS = 100  # of the name of a mixture's part that are kept
+_SAMPLE_ROWS = 100  # with columns, that are looked at to detect the format
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file as it was read: its place (relative to the source), the hash and the number of its bytes, its rows."""
+    """One file as it was read: its path relative to the source, the hash and the number of its bytes, its rows."""
 
     file: str
     sha256: str
@@ -83,24 +84,31 @@ class IngestReport:
         return sum(source.examples for source in self.sources)
 
 
-class Item(NamedTuple):
-    """An input row: its place in the source and in its file, the row, how it was read, and what became of it.
+class IngestedRow(NamedTuple):
+    """An input row and what became of it.
 
-    `source` is the name that it counts under: the source's own, or its part of a mixture.
+    Attributes:
+        position: Its position in the source, from 0.
+        source: The name that it counts under: the source's own, or that of its part of a mixture.
+        file: The name of its file.
+        file_row: Its position in the file, from 0.
+        value: The row as it was parsed.
+        row_format: How it was converted; None when no row of the file has columns.
+        result: The example, or why the row is none.
     """
 
-    place: int
+    position: int
     source: str
     file: str
     file_row: int
-    row: Any
-    reading: Reading | None
+    value: Any
+    row_format: RowFormat | None
     result: Example | Fault
 
 
 @dataclass
-class Tally:
-    """What is counted while a source is read."""
+class SourceCounts:
+    """What is counted and noted while a source is read; `report` makes the `SourceReport`."""
 
     name: str
     path: str
@@ -113,7 +121,7 @@ class Tally:
     warnings: list[str] = field(default_factory=list)
 
     def count(self, result: Example | Fault) -> None:
-        """One more row, and what became of it."""
+        """Count one row."""
         self.rows += 1
         if isinstance(result, Fault):
             self.quarantined[result.reason] += 1
@@ -121,9 +129,9 @@ class Tally:
             self.examples += 1
 
     def report(self) -> SourceReport:
-        """The finished report."""
+        """The report on the source, once all its rows are read."""
         if self.rows and not self.examples:
-            self.warnings.append("no row of it could be used")
+            self.warnings.append("none of its rows could be used")
         elif not self.rows:
             self.warnings.append("it holds no rows")
         return SourceReport(
@@ -139,146 +147,171 @@ class Tally:
         )
 
 
-def read(
+def read_sources(
     sources: Sequence[Source], *, base: Path, out: Path, quarantine: Path, progress: Progress | None = None
 ) -> IngestReport:
-    """Read all sources into one EXAMPLES parquet at `out`; rows that cannot be used go to `quarantine` (JSON Lines).
+    """Read all sources into one parquet file of EXAMPLES. Both files are written in one step at the end.
 
-    A line of the quarantine: id, source, file, row (its place in the file, from 0), reason (see
-    `conversation.REASONS`), detail, raw (the first 2,000 characters). Both files are written atomically.
+    Args:
+        sources: As in the recipe, in order.
+        base: The folder that their paths are relative to.
+        out: The parquet file.
+        quarantine: The JSON Lines file of rows that cannot be used. A line has id, source, file, row (its position in
+            the file, from 0), reason (see `faults.REASONS`), detail, and raw (the first 2,000 characters).
+        progress: Is called with bytes read.
 
     Raises:
-        UserError: a source is not there, cannot be read, or is of no known format.
+        UserError: a source does not exist, cannot be read, or has no known format.
     """
     reports = []
     with ExampleWriter(out, quarantine) as writer:
-        for source, place in zip(sources, named(sources, base=base), strict=True):
-            tally = Tally(name=place.name, path=source.path)
-            for item in stream(source, place, tally, progress=progress):
-                row_id = f"{place.name}:{item.place}"
-                if isinstance(item.result, Fault):
-                    writer.quarantine(row_id, item.source, item.file, item.file_row, item.row, item.result)
+        for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
+            counts = SourceCounts(name=location.name, path=source.path)
+            for row in stream_rows(source, location, counts, progress=progress):
+                row_id = f"{location.name}:{row.position}"
+                if isinstance(row.result, Fault):
+                    writer.quarantine(row_id, row.source, row.file, row.file_row, row.value, row.result)
                 else:
-                    writer.add(row_id, item.source, item.result)
-            reports.append(tally.report())
+                    writer.add(row_id, row.source, row.result)
+            reports.append(counts.report())
     return IngestReport(tuple(reports))
 
 
-def fingerprint(sources: Sequence[Source], *, base: Path) -> str:
-    """What the examples depend on, as one hash: the bytes of all files, and how they are to be read.
+def sources_fingerprint(sources: Sequence[Source], *, base: Path) -> str:
+    """The hash of everything that the examples depend on: the bytes of all files, and how they are read.
 
     Raises:
-        UserError: a source is not there or of a kind that is not read.
+        UserError: a source does not exist, or its files are of a kind that is not read.
     """
-    told = []
-    for source, place in zip(sources, named(sources, base=base), strict=True):
-        hashes = [(name, files.sha256(file)) for name, file in source_parts.hashed(place)]
+    documents = []
+    for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
+        hashes = [(name, file_sha256(path)) for name, path in hashed_files(location)]
         settings = source.model_dump(include={"format", "columns", "split", "source_column", "limit"})
-        told.append([place.name, settings, hashes])
-    return hashlib.sha256(json.dumps([RULES, told], sort_keys=True).encode()).hexdigest()
+        documents.append([location.name, settings, hashes])
+    return hashlib.sha256(json.dumps([RULES, documents], sort_keys=True).encode()).hexdigest()
 
 
-def named(sources: Sequence[Source], *, base: Path) -> list[Located]:
+def locate_sources(sources: Sequence[Source], *, base: Path) -> list[SourceLocation]:
     """Where the sources are, each under a name of its own: the second `data` becomes `data-2`.
 
     Raises:
-        UserError: a source is not there or of a kind that is not read.
+        UserError: a source does not exist, or its files are of a kind that is not read.
     """
     taken = {source.name for source in sources if source.name}
-    distinct = []
+    locations = []
     for source in sources:
-        place = files.locate(source.path, base=base)
-        name, copies = source.name or place.name, 1
+        location = locate(source.path, base=base)
+        name, copies = source.name or location.name, 1
         while not source.name and name in taken:
             copies += 1
-            name = f"{place.name}-{copies}"
+            name = f"{location.name}-{copies}"
         taken.add(name)
-        distinct.append(replace(place, name=name))
-    return distinct
+        locations.append(replace(location, name=name))
+    return locations
 
 
-def stream(source: Source, place: Located, tally: Tally, *, progress: Progress | None = None) -> Iterator[Item]:
-    """The rows of a source, one after the other, counted in `tally`. Raises `UserError` like `read`."""
-    if place.skipped:
-        tally.warnings.append(f"left out, not rows: {', '.join(file.name for file in place.skipped[:5])}")
-    found = list(source_parts.of(place, positions=positional(source.columns)))
-    told = _Told(progress, f"reading {place.name}", total=sum(part.bytes for part in found))
-    for part in found:
-        yield from _stream_part(source, part, tally, told)
-        told.finish(part.bytes)
-        if source.limit is not None and tally.rows >= source.limit:
+def stream_rows(
+    source: Source, location: SourceLocation, counts: SourceCounts, *, progress: Progress | None = None
+) -> Iterator[IngestedRow]:
+    """The rows of a source, one after the other.
+
+    Args:
+        source: As in the recipe.
+        location: Where it is; see `locate_sources`.
+        counts: Is updated with every row.
+        progress: Is called with bytes read.
+
+    Raises:
+        UserError: the source cannot be read, or has no known format.
+    """
+    if location.skipped:
+        names = ", ".join(file.name for file in location.skipped[:5])
+        more = f" and {len(location.skipped) - 5} more" if len(location.skipped) > 5 else ""
+        counts.warnings.append(f"files that are not data were left out: {names}{more}")
+    parts = list(source_parts(location, positions=are_positions(source.columns)))
+    bytes_read = _ByteProgress(progress, f"reading {location.name}", total=sum(part.bytes for part in parts))
+    for part in parts:
+        yield from _stream_part(source, part, counts, bytes_read)
+        bytes_read.finish_part(part.bytes)
+        if source.limit is not None and counts.rows >= source.limit:
             break
 
 
-def _stream_part(source: Source, part: Part, tally: Tally, told: _Told) -> Iterator[Item]:
-    rows = part.open(lambda warning: tally.warnings.append(f"{part.name}: {warning}"), told)
+def _stream_part(
+    source: Source, part: SourcePart, counts: SourceCounts, bytes_read: _ByteProgress
+) -> Iterator[IngestedRow]:
+    rows = part.open(lambda warning: counts.warnings.append(f"{part.name}: {warning}"), bytes_read.add)
     if source.limit is not None:
-        rows = islice(rows, source.limit - tally.rows)
-    sample, objects = _sample(rows)
+        rows = islice(rows, source.limit - counts.rows)
+    # 1. Detect the format from the first rows.
+    sample, objects = _first_rows(rows)
     columns = list(dict.fromkeys(column for row in objects for column in row))
-    tally.columns.update(dict.fromkeys(columns))
-    reading = None
+    counts.columns.update(dict.fromkeys(columns))
+    row_format = None
     if objects:
-        form, mapping = choose(objects, columns, where=part.name, name=source.format, given=source.columns)
-        reading = Reading.of(form, mapping)
-        tally.formats[form.name] += 1
+        detected, mapping = detect_format(objects, columns, where=part.name, name=source.format, given=source.columns)
+        row_format = RowFormat.of(detected, mapping)
+        counts.formats[detected.name] += 1
         _check_source_column(source, columns, where=part.name)
+    # 2. Convert every row, those of the sample included.
     split = source.split or part.split
-    before = tally.rows
+    first = counts.rows
     for row in chain(sample, rows):
-        result = example(row, reading, split=split, own_split=source.split is None)
-        tally.count(result)
-        name = _source_of(row, tally.name, source.source_column)
-        yield Item(tally.rows - 1, name, part.name, tally.rows - 1 - before, row, reading, result)
-    tally.files.append(FileReport(part.name, part.sha256(), part.bytes, tally.rows - before))
+        result = convert_row(row, row_format, split=split, own_split=source.split is None)
+        position = counts.rows
+        counts.count(result)
+        name = _name_of_part(row, counts.name, source.source_column)
+        yield IngestedRow(position, name, part.name, position - first, row, row_format, result)
+    counts.files.append(FileReport(part.name, part.sha256(), part.bytes, counts.rows - first))
 
 
 def _check_source_column(source: Source, columns: Sequence[str], *, where: str) -> None:
-    wanted = source.source_column
-    if wanted is not None and wanted not in columns:
+    column = source.source_column
+    if column is not None and column not in columns:
         raise UserError(
-            f"{where}: source_column: there is no column {wanted!r}.{did_you_mean(wanted, columns)} "
+            f"{where}: source_column: there is no column {column!r}.{did_you_mean(column, columns)} "
             f"Columns found: {', '.join(columns) or 'none'}."
         )
 
 
-def _source_of(row: Any, name: str, column: str | None) -> str:
-    """`name`, or `name/value` for the value of the column that says which part of a mixture the row is from."""
+def _name_of_part(row: Any, source: str, column: str | None) -> str:
+    """`source/value` for the value of the column that names the part of a mixture; `source` where there is none."""
     value = row.get(column) if column is not None and isinstance(row, dict) else None
     if not isinstance(value, (str, int)) or not str(value).strip():
-        return name
-    return f"{name}/{visible(str(value).strip()[:_SOURCE_NAME])}"
+        return source
+    return f"{source}/{visible(str(value).strip()[:_PART_NAME_CHARACTERS])}"
 
 
-def _sample(rows: Iterator[Any]) -> tuple[list[Any], list[Row]]:
-    """The first rows, until enough of them are objects to tell their format; and those objects."""
-    taken: list[Any] = []
+def _first_rows(rows: Iterator[Any]) -> tuple[list[Any], list[Row]]:
+    """The first rows, until enough of them are objects to detect their format; and those objects."""
+    sample: list[Any] = []
     objects: list[Row] = []
     for row in rows:
-        taken.append(row)
+        sample.append(row)
         if isinstance(row, dict):
             objects.append(row)
-        if len(objects) == _SAMPLE or len(taken) == _SAMPLE * 100:
+        if len(objects) == _SAMPLE_ROWS or len(sample) == _SAMPLE_ROWS * 100:
             break
-    return taken, objects
+    return sample, objects
 
 
 @dataclass
-class _Told:
-    """Progress in bytes over all files of a source."""
+class _ByteProgress:
+    """Progress in bytes over all parts of a source."""
 
     progress: Progress | None
     label: str
     total: int
-    finished: int = 0
-    within: int = 0
+    of_finished_parts: int = 0
+    of_part: int = 0
 
-    def __call__(self, more: int) -> None:
-        self.within += more
+    def add(self, count: int) -> None:
+        """Count bytes of the part that is being read."""
+        self.of_part += count
         if self.progress is not None and self.total:
-            self.progress(self.label, min(self.finished + self.within, self.total), self.total)
+            self.progress(self.label, min(self.of_finished_parts + self.of_part, self.total), self.total)
 
-    def finish(self, size: int) -> None:
-        """A file of `size` bytes is done, whatever was told of it before."""
-        self.finished, self.within = self.finished + size, 0
-        self(0)
+    def finish_part(self, size: int) -> None:
+        """Count a part of `size` bytes as read, whatever was counted of it before."""
+        self.of_finished_parts, self.of_part = self.of_finished_parts + size, 0
+        self.add(0)

@@ -12,15 +12,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation import ingest
 from siftune.curation.corpus import Corpus, batches, measure_index, write_texts
 from siftune.curation.dedup.exact import first_equal_row
 from siftune.curation.dedup.leaders import leaders
 from siftune.curation.dedup.minhash import jaccard_pairs
 from siftune.curation.errors import UserError
-from siftune.curation.formats.conversation import Fault
-from siftune.curation.ingest import Item, SourceReport, Tally
+from siftune.curation.formats.faults import Fault
 from siftune.curation.ingest.example_writer import ExampleWriter
+from siftune.curation.ingest.sources import IngestedRow, SourceCounts, SourceReport, locate_sources, stream_rows
 from siftune.curation.prepare import rank
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Near, Recipe, Source
@@ -120,25 +119,25 @@ class _Seen:
     blank_input: int = 0
     parts: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _PARTS})
 
-    def add(self, item: Item) -> None:
+    def add(self, item: IngestedRow) -> None:
         """Look at one row."""
-        if item.reading is None or isinstance(item.result, Fault):
+        if item.row_format is None or isinstance(item.result, Fault):
             return
         for name, values in self.parts.items():
-            value = item.row.get(name)
+            value = item.value.get(name)
             if isinstance(value, str) and len(values) <= _MOST_PARTS:
                 values.add(value)
-        columns = item.reading.columns
-        said = item.row.get(columns.get("instruction", ""))
+        columns = item.row_format.columns
+        said = item.value.get(columns.get("instruction", ""))
         if not isinstance(said, str):
             said = next((turn.content for turn in item.result.turns if turn.role == "user"), "")
         key = hash(said)
         self.counts[key] += 1
         if self.counts[key] == 2:
             self.repeated[key] = said
-        if "input" in columns and item.reading.form.name == "alpaca":
+        if "input" in columns and item.row_format.format.name == "alpaca":
             self.with_input += 1
-            self.blank_input += not str(item.row.get(columns["input"]) or "").strip()
+            self.blank_input += not str(item.value.get(columns["input"]) or "").strip()
 
     def commonest(self) -> tuple[str, int]:
         """The instruction that most rows share, and how many do."""
@@ -166,14 +165,14 @@ class _Shape:
 
 
 def _read(source: Source, base: Path, out: Path, seen: _Seen, progress: Progress | None) -> SourceReport:
-    (place,) = ingest.named([source], base=base)
-    tally = Tally(name=place.name, path=source.path)
+    (location,) = locate_sources([source], base=base)
+    counts = SourceCounts(name=location.name, path=source.path)
     with ExampleWriter(out, out.with_name("quarantine.jsonl")) as writer:
-        for item in ingest.stream(source, place, tally, progress=progress):
+        for item in stream_rows(source, location, counts, progress=progress):
             seen.add(item)
             if not isinstance(item.result, Fault):
-                writer.add(f"{place.name}:{item.place}", place.name, item.result)
-    return tally.report()
+                writer.add(f"{location.name}:{item.position}", location.name, item.result)
+    return counts.report()
 
 
 def _corpus(source: Source, examples: Path, folder: Path) -> Corpus:

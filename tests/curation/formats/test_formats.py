@@ -7,20 +7,21 @@ import json
 import pytest
 
 from siftune.curation.errors import UserError
-from siftune.curation.formats import FORMATS, choose
-from siftune.curation.formats.conversation import REASONS, Fault, settle
-from siftune.curation.ingest.row_conversion import Example, Reading, example
+from siftune.curation.formats.detection import FORMATS, detect_format
+from siftune.curation.formats.faults import REASONS, Fault
+from siftune.curation.formats.turns import Turn, repair_turns
+from siftune.curation.ingest.row_conversion import Example, RowFormat, convert_row
 from siftune.curation.recipe.sections import FormatName
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def read(row, *, name="auto", given=None, split=None, own_split=True):
-    form, columns = choose([row], list(row), where="test", name=name, given=given)
-    return form.name, example(row, Reading.of(form, columns), split=split, own_split=own_split)
+    detected, columns = detect_format([row], list(row), where="test", name=name, given=given)
+    return detected.name, convert_row(row, RowFormat.of(detected, columns), split=split, own_split=own_split)
 
 
-def spoken(row, **options):
+def turns_and_meta(row, **options):
     name, result = read(row, **options)
     assert isinstance(result, Example), result
     return name, [(turn.role, turn.content) for turn in result.turns], json.loads(result.meta)
@@ -137,7 +138,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("name", "row", "turns", "meta"), ROWS)
 def test_rows_are_read_and_nothing_is_lost(name, row, turns, meta):
-    assert spoken(row) == (name, turns, meta)
+    assert turns_and_meta(row) == (name, turns, meta)
 
 
 def test_every_format_of_the_recipe_is_there_and_tried_above():
@@ -206,17 +207,16 @@ def test_what_only_looks_like_damage_is_kept():
 def test_dialogues_are_repaired_or_refused(roles, expected):
     called = {"u": "human", "a": "gpt", "s": "system", "t": "tool", "f": "function_call"}
     row = {"conversations": [{"from": called[role], "value": f"{role}{i}"} for i, role in enumerate(roles)]}
-    result = example(
-        row, Reading.of(FORMATS["sharegpt"], {"conversations": "conversations"}), split=None, own_split=True
-    )
+    row_format = RowFormat.of(FORMATS["sharegpt"], {"conversations": "conversations"})
+    result = convert_row(row, row_format, split=None, own_split=True)
     if isinstance(result, Fault):
         assert result.reason == expected
         return
     short = {"user": "u", "assistant": "a", "system": "s", "tool": "t", "function_call": "f"}
     assert "".join(short[turn.role] for turn in result.turns) == expected.rstrip("+-!")
     assert ("_repairs" in json.loads(result.meta)) == (expected[-1] in "+-!")
-    said = " ".join(turn.content for turn in result.turns)
-    assert all(f"{role}{i}" in said for i, role in enumerate(roles)) == (expected[-1] != "-")
+    content = " ".join(turn.content for turn in result.turns)
+    assert all(f"{role}{i}" in content for i, role in enumerate(roles)) == (expected[-1] != "-")
 
 
 def test_user_turns_that_carry_more_than_text_cannot_be_merged():
@@ -238,22 +238,17 @@ def test_user_turns_that_carry_more_than_text_cannot_be_merged():
     ],
 )
 def test_turns_that_are_none(turn, reason):
-    form = FORMATS["messages"]
-    result = example({"messages": [turn]}, Reading.of(form, {"messages": "messages"}), split=None, own_split=True)
+    row_format = RowFormat.of(FORMATS["messages"], {"messages": "messages"})
+    result = convert_row({"messages": [turn]}, row_format, split=None, own_split=True)
     assert isinstance(result, Fault)
     assert result.reason == reason
 
 
 def test_a_blank_answer_in_the_middle_is_a_fault():
-    faults = settle([*_turns("uaua")[:1], _turns("ua")[1]._replace(content=" "), *_turns("uaua")[2:]])
-    assert isinstance(faults, Fault)
-    assert faults.reason == "empty_answer"
-
-
-def _turns(roles):
-    from siftune.curation.formats.conversation import Turn
-
-    return [Turn({"u": "user", "a": "assistant"}[role], f"{role}{i}") for i, role in enumerate(roles)]
+    contents = [("user", "q"), ("assistant", " "), ("user", "r"), ("assistant", "a")]
+    fault = repair_turns([Turn(role, content) for role, content in contents])
+    assert isinstance(fault, Fault)
+    assert fault.reason == "empty_answer"
 
 
 @pytest.mark.parametrize(
@@ -279,12 +274,16 @@ def test_meta_has_sorted_keys_and_any_number():
 
 def test_columns_may_be_named():
     row = {"Frage": "q", "Antwort": "a", "answer": "b"}
-    assert spoken(row, given={"question": "Frage", "answer": "Antwort"}) == ("question_answer", PLAIN, {"answer": "b"})
-    assert spoken(row, name="alpaca", given={"instruction": "Frage"})[1] == [(U, "q"), (A, "b")]
+    assert turns_and_meta(row, given={"question": "Frage", "answer": "Antwort"}) == (
+        "question_answer",
+        PLAIN,
+        {"answer": "b"},
+    )
+    assert turns_and_meta(row, name="alpaca", given={"instruction": "Frage"})[1] == [(U, "q"), (A, "b")]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "parts"),
     [
         (
             {},
@@ -304,16 +303,16 @@ def test_columns_may_be_named():
         ),
     ],
 )
-def test_when_it_cannot_be_told_the_message_says_what_to_write(options, said):
+def test_when_it_cannot_be_told_the_message_says_what_to_write(options, parts):
     with pytest.raises(UserError) as fault:
         read({"instrcution": "q", "reply": "a"}, **options)
-    assert all(part in str(fault.value) for part in said)
+    assert all(part in str(fault.value) for part in parts)
 
 
 def test_a_flag_called_chosen_is_no_answer():
     row = {"question": "q", "answer": "a", "chosen": 1}
-    assert spoken(row) == ("question_answer", PLAIN, {"chosen": 1})
+    assert turns_and_meta(row) == ("question_answer", PLAIN, {"chosen": 1})
 
 
 def test_a_text_column_called_messages_is_no_dialogue():
-    assert spoken({"messages": "no", "question": "q", "answer": "a"})[0] == "question_answer"
+    assert turns_and_meta({"messages": "no", "question": "q", "answer": "a"})[0] == "question_answer"

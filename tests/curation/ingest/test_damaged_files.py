@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation import ingest
-from siftune.curation.formats.conversation import REASONS
+from siftune.curation.formats.faults import REASONS
+from siftune.curation.ingest.json_reader import TRUNCATED
+from siftune.curation.ingest.sources import read_sources
 from siftune.curation.recipe.sections import Source
 
 ROWS = [{"question": f"q{i} ü", "answer": f"a{i}", "turns": [{"x": 1}, {"x": 2}]} for i in range(200)]
 LINES = [json.dumps(row, ensure_ascii=False).encode() for row in ROWS]
 JSONL = b"\n".join(LINES) + b"\n"
-CUT = "the file is cut in the middle: its last row was lost"
 
 
 def read(base: Path, name: str, data: bytes, **options):
     (base / name).write_bytes(data)
     out, faults = base / "out.parquet", base / "faults.jsonl"
-    report = ingest.read([Source(path=name, **options)], base=base, out=out, quarantine=faults)
+    report = read_sources([Source(path=name, **options)], base=base, out=out, quarantine=faults)
     quarantine = [json.loads(line) for line in faults.read_bytes().split(b"\n") if line]
     (source,) = report.sources
     frame = pl.read_parquet(out)
@@ -36,7 +36,7 @@ def read(base: Path, name: str, data: bytes, **options):
     return source, frame, quarantine
 
 
-def told(quarantine):
+def rows_and_reasons(quarantine):
     return [(line["row"], line["reason"]) for line in quarantine]
 
 
@@ -64,7 +64,7 @@ BAD_LINES = {
 def test_bad_lines_cost_only_themselves(tmp_path):
     lines = [line for bad in BAD_LINES for line in (LINES[0], bad)]
     source, frame, quarantine = read(tmp_path, "a.jsonl", b"\n".join([*lines, LINES[1], b""]))
-    assert told(quarantine) == [(2 * place + 1, reason) for place, reason in enumerate(BAD_LINES.values())]
+    assert rows_and_reasons(quarantine) == [(2 * index + 1, reason) for index, reason in enumerate(BAD_LINES.values())]
     assert frame.height == len(BAD_LINES) + 1
     assert quarantine[0] == {
         "id": "a:1",
@@ -83,7 +83,7 @@ def test_the_same_bad_rows_in_an_array(tmp_path):
     rows = [row for line in bad for row in (LINES[0], line)]
     _, frame, quarantine = read(tmp_path, "a.json", b"[" + b",\n".join([*rows, LINES[1]]) + b"]")
     expected = [reason if b"\x00" not in line else "bad_json" for line, reason in bad.items()]
-    assert told(quarantine) == [(2 * place + 1, reason) for place, reason in enumerate(expected)]
+    assert rows_and_reasons(quarantine) == [(2 * index + 1, reason) for index, reason in enumerate(expected)]
     assert frame.height == len(bad) + 1
 
 
@@ -93,8 +93,8 @@ def test_a_file_cut_in_the_middle_of_a_row_loses_that_row_and_says_so(tmp_path, 
     whole = JSONL if name == "a.jsonl" else b"[\n " + b",\n ".join(LINES) + b"]\n"
     at = whole.index(b"q100") + 1
     source, frame, quarantine = read(tmp_path, name, pack(whole[:at]))
-    assert (frame.height, told(quarantine)) == (100, [(100, "truncated")])
-    assert source.warnings == (f"{name}: {CUT}",)
+    assert (frame.height, rows_and_reasons(quarantine)) == (100, [(100, "truncated")])
+    assert source.warnings == (f"{name}: {TRUNCATED}",)
 
 
 def test_a_gzip_cut_at_any_byte_keeps_every_whole_row(tmp_path):
@@ -103,7 +103,7 @@ def test_a_gzip_cut_at_any_byte_keeps_every_whole_row(tmp_path):
         source, frame, quarantine = read(tmp_path, "a.jsonl.gz", packed[:at])
         assert frame["id"].to_list() == [f"a:{row}" for row in range(frame.height)]
         assert [line["reason"] for line in quarantine] in ([], ["truncated"])
-        assert "a.jsonl.gz: the .gz file is cut in the middle" in source.warnings
+        assert "a.jsonl.gz: the .gz file is truncated" in source.warnings
     assert frame.height > 100
 
 
@@ -127,15 +127,15 @@ def test_an_array_cut_anywhere_loses_at_most_one_row(tmp_path, cut):
 def test_a_broken_row_in_an_array_costs_only_itself(tmp_path):
     broken = [LINES[0], LINES[1], LINES[2].replace(b'"answer"', b'"answer'), *LINES[3:]]
     _, frame, quarantine = read(tmp_path, "a.json", b"[" + b", ".join(broken) + b"]")
-    assert (frame.height, told(quarantine)) == (199, [(2, "bad_json")])
+    assert (frame.height, rows_and_reasons(quarantine)) == (199, [(2, "bad_json")])
     wrapped = b'{"data": [' + b", ".join([LINES[0], b"{,}", *LINES[1:]]) + b"]}"
     assert read(tmp_path, "b.json", wrapped)[1].height == 200
 
 
 def test_an_array_that_is_broken_beyond_repair_is_one_row(tmp_path):
     source, frame, quarantine = read(tmp_path, "a.json", b"[" + LINES[0] + b", oh no, and so on]")
-    assert (frame.height, told(quarantine)) == (1, [(1, "bad_json")])
-    assert "broken" in source.warnings[0]
+    assert (frame.height, rows_and_reasons(quarantine)) == (1, [(1, "bad_json")])
+    assert "not valid" in source.warnings[0]
 
 
 CSV = 'question,answer\nq0,"a\n0"\nq1\nq2,a2,x\n\nq3,"say ""hi"""\n'
@@ -144,7 +144,7 @@ CSV = 'question,answer\nq0,"a\n0"\nq1\nq2,a2,x\n\nq3,"say ""hi"""\n'
 def test_csv_records(tmp_path):
     _, frame, quarantine = read(tmp_path, "a.csv", CSV.encode() + b"q\xff,a\nq5,a5")
     assert frame["messages"].list.last().struct.field("content").to_list() == ["a\n0", 'say "hi"', "a5"]
-    assert told(quarantine) == [(1, "ragged_row"), (2, "ragged_row"), (4, "bad_encoding")]
+    assert rows_and_reasons(quarantine) == [(1, "ragged_row"), (2, "ragged_row"), (4, "bad_encoding")]
     assert quarantine[0]["raw"] == "q1\n"
 
 
@@ -152,8 +152,8 @@ def test_csv_records(tmp_path):
 def test_csv_cut_in_the_middle(tmp_path, tail):
     source, frame, quarantine = read(tmp_path, "a.csv", (CSV + tail).encode())
     assert frame.height == 2
-    assert told(quarantine)[-1] == (4, "truncated")
-    assert source.warnings == (f"a.csv: {CUT}",)
+    assert rows_and_reasons(quarantine)[-1] == (4, "truncated")
+    assert source.warnings == (f"a.csv: {TRUNCATED}",)
 
 
 def test_csv_cells_that_are_too_large(tmp_path):
@@ -172,7 +172,7 @@ def test_parquet_with_text_that_is_not_utf8(tmp_path):
     table = pa.table({"question": ["q0", "q1", "q2"], "answer": pa.Array.from_buffers(pa.string(), 3, raw.buffers())})
     pq.write_table(table, tmp_path / "x.parquet")
     _, frame, quarantine = read(tmp_path, "a.parquet", (tmp_path / "x.parquet").read_bytes())
-    assert (frame.height, told(quarantine)) == (2, [(1, "bad_encoding")])
+    assert (frame.height, rows_and_reasons(quarantine)) == (2, [(1, "bad_encoding")])
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -184,7 +184,7 @@ def test_arrow_cut_in_the_middle_keeps_whole_batches(tmp_path, stream):
     data = sink.getvalue().to_pybytes()
     source, frame, _ = read(tmp_path, "a.arrow", data[: len(data) * 6 // 10])
     assert frame.height in (50, 100)
-    assert "cut" in source.warnings[0]
+    assert "truncated" in source.warnings[0]
 
 
 def test_values_that_json_has_no_word_for_survive_in_meta(tmp_path):

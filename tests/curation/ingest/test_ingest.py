@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from siftune.curation import ingest, schema
+from siftune.curation import schema
 from siftune.curation.errors import UserError
-from siftune.curation.ingest import fingerprint
+from siftune.curation.ingest.sources import read_sources, sources_fingerprint
 from siftune.curation.recipe.sections import Source
 
 ROWS = [{"instruction": f"question {i}", "input": "", "output": f"answer {i} ü\u2028!", "n": i} for i in range(250)]
@@ -35,7 +35,7 @@ class World:
 
     def read(self, *sources: Source, **options):
         out, faults = self.base / "out" / "examples.parquet", self.base / "out" / "quarantine.jsonl"
-        report = ingest.read(list(sources), base=self.base, out=out, quarantine=faults, **options)
+        report = read_sources(list(sources), base=self.base, out=out, quarantine=faults, **options)
         frame = pl.read_parquet(out)
         quarantine = [json.loads(line) for line in faults.read_bytes().split(b"\n") if line]
         check_laws(report, frame, quarantine)
@@ -168,7 +168,7 @@ def test_save_to_disk_folders(world, kind):
     else:
         assert answers(frame)[-2:] == [ROWS[201]["output"], ROWS[200]["output"]]
         assert frame["split"].to_list() == ["train"] * 200 + ["validation"] * 2
-    assert fingerprint([Source(path="disk")], base=world.base)
+    assert sources_fingerprint([Source(path="disk")], base=world.base)
 
 
 def test_a_hub_data_set_without_a_network_is_one_clear_message(world, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_hub_data_set_is_read_split_by_split(world, monkeypatch):
     assert frame["split"].to_list() == ["train"] * 250 + ["validation"]
     assert frame["id"][250] == "name:250"
     assert [file.file for file in report.sources[0].files] == ["owner/name/config[train]", "owner/name/config[val]"]
-    assert fingerprint([source], base=world.base)
+    assert sources_fingerprint([source], base=world.base)
 
 
 def test_splits_of_an_object_of_lists(world):
@@ -275,14 +275,14 @@ def test_output_is_the_same_every_time_and_nothing_is_left_after_a_fault(world):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "parts"),
     [
         ("a.jsnl", ["no source at a.jsnl", "Did you mean 'a.jsonl'?"]),
         ("nowhere/a.jsonl", ["nowhere does not exist"]),
         ("*.tsv", ["*.tsv", "nothing matches", "a.jsonl"]),
         ("a.xlsx", ["'.xlsx' are not read", ".jsonl", ".zst"]),
         ("empty", ["holds no file that can be read"]),
-        ("cut.parquet", ["cannot be read as Parquet", "cut"]),
+        ("cut.parquet", ["cannot be read as Parquet", "truncated"]),
         ("x.arrow", ["cannot be read as Arrow"]),
         ("not.jsonl.gz", ["not compressed"]),
         ("utf16.csv", ["UTF-16"]),
@@ -291,7 +291,7 @@ def test_output_is_the_same_every_time_and_nothing_is_left_after_a_fault(world):
         ("number.json", ["one JSON int"]),
     ],
 )
-def test_what_is_wrong_with_a_source_is_said_in_one_message(world, path, said):
+def test_what_is_wrong_with_a_source_is_said_in_one_message(world, path, parts):
     world.write("a.jsonl", JSONL)
     world.write("a.xlsx", b"PK")
     (world.base / "empty").mkdir()
@@ -304,21 +304,21 @@ def test_what_is_wrong_with_a_source_is_said_in_one_message(world, path, said):
     world.write("number.json", "5")
     with pytest.raises(UserError) as fault:
         world.read(Source(path=path))
-    assert all(part in str(fault.value) for part in said), str(fault.value)
+    assert all(part in str(fault.value) for part in parts), str(fault.value)
 
 
 def test_fingerprints_follow_contents_and_reading(world):
     source = world.write("a.jsonl", JSONL)
-    first = fingerprint([source], base=world.base)
-    assert fingerprint([Source(path="./a.jsonl")], base=world.base) == first
+    first = sources_fingerprint([source], base=world.base)
+    assert sources_fingerprint([Source(path="./a.jsonl")], base=world.base) == first
     others = [{"limit": 5}, {"split": "test"}, {"format": "alpaca"}, {"columns": {"output": "n"}}, {"name": "b"}]
     others.append({"source_column": "n"})
-    found = {fingerprint([Source(path="a.jsonl", **other)], base=world.base) for other in others}
+    found = {sources_fingerprint([Source(path="a.jsonl", **other)], base=world.base) for other in others}
     assert len(found | {first}) == len(others) + 1
     world.write("a.jsonl", JSONL + b"\n")
-    assert fingerprint([source], base=world.base) != first
+    assert sources_fingerprint([source], base=world.base) != first
     with pytest.raises(UserError, match="Did you mean"):
-        fingerprint([Source(path="b.jsonl")], base=world.base)
+        sources_fingerprint([Source(path="b.jsonl")], base=world.base)
 
 
 REAL = {

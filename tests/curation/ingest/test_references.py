@@ -55,7 +55,7 @@ def test_rows_without_text_are_left_out_and_the_others_keep_their_number(tmp_pat
 def test_a_reference_with_holes_is_refused(tmp_path):
     with pytest.raises(UserError, match="row 1 cannot be read: bad_json"):
         read(tmp_path, "b.jsonl", lines({"text": "q0"}) + "\n{broken\n" + lines({"text": "q2"}))
-    with pytest.raises(UserError, match=r"truncated.*cut in the middle"):
+    with pytest.raises(UserError, match=r"truncated.*its last row is incomplete"):
         read(tmp_path, "b.jsonl", lines({"text": "q0"}) + '\n{"text": "q')
     with pytest.raises(UserError, match="no prompts"):
         read(tmp_path, "b.jsonl", "")

@@ -1,0 +1,126 @@
+"""The formats that rows may have, and the choice among them from the columns and some of the rows.
+
+To add a format: write a module with a `FORMAT`, list it here, and name it in `FormatName` of the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.formats import alpaca, messages, preference, prompt_completion, question_answer, sharegpt, text
+from siftune.curation.formats.cells import Columns, Row
+from siftune.curation.formats.format import Format
+
+#: By name, in the order in which `auto` tries them: a column with a dialogue says more than the columns beside it.
+FORMATS: Mapping[str, Format] = {
+    module.FORMAT.name: module.FORMAT
+    for module in (preference, messages, sharegpt, alpaca, question_answer, prompt_completion)
+}
+
+#: The formats of references, whose items need no answer. `text` comes before those that require one.
+REFERENCE_FORMATS: Mapping[str, Format] = {
+    module.FORMAT.name: module.FORMAT
+    for module in (preference, messages, sharegpt, text, alpaca, question_answer, prompt_completion)
+}
+
+
+def detect_format(
+    sample: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    where: str,
+    name: str = "auto",
+    given: Columns | None = None,
+    formats: Mapping[str, Format] = FORMATS,
+) -> tuple[Format, dict[str, str]]:
+    """The format of rows, and which column has which of its roles.
+
+    Args:
+        sample: Some of the rows. Their values tell a dialogue from a text in a column of the same name.
+        columns: The columns of the rows.
+        where: What error messages call the file.
+        name: A format, or `auto`.
+        given: The `role: column` mapping of the recipe; it takes precedence over the usual names.
+        formats: The formats to choose from, in order.
+
+    Returns:
+        The format, and its roles mapped to columns.
+
+    Raises:
+        UserError: no format fits, or a column or a role does not exist.
+    """
+    given = given or {}
+    if name != "auto" and name not in formats:
+        raise UserError(
+            f"{where}: the format {name!r} has no answers to train on. Accepted for sources: {', '.join(formats)}."
+        )
+    candidates = [formats[name]] if name != "auto" else list(formats.values())
+    _check_given_columns(where, given, columns, candidates)
+    for candidate in candidates:
+        if not set(given) <= set(candidate.roles):
+            continue
+        mapping = _map_roles(candidate, columns, given)
+        has_required = all(role in mapping for role in candidate.required)
+        if has_required and (name != "auto" or _looks_like(candidate, sample, mapping)):
+            return candidate, mapping
+    raise UserError(_no_format_message(where, columns, given, candidates))
+
+
+def are_positions(columns: Columns | None) -> bool:
+    """Whether the recipe names columns by their position ("0", "1" …), as for a file without a header."""
+    return bool(columns) and all(column.isdigit() for column in (columns or {}).values())
+
+
+def _map_roles(candidate: Format, columns: Sequence[str], given: Columns) -> dict[str, str]:
+    """Role to column: as given, else the first usual name that the rows have (letter case does not matter)."""
+    free = {column.lower(): column for column in reversed(columns) if column not in given.values()}
+    usual = {
+        role: next((free[name] for name in names if name in free), None) for role, names in candidate.roles.items()
+    }
+    return {**{role: column for role, column in usual.items() if column is not None}, **given}
+
+
+def _looks_like(candidate: Format, sample: Sequence[Row], mapping: Columns) -> bool:
+    matches = candidate.matches
+    return matches is None or all(
+        matches(role, [row.get(column) for row in sample])
+        for role, column in mapping.items()
+        if role in candidate.required
+    )
+
+
+def _check_given_columns(where: str, given: Columns, columns: Sequence[str], candidates: Sequence[Format]) -> None:
+    roles = list(dict.fromkeys(role for candidate in candidates for role in candidate.roles))
+    for role, column in given.items():
+        if role not in roles:
+            raise UserError(
+                f"{where}: columns: unknown role {role!r}.{did_you_mean(role, roles)} Accepted: {', '.join(roles)}."
+            )
+        if column not in columns:
+            raise UserError(
+                f"{where}: columns: there is no column {column!r} for the role {role!r}."
+                f"{did_you_mean(column, columns)} Columns found: {_listed(columns)}."
+            )
+
+
+def _no_format_message(where: str, columns: Sequence[str], given: Columns, candidates: Sequence[Format]) -> str:
+    required = "\n".join(f"  {candidate.name}: {', '.join(candidate.required)}" for candidate in candidates)
+    usual = [name for candidate in candidates for role in candidate.required for name in candidate.roles[role]]
+    hint = next((hint for column in columns if column not in usual and (hint := did_you_mean(column, usual))), "")
+    example = candidates[0] if len(candidates) == 1 else alpaca.FORMAT
+    mapping = ", ".join(f"{role}: COLUMN" for role in example.required)
+    tried = f" with columns {dict(given)}" if given else ""
+    return (
+        f"{where}: no format fits the columns of its rows{tried}. Columns found: {_listed(columns)}.{hint}\n"
+        f"Accepted formats and the columns they need:\n{required}\n"
+        f"Write which column has which role, for example:\n"
+        f"  format: {example.name}\n  columns: {{{mapping}}}\n"
+        "(For a CSV file without a header, name the columns by position, counted from 0.)"
+    )
+
+
+def _listed(columns: Sequence[Any]) -> str:
+    names = ", ".join(str(column)[:60] for column in columns[:30])
+    return (names or "none") + (f" and {len(columns) - 30} more" if len(columns) > 30 else "")

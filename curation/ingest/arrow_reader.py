@@ -1,0 +1,99 @@
+"""Rows of Parquet and Arrow files and of Arrow tables."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from siftune.curation.errors import UserError
+from siftune.curation.formats.cells import Row
+from siftune.curation.formats.faults import Fault
+from siftune.curation.ingest.decompression import OnBytes, Warn, compression, read_pieces
+from siftune.curation.ingest.file_kinds import FileKind
+
+BATCH_ROWS = 4096
+
+
+def read_table_file(path: Path, kind: FileKind, *, warn: Warn, on_bytes: OnBytes | None) -> Iterator[Any]:
+    """The rows of a Parquet or Arrow file; a row whose text is not UTF-8 is a `Fault`.
+
+    Args:
+        path: The file; a compressed one is unpacked to a temporary file first.
+        kind: `parquet` or `arrow`.
+        warn: Is called when the file is truncated.
+        on_bytes: Is called with the number of bytes read for each batch.
+
+    Raises:
+        UserError: the file as a whole cannot be read.
+    """
+    with tempfile.TemporaryFile() as unpacked, path.open("rb") as packed:
+        file: IO[bytes] = packed
+        if compression(path) is not None:
+            for piece in read_pieces(path, warn=warn):
+                unpacked.write(piece)
+            unpacked.seek(0)
+            file = unpacked
+        for batch in _parquet(file, path, on_bytes) if kind == "parquet" else _arrow(file, path, warn, on_bytes):
+            yield from table_rows(batch)
+
+
+def table_rows(table: pa.RecordBatch | pa.Table) -> Iterator[Any]:
+    """The rows of an Arrow table or batch; a row whose text is not UTF-8 is a `Fault`."""
+    for start in range(0, table.num_rows, BATCH_ROWS):
+        part = table.slice(start, BATCH_ROWS)
+        try:
+            yield from part.to_pylist()
+        except UnicodeDecodeError:
+            yield from (_only_row(part.slice(index, 1)) for index in range(part.num_rows))
+
+
+def _only_row(part: pa.RecordBatch | pa.Table) -> Row | Fault:
+    try:
+        return part.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return Fault("bad_encoding", str(error.reason), repr(error.object[:1000]))
+
+
+def _parquet(file: IO[bytes], path: Path, on_bytes: OnBytes | None) -> Iterator[pa.RecordBatch]:
+    try:
+        table = pq.ParquetFile(file)
+        for batch in table.iter_batches(batch_size=BATCH_ROWS):
+            yield batch
+            if on_bytes is not None:
+                on_bytes(path.stat().st_size * batch.num_rows // table.metadata.num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as Parquet: {_one_line(error)} "
+            "A Parquet file has its index at the end: nothing can be read of a truncated one. Fetch the file again."
+        ) from None
+
+
+def _arrow(file: IO[bytes], path: Path, warn: Warn, on_bytes: OnBytes | None) -> Iterator[pa.RecordBatch]:
+    """Batches of an IPC stream, or of an IPC file: a magic word and padding before a stream, an index after it."""
+    magic = file.read(8)
+    if not magic.startswith(b"ARROW1"):
+        file.seek(0)
+    try:
+        stream = pa.ipc.open_stream(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} cannot be read as Arrow: {_one_line(error)} Fetch or write the file again.") from None
+    while True:
+        try:
+            batch = stream.read_next_batch()
+        except StopIteration:
+            return
+        except (pa.ArrowInvalid, OSError):
+            warn("the file is truncated: its last batch of rows was lost")
+            return
+        yield batch
+        if on_bytes is not None:
+            on_bytes(batch.nbytes)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{' '.join(str(error).split()).rstrip('.')}."

@@ -1,0 +1,65 @@
+"""The rows of a file, whatever its kind. A row that cannot be parsed is a `Fault` at its position.
+
+A row is an object of JSON, a non-blank line of JSONL, a record of CSV, or a row of Parquet or Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from siftune.curation.errors import UserError
+from siftune.curation.ingest import arrow_reader, csv_reader, json_reader
+from siftune.curation.ingest.decompression import OnBytes, Warn, read_pieces
+from siftune.curation.ingest.file_kinds import file_kind
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBytes | None = None) -> Iterator[Any]:
+    """The rows of a file in order: objects, a `Fault` for what cannot be parsed, any other JSON value as it is.
+
+    Args:
+        path: The file; its ending says how it is read.
+        warn: Is called with what the user should know of the file.
+        positions: Columns are named by their position ("0", "1" …): CSV without a header, JSON lists as rows.
+        on_bytes: Is called with the number of bytes read for each piece.
+
+    Raises:
+        UserError: the file as a whole cannot be read.
+    """
+    kind = file_kind(path)
+    if kind in ("parquet", "arrow"):
+        return arrow_reader.read_table_file(path, kind, warn=warn, on_bytes=on_bytes)
+    pieces = _without_bom(read_pieces(path, warn=warn, on_bytes=on_bytes), path)
+    if kind in ("csv", "tsv"):
+        delimiter = "\t" if kind == "tsv" else None
+        return csv_reader.read_records(pieces, path, delimiter=delimiter, positions=positions, warn=warn)
+    first = next(pieces, b"")
+    pieces = chain([first], pieces)
+    if kind == "jsonl" and not json_reader.begins_indented_array(first):
+        values = json_reader.read_lines(pieces, warn=warn)
+    else:
+        values = json_reader.read_document(pieces, path, warn=warn)
+    return map(_by_position, values) if positions else values
+
+
+def _by_position(row: Any) -> Any:
+    return {str(position): cell for position, cell in enumerate(row)} if isinstance(row, list) else row
+
+
+def _without_bom(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    first = True
+    for piece in pieces:
+        if first and piece:
+            first = False
+            if piece.startswith(_UTF16_BOMS):
+                raise UserError(
+                    f"{path} is encoded in UTF-16; files are read as UTF-8. Convert it: iconv -f UTF-16 -t UTF-8"
+                )
+            yield piece.removeprefix(_BOM)
+        else:
+            yield piece
