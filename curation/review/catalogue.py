@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.review.pairs import neighbours
 from siftune.curation.run.folder import RunFolder
 
 Positions = npt.NDArray[np.uint32]
@@ -24,7 +25,6 @@ Order = Literal["row", "prompt_words", "answer_words", "turns"]
 
 _NAMES = ("source", "fate", "stage", "reason", "split")
 _REMEMBERED = 8
-_NEIGHBOURS = pl.Schema({"id": pl.String, "measure": pl.String, "score": pl.Float64, "guarded": pl.Boolean})
 
 
 @dataclass(frozen=True)
@@ -187,37 +187,32 @@ class Dossier:
     findings: pl.DataFrame
 
 
-def dossier(catalogue: Catalogue, position: int, *, most: int = 50) -> Dossier:
+def dossier(catalogue: Catalogue, position: int, *, most: int = 12) -> Dossier:
     """Gather the ledger entries of a row, the rows that it witnessed, its neighbours and its matches.
 
-    `neighbours` has columns id, measure, score, guarded, fate, stage: the `most` best, best first.
-    `witnessed` has id, stage, action.
+    `neighbours` are the `most` best of each stage, see `siftune.curation.review.pairs.neighbours`; `witnessed` has id,
+    stage, action.
     """
     run = catalogue.run
     row = catalogue.frame.row(position, named=True)
-    ledger = pl.scan_parquet(run.path / "ledger.parquet")
+    ledger = pl.scan_parquet(run.ledger_path)
     same = ledger.filter(pl.col("id") == row["id"]).collect()
     witnessed = ledger.filter(pl.col("witness") == row["id"]).select("id", "stage", "action").collect()
-    found = [_near(run, measure, row["id"]) for measure in ("exact", "near", "semantic", "answers")]
-    neighbours = pl.concat(found).sort("score", descending=True, maintain_order=True).head(most)
-    fates = catalogue.frame.lazy().filter(pl.col("id").is_in(neighbours["id"].implode())).select("id", "fate", "stage")
-    neighbours = neighbours.join(fates.collect(), on="id", how="left", maintain_order="left")
-    matches = run.matches(row["id"])
-    return Dossier(row, same, witnessed, neighbours, matches, _where(run, "checks", row["id"], schema.FINDINGS))
+    return Dossier(
+        row,
+        same,
+        witnessed,
+        neighbours(run, row["id"], catalogue.frame.lazy(), most=most),
+        run.matches(row["id"]),
+        _findings(run, row["id"]),
+    )
 
 
-def _near(run: RunFolder, measure: str, row_id: str) -> pl.DataFrame:
-    if measure not in run.manifest.get("files", {}):
-        return schema.empty(_NEIGHBOURS)
-    pairs = pl.scan_parquet(run.file(measure)).filter((pl.col("a") == row_id) | (pl.col("b") == row_id))
-    other = pl.when(pl.col("a") == row_id).then("b").otherwise("a").alias("id")
-    return pairs.with_columns(other, measure=pl.lit(measure)).select(list(_NEIGHBOURS)).collect()
-
-
-def _where(run: RunFolder, name: str, row_id: str, columns: pl.Schema) -> pl.DataFrame:
-    if name not in run.manifest.get("files", {}):
-        return schema.empty(columns)
-    return pl.scan_parquet(run.file(name)).filter(pl.col("id") == row_id).select(list(columns)).collect()
+def _findings(run: RunFolder, row_id: str) -> pl.DataFrame:
+    if "checks" not in run.manifest.files:
+        return schema.empty(schema.FINDINGS)
+    findings = pl.scan_parquet(run.file("checks")).filter(pl.col("id") == row_id)
+    return findings.select(list(schema.FINDINGS)).collect()
 
 
 def _flag(arm: str) -> str:

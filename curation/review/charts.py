@@ -10,14 +10,11 @@ BEFORE, AFTER = "#9aa5b1", "#1f6f8b"
 _WIDTH, _HEIGHT = 420, 180
 
 
-def lengths(before: pl.Series, after: pl.Series, *, title: str) -> str:
-    """Two histograms of lengths in words over log-spaced bins, one over the other."""
-    most = max(int(before.max() or 1), 2)  # type: ignore[arg-type]
-    edges = np.unique(np.round(np.geomspace(1, most + 1, 28)).astype(int))
-    frames = [_binned(series, edges, name) for series, name in ((before, "before"), (after, "after"))]
-    data = alt.Data(values=pl.concat(frames).to_dicts())
+def lengths(histogram: pl.DataFrame, *, title: str) -> str:
+    """Histograms before and after, one over the other; see `siftune.curation.review.lengths.length_histogram`."""
+    shown = histogram.filter(pl.col("low") > 0).select("low", "high", "rows", "set")
     chart = (
-        alt.Chart(data, title=title)
+        alt.Chart(alt.Data(values=shown.to_dicts()), title=title)
         .mark_bar(opacity=0.75)
         .encode(
             x=alt.X("low:Q", scale=alt.Scale(type="log"), title="words", axis=alt.Axis(format="~s", grid=False)),
@@ -30,21 +27,16 @@ def lengths(before: pl.Series, after: pl.Series, *, title: str) -> str:
     return svg(chart)
 
 
-def balance(bins: list[dict[str, object]]) -> str:
-    """Rows in each length bin before and after, and what the target gives it."""
-    rows = [
-        {"bin": f"{each['low']}–{each['high']}", "when": when, "rows": each[when]}
-        for each in bins
-        for when in ("before", "after")
-    ]
+def balance(bins: pl.DataFrame) -> str:
+    """Rows in each bin of length before and after; see `siftune.curation.review.lengths.BalanceSummary`."""
     chart = (
-        alt.Chart(alt.Data(values=rows), title="Instruction length")
+        alt.Chart(alt.Data(values=bins.to_dicts()), title="Instruction length")
         .mark_bar()
         .encode(
             x=alt.X("bin:N", sort=None, title=None, axis=alt.Axis(labelAngle=-45)),
-            xOffset=alt.XOffset("when:N", sort=["before", "after"]),
+            xOffset=alt.XOffset("set:N", sort=["before", "after"]),
             y=alt.Y("rows:Q", title="rows", axis=alt.Axis(format="~s")),
-            color=_before_after(field="when:N"),
+            color=_before_after(),
         )
     )
     return svg(chart)
@@ -79,11 +71,6 @@ def svg(chart: alt.Chart | alt.LayerChart) -> str:
     return str(vl_convert.vegalite_to_svg(drawn.to_json()))
 
 
-def _binned(values: pl.Series, edges: np.ndarray, name: str) -> pl.DataFrame:
-    counts, _ = np.histogram(np.maximum(values.to_numpy(), 1), bins=edges)
-    return pl.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": counts, "rows_of": name})
-
-
-def _before_after(field: str = "rows_of:N") -> alt.Color:
+def _before_after() -> alt.Color:
     scale = alt.Scale(domain=["before", "after"], range=[BEFORE, AFTER])
-    return alt.Color(field, scale=scale, legend=alt.Legend(title=None, orient="top"))
+    return alt.Color("set:N", scale=scale, legend=alt.Legend(title=None, orient="top"))

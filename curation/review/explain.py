@@ -8,10 +8,12 @@ from typing import Any
 import polars as pl
 
 from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.review.pairs import neighbours
+from siftune.curation.review.samples import compared_texts
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import Part, word_differences
 
-_CLOSEST = 5
+_CLOSEST = 5  # rows of each measure
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,15 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Story:
-    """All that a run knows of a row. `chain` follows witnesses until one was kept."""
+    """All that a run knows of a row.
+
+    Attributes:
+        row: its ROWS.
+        messages: its turns, role and content.
+        chapters: every decision on it.
+        chain: the row that it was dropped for, the row that that one was dropped for, and so on until a kept row.
+        neighbours: the rows most similar to it, as in `siftune.curation.review.pairs.neighbours`.
+    """
 
     row: dict[str, Any]
     messages: list[dict[str, str]]
@@ -47,31 +57,14 @@ def explain(run: RunFolder, row_id: str) -> Story:
     ledger = run.ledger()
     decisions = ledger.filter(pl.col("id") == row_id).to_dicts()
     chapters = [_chapter(run, rows, row_id, decision) for decision in decisions]
-    return Story(row, messages(run, row_id), chapters, _chain(rows, ledger, row_id), neighbours(run, row_id))
+    similar = neighbours(run, row_id, rows, most=_CLOSEST).to_dicts()
+    return Story(row, messages(run, row_id), chapters, _chain(rows, ledger, row_id), similar)
 
 
 def messages(run: RunFolder, row_id: str) -> list[dict[str, str]]:
     """The turns of a row; none for a row that was quarantined."""
-    found = pl.scan_parquet(run.examples).filter(pl.col("id") == row_id).select("messages").collect()
-    return found["messages"][0].to_list() if found.height else []
-
-
-def neighbours(run: RunFolder, row_id: str) -> list[dict[str, Any]]:
-    """The most similar rows of every stored measure: measure, id, score, guarded, fate."""
-    found: list[dict[str, Any]] = []
-    rows = run.rows().lazy().select("id", "fate", "stage")
-    for measure in ("near", "answers", "semantic"):
-        if measure not in run.manifest["files"]:
-            continue
-        pairs = pl.scan_parquet(run.file(measure)).filter((pl.col("a") == row_id) | (pl.col("b") == row_id))
-        other = pl.when(pl.col("a") == row_id).then("b").otherwise("a").alias("id")
-        best = (
-            pairs.select("measure", other, "score", "guarded")
-            .sort("score", "id", descending=[True, False])
-            .head(_CLOSEST)
-        )
-        found += best.join(rows, on="id", how="left", maintain_order="left").collect().to_dicts()
-    return found
+    example = pl.scan_parquet(run.examples).filter(pl.col("id") == row_id).select("messages").collect()
+    return example["messages"][0].to_list() if example.height else []
 
 
 def _chapter(run: RunFolder, rows: pl.LazyFrame, row_id: str, decision: dict[str, Any]) -> Chapter:
@@ -79,13 +72,8 @@ def _chapter(run: RunFolder, rows: pl.LazyFrame, row_id: str, decision: dict[str
     row = _one(rows, witness) if witness else None
     if row is None:
         return Chapter(decision, None, None)
-    return Chapter(decision, row["fate"], word_differences(spoken(run, row_id), spoken(run, witness)))
-
-
-def spoken(run: RunFolder, row_id: str) -> str:
-    """The compared text of a row: everything asked and answered."""
-    found = pl.scan_parquet(run.texts).filter(pl.col("id") == row_id).select("prompt", "answer").collect()
-    return "\n".join(found.row(0)) if found.height else ""
+    texts = compared_texts(run, [row_id, witness])
+    return Chapter(decision, row["fate"], word_differences(texts.get(row_id, ""), texts.get(witness, "")))
 
 
 def _chain(rows: pl.LazyFrame, ledger: pl.DataFrame, row_id: str) -> list[dict[str, Any]]:

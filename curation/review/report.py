@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import floor
 from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from siftune.curation.atomic_files import write_text
-from siftune.curation.review import charts
-from siftune.curation.review import facts as findings
+from siftune.curation.review import charts, funnel, leakage, lengths, samples, tables
+from siftune.curation.review.wording import reason_text, score_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.hidden_characters import visible
 
@@ -18,42 +17,50 @@ from siftune.curation.text.hidden_characters import visible
 def write(run: RunFolder) -> None:
     """Write both reports of a curated run. All dataset text is escaped and made visible."""
     manifest = run.manifest
-    found = findings.gather(run)
+    thresholds = samples.threshold_samples(run)
     facts: dict[str, Any] = {
-        "manifest": manifest,
-        "counts": manifest["counts"],
-        "saved": findings.saved(manifest),
-        "found": found,
-        "warnings": [f"{each['name']}: {said}" for each in manifest["inputs"] for said in each.get("warnings", [])],
-        "leak_pairs": manifest.get("naive_split", []),
-        "certificate": manifest.get("certificate"),
-        "balance": manifest.get("balance"),
+        "name": manifest.recipe_name,
+        "version": manifest.siftune.version,
+        "kept": funnel.kept_sentence(run),
+        "words": funnel.words_sentence(run),
+        "funnel": funnel.funnel(run),
+        "warnings": funnel.warnings(run),
+        "by_source": tables.duplicates_by_source(run),
+        "contamination": tables.contamination_table(run),
+        "random_split": manifest.naive_split,
+        "certificate": manifest.certificate,
+        "certified": leakage.certificate_sentence(run),
+        "balance": lengths.balance_summary(run),
+        "thresholds": thresholds,
+        "decisions": tables.decision_counts(run),
+        "samples": samples.decision_samples(run),
     }
-    write_text(_render("report.md.j2", facts, escape=False), run.path / "report.md")
-    write_text(
-        _render("report.html.j2", facts | {"charts": _charts(found, manifest)}, escape=True), run.path / "report.html"
-    )
+    write_text(_render("report.md.j2", facts, escape=False), run.report_markdown)
+    facts["charts"] = _charts(run.rows(), thresholds, facts["balance"])
+    write_text(_render("report.html.j2", facts, escape=True), run.report_html)
 
 
-def _charts(found: findings.Findings, manifest: dict[str, Any]) -> dict[str, str]:
-    kept = found.rows.filter(pl.col("fate") == "kept", pl.col("split") == "train")
-    readable = found.rows.filter(pl.col("fate") != "quarantined")
+def _charts(
+    rows: pl.DataFrame, thresholds: list[samples.ThresholdSamples], balance: lengths.BalanceSummary | None
+) -> dict[str, str]:
+    """Charts by the name that the template knows them by; none where no row could be read."""
+    readable = rows.filter(pl.col("fate") != "quarantined")
     if not readable.height:
         return {}
     drawn = {
-        name: charts.lengths(readable[column], kept[column], title=title)
+        name: charts.lengths(lengths.length_histogram(readable, column), title=title)
         for name, column, title in (
             ("prompts", "prompt_words", "Instruction length"),
             ("answers", "answer_words", "Answer length"),
         )
     }
-    for border in found.borders:
-        if border.pairs.height:
-            drawn[f"pairs of {border.measure}"] = charts.scores(
-                border.pairs["score"], threshold=border.threshold, title=f"Pairs: {border.measure}"
+    for each in thresholds:
+        if len(each.scores):
+            drawn[f"pairs of {each.stage.name}"] = charts.scores(
+                each.scores, threshold=each.stage.similarity.threshold, title=each.stage.title
             )
-    if manifest.get("balance"):
-        drawn["balance"] = charts.balance(manifest["balance"]["bins"])
+    if balance is not None:
+        drawn["balance"] = charts.balance(balance.bins)
     return drawn
 
 
@@ -67,13 +74,10 @@ def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:
     )
     environment.filters["visible"] = lambda text: visible(str(text))
     environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["below"] = _below
+    environment.filters["score"] = score_text
+    environment.filters["reason"] = reason_text
+    environment.filters["other_decisions"] = funnel.other_decisions
     environment.filters["cell"] = lambda text: (
         visible(str(text)).replace("|", "\\|").replace("\n", " ").replace("`", "'")
     )
     return environment.get_template(template).render(facts)
-
-
-def _below(score: float) -> str:
-    """Four digits, cut and not rounded: 0.89999 is below a threshold of 0.9 and must not read as if it reached it."""
-    return f"{floor(score * 10_000 + 1e-6) / 10_000:.4f}"

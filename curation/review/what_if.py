@@ -47,7 +47,7 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
     in_run = alive = index(run)
     decisions: dict[str, pl.DataFrame] = {}
     unmeasured: dict[str, int] = {}
-    for stage in stages(recipe, base=Path(run.manifest["recipe_folder"])):
+    for stage in stages(recipe, base=Path(run.manifest.recipe_folder)):
         unmeasured[stage.name] = alive.join(in_run.select("id"), on="id", how="anti").height
         decisions[stage.name] = stage.decide(alive, pl.read_parquet(run.file(stage.name)))
         alive = _without_dropped(alive, decisions[stage.name])

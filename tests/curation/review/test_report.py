@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from siftune.curation.pipeline import curate
-from siftune.curation.review.facts import contamination_table
-from siftune.curation.review.report import _below
+from siftune.curation.review.tables import contamination_table
+from siftune.curation.review.wording import score_text
 from siftune.curation.run.folder import RunFolder
 from tests.worlds import many, write_recipe, write_source
 
@@ -72,11 +72,17 @@ def test_the_report_tells_what_the_run_did(run: RunFolder) -> None:
     manifest = run.manifest
     for file in ("report.html", "report.md"):
         text = (run.path / file).read_text(encoding="utf-8")
-        for word in ("Funnel", "naive random split", "Certificate", "near duplicate", "words are not trained on"):
+        for word in (
+            "Funnel",
+            "Leakage under a random split",
+            "Certificate",
+            "near duplicate",
+            "words are not trained on",
+        ):
             assert word in text.replace("_", " "), (file, word)
-        for stage in manifest["stages"]:
-            assert stage["stage"] in text
-        assert f"{manifest['counts']['kept']:,}" in text
+        for stage in manifest.stages:
+            assert stage.stage in text
+        assert f"{manifest.finished_counts().kept:,}" in text
 
 
 def test_the_contamination_table_counts_rows_by_what_matches(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,4 +106,4 @@ def test_the_contamination_table_counts_rows_by_what_matches(run: RunFolder, mon
     ("score", "shown"), [(0.8999999, "0.8999"), (0.5882353, "0.5882"), (0.7, "0.7000"), (0.0, "0.0000")]
 )
 def test_a_score_below_a_threshold_never_reads_as_the_threshold(score: float, shown: str) -> None:
-    assert _below(score) == shown
+    assert score_text(score) == shown

@@ -1,0 +1,24 @@
+"""Leakage between splits in words: what a random split would have had, and whether the splits of a run are clean."""
+
+from __future__ import annotations
+
+from siftune.curation.run.folder import RunFolder
+
+
+def random_split_sentence(run: RunFolder) -> str:
+    """What a random split would have leaked; empty where nothing was measured, or nothing would leak."""
+    leaks = [leak for leak in run.manifest.naive_split if leak.expected > 0]
+    shares = ", ".join(f"{100 * leak.share:.1f} % ({leak.measure})" for leak in leaks)
+    return f"A random split would have leaked {shares} of its test rows." if leaks else ""
+
+
+def certificate_sentence(run: RunFolder) -> str:
+    """Whether the run's own splits are clean."""
+    certificate = run.manifest.certificate
+    if certificate is None:
+        return "This run made no splits, so there is nothing to certify."
+    held_out = " and ".join(f"{rows:,} {name}" for name, rows in certificate.rows.items() if name != "train")
+    searched = f"({certificate.comparisons:,} comparisons of {held_out} rows)"
+    if certificate.passed:
+        return f"No pair across splits reaches a leak threshold {searched}."
+    return f"LEAK: {certificate.pairs:,} pairs across splits reach a leak threshold {searched}."

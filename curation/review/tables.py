@@ -1,0 +1,95 @@
+"""A run in tables: decisions by reason, rows by source, contamination by benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.stages import stages
+
+_BY_FIELD = {"prompt only": "prompt", "answer only": "answer", "both": "both"}
+
+
+def decision_counts(run: RunFolder) -> pl.DataFrame:
+    """Rows of the ledger by kind: step, stage, action, reason, rows; in the order of the stages, most rows first."""
+    kinds = pl.scan_parquet(run.path / "ledger.parquet").group_by("step", "stage", "action", "reason").len("rows")
+    return kinds.sort("step", "rows", "reason", "action", descending=[False, True, False, False]).collect()
+
+
+def decisions(
+    run: RunFolder, *, stage: str, action: str, reason: str | None, page: int = 0, size: int = 12
+) -> pl.DataFrame:
+    """A page of the decisions of one kind, those closest to their threshold first.
+
+    Args:
+        run: the run.
+        stage: of this stage only.
+        action: of this action only.
+        reason: of this reason only; None: decisions without a reason.
+        page: the number of the page, from 0.
+        size: rows on a page.
+
+    Returns:
+        LEDGER and `margin`, |score - threshold|.
+    """
+    same_kind = (pl.col("stage") == stage) & (pl.col("action") == action) & pl.col("reason").eq_missing(reason)
+    margin = (pl.col("score") - pl.col("threshold")).abs().alias("margin")
+    kind = pl.scan_parquet(run.path / "ledger.parquet").filter(same_kind).with_columns(margin)
+    return kind.sort("margin", maintain_order=True, nulls_last=True).slice(page * size, size).collect()
+
+
+def duplicate_groups(run: RunFolder, *, most: int = 100) -> pl.DataFrame:
+    """The kept rows with the most duplicates: witness, rows (dropped for it), and the first 50 with their scores."""
+    dropped = pl.scan_parquet(run.path / "ledger.parquet").filter(
+        pl.col("action") == "drop", pl.col("witness").is_not_null()
+    )
+    table = dropped.group_by("witness").agg(pl.len().alias("rows"), pl.col("id").head(50), pl.col("score").head(50))
+    return table.sort("rows", "witness", descending=[True, False]).head(most).collect()
+
+
+def source_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """ROWS by source: source, rows, kept, dropped, quarantined, share (kept); the largest source first."""
+    counts = [(pl.col("fate") == fate).sum().alias(fate) for fate in ("kept", "dropped", "quarantined")]
+    table = rows.lazy().group_by(pl.col("source").cast(pl.String)).agg(pl.len().alias("rows"), *counts)
+    ordered = table.with_columns(share=pl.col("kept") / pl.col("rows")).sort("rows", "source", descending=[True, False])
+    return ordered.collect()
+
+
+def duplicates_by_source(run: RunFolder) -> pl.DataFrame:
+    """Rows dropped as duplicates, by their source and that of the row they were dropped for.
+
+    Columns: source, source of the witness, rows; most rows first.
+    """
+    compared = [stage.name for stage in stages(run.recipe, base=Path()) if stage.compares]
+    source = run.rows().select("id", "source")
+    drops = run.ledger().filter(pl.col("action") == "drop", pl.col("stage").is_in(compared))
+    both = drops.join(source, on="id").join(source, left_on="witness", right_on="id", suffix=" of the witness")
+    counted = both.group_by("source", "source of the witness").len("rows")
+    return counted.sort("rows", "source", "source of the witness", descending=[True, False, False])
+
+
+def contamination_table(run: RunFolder) -> pl.DataFrame:
+    """For each benchmark and rule: items hit, rows that match, and how many of these rows match by what.
+
+    Columns: benchmark, rule, items hit, rows, prompt only, answer only, both. `both` are rows with a match of both
+    texts at once, or with one of the prompt and one of the answer.
+    """
+    matches = run.matches().with_columns(pl.col("reference").str.replace(r":\d+$", "").alias("benchmark"))
+    by = ["benchmark", "rule"]
+    items = matches.group_by(by).agg(pl.col("reference").n_unique().alias("items hit"))
+    alone = pl.when(pl.col("field").n_unique() == 1).then(pl.col("field").first()).otherwise(pl.lit("both"))
+    rows = matches.group_by(*by, "id").agg(alone.alias("field"))
+    counts = rows.group_by(by).agg(
+        pl.len().alias("rows"),
+        *((pl.col("field") == field).sum().alias(name) for name, field in _BY_FIELD.items()),
+    )
+    return items.join(counts, on=by).sort(by)
+
+
+def no_contamination_sentence(run: RunFolder) -> str:
+    """Why `contamination_table` is empty."""
+    if run.recipe.contamination is not None and run.recipe.contamination.references:
+        return "No row resembles an item of the benchmarks it was compared with."
+    return "No benchmark was given. Name one under `contamination: references:` in the recipe."
