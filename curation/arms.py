@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,28 +13,18 @@ import pyarrow.parquet as pq
 from siftune.curation import sampling
 from siftune.curation.atomic_files import replacing
 from siftune.curation.corpus import BATCH, batches
+from siftune.curation.errors import require_conserved
 from siftune.curation.recipe.sections import ArmName
+from siftune.curation.run.manifest import ArmRecord
+from siftune.curation.run.paths import RunPaths
 from siftune.curation.schema import ARM, HELDOUT, conform, empty
 from siftune.curation.split_names import HELD_OUT, TRAIN
 
 
-@dataclass(frozen=True)
-class Counts:
-    """One file: its rows, how many of these curation kept, its words, and the arms that hold the very same rows."""
-
-    rows: int
-    kept: int
-    prompt_words: int
-    answer_words: int
-    same_as: tuple[str, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the manifest: JSON types only."""
-        return vars(self) | {"same_as": list(self.same_as)}
-
-
-def build(examples: Path, rows: pl.DataFrame, *, seed: int, out: Path, names: Sequence[ArmName]) -> dict[str, Counts]:
-    """Write `out`/arms/NAME.parquet (ARM) for each name and `out`/heldout/{test,validation}.parquet (HELDOUT).
+def build(
+    examples: Path, rows: pl.DataFrame, *, seed: int, out: RunPaths, names: Sequence[ArmName]
+) -> dict[str, ArmRecord]:
+    """Write the file of each arm (ARM) and of the two held-out sets (HELDOUT).
 
     Args:
         examples: parquet with EXAMPLES; streamed once.
@@ -45,25 +33,31 @@ def build(examples: Path, rows: pl.DataFrame, *, seed: int, out: Path, names: Se
             row) are in no file. An optional column `copies` (default 1) says how often a curated row is in its arm.
         seed: of the random arm.
         out: the run folder.
-        names: the wanted arms. `base` is not trained and has no file.
+        names: the arms to write. `base` is not trained and has no file.
 
     The arms: `raw`, all rows of the training groups, whatever curation decided; `curated`; `random`, as many rows as
     curated, drawn from raw; `longest`, as many, those with the longest answers (Zhao et al., Long Is More for
     Alignment, arXiv 2402.04833). When repeated rows make curated larger than raw, the last two are all of raw.
 
-    Returns counts by file, the arms first. Every file is in the order of `examples`, and is written in one step.
+    Returns:
+        A record of each file by name, the arms first. Every file is in the order of `examples`, and is written in one
+        step.
     """
     members = _members(rows, seed=seed, names=names)
-    held_out = {name: _held_out(rows, split=name) for name in HELD_OUT}
-    outside = pl.concat([frame["id"] for frame in held_out.values()])
+    held_out = {split: _held_out(rows, split=split) for split in HELD_OUT}
+    held_out_ids = pl.concat([frame["id"] for frame in held_out.values()])
     for name, frame in members.items():
-        assert not frame["id"].is_in(outside.implode()).any(), f"the arm {name} holds held-out rows"
-    plan = {f"arms/{name}": (frame, ARM) for name, frame in members.items()}
-    plan |= {f"heldout/{name}": (frame, HELDOUT) for name, frame in held_out.items()}
-    _write(examples, {out / f"{name}.parquet": each for name, each in plan.items()})
-    twins = {one: tuple(two for two in members if two != one and _same(members, one, two)) for one in members}
-    counted = members | held_out
-    return {name: _counts(frame, rows, same_as=twins.get(name, ())) for name, frame in counted.items()}
+        require_conserved(not frame["id"].is_in(held_out_ids.implode()).any(), f"The arm {name} holds held-out rows")
+    files = {out.arm(name): (frame, ARM) for name, frame in members.items()}
+    files |= {out.heldout(split): (frame, HELDOUT) for split, frame in held_out.items()}
+    _write(examples, files)
+    sorted_ids = {name: frame["id"].sort() for name, frame in members.items()}
+    records = {}
+    for name, frame in (members | held_out).items():
+        same_as = [other for other in members if name in members and other != name]
+        same_as = [other for other in same_as if sorted_ids[name].equals(sorted_ids[other])]
+        records[name] = _record(frame, rows, same_as=same_as)
+    return records
 
 
 def _members(rows: pl.DataFrame, *, seed: int, names: Sequence[ArmName]) -> dict[str, pl.DataFrame]:
@@ -74,13 +68,14 @@ def _members(rows: pl.DataFrame, *, seed: int, names: Sequence[ArmName]) -> dict
     curated = raw.filter(pl.col("fate") == "kept")
     curated = curated[np.repeat(np.arange(curated.height), curated["copies"].to_numpy())]
     size = curated.height
-    drawn = raw[np.sort(sampling.order(raw["id"], seed=seed, purpose="random arm")[:size])]
-    longest = raw[np.sort(_longest(raw)[:size])]
+    random = raw[np.sort(sampling.order(raw["id"], seed=seed, purpose="random arm")[:size])]
+    by_answer_length = np.argsort(-raw["answer_words"].to_numpy().astype(np.int64), kind="stable")
+    longest = raw[np.sort(by_answer_length[:size])]
     answer = pl.format("among the {} longest answers, {} words; {}", pl.lit(longest.height), "answer_words", "verdict")
     arms = {
         "raw": raw.select("id", "group", why=pl.format("training group; {}", "verdict")),
         "curated": curated.select("id", "group", why=pl.col("verdict")),
-        "random": drawn.select("id", "group", why=pl.format("drawn at random, seed {}; {}", pl.lit(seed), "verdict")),
+        "random": random.select("id", "group", why=pl.format("drawn at random, seed {}; {}", pl.lit(seed), "verdict")),
         "longest": longest.select("id", "group", why=answer),
     }
     return {name: arms[name] for name in names if name in arms}
@@ -91,10 +86,6 @@ def _verdict() -> pl.Expr:
     return pl.when(pl.col("fate") == "kept").then(pl.lit("curation kept it")).otherwise(dropped)
 
 
-def _longest(raw: pl.DataFrame) -> np.ndarray:
-    return np.argsort(-raw["answer_words"].to_numpy().astype(np.int64), kind="stable")
-
-
 def _held_out(rows: pl.DataFrame, *, split: str) -> pl.DataFrame:
     """The kept rows of a held-out split; `leaked` where the raw data holds another row of the same group."""
     readable = rows.filter(pl.col("fate") != "quarantined").with_columns(leaked=pl.len().over("group") > 1)
@@ -103,57 +94,54 @@ def _held_out(rows: pl.DataFrame, *, split: str) -> pl.DataFrame:
     return held.select("id", "group", "leaked", why=why, split=pl.lit(split))
 
 
-def _write(examples: Path, plan: dict[Path, tuple[pl.DataFrame, pl.Schema]]) -> None:
+def _write(examples: Path, files: dict[Path, tuple[pl.DataFrame, pl.Schema]]) -> None:
     """One pass over the examples that fills all files; memory holds a batch of text and a row group of each file."""
-    ids = pl.read_parquet(examples, columns=["id"]).with_row_index("at")
+    positions = pl.read_parquet(examples, columns=["id"]).with_row_index("position")
     with ExitStack() as stack:
-        files = []
-        for path, (members, columns) in plan.items():
-            placed = members.join(ids, on="id", how="inner", maintain_order="left").sort("at", maintain_order=True)
-            assert placed.height == members.height, f"{path.name} wants rows that the examples do not hold"
-            files.append((placed, stack.enter_context(_writing(path, columns))))
+        writers = []
+        for path, (members, columns) in files.items():
+            located = members.join(positions, on="id", how="inner", maintain_order="left")
+            require_conserved(located.height == members.height, f"{path.name} names rows that the examples do not hold")
+            located = located.sort("position", maintain_order=True)
+            writers.append((located, stack.enter_context(_open_writer(path, columns))))
         start = 0
         for batch in batches(examples):
-            for placed, write in files:
-                low, high = np.searchsorted(placed["at"].to_numpy(), (start, start + batch.height))
-                part = placed[low:high]
+            for located, write in writers:
+                low, high = np.searchsorted(located["position"].to_numpy(), (start, start + batch.height))
+                part = located[low:high]
                 if part.height:
-                    write(batch[part["at"] - start].with_columns(part.drop("id", "at")))
+                    write(batch[part["position"] - start].with_columns(part.drop("id", "position")))
             start += batch.height
 
 
 @contextmanager
-def _writing(path: Path, columns: pl.Schema) -> Iterator[Callable[[pl.DataFrame], None]]:
+def _open_writer(path: Path, columns: pl.Schema) -> Iterator[Callable[[pl.DataFrame], None]]:
     """A function that appends frames to the parquet file `path`, in row groups of `BATCH` rows."""
     arrow = empty(columns).to_arrow().schema
-    waiting: list[pl.DataFrame] = []
+    buffer: list[pl.DataFrame] = []
     with replacing(path) as temporary, pq.ParquetWriter(temporary, arrow, compression="zstd") as writer:
 
         def flush() -> None:
-            if waiting:
-                writer.write_table(pl.concat(waiting).to_arrow().cast(arrow), row_group_size=BATCH)
-                waiting.clear()
+            if buffer:
+                writer.write_table(pl.concat(buffer).to_arrow().cast(arrow), row_group_size=BATCH)
+                buffer.clear()
 
         def write(frame: pl.DataFrame) -> None:
             if frame.height:
-                waiting.append(conform(frame, columns))
-            if sum(map(len, waiting)) >= BATCH:
+                buffer.append(conform(frame, columns))
+            if sum(map(len, buffer)) >= BATCH:
                 flush()
 
         yield write
         flush()
 
 
-def _same(members: dict[str, pl.DataFrame], one: str, two: str) -> bool:
-    return members[one]["id"].sort().equals(members[two]["id"].sort())
-
-
-def _counts(frame: pl.DataFrame, rows: pl.DataFrame, *, same_as: tuple[str, ...]) -> Counts:
-    here = frame.select("id").join(rows.select("id", "fate", "prompt_words", "answer_words"), on="id", how="left")
-    return Counts(
-        rows=here.height,
-        kept=int((here["fate"] == "kept").sum()),
-        prompt_words=int(here["prompt_words"].cast(pl.Int64).sum()),
-        answer_words=int(here["answer_words"].cast(pl.Int64).sum()),
+def _record(frame: pl.DataFrame, rows: pl.DataFrame, *, same_as: list[str]) -> ArmRecord:
+    facts = frame.select("id").join(rows.select("id", "fate", "prompt_words", "answer_words"), on="id", how="left")
+    return ArmRecord(
+        rows=facts.height,
+        kept=int((facts["fate"] == "kept").sum()),
+        prompt_words=int(facts["prompt_words"].cast(pl.Int64).sum()),
+        answer_words=int(facts["answer_words"].cast(pl.Int64).sum()),
         same_as=same_as,
     )

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from siftune.curation.recipe.sections import Recipe
+from siftune.curation.run.manifest import Manifest
+from siftune.curation.split_names import HELD_OUT, TRAIN
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def text(manifest: dict[str, Any], recipe: Recipe) -> str:
+def text(manifest: Manifest, recipe: Recipe) -> str:
     """A dataset card in the hub's form: what the set is made of, what was removed and why, how to load it."""
-    counts = manifest["counts"]
-    size = next((label for most, label in _SIZES if counts["kept"] < most), "1M<n<10M")
-    splits = [name for name in ("train", "test", "validation") if counts[name] or name == "train"]
+    counts = manifest.finished_counts()
+    size = next((label for limit, label in _SIZES if counts.kept < limit), "1M<n<10M")
+    splits = [TRAIN, *(name for name in HELD_OUT if getattr(counts, name))]
     files = "\n".join(f"  - split: {name}\n    path: {name}.parquet" for name in splits)
     funnel = "\n".join(
-        f"| {each['stage']} | {each['rows']:,} | {each['rows'] - each['kept']:,} | {each['kept']:,} |"
-        for each in manifest["stages"]
-        if each["stage"] != "write"
+        f"| {record.stage} | {record.rows:,} | {record.removed:,} | {record.kept:,} |"
+        for record in manifest.stages
+        if record.stage != "write"
     )
     sources = "\n".join(f"- `{source.path}`" for source in recipe.sources)
     return f"""---
@@ -35,10 +35,10 @@ tags:
 - siftune
 ---
 
-# {manifest["recipe_name"]}, curated
+# {manifest.recipe_name}, curated
 
-Instruction data curated by siftune {manifest["siftune"]["version"]}.
-{counts["kept"]:,} of {counts["input"]:,} rows were kept.
+Instruction data curated by siftune {manifest.siftune.version}.
+{counts.kept:,} of {counts.input:,} rows were kept.
 Licences are those of the sources.
 
 | stage | rows in | removed | rows out |

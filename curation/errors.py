@@ -1,4 +1,7 @@
-"""Faults of the user, told apart from faults of ours: the command line turns these into one message and exit code 2."""
+"""Faults of the user, told apart from faults of ours.
+
+The command line turns a `UserError` into one message and exit code 2; every other exception is a fault of ours.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,16 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """Something the user can mend: what was found, what is accepted, what to do."""
+
+
+class ConservationError(Exception):
+    """Rows were lost, doubled or decided on twice: a fault of siftune, never of the user; nothing can be trusted."""
+
+
+def require_conserved(holds: bool, fault: str) -> None:  # noqa: FBT001 - reads as the assert that it stands for
+    """Raise `ConservationError` with the sentence `fault` unless `holds`; an assert would go under `python -O`."""
+    if not holds:
+        raise ConservationError(f"{fault}. This is a fault of siftune; please report it with the recipe.")
 
 
 def did_you_mean(found: str, accepted: Iterable[str]) -> str:

@@ -17,9 +17,8 @@ from siftune.curation.recipe.loading import load_recipe
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.review import report
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.overrides import overrides_path, read_overrides
-from siftune.curation.run.recorder import Job
-from siftune.curation.run.resources import Meter
+from siftune.curation.run.overrides import read_overrides
+from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import split_rows
 from siftune.curation.stages import Stage, measure_stage, stages
 
@@ -34,15 +33,16 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
     name = recipe.name or recipe_path.stem
     run = RunFolder.create(run_path(recipe, recipe_path), recipe_name=name)
     with run.locked():
-        job = Job.begin(run, recipe, recipe_path, progress)
-        prepared = _prepare(job)
-        alive = _override(job, prepared)
-        for stage in stages(recipe, base=recipe_path.parent):
-            alive = take(job, prepared, stage, alive)
-        splits = split_rows(job, prepared, alive)
-        splits, copies = balance_rows(job, prepared, splits)
-        write_outputs(job, prepared, splits, copies)
-        job.save(status="curated")
+        recorder = RunRecorder.begin(run, recipe, recipe_path, progress)
+        prepared = ingest_sources(recorder)
+        alive = apply_overrides(recorder, prepared)
+        for stage in stages(recipe, base=recorder.base):
+            alive = run_stage(recorder, prepared, stage, alive)
+        splits = split_rows(recorder, prepared, alive)
+        splits, copies = balance_rows(recorder, prepared, splits)
+        write_outputs(recorder, prepared, splits, copies)
+        recorder.manifest.status = "curated"
+        recorder.save()
         report.write(run)
     return run
 
@@ -53,58 +53,59 @@ def run_path(recipe: Recipe, recipe_path: Path) -> Path:
     return Path(os.path.normpath(folder))  # `data/../runs/demo` reads badly in every message
 
 
-def take(job: Job, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:
-    """Let a stage measure and decide; returns the rows (INDEX) that are still alive."""
-    with Meter() as meter:
-        path, reused = measure_stage(stage, job.run, prepared.corpus, alive, progress=job.progress)
+def ingest_sources(recorder: RunRecorder) -> Prepared:
+    """Read the sources; rows that cannot be read go into the ledger, and so do repairs."""
+    with recorder.stage("ingest", rows=0) as record:
+        prepared = prepare(recorder.recipe, recorder.run, base=recorder.base, progress=recorder.progress)
+        record.rows = prepared.index.height + prepared.quarantined.height
+        record.kept = prepared.index.height
+        record.actions = {"quarantine": prepared.quarantined.height}
+        record.reused = prepared.reused
+        recorder.manifest.inputs = prepared.sources
+        for name, path in prepared.files.items():
+            recorder.keep_file(name, path)
+        recorder.ledger.append("ingest", prepared.quarantined_decisions())
+        recorder.ledger.append("repair", prepared.repairs)
+    return prepared
+
+
+def apply_overrides(recorder: RunRecorder, prepared: Prepared) -> pl.DataFrame:
+    """Obey the decisions made by hand: dropped rows go first, restored rows can be dropped by no stage.
+
+    Returns:
+        INDEX of the rows that are alive.
+    """
+    overrides = read_overrides(recorder.run.overrides_path).values()
+    rows = [
+        {"id": override.id, "action": override.action, "reason": "by_hand", "detail": override.note or None}
+        for override in overrides
+    ]
+    columns = dict.fromkeys(("id", "action", "reason", "detail"), pl.String)
+    decisions = schema.conform(pl.DataFrame(rows, schema=columns), schema.DECISIONS)
+    decisions = decisions.join(prepared.index.select("id"), on="id", how="semi", maintain_order="left")
+    restored_ids = decisions.filter(pl.col("action") == "restore")["id"]
+    index = prepared.index.with_columns(pl.col("id").is_in(restored_ids.implode()).alias("pinned"))
+    return recorder.ledger.enter("overrides", decisions, index)
+
+
+def run_stage(recorder: RunRecorder, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:
+    """Let a stage measure and decide on the rows of `alive` (INDEX).
+
+    Returns:
+        The rows that are still alive.
+    """
+    with recorder.stage(stage.name, rows=alive.height) as record:
+        path, record.reused = measure_stage(stage, recorder.run, prepared.corpus, alive, progress=recorder.progress)
+        recorder.keep_file(stage.name, path)
+        notes = pl.read_parquet_metadata(path)
+        notes.pop("ARROW:schema", None)
+        if notes:
+            recorder.manifest.notes[stage.name] = notes
         decisions = add_guard_details(
             stage.decide(alive, pl.read_parquet(path)),
             prepared.corpus,
             alive,
-            key=job.recipe.keys.duplicates,
-            classes=job.recipe.duplicates.guard,
+            key=recorder.recipe.keys.duplicates,
+            classes=recorder.recipe.duplicates.guard,
         )
-        left = job.ledger.enter(stage.name, decisions, alive)
-    job.keep_file(stage.name, path)
-    counts = dict(decisions["action"].value_counts().iter_rows())
-    job.timed(stage.name, meter, rows=alive.height, kept=left.height, actions=counts, reused=reused)
-    notes = {name: said for name, said in pl.read_parquet_metadata(path).items() if name != "ARROW:schema"}
-    if notes:
-        job.manifest.setdefault("notes", {})[stage.name] = notes
-    return left
-
-
-def _prepare(job: Job) -> Prepared:
-    with Meter() as meter:
-        prepared = prepare(job.recipe, job.run, base=job.base, progress=job.progress)
-    job.manifest["inputs"] = prepared.report["sources"]
-    for name, path in prepared.files.items():
-        job.keep_file(name, path)
-    job.ledger.append("ingest", prepared.quarantined_decisions())
-    job.ledger.append("repair", prepared.repairs)
-    rows = prepared.index.height + prepared.quarantined.height
-    job.timed(
-        "ingest",
-        meter,
-        rows=rows,
-        kept=prepared.index.height,
-        actions={"quarantine": prepared.quarantined.height},
-        reused=prepared.reused,
-    )
-    return prepared
-
-
-def _override(job: Job, prepared: Prepared) -> pl.DataFrame:
-    """Obey the decisions made by hand: dropped rows go first, restored rows can be dropped by no stage."""
-    wishes = read_overrides(overrides_path(job.run))
-    rows = [
-        {"id": each.id, "action": each.action, "reason": "by_hand", "detail": each.note or None}
-        for each in wishes.values()
-    ]
-    told = schema.conform(
-        pl.DataFrame(rows, schema=dict.fromkeys(("id", "action", "reason", "detail"), pl.String)), schema.DECISIONS
-    )
-    known = told.join(prepared.index.select("id"), on="id", how="semi", maintain_order="left")
-    restored = known.filter(pl.col("action") == "restore")["id"]
-    index = prepared.index.with_columns(pl.col("id").is_in(restored.implode()).alias("pinned"))
-    return job.ledger.enter("overrides", known, index)
+        return recorder.decide(record, decisions, alive)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,8 @@ def every_row_has_one_fate(run: RunFolder, data: list[dict[str, Any]]) -> None:
     assert set(fates.filter(pl.col("fate") == "quarantined")["id"]) == lost
     written = pl.read_parquet(run.path / "curated" / "train.parquet")["id"].to_list()
     assert written == fates.filter(fate="kept")["id"].to_list()
-    for before, after in zip(run.manifest["stages"], run.manifest["stages"][1:], strict=False):
-        assert before["kept"] == after["rows"] or after["stage"] == "write"
+    for before, after in pairwise(run.manifest.stages):
+        assert before.kept == after.rows or after.stage == "write"
 
 
 def every_duplicate_names_a_kept_row_that_is_similar_enough(run: RunFolder) -> None:
@@ -178,7 +179,7 @@ def test_no_leak_no_pair_across_splits_reaches_the_threshold(folder: Any, data: 
     assert len(arms) == 4
     texts = spoken(run)
     assert held.height == 1
-    assert run.manifest["certificate"]["passed"]
+    assert run.manifest.certificate.passed
     for one in held["id"]:
         for other in pl.concat(arms)["id"].unique():
             assert jaccard(texts[one][0], texts[other][0], 2) < 0.6

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from siftune.curation.atomic_files import write_json
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Training
 from siftune.curation.run.folder import RunFolder
-from siftune.training import jobs, models, sanity_checks, truncation, worker
+from siftune.curation.run.manifest import TrainingRecord
+from siftune.curation.run.paths import RunPaths, training_name
+from siftune.curation.split_names import TEST
+from siftune.training import jobs, models, sanity_checks, truncation
 from siftune.training.arm_names import BASE
+from siftune.training.result import TrainingResult, read_result, read_truncated
 
 
 def train(
@@ -24,30 +25,35 @@ def train(
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """Train the arms of a run and return what each done.json says, in the order of seeds, then arms.
+) -> list[TrainingResult]:
+    """Train the arms of a run and return their results, in the order of seeds, then arms.
 
-    `arms` and `seeds` default to the recipe's. The arm `base` needs no training. An adapter that was made from the same
-    data, settings, model and seed is kept; an interrupted one is continued. Rows that were cut go into the ledger.
+    An adapter that was made from the same data, settings, model and seed is kept; an interrupted one is continued.
+    Truncated rows go into the ledger.
+
+    Args:
+        run: The run or its folder.
+        arms: Names of arms; the recipe's by default. The arm `base` needs no training and is passed over.
+        seeds: Training seeds; the recipe's by default.
+        progress: Called after each optimiser step.
 
     Raises:
-        UserError: see `siftune.training.sanity_checks`, `siftune.training.models` and `.memory`; or an arm that curation did not make.
+        UserError: an arm that curation did not make, or what `sanity_checks`, `models` or `memory` object to.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    planned = plan_jobs(folder, arms=arms, seeds=seeds)
-    facts = []
-    for job in planned:
-        found = jobs.done(job.folder, key=job.key)
-        if found is None:
-            found = worker.call(
-                "siftune.training.sft", job.model_dump_json(), log=job.folder / "worker.log", progress=progress
-            )
+    results = []
+    for job in plan_jobs(folder, arms=arms, seeds=seeds):
+        result = read_result(job.folder, key=job.key)
+        if result is None:
+            result = jobs.train_in_worker(job, progress=progress)
         elif progress is not None:
             progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
-        facts.append(found)
-        _note(folder.path, found)
-        truncation.record(folder.path, truncation.training_stage(job.arm), pl.read_parquet(job.folder / jobs.TRUNCATED))
-    return facts
+        _note_in_manifest(folder, result)
+        truncated = read_truncated(job.folder)
+        if truncated is not None:
+            truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
+        results.append(result)
+    return results
 
 
 def plan_jobs(
@@ -65,8 +71,8 @@ def plan_jobs(
         jobs.TrainJob(
             arm=arm,
             seed=seed,
-            rows=run.path / "arms" / f"{arm}.parquet",
-            folder=run.path / "training" / arm / f"seed-{seed}",
+            rows=run.arm(arm),
+            folder=run.training(arm, seed),
             data=jobs.data_hash(frames[arm], ordered=True),
             model=run.recipe.model,
             training=settings,
@@ -88,11 +94,11 @@ def training_of(run: RunFolder) -> Training:
 
 def read_arm(run: Path, arm: str) -> pl.DataFrame:
     """ARM rows of an arm. Raises `UserError` naming the arms there are."""
-    path = run / "arms" / f"{arm}.parquet"
+    path = RunPaths(run).arm(arm)
     if not path.is_file():
-        there = sorted(other.stem for other in (run / "arms").glob("*.parquet"))
-        listed = ", ".join(there) or "none; curate first: siftune curate RECIPE.yaml"
-        raise UserError(f"{run} has no arm {arm!r}.{did_you_mean(arm, there)} Arms there: {listed}.")
+        names = RunPaths(run).arms()
+        listed = ", ".join(names) or "none; curate first: siftune curate RECIPE.yaml"
+        raise UserError(f"{run} has no arm {arm!r}.{did_you_mean(arm, names)} Its arms: {listed}.")
     frame = pl.read_parquet(path)
     if frame.is_empty():
         raise UserError(f"The arm {arm!r} of {run} has no rows: curation dropped all of them. See report.md.")
@@ -100,34 +106,31 @@ def read_arm(run: Path, arm: str) -> pl.DataFrame:
 
 
 def read_heldout(run: Path) -> pl.DataFrame:
-    """HELDOUT rows. Raises `UserError` when the run has none: arms cannot be judged without."""
-    path = run / "heldout" / "test.parquet"
+    """HELDOUT rows of the test split. Raises `UserError` when the run has none: arms cannot be compared without."""
+    path = RunPaths(run).heldout(TEST)
     frame = pl.read_parquet(path) if path.is_file() else pl.DataFrame()
     if frame.is_empty():
-        raise UserError(f"{run} has no held-out rows to judge arms on. Add `splits:` to the recipe and curate again.")
+        raise UserError(f"{run} has no held-out rows to compare arms on. Add `splits:` to the recipe and curate again.")
     return frame
 
 
 def _check_sums(run: Path, frames: dict[str, pl.DataFrame]) -> None:
-    """Conservation, asserted again before training: each arm holds exactly the rows that rows.parquet says."""
-    path = run / "rows.parquet"
+    """Conservation, checked again before training: each arm holds exactly the rows that rows.parquet says."""
+    path = RunPaths(run).rows_path
     if not path.is_file():
         return
     fates = pl.read_parquet(path, columns=["id", "arms"]).explode("arms", empty_as_null=True, keep_nulls=True)
     for arm, frame in frames.items():
-        promised = fates.filter(pl.col("arms") == arm)["id"]
-        if promised.len() and set(promised) != set(frame["id"]):
+        expected_ids = fates.filter(pl.col("arms") == arm)["id"]
+        if expected_ids.len() and set(expected_ids) != set(frame["id"]):
             raise UserError(
-                f"The arm {arm!r} holds {frame.height:,} rows and rows.parquet promises {promised.len():,} (or other "
+                f"The arm {arm!r} holds {frame.height:,} rows, but rows.parquet lists {expected_ids.len():,} (or other "
                 f"ones). The run folder was changed after curation: curate again."
             )
 
 
-def _note(run: Path, facts: dict[str, Any]) -> None:
-    """Say in the run's manifest which model was trained, how it was loaded, why, and what each arm used."""
-    path = run / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    shown = ("data", "adapter_hash", "model", "load", "budget", "steps", "tokens", "minutes", "truncated_rows")
-    trained = manifest.setdefault("training", {})
-    trained[f"{facts['arm']}-seed-{facts['seed']}"] = {name: facts[name] for name in shown}
-    write_json(manifest, path)
+def _note_in_manifest(run: RunFolder, result: TrainingResult) -> None:
+    """Record in the run's manifest which model was trained, how it was loaded, why, and what each arm used."""
+    manifest = run.manifest
+    manifest.training[training_name(result.arm, result.seed)] = TrainingRecord.model_validate(result.model_dump())
+    manifest.write(run.manifest_path)

@@ -7,13 +7,11 @@ killed and started again finds whole measures and makes the missing ones.
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -22,15 +20,13 @@ from siftune.curation.atomic_files import replacing
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe
 from siftune.curation.recipe.sections import Recipe
-
-FORMAT = 1
+from siftune.curation.run.manifest import Manifest
+from siftune.curation.run.paths import RunPaths
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunFolder(RunPaths):
     """A run folder that is known to be one of ours."""
-
-    path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -39,23 +35,20 @@ class RunFolder:
         Raises:
             UserError: there is no such folder, or it was not written by siftune, or by a newer format.
         """
-        folder = cls(Path(path))
-        manifest = folder.path / "manifest.json"
-        if not folder.path.is_dir():
+        run = cls(Path(path))
+        if not run.path.is_dir():
             raise UserError(f"There is no run folder at {path}. Make one with: siftune curate RECIPE.yaml")
-        if not manifest.is_file():
+        if not run.manifest_path.is_file():
             raise UserError(
                 f"{path} is not a run folder: it holds no manifest.json. Make one with: siftune curate RECIPE.yaml"
             )
         try:
-            found = folder.manifest["siftune"]["format"]
-        except (ValueError, KeyError, TypeError):
+            _ = run.manifest
+        except ValueError:
             raise UserError(
-                f"{manifest} is not a manifest of siftune, or it is damaged. Move it away and curate again."
+                f"{run.manifest_path} is not a manifest of siftune, or it is damaged. Move it away and curate again."
             ) from None
-        if found != FORMAT:
-            raise UserError(f"{path} has run format {found}; this version reads format {FORMAT}. Curate again with it.")
-        return folder
+        return run
 
     @classmethod
     def create(cls, path: Path, *, recipe_name: str) -> RunFolder:
@@ -66,21 +59,21 @@ class RunFolder:
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; a run needs a folder of its own. Set `run:` in the recipe.")
-        strangers = [entry.name for entry in path.iterdir() if entry.name != ".lock"] if path.exists() else []
-        if strangers and not (path / "manifest.json").is_file():
+        run = cls(path)
+        entries = [entry.name for entry in path.iterdir() if entry.name != ".lock"] if path.exists() else []
+        if entries and not run.manifest_path.is_file():
             raise UserError(
-                f"{path} is not empty and was not made by siftune (it holds {', '.join(sorted(strangers)[:3])}); "
+                f"{path} is not empty and was not made by siftune (it holds {', '.join(sorted(entries)[:3])}); "
                 "nothing was written. Set `run:` in the recipe to an empty or new folder."
             )
-        folder = cls(path)
-        if strangers and (made_by := cls.open(path).manifest.get("recipe_name")) != recipe_name:
+        if entries and (made_by := cls.open(path).manifest.recipe_name) != recipe_name:
             raise UserError(
                 f"{path} holds the run of the recipe {made_by!r}, not of {recipe_name!r}. Set another `run:`."
             )
         for leftover in path.rglob(".*.partial"):
             leftover.unlink()
         path.mkdir(parents=True, exist_ok=True)
-        return folder
+        return run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -94,7 +87,7 @@ class RunFolder:
 
     def measure(self, name: str, key: str, make: Callable[[Path], object]) -> tuple[Path, bool]:
         """The file of a measure: made by `make(temporary path)` unless it is there. Returns (path, was reused)."""
-        path = self.path / "measures" / f"{name}-{key[:16]}.parquet"
+        path = self.measure_path(name, key)
         if path.is_file():
             return path, True
         with replacing(path) as temporary:
@@ -102,17 +95,14 @@ class RunFolder:
         return path, False
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """The manifest as it stands now; a run that is being written changes it."""
-        document = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise ValueError("a manifest is a JSON object")  # noqa: TRY004 - what open() catches for any damaged file
-        return document
+        return Manifest.read(self.manifest_path)
 
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that the run was made with."""
-        return parse_recipe(self.manifest["recipe"], name=f"{self.path}/manifest.json: recipe")
+        return parse_recipe(self.manifest.recipe, name=f"{self.manifest_path}: recipe")
 
     @property
     def examples(self) -> Path:
@@ -126,22 +116,22 @@ class RunFolder:
 
     def file(self, name: str) -> Path:
         """A file that the manifest names. Raises `UserError` when this run has not come so far."""
-        relative = self.manifest.get("files", {}).get(name)
+        relative = self.manifest.files.get(name)
         if relative is None or not (self.path / relative).is_file():
             raise UserError(f"{self.path} holds no {name} yet. Finish it with: siftune curate RECIPE.yaml")
-        return self.path / str(relative)
+        return self.path / relative
 
     def ledger(self) -> pl.DataFrame:
         """LEDGER: every decision of every stage."""
-        return self._frame("ledger.parquet", schema.LEDGER)
+        return self._frame(self.ledger_path, schema.LEDGER)
 
     def rows(self) -> pl.DataFrame:
         """ROWS: the fate of every input row."""
-        return self._frame("rows.parquet", schema.ROWS)
+        return self._frame(self.rows_path, schema.ROWS)
 
     def matches(self, row_id: str | None = None) -> pl.DataFrame:
         """MATCHES that count by the run's recipe, of all rows or of one; empty when no reference was given."""
-        if "contamination" not in self.manifest.get("files", {}) or self.recipe.contamination is None:
+        if "contamination" not in self.manifest.files or self.recipe.contamination is None:
             return schema.empty(schema.MATCHES)
         mine = pl.lit(True) if row_id is None else pl.col("id") == row_id
         counted = schema.counted(self.recipe.contamination.threshold)
@@ -149,12 +139,11 @@ class RunFolder:
 
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""
-        if measure not in self.manifest.get("files", {}):
+        if measure not in self.manifest.files:
             return schema.empty(schema.PAIRS)
         return pl.read_parquet(self.file(measure))
 
-    def _frame(self, name: str, columns: pl.Schema) -> pl.DataFrame:
-        path = self.path / name
+    def _frame(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
         if not path.is_file():
-            raise UserError(f"{self.path} holds no {name} yet. Finish it with: siftune curate RECIPE.yaml")
+            raise UserError(f"{self.path} holds no {path.name} yet. Finish it with: siftune curate RECIPE.yaml")
         return pl.read_parquet(path, columns=list(columns))

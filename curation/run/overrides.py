@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +13,16 @@ from siftune.curation.atomic_files import write_text
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 
-Wish = Literal["restore", "drop"]
+OverrideAction = Literal["restore", "drop"]
 
 
 @dataclass(frozen=True)
 class Override:
-    """What the user wants for a row, whatever the stages say."""
+    """What the user decided on a row, whatever the stages say."""
 
     id: str
-    action: Wish
+    action: OverrideAction
     note: str = ""
-
-
-def overrides_path(run: RunFolder) -> Path:
-    """Where the overrides of a run are kept."""
-    return run.path / "overrides.jsonl"
 
 
 def read_overrides(path: Path) -> dict[str, Override]:
@@ -38,12 +33,12 @@ def read_overrides(path: Path) -> dict[str, Override]:
     """
     if not path.is_file():
         return {}
-    found: dict[str, Override] = {}
+    overrides: dict[str, Override] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():
             override = _parse(line, f"{path}:{number}")
-            found[override.id] = override
-    return found
+            overrides[override.id] = override
+    return overrides
 
 
 def write_override(run: RunFolder, override: Override) -> None:
@@ -58,16 +53,13 @@ def remove_override(run: RunFolder, row_id: str) -> None:
 
 def _change(run: RunFolder, row_id: str, override: Override | None) -> None:
     # Two browser tabs may do this at the same time: the file is read and replaced under one lock.
-    path = overrides_path(run)
+    path = run.overrides_path
     with FileLock(path.with_name(".overrides.lock")):
-        found = read_overrides(path)
-        found.pop(row_id, None)
+        overrides = read_overrides(path)
+        overrides.pop(row_id, None)
         if override is not None:
-            found[row_id] = override
-        lines = [
-            json.dumps({"id": each.id, "action": each.action, "note": each.note}, ensure_ascii=False)
-            for each in found.values()
-        ]
+            overrides[row_id] = override
+        lines = [json.dumps(asdict(entry), ensure_ascii=False) for entry in overrides.values()]
         write_text("".join(f"{line}\n" for line in lines), path)
 
 

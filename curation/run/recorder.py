@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from siftune.curation.atomic_files import write_json
+import polars as pl
+
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
-from siftune.curation.run.folder import FORMAT, RunFolder
+from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.ledger import Ledger
-from siftune.curation.run.resources import Meter
+from siftune.curation.run.manifest import FORMAT, Manifest, StageRecord, WriterRecord
+from siftune.curation.run.resources import ResourceMonitor
 
 _VERSIONED = (
     "siftune",
@@ -31,66 +34,84 @@ _VERSIONED = (
 
 
 @dataclass
-class Job:
-    """What the steps of the pipeline share while a run is written."""
+class RunRecorder:
+    """What the steps of the pipeline share while a run is written.
+
+    Attributes:
+        run: the folder that is written.
+        recipe: what the run is to do.
+        base: the folder that the recipe's paths are relative to.
+        progress: called while long work goes on.
+        manifest: what is known of the run so far.
+        ledger: the decisions so far.
+    """
 
     run: RunFolder
     recipe: Recipe
     base: Path
     progress: Progress | None
-    manifest: dict[str, Any]
+    manifest: Manifest
     ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
-    def begin(cls, run: RunFolder, recipe: Recipe, recipe_path: Path, progress: Progress | None) -> Job:
-        """A job whose manifest says that curation has begun; what training noted there goes, since arms may change."""
-        manifest = {
-            "siftune": {"format": FORMAT, "version": metadata.version("siftune")},
-            "status": "curating",
-            "recipe_name": recipe.name or recipe_path.stem,
-            "recipe": recipe_path.read_text(encoding="utf-8"),
-            "recipe_folder": str(recipe_path.parent.resolve()),
-            "seed": recipe.seed,
-            "versions": _versions(),
-            "inputs": [],
-            "files": {},
-            "stages": [],
-        }
-        job = cls(run, recipe, recipe_path.parent, progress, manifest)
-        job.save(status="curating")
-        return job
+    def begin(cls, run: RunFolder, recipe: Recipe, recipe_path: Path, progress: Progress | None) -> RunRecorder:
+        """Start a run: its manifest says that curation has begun.
 
-    def save(self, *, status: str) -> None:
+        The records of earlier training runs are left out, since the arms may change.
+        """
+        manifest = Manifest(
+            siftune=WriterRecord(format=FORMAT, version=metadata.version("siftune")),
+            recipe_name=recipe.name or recipe_path.stem,
+            recipe=recipe_path.read_text(encoding="utf-8"),
+            recipe_folder=str(recipe_path.parent.resolve()),
+            seed=recipe.seed,
+            versions=_versions(),
+        )
+        recorder = cls(run, recipe, recipe_path.parent, progress, manifest)
+        recorder.save()
+        return recorder
+
+    def save(self) -> None:
         """Write the manifest as it stands, so that the app can watch."""
-        self.manifest["status"] = status
-        write_json(self.manifest, self.run.path / "manifest.json")
+        self.manifest.write(self.run.manifest_path)
 
     def keep_file(self, name: str, path: Path) -> None:
         """Name a file of the run in its manifest."""
-        self.manifest["files"][name] = str(path.relative_to(self.run.path))
+        self.manifest.files[name] = str(path.relative_to(self.run.path))
 
-    def timed(self, stage: str, meter: Meter, *, rows: int, kept: int, actions: dict[str, int], reused: bool) -> None:
-        """Note what a stage did and cost: rows in, rows out, decisions by action, seconds, MiB at the peak."""
-        self.manifest["stages"].append(
-            {
-                "stage": stage,
-                "rows": rows,
-                "kept": kept,
-                "actions": dict(sorted(actions.items())),
-                "seconds": meter.seconds,
-                "peak_mb": meter.peak_mb,
-                "reused": reused,
-            }
-        )
-        self.save(status="curating")
+    @contextmanager
+    def stage(self, name: str, *, rows: int) -> Iterator[StageRecord]:
+        """Time a stage, and add its record to the manifest when the block ends well.
+
+        Args:
+            name: the stage.
+            rows: the rows that come in. They all stay unless the block says otherwise, usually through `decide`.
+        """
+        record = StageRecord(stage=name, rows=rows, kept=rows)
+        with ResourceMonitor() as monitor:
+            yield record
+        record.seconds, record.peak_mb = monitor.seconds, monitor.peak_mb
+        self.manifest.stages.append(record)
+        self.save()
+
+    def decide(self, record: StageRecord, decisions: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
+        """Enter the DECISIONS of a stage on the rows of `alive` (INDEX) and count them.
+
+        Returns:
+            The rows that are still alive (INDEX).
+        """
+        remaining = self.ledger.enter(record.stage, decisions, alive)
+        record.kept = remaining.height
+        record.actions = dict(sorted(decisions["action"].value_counts().iter_rows()))
+        return remaining
 
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _VERSIONED:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

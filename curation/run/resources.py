@@ -1,4 +1,4 @@
-"""What a stage cost: seconds and the most memory this process held meanwhile."""
+"""What a stage cost: seconds and the most memory the process held meanwhile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 _INTERVAL = 0.05  # seconds; a peak shorter than this may be missed
 
 
-class Meter:
+class ResourceMonitor:
     """Measure a `with` block: `seconds` of wall clock and `peak_mb`, resident memory in MiB, sampled."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Meter:
         self._process = psutil.Process()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> ResourceMonitor:
         self._start = time.perf_counter()
         self._sampler.start()
         return self

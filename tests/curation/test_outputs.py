@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_the_curated_set_opens_with_datasets(run: RunFolder, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     opened = datasets.load_dataset("parquet", data_dir=str(run.path / "curated"), cache_dir=str(tmp_path))
-    counts = run.manifest["counts"]
+    counts = run.manifest.to_json()["counts"]
     assert {name: part.num_rows for name, part in opened.items()} == {
         name: counts[name] for name in ("train", "test", "validation")
     }
@@ -107,5 +107,5 @@ def test_a_restored_row_that_resembles_a_held_out_one_is_dropped_all_the_same(tm
     told = second.ledger().filter(pl.col("id") == "s:20", pl.col("action") != "report")
     assert told["action"].to_list() == ["restore", "drop"]
     assert told["reason"].to_list()[-1] == "leak"
-    assert second.manifest["certificate"]["passed"]
+    assert second.manifest.certificate.passed
     assert jaccard(rows[20]["instruction"], rows[2]["instruction"], 3) == 1.0

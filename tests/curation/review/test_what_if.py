@@ -74,7 +74,7 @@ def test_a_replay_decides_as_a_run_with_that_setting(
     other = curate(
         write_recipe(here, "s.jsonl", run=f"{section}-{field}-{value}", encoder="bag", duplicates=changed)
     ).ledger()
-    assert set(found.decisions) == set(run.manifest["files"]) & set(found.decisions)
+    assert set(found.decisions) == set(run.manifest.files) & set(found.decisions)
     for stage, decisions in found.decisions.items():
         if stage in found.unmeasured:
             break  # rows reach this stage that the first run did not measure there: the replay says so

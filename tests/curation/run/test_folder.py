@@ -8,7 +8,8 @@ import pytest
 
 from siftune.curation.atomic_files import replacing, write_json, write_parquet
 from siftune.curation.errors import UserError
-from siftune.curation.run.folder import FORMAT, RunFolder
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.manifest import FORMAT
 
 
 def begin(path: Path, name: str = "mine") -> RunFolder:
