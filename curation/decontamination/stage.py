@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Self
 
 import polars as pl
 
-from siftune.curation import ingest, schema
+from siftune.curation import schema
 from siftune.curation.corpus import Corpus
 from siftune.curation.decontamination.matches import find_matches
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
+from siftune.curation.ingest.sources import sources_fingerprint
 from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Contamination, Recipe, Reference, Source
@@ -37,7 +38,7 @@ class Decontamination:
 
     def depends(self) -> dict[str, Any]:
         references = [
-            [reference.model_dump(), ingest.fingerprint([_source(reference)], base=self.base)]
+            [reference.model_dump(), sources_fingerprint([_source(reference)], base=self.base)]
             for reference in self.settings.references
         ]
         encoder = self.encoder and embedder(self.encoder).encoder.name

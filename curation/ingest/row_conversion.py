@@ -31,7 +31,7 @@ class RowFormat:
         format: The format of the rows.
         columns: Role to column.
         in_messages: Columns that are in the messages, so that `meta` need not hold them.
-        partly_in_messages: Columns whose lists and objects stay in `meta`, since only a part of them is in the messages.
+        partly_in_messages: Columns of which only a part is in the messages: lists and objects stay in `meta`.
     """
 
     format: Format
