@@ -1,76 +1,108 @@
-"""Charts of the report as SVG text: nothing is loaded from anywhere, and labels are escaped by the renderer."""
+"""The charts of a run, for the report (as SVG) and for the pages of the app (as they are).
+
+Labels are escaped by the renderer, and nothing is loaded from anywhere.
+"""
 
 from __future__ import annotations
 
 import altair as alt
-import numpy as np
 import polars as pl
 
-BEFORE, AFTER = "#9aa5b1", "#1f6f8b"
-_WIDTH, _HEIGHT = 420, 180
+from siftune.curation.review.pairs import PAIR_KINDS
+
+#: The palette of Okabe and Ito (2008) and a grey: rows before and after curation, pairs, a threshold.
+BEFORE, AFTER = "#9AA0A8", "#0072B2"
+PAIRS, GUARDED_PAIRS = "#56B4E9", "#9AA0A8"
+THRESHOLD = "#D55E00"
+_WIDTH, _HEIGHT = 420, 180  # of an SVG, in pixels
+_SETS = alt.Color(
+    "set:N",
+    scale=alt.Scale(domain=["before", "after"], range=[BEFORE, AFTER]),
+    legend=alt.Legend(title=None, orient="top"),
+)
 
 
-def lengths(histogram: pl.DataFrame, *, title: str) -> str:
-    """Histograms before and after, one over the other; see `siftune.curation.review.lengths.length_histogram`."""
-    shown = histogram.filter(pl.col("low") > 0).select("low", "high", "rows", "set")
-    chart = (
-        alt.Chart(alt.Data(values=shown.to_dicts()), title=title)
-        .mark_bar(opacity=0.75)
+def lengths(histogram: pl.DataFrame, *, title: str) -> alt.Chart:
+    """Share of rows by length before and after curation, as steps on a logarithmic axis.
+
+    Args:
+        histogram: as `siftune.curation.review.lengths.length_histogram` returns it.
+        title: the title of the length axis.
+    """
+    words = pl.format("{} to {}", pl.col("low"), pl.col("high") - 1).alias("words")
+    steps = histogram.filter(pl.col("low") > 0).with_columns(words, left=pl.col("low").cast(pl.Float64))
+    # A step line needs one more point where its last bin ends.
+    ends = steps.group_by("set", maintain_order=True).last()
+    ends = ends.with_columns(
+        left=pl.col("high").cast(pl.Float64), share=pl.lit(0.0), rows=pl.lit(0).cast(steps["rows"].dtype)
+    )
+    steps = pl.concat([steps, ends.select(steps.columns)])
+    return (
+        alt.Chart(_data(steps))
+        .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("low:Q", scale=alt.Scale(type="log"), title="words", axis=alt.Axis(format="~s", grid=False)),
-            x2="high:Q",
-            y=alt.Y("rows:Q", stack=None, title="rows", axis=alt.Axis(format="~s")),
-            y2=alt.datum(0),
-            color=_before_after(),
+            x=alt.X(
+                "left:Q",
+                title=title,
+                scale=alt.Scale(type="log", nice=False),
+                axis=alt.Axis(tickCount=6, format="~s", grid=False),
+            ),
+            y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format=".0%", tickCount=4)),
+            color=_SETS,
+            tooltip=["set:N", "words:N", "rows:Q", alt.Tooltip("share:Q", format=".1%")],
         )
     )
-    return svg(chart)
 
 
-def balance(bins: pl.DataFrame) -> str:
-    """Rows in each bin of length before and after; see `siftune.curation.review.lengths.BalanceSummary`."""
-    chart = (
-        alt.Chart(alt.Data(values=bins.to_dicts()), title="Instruction length")
+def balance(bins: pl.DataFrame) -> alt.Chart:
+    """Rows in each bin of instruction length before and after balancing; `bins` of a `lengths.BalanceSummary`."""
+    return (
+        alt.Chart(_data(bins))
         .mark_bar()
         .encode(
-            x=alt.X("bin:N", sort=None, title=None, axis=alt.Axis(labelAngle=-45)),
+            x=alt.X("bin:N", sort=bins["bin"].unique(maintain_order=True).to_list(), title=None),
             xOffset=alt.XOffset("set:N", sort=["before", "after"]),
-            y=alt.Y("rows:Q", title="rows", axis=alt.Axis(format="~s")),
-            color=_before_after(),
+            y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format=",d")),
+            color=_SETS,
+            tooltip=["bin:N", "set:N", "rows:Q"],
         )
     )
-    return svg(chart)
 
 
-def scores(values: pl.Series, *, threshold: float, title: str) -> str:
-    """Pairs by their score, and the threshold as a line."""
-    counts, edges = np.histogram(values.to_numpy(), bins=40, range=(float(values.min() or 0.0), 1.0))  # type: ignore[arg-type]
-    rows = [
-        {"low": float(low), "high": float(high), "pairs": int(count)}
-        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
-    ]
+def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
+    """Stored pairs by similarity, and the threshold as a line.
+
+    Args:
+        histogram: as `siftune.curation.review.pairs.score_histogram` returns it.
+        threshold: where the line stands.
+    """
+    low = float(histogram["score"].min() or 0.0)  # type: ignore[arg-type]
     bars = (
-        alt.Chart(alt.Data(values=rows), title=title)
-        .mark_bar(color=AFTER)
+        alt.Chart(_data(histogram))
+        .mark_bar()
         .encode(
-            x=alt.X("low:Q", title="similarity", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
-            x2="high:Q",
-            y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(format="~s")),
-            y2=alt.datum(0),
+            x=alt.X("score:Q", bin="binned", title="similarity", scale=alt.Scale(domain=[low, 1.0])),
+            x2="to:Q",
+            y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3, tickMinStep=1, format=",d")),
+            color=alt.Color(
+                "kind:N",
+                scale=alt.Scale(domain=list(PAIR_KINDS), range=[PAIRS, GUARDED_PAIRS]),
+                legend=alt.Legend(title=None, orient="top", labelLimit=400),
+            ),
+            tooltip=[alt.Tooltip("score:Q", format=".3f"), "kind:N", "pairs:Q"],
         )
     )
-    line = alt.Chart(alt.Data(values=[{"at": threshold}])).mark_rule(color="#c0392b", strokeWidth=2).encode(x="at:Q")
-    return svg(bars + line)
+    line = alt.Chart(_data(pl.DataFrame({"at": [threshold]}))).mark_rule(color=THRESHOLD, strokeWidth=2)
+    return alt.layer(bars, line.encode(x="at:Q"))
 
 
 def svg(chart: alt.Chart | alt.LayerChart) -> str:
     """The chart as SVG text."""
     import vl_convert
 
-    drawn = chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(stroke=None)
-    return str(vl_convert.vegalite_to_svg(drawn.to_json()))
+    sized = chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(stroke=None)
+    return str(vl_convert.vegalite_to_svg(sized.to_json()))
 
 
-def _before_after() -> alt.Color:
-    scale = alt.Scale(domain=["before", "after"], range=[BEFORE, AFTER])
-    return alt.Color("set:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
+def _data(frame: pl.DataFrame) -> alt.Data:
+    return alt.Data(values=frame.to_dicts())

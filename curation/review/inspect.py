@@ -1,4 +1,7 @@
-"""What a data set is, at a glance: format, roles, turns, lengths, duplicates, and what looks wrong with it."""
+"""What a data set is: format, roles, turns, lengths, duplicates, and what looks wrong with it.
+
+Duplicates are counted by the stages of a run with the default recipe, in a temporary folder, so a run finds the same.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,44 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from siftune.curation.corpus import Corpus, batches, measure_index, write_texts
-from siftune.curation.dedup.exact import first_equal_row
-from siftune.curation.dedup.leaders import leaders
-from siftune.curation.dedup.minhash import jaccard_pairs
+from siftune.curation.corpus import batches
 from siftune.curation.errors import UserError
 from siftune.curation.formats.faults import Fault
-from siftune.curation.ingest.example_writer import ExampleWriter
-from siftune.curation.ingest.sources import IngestedRow, SourceCounts, SourceReport, locate_sources, stream_rows
-from siftune.curation.prepare import rank
+from siftune.curation.ingest.sources import IngestedRow
+from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Near, Recipe, Source
-from siftune.curation.text import words as text
+from siftune.curation.recipe.sections import Checks, Near, Recipe, Source
+from siftune.curation.review.wording import percent
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.ledger import Ledger
+from siftune.curation.run.manifest import SourceRecord
+from siftune.curation.stages import measure_stage, stages
+from siftune.curation.text.words import word_count
 
-Positions = NDArray[np.uint32]
 _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-_LENGTHS = ("prompt_words", "prompt_characters", "answer_words", "answer_characters")
-_FEW = 10  # rows; below, shares say nothing
-_PARTS = ("source", "dataset")  # columns that usually say where the rows of a mixture are from
-_MOST_PARTS = 100
+_MIN_ROWS = 10  # of fewer rows, shares say nothing
+_PART_COLUMNS = ("source", "dataset")  # columns that usually say where the rows of a mixture are from
+_MAX_PARTS = 100
 
 
 @dataclass(frozen=True)
-class Duplicates:
-    """Rows that a run with the default recipe would drop; `near` are besides the `exact` ones, None: not measured.
+class DuplicateCounts:
+    """What the duplicate stages of a run with the default recipe would find.
 
-    `conflicting`: rows whose prompt stands in the source with another answer as well.
+    Attributes:
+        exact: rows dropped as exact duplicates.
+        near: rows dropped as near duplicates besides; None: not measured.
+        answers: rows dropped besides, because too many rows have their answer; None: not measured.
+        conflicts: remaining rows reported because another row has the same prompt and a different answer.
+        near_threshold: the least Jaccard similarity of near duplicates.
     """
 
     exact: int
     near: int | None
+    answers: int | None
+    conflicts: int
     near_threshold: float
-    conflicting: int
 
 
 @dataclass(frozen=True)
@@ -61,44 +68,51 @@ class Inspection:
         warnings: What looks wrong, in words.
     """
 
-    source: SourceReport
+    source: SourceRecord
     splits: dict[str, int]
     roles: dict[str, int]
     turns: dict[int, int]
     lengths: dict[str, dict[str, int]]
-    duplicates: Duplicates | None
+    duplicates: DuplicateCounts | None
     samples: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
-        return asdict(self)
+        return asdict(self) | {"source": self.source.model_dump()}
 
 
 def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> Inspection:
     """Read a source and describe it; nothing is kept on disk.
 
+    Args:
+        source: as in a recipe.
+        base: the folder that its path is relative to.
+        progress: called while long work goes on.
+
     Raises:
         UserError: the source is not there, cannot be read, or is of no known format.
     """
-    seen = _Seen()
+    # Checks that only report would take most of the time and drop no row.
+    only_reported = [name for name, severity in Checks().model_dump().items() if severity == "report"]
+    checks = Checks.model_validate(dict.fromkeys(only_reported, "off"))
+    recipe = Recipe(sources=[source], encoder=None, checks=checks)
+    raw = _RawRows()
     with tempfile.TemporaryDirectory(prefix="siftune-") as folder:
-        examples = Path(folder) / "examples.parquet"
-        report = _read(source, base, examples, seen, progress)
-        if not report.examples:
-            return Inspection(report, {}, {}, {}, {}, None, (), report.warnings)
+        run = RunFolder(Path(folder))
+        prepared = prepare(recipe, run, base=base, progress=progress, on_row=raw.add)
+        (record,) = prepared.sources
+        if not record.examples:
+            return Inspection(record, {}, {}, {}, {}, None, (), tuple(record.warnings))
         shape = _Shape()
-        for batch in batches(examples):
+        for batch in batches(prepared.corpus.examples):
             shape.add(batch)
-        corpus = _corpus(source, examples, Path(folder))
-        measured = _measured(corpus)
-        lengths = _lengths(measured)
-        notes: list[str] = []
-        duplicates = _duplicates(source, corpus, measured, notes, progress)
-        samples = _samples(examples, report.examples)
-    warnings = [*report.warnings, *notes, *_warnings(report, seen, shape, lengths, duplicates)]
+        lengths = _lengths(prepared.corpus.texts)
+        duplicates, unmeasured = _duplicates(recipe, run, prepared, base=base, progress=progress)
+        samples = _samples(prepared.corpus.examples, record.examples)
+    warnings = [*record.warnings, *unmeasured, *_warnings(record, raw, shape, lengths, duplicates)]
     return Inspection(
-        source=report,
+        source=record,
         splits=dict(sorted(shape.splits.items())),
         roles=dict(sorted(shape.roles.items(), key=lambda role: (-role[1], role[0]))),
         turns=dict(sorted(shape.turns.items())),
@@ -110,36 +124,36 @@ def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> 
 
 
 @dataclass
-class _Seen:
+class _RawRows:
     """What only the raw rows tell: how often an instruction repeats, how often `input` is blank, parts of a mixture."""
 
     counts: Counter[int] = field(default_factory=Counter)
     repeated: dict[int, str] = field(default_factory=dict)
     with_input: int = 0
     blank_input: int = 0
-    parts: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _PARTS})
+    parts: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _PART_COLUMNS})
 
-    def add(self, item: IngestedRow) -> None:
+    def add(self, row: IngestedRow) -> None:
         """Look at one row."""
-        if item.row_format is None or isinstance(item.result, Fault):
+        if row.row_format is None or isinstance(row.result, Fault):
             return
         for name, values in self.parts.items():
-            value = item.value.get(name)
-            if isinstance(value, str) and len(values) <= _MOST_PARTS:
+            value = row.value.get(name)
+            if isinstance(value, str) and len(values) <= _MAX_PARTS:
                 values.add(value)
-        columns = item.row_format.columns
-        said = item.value.get(columns.get("instruction", ""))
-        if not isinstance(said, str):
-            said = next((turn.content for turn in item.result.turns if turn.role == "user"), "")
-        key = hash(said)
+        columns = row.row_format.columns
+        instruction = row.value.get(columns.get("instruction", ""))
+        if not isinstance(instruction, str):
+            instruction = next((turn.content for turn in row.result.turns if turn.role == "user"), "")
+        key = hash(instruction)
         self.counts[key] += 1
         if self.counts[key] == 2:
-            self.repeated[key] = said
-        if "input" in columns and item.row_format.format.name == "alpaca":
+            self.repeated[key] = instruction
+        if "input" in columns and row.row_format.format.name == "alpaca":
             self.with_input += 1
-            self.blank_input += not str(item.value.get(columns["input"]) or "").strip()
+            self.blank_input += not str(row.value.get(columns["input"]) or "").strip()
 
-    def commonest(self) -> tuple[str, int]:
+    def most_common(self) -> tuple[str, int]:
         """The instruction that most rows share, and how many do."""
         ((key, count),) = self.counts.most_common(1) or [(0, 0)]
         return self.repeated.get(key, ""), count
@@ -164,143 +178,97 @@ class _Shape:
         self.repaired += int(batch["meta"].str.contains('"_repairs":', literal=True).sum())
 
 
-def _read(source: Source, base: Path, out: Path, seen: _Seen, progress: Progress | None) -> SourceReport:
-    (location,) = locate_sources([source], base=base)
-    counts = SourceCounts(name=location.name, path=source.path)
-    with ExampleWriter(out, out.with_name("quarantine.jsonl")) as writer:
-        for item in stream_rows(source, location, counts, progress=progress):
-            seen.add(item)
-            if not isinstance(item.result, Fault):
-                writer.add(f"{location.name}:{item.position}", location.name, item.result)
-    return counts.report()
-
-
-def _corpus(source: Source, examples: Path, folder: Path) -> Corpus:
-    texts = folder / "texts.parquet"
-    write_texts(examples, texts, Recipe(sources=[source]).keys)
-    return Corpus(examples=examples, texts=texts, key="")
-
-
-def _measured(corpus: Corpus) -> pl.DataFrame:
-    """Lengths of every example, and hashes of its normalised prompt and answer."""
-    words = {f"{side}_words": text.word_count(pl.col(side)) for side in ("prompt", "answer")}
-    characters = {f"{side}_characters": pl.col(side).str.len_chars() for side in ("prompt", "answer")}
-    hashes = {side: text.normalise(pl.col(side)).hash(0) for side in ("prompt", "answer")}
-    return pl.concat(
-        batch.select(**words, **characters, **hashes) for batch in batches(corpus.texts, ["prompt", "answer"])
-    )
-
-
-def _lengths(measured: pl.DataFrame) -> dict[str, dict[str, int]]:
+def _lengths(texts: Path) -> dict[str, dict[str, int]]:
+    sides = ("prompt", "answer")
+    words = {f"{side}_words": word_count(pl.col(side)) for side in sides}
+    characters = {f"{side}_characters": pl.col(side).str.len_chars() for side in sides}
+    counted = pl.concat(batch.select(**words, **characters) for batch in batches(texts, sides))
     return {
-        name: {
-            label: int(np.quantile(measured[name].to_numpy(), share, method="lower"))
+        f"{side}_{unit}": {
+            label: int(np.quantile(counted[f"{side}_{unit}"].to_numpy(), share, method="lower"))
             for label, share in _QUANTILES.items()
         }
-        for name in _LENGTHS
+        for side in sides
+        for unit in ("words", "characters")
     }
 
 
 def _duplicates(
-    source: Source, corpus: Corpus, measured: pl.DataFrame, notes: list[str], progress: Progress | None
-) -> Duplicates:
-    """What the first duplicate stages of a run with the default recipe would drop."""
-    recipe = Recipe(sources=[source])
-    settings, key = recipe.duplicates.near or Near(), recipe.keys.duplicates
-    every = np.arange(measured.height, dtype=np.uint32)
-    left = every[first_equal_row(corpus.key_texts(key, every)) == every]
-    try:
-        dropped = _near(recipe, settings, corpus, left, progress)
-    except UserError as fault:
-        notes.append(f"near duplicates were not counted: {fault}")
-        dropped = None
-    answers = pl.col("answer").n_unique().over("prompt") > 1
-    conflicting = int(measured.select(answers.sum()).item())
-    return Duplicates(measured.height - left.size, dropped, settings.threshold, conflicting)
-
-
-def _near(recipe: Recipe, settings: Near, corpus: Corpus, left: Positions, progress: Progress | None) -> int:
-    """How many of the rows `left` greedy leaders in keep order would drop."""
-    key = recipe.keys.duplicates
-    guard = np.concatenate(
-        [
-            texts.to_frame("text").select(text.guard_hash(pl.col("text"), recipe.duplicates.guard))["text"].to_numpy()
-            for texts in corpus.key_texts(key, left)
-        ]
+    recipe: Recipe, run: RunFolder, prepared: Prepared, *, base: Path, progress: Progress | None
+) -> tuple[DuplicateCounts, list[str]]:
+    """What the stages find, as in a run; and in words which of them could not measure the rows."""
+    ledger, alive = Ledger(), prepared.index
+    counts: dict[str, int] = {}
+    unmeasured = []
+    for stage in stages(recipe, base=base):
+        try:
+            path, _ = measure_stage(stage, run, prepared.corpus, alive, progress=progress)
+        except UserError as fault:
+            unmeasured.append(f"{stage.title.lower()} were not counted: {fault}")
+            continue
+        decisions = stage.decide(alive, pl.read_parquet(path))
+        counts[stage.name] = decisions.filter(pl.col("action").is_in(["drop", "report"]))["id"].n_unique()
+        alive = ledger.enter(stage.name, decisions, alive)
+    near = recipe.duplicates.near or Near()
+    found = DuplicateCounts(
+        exact=counts["exact"],
+        near=counts.get("near"),
+        answers=counts.get("answers"),
+        conflicts=counts["conflicts"],
+        near_threshold=near.threshold,
     )
-    pairs = jaccard_pairs(
-        corpus.key_texts(key, left),
-        shingle=settings.shingle,
-        permutations=settings.permutations,
-        floor=settings.floor,
-        guard=guard,
-        progress=progress,
-    )
-    order = rank(pl.concat(measure_index(corpus.examples, corpus.texts)), recipe)["rank"].to_numpy()
-    guarded = guard[pairs.a] != guard[pairs.b]
-    decided = leaders(left.size, order[left], pairs, threshold=settings.threshold, guarded=guarded)
-    return int(left.size - decided.kept.sum())
+    return found, unmeasured
 
 
 def _samples(examples: Path, count: int) -> tuple[dict[str, Any], ...]:
-    wanted = sorted({0, count // 2, count - 1})
-    found, start = [], 0
+    positions = sorted({0, count // 2, count - 1})
+    samples, start = [], 0
     for batch in batches(examples):
-        found += [batch.row(place - start, named=True) for place in wanted if start <= place < start + batch.height]
+        inside = [position - start for position in positions if start <= position < start + batch.height]
+        samples += [batch.row(position, named=True) for position in inside]
         start += batch.height
-    return tuple(found)
+    return tuple(samples)
 
 
 def _warnings(
-    report: SourceReport, seen: _Seen, shape: _Shape, lengths: dict[str, dict[str, int]], duplicates: Duplicates
+    record: SourceRecord, raw: _RawRows, shape: _Shape, lengths: dict[str, dict[str, int]], duplicates: DuplicateCounts
 ) -> list[str]:
-    rows = report.examples
-    lost = report.rows - rows
-    said = []
+    rows = record.examples
+    lost = record.rows - rows
+    warnings = []
     if lost:
-        most = max(report.quarantined, key=lambda reason: report.quarantined[reason])
-        said.append(f"{_share(lost, report.rows)} of the rows cannot be used, mostly because of {most}")
+        reason = max(record.quarantined, key=lambda reason: record.quarantined[reason])
+        warnings.append(f"{percent(lost, record.rows)} of the rows cannot be used, mostly because of {reason}")
     if shape.repaired:
-        said.append(f"{shape.repaired:,} dialogues were repaired (see `_repairs` in meta)")
-    if rows < _FEW:
-        return said
-    said += [
+        warnings.append(f"{shape.repaired:,} dialogues were repaired (see `_repairs` in meta)")
+    if rows < _MIN_ROWS:
+        return warnings
+    warnings += [
         f"the column {name!r} names {len(values)} sets: the recipe's `source_column: {name}` tells them apart"
-        for name, values in seen.parts.items()
-        if 2 <= len(values) <= _MOST_PARTS
+        for name, values in raw.parts.items()
+        if 2 <= len(values) <= _MAX_PARTS
     ]
-    instruction, count = seen.commonest()
+    instruction, count = raw.most_common()
     if count * 5 >= rows:
-        said.append(
-            f"one instruction covers {_share(count, rows)} of this source: {_short(instruction)!r}. "
+        warnings.append(
+            f"one instruction covers {percent(count, rows)} of this source: {_short(instruction)!r}. "
             "Rows are compared by the whole prompt; what a large part of the prompts share is left out of it"
         )
-    if seen.with_input and seen.blank_input * 10 >= seen.with_input * 9:
-        said.append(f"`input` is blank in {_share(seen.blank_input, seen.with_input)} of the rows")
-    if duplicates.conflicting * 100 >= rows:
-        said.append(
-            f"{_share(duplicates.conflicting, rows)} of the rows have a prompt that repeats with different answers"
-        )
+    if raw.with_input and raw.blank_input * 10 >= raw.with_input * 9:
+        warnings.append(f"`input` is blank in {percent(raw.blank_input, raw.with_input)} of the rows")
+    if duplicates.conflicts * 100 >= rows:
+        warnings.append(f"{percent(duplicates.conflicts, rows)} of the rows repeat a prompt with a different answer")
     if (duplicates.exact + (duplicates.near or 0)) * 2 > rows:
-        said.append("more than half of the rows are duplicates of others")
-    said += [
-        f"all {side}s have the same length ({lengths[f'{side}_characters']['max']} characters)"
-        for side in ("prompt", "answer")
-        if lengths[f"{side}_characters"]["min"] == lengths[f"{side}_characters"]["max"]
-    ]
-    if lengths["answer_words"]["p50"] <= 2:
-        said.append(
-            f"half of the answers have at most {lengths['answer_words']['p50']} words: labels rather than answers"
-        )
-    return said
+        warnings.append("more than half of the rows are duplicates of others")
+    for side in ("prompt", "answer"):
+        characters = lengths[f"{side}_characters"]
+        if characters["min"] == characters["max"]:
+            warnings.append(f"all {side}s have the same length ({characters['max']} characters)")
+    if (median := lengths["answer_words"]["p50"]) <= 2:
+        warnings.append(f"half of the answers have at most {median} words: labels rather than answers")
+    return warnings
 
 
-def _share(part: int, whole: int) -> str:
-    """A percentage that never rounds to 100 or to 0 what is neither."""
-    percent = 100 * part / whole
-    return f"{percent:.2f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
-
-
-def _short(said: str) -> str:
-    line = " ".join(said.split())
+def _short(text: str) -> str:
+    line = " ".join(text.split())
     return line if len(line) <= 80 else line[:79] + "…"

@@ -142,5 +142,5 @@ def _numbers(joined: str) -> npt.NDArray[np.uint32]:
 
 def _stamp(run: RunFolder) -> str:
     """Changes when the indexed texts or the rows do."""
-    files = (run.texts.stat(), (run.path / "rows.parquet").stat())
+    files = (run.texts.stat(), run.rows_path.stat())
     return " ".join([_LAYOUT, *(f"{file.st_size}:{file.st_mtime_ns}" for file in files)])

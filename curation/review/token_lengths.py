@@ -29,7 +29,7 @@ class TokenLengths:
 
 def stored_lengths(run: RunFolder) -> TokenLengths | None:
     """What `count_lengths` stored for the present texts, or None."""
-    path = run.path / "measures" / f"tokens-{_key(run)[:16]}.parquet"
+    path = run.measure_path("tokens", _key(run))
     return _read(run, pl.read_parquet(path)) if path.is_file() else None
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
+import yaml
 
 from siftune.curation.errors import UserError
+from siftune.curation.pipeline import curate
 from siftune.curation.recipe.sections import Source
 from siftune.curation.review.inspect import inspect
 
@@ -58,17 +61,17 @@ def test_numbers_are_those_that_can_be_counted(tmp_path):
     assert found.lengths["prompt_words"]["max"] == 10
     assert found.lengths["answer_characters"]["min"] == len("four five")
     assert found.duplicates is not None
-    assert (found.duplicates.exact, found.duplicates.near, found.duplicates.conflicting) == (1, 1, 5)
+    assert (found.duplicates.exact, found.duplicates.near, found.duplicates.conflicts) == (1, 0, 2)
     assert [sample["id"] for sample in found.samples] == ["data:0", "data:2", "data:4"]
-    assert any("cut in the middle" in warning for warning in found.warnings)
-    assert any("29 % of the rows cannot be used" in warning for warning in found.warnings)
+    assert any("truncated" in warning for warning in found.warnings)
+    assert any("28.6 % of the rows cannot be used" in warning for warning in found.warnings)
     assert json.loads(json.dumps(found.to_dict()))["turns"] == {"2": 5}
 
 
 def test_one_instruction_for_all_is_warned_of_and_its_questions_are_not_duplicates(tmp_path):
     found = look(tmp_path, doctor(300, blank=1))
     assert any(
-        warning.startswith("one instruction covers 99.67 % of this source: 'If you are") for warning in found.warnings
+        warning.startswith("one instruction covers 99.7 % of this source: 'If you are") for warning in found.warnings
     )
     assert found.duplicates is not None
     assert (found.duplicates.exact, found.duplicates.near) == (0, 0)
@@ -85,16 +88,50 @@ def test_texts_that_differ_in_a_number_are_not_near_duplicates(tmp_path):
     assert (found.duplicates.exact, found.duplicates.near) == (0, 0)
 
 
+FIRST = "Below is an instruction that describes a task for you to do well. Instruction:"
+SECOND = "You are an assistant who writes what is asked for in plain words. Task:"
+LONG = " ".join(f"word{i} so" for i in range(30))
+WORLDS = {
+    "rows that differ only in a template": [
+        {
+            "question": f"{template} describe the {topic} of {TOPICS[i]}{i // 10}",
+            "answer": f"the {topic} {i} is {topic}",
+        }
+        for template in (FIRST, SECOND)
+        for topic in TOPICS[:6]
+        for i in range(10)
+    ],
+    "one long prompt with two short answers": [{"question": LONG, "answer": answer} for answer in ("yes", "maybe")],
+    "an empty answer is dropped before it can be a duplicate": [{"question": LONG, "answer": "..."}] * 2,
+    "one answer under many prompts": [
+        {"question": f"{topic} {LONG[:40]}", "answer": f"{LONG} {LONG}"} for topic in TOPICS
+    ],
+    "copies": [{"question": f"{LONG} {word}", "answer": LONG} for word in ("one", "one", "and so on", "tail")],
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_duplicates_are_those_that_a_run_finds(tmp_path, world):
+    found = look(tmp_path, WORLDS[world]).duplicates
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"sources": [{"path": "data.jsonl"}], "encoder": None}))
+    ledger = curate(tmp_path / "r.yaml").ledger().filter(pl.col("action").is_in(["drop", "report"]))
+    counts = dict(ledger.group_by("stage").agg(pl.col("id").n_unique()).iter_rows())
+    assert found is not None
+    assert (found.exact, found.near, found.answers, found.conflicts) == tuple(
+        counts.get(stage, 0) for stage in ("exact", "near", "answers", "conflicts")
+    )
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
         (
             [{"instruction": f"tell {i}", "input": "", "output": f"answer {i} is this"} for i in range(20)],
-            "`input` is blank in 100 %",
+            "`input` is blank in 100.0 %",
         ),
         (
             [{"question": f"tell {i % 4}", "answer": f"it is {i}"} for i in range(20)],
-            "100 % of the rows have a prompt that repeats",
+            "80.0 % of the rows repeat a prompt with a different answer",
         ),
         ([{"question": f"tell {i}", "answer": "yes"} for i in range(20)], "labels rather than answers"),
         (
