@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from siftune.app.cli.terminal import line, notes, percent, table
+from siftune.app.cli.terminal import line, notes, table
 from siftune.curation.review.inspect import Inspection
+from siftune.curation.review.wording import percent
 
 _TURNS = 4
 
@@ -60,7 +61,9 @@ def _counted(found: Inspection) -> Table:
         rows.append(("exact duplicates", copies.exact))
         if copies.near is not None:
             rows.append((f"near duplicates besides (Jaccard ≥ {copies.near_threshold:g})", copies.near))
-        rows.append(("prompt repeats with another answer", copies.conflicting))
+        if copies.answers:
+            rows.append(("answers that too many rows share", copies.answers))
+        rows.append(("prompt repeats with another answer", copies.conflicts))
     shares = [(label, count, percent(count, source.rows)) for label, count in rows]
     return table("Rows", ["", "rows", "share"], shares)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,97 +10,64 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from siftune.app.cli.terminal import bar, beside, line, notes, percent, plain, table
+from siftune.app.cli.terminal import bar, beside, line, notes, plain, table
 from siftune.curation.review.diff import summary
-from siftune.curation.review.explain import Chapter, Story, spoken
+from siftune.curation.review.explain import Chapter, Story
+from siftune.curation.review.funnel import funnel, kept_sentence, other_decisions, warnings
+from siftune.curation.review.leakage import certificate_sentence, random_split_sentence
+from siftune.curation.review.lengths import balance_summary
+from siftune.curation.review.samples import compared_texts
 from siftune.curation.review.what_if import Replay
+from siftune.curation.review.wording import decision_text, reason_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import word_differences
 
 if TYPE_CHECKING:
     from siftune.training.dry_run import DryRun
+    from siftune.training.result import TrainingResult
 
 _INTERESTING = 3
 _FIRST = 20
-_ACTIONS = {
-    "report": "reported",
-    "guard": "guarded",
-    "repair": "repaired",
-    "restore": "restored",
-    "truncate": "truncated",
-}
 
 
 def curated(run: RunFolder) -> RenderableType:
     """The funnel of a run, what it says of splits and balance, and its most interesting removals."""
-    manifest = run.manifest
-    parts: list[RenderableType] = [Text(), funnel(manifest), Text(), *_outcome(manifest)]
-    parts += notes(warnings(manifest))
+    parts: list[RenderableType] = [Text(), funnel_table(run), Text(), *_outcome(run)]
+    parts += notes(warnings(run))
     for decision in interesting(run):
         parts += [Text(), *removal(run, decision)]
     parts += [Text(), _files(run)]
     return Group(*parts)
 
 
-def funnel(manifest: dict[str, Any]) -> Table:
+def funnel_table(run: RunFolder) -> Table:
     """Rows in and out of every stage, and the share of the input that is left."""
-    total = manifest["counts"]["input"]
+    total = run.manifest.finished_counts().input
     rows = [
         (
-            each["stage"],
-            each["rows"],
-            each["rows"] - each["kept"] or None,
-            each["kept"],
-            Text(bar(each["kept"] / total if total else 0.0), style="cyan"),
-            _others(each["actions"]),
-            "stored" if each["reused"] else f"{each['seconds']:,.1f} s",
+            step.stage,
+            step.rows,
+            step.removed or None,
+            step.kept,
+            Text(bar(step.kept / total if total else 0.0), style="cyan"),
+            other_decisions(step),
+            "stored" if step.reused else f"{step.seconds:,.1f} s",
         )
-        for each in manifest["stages"]
-        if each["stage"] != "write"
+        for step in funnel(run)
+        if step.stage != "write"
     ]
     return table("Funnel", ["stage", "rows in", "removed", "rows out", "", "also", "measured"], rows)
 
 
-def _others(actions: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {_ACTIONS[action]}" for action, count in actions.items() if action in _ACTIONS)
-
-
-def _outcome(manifest: dict[str, Any]) -> Iterator[Text]:
+def _outcome(run: RunFolder) -> Iterator[Text]:
     """One line each: what is kept, what would have leaked, whether anything leaks now, how lengths changed."""
-    counts = manifest["counts"]
-    held = counts["test"] + counts["validation"]
-    share = percent(counts["kept"], counts["input"])
-    yield Text.assemble(
-        (f"{counts['kept']:,} of {counts['input']:,} rows kept", "bold"),
-        f" ({share}): " if share else ": ",
-        f"{counts['train']:,} to train on" + (f", {held:,} held out" if held else ""),
-    )
-    for each in manifest.get("naive_split", []):
-        if each["expected"] > 0:
-            yield Text(
-                f"A naive random split would have leaked {100 * each['share']:.1f} % of its test rows "
-                f"({each['measure']})."
-            )
-    certificate = manifest.get("certificate")
-    if certificate:
-        good = "Certificate: no pair across splits reaches a leak threshold"
-        bad = "CERTIFICATE FAILED: pairs across splits reach a leak threshold"
-        said, colour = (good, "green") if certificate["passed"] else (bad, "bold red")
-        yield Text(f"{said} ({certificate['comparisons']:,} comparisons).", style=colour)
-    balance = manifest.get("balance")
-    if balance:
-        before, after = balance["before"]["effective_bins"], balance["after"]["effective_bins"]
-        yield Text(f"Instruction length: effective number of bins {before:.2f} → {after:.2f}.")
-
-
-def warnings(manifest: dict[str, Any]) -> list[str]:
-    """What ingest and the stages want a person to know."""
-    said = [f"{source['name']}: {warning}" for source in manifest["inputs"] for warning in source.get("warnings", [])]
-    for source in manifest["inputs"]:
-        if lost := source.get("quarantined"):
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in lost.items())
-            said.append(f"{source['name']}: rows in quarantine.jsonl: {reasons}")
-    return said + list(manifest.get("warnings", []))
+    yield Text(f"{kept_sentence(run)}.", style="bold")
+    if leaked := random_split_sentence(run):
+        yield Text(leaked)
+    if certificate := run.manifest.certificate:
+        yield Text(certificate_sentence(run), style="green" if certificate.passed else "bold red")
+    if balance := balance_summary(run):
+        yield Text(balance.sentence)
 
 
 def _files(run: RunFolder) -> Text:
@@ -108,9 +75,9 @@ def _files(run: RunFolder) -> Text:
         ("Run folder  ", "dim"),
         f"{run.path}\n",
         ("Curated set ", "dim"),
-        f"{run.path / 'curated'}\n",
+        f"{run.curated_folder}\n",
         ("Report      ", "dim"),
-        f"{run.path / 'report.html'}\n",
+        f"{run.report_html}\n",
         ("Look closer ", "dim"),
         f"siftune app {run.path}   siftune explain {run.path} ROW_ID   siftune what-if {run.path} near=0.7",
     )
@@ -129,25 +96,16 @@ def interesting(run: RunFolder) -> list[dict[str, Any]]:
 
 def removal(run: RunFolder, decision: dict[str, Any]) -> list[RenderableType]:
     """A removed row beside its witness, what differs marked."""
-    sides = word_differences(spoken(run, decision["id"]), spoken(run, decision["witness"]))
+    texts = compared_texts(run, [decision["id"], decision["witness"]])
+    sides = word_differences(texts.get(decision["id"], ""), texts.get(decision["witness"], ""))
     heads = (f"removed: {decision['id']}", f"kept for it: {decision['witness']}")
-    return [Text(said(decision)), beside(heads, sides)]
-
-
-def said(decision: dict[str, Any]) -> str:
-    """A decision in words, without its witness."""
-    words = f"{decision['stage']}: {decision['action']}, {str(decision['reason'] or '').replace('_', ' ')}"
-    if decision["score"] is not None:
-        words += f", score {decision['score']:.4f}"
-        if decision["threshold"] is not None:
-            words += f" (threshold {decision['threshold']:g})"
-    return words
+    return [Text(decision_text(decision, witness=False)), beside(heads, sides)]
 
 
 def story(told: Story) -> RenderableType:
     """The story of one row."""
     row = told.row
-    ended = f" by {row['stage']} ({str(row['reason']).replace('_', ' ')})" if row["stage"] else ""
+    ended = f" by {row['stage']} ({reason_text(row['reason'])})" if row["stage"] else ""
     colour = {"kept": "green", "dropped": "red"}.get(row["fate"], "yellow")
     parts: list[RenderableType] = [Text.assemble((line(row["id"]), "bold"), ": ", (f"{row['fate']}{ended}", colour))]
     where = [f"split {row['split']}"] if row["split"] else []
@@ -174,7 +132,7 @@ def _chapter(row_id: str, chapter: Chapter) -> Iterator[RenderableType]:
     decision = chapter.decision
     witness = decision["witness"]
     fate = f" ({chapter.witness_fate})" if chapter.witness_fate else ""
-    yield Text(line(said(decision) + (f", witness {witness}{fate}" if witness else "")), style="bold")
+    yield Text(line(decision_text(decision) + fate), style="bold")
     if decision["detail"]:
         yield Text(plain(decision["detail"]))
     if chapter.differences:
@@ -230,22 +188,22 @@ def _fate(fate: str, stage: str | None) -> str:
     return f"{fate} by {stage}" if stage else fate
 
 
-def trained(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+def trained(results: Sequence[TrainingResult]) -> RenderableType:
     """What each arm and seed used of the budget."""
-    columns = ["arm", "seed", "rows", "cut rows", "steps", "trained tokens", "tokens/s", "minutes", "last loss"]
+    columns = ["arm", "seed", "rows", "truncated rows", "steps", "trained tokens", "tokens/s", "minutes", "last loss"]
     rows = [
         (
-            each["arm"],
-            str(each["seed"]),
-            each["arm_rows"],
-            each["truncated_rows"],
-            each["steps"],
-            each["tokens"],
-            f"{each['tokens_per_second']:.0f}",
-            f"{each['minutes']:.1f}",
-            f"{each['last_loss']:.3f}",
+            result.arm,
+            str(result.seed),
+            result.arm_rows,
+            result.truncated_rows,
+            result.steps,
+            result.tokens,
+            f"{result.tokens_per_second:.0f}",
+            f"{result.minutes:.1f}",
+            f"{result.last_loss:.3f}",
         )
-        for each in found
+        for result in results
     ]
     return table("Trained", columns, rows)
 

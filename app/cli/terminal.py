@@ -61,15 +61,6 @@ def bar(share: float, *, width: int = 16) -> str:
     return "█" * whole + (_BLOCKS[rest] if rest else "")
 
 
-def percent(part: float, whole: float) -> str:
-    """A share that never reads 0 % or 100 % where it is neither."""
-    if not whole:
-        return ""
-    value = 100 * part / whole
-    digits = 2 if 0 < value < 0.1 or 99.9 < value < 100 else 1
-    return f"{value:.{digits}f} %"
-
-
 def notes(said: Iterable[str]) -> list[Text]:
     """What a person should know, one line each."""
     return [Text.assemble(("Note: ", "yellow"), line(each)) for each in said]
