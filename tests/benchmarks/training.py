@@ -117,8 +117,8 @@ def ours(messages: list[list[dict[str, str]]], model: str) -> dict[str, Any]:
         training=training,
         resolved=models.resolve(model),
     )
-    facts = sft.train(job, lambda *_: None)
-    return {"tokens": facts["tokens"], "seconds": facts["seconds"], "loss": facts["last_loss"]}
+    result = sft.train(job, lambda *_: None)
+    return {"tokens": result.tokens, "seconds": result.seconds, "loss": result.last_loss}
 
 
 def measure(contestant: str, rows: int, model: str) -> dict[str, Any]:
