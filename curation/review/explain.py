@@ -11,7 +11,7 @@ from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.review.pairs import neighbours
 from siftune.curation.review.samples import compared_texts
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.text.differences import Part, word_differences
+from siftune.curation.text.differences import DiffSpan, word_differences
 
 _CLOSEST = 5  # rows of each measure
 
@@ -22,7 +22,7 @@ class Chapter:
 
     decision: dict[str, Any]
     witness_fate: str | None
-    differences: tuple[list[Part], list[Part]] | None
+    differences: tuple[list[DiffSpan], list[DiffSpan]] | None
 
 
 @dataclass(frozen=True)

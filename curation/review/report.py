@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +12,9 @@ from siftune.curation.review import charts, funnel, leakage, lengths, samples, t
 from siftune.curation.review.wording import reason_text, score_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.hidden_characters import visible
+
+if TYPE_CHECKING:
+    import altair as alt
 
 
 def write(run: RunFolder) -> None:
@@ -43,25 +46,24 @@ def write(run: RunFolder) -> None:
 def _charts(
     rows: pl.DataFrame, thresholds: list[samples.ThresholdSamples], balance: lengths.BalanceSummary | None
 ) -> dict[str, str]:
-    """Charts by the name that the template knows them by; none where no row could be read."""
+    """Charts as SVG, by the name that the template knows them by; none where no row could be read."""
     readable = rows.filter(pl.col("fate") != "quarantined")
     if not readable.height:
         return {}
-    drawn = {
+    drawn: dict[str, alt.Chart | alt.LayerChart] = {
         name: charts.lengths(lengths.length_histogram(readable, column), title=title)
         for name, column, title in (
-            ("prompts", "prompt_words", "Instruction length"),
-            ("answers", "answer_words", "Answer length"),
+            ("prompts", "prompt_words", "words in the instruction"),
+            ("answers", "answer_words", "words in the answer"),
         )
     }
     for each in thresholds:
-        if len(each.scores):
-            drawn[f"pairs of {each.stage.name}"] = charts.scores(
-                each.scores, threshold=each.stage.similarity.threshold, title=each.stage.title
-            )
+        if each.pairs:
+            histogram, threshold = each.histogram, each.stage.similarity.threshold
+            drawn[f"pairs of {each.stage.name}"] = charts.scores(histogram, threshold=threshold)
     if balance is not None:
         drawn["balance"] = charts.balance(balance.bins)
-    return drawn
+    return {name: charts.svg(chart) for name, chart in drawn.items()}
 
 
 def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:

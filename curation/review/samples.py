@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from siftune.curation.review.pairs import ThresholdStage, borderline, threshold_stages
+from siftune.curation.review.pairs import ThresholdStage, borderline, score_histogram, threshold_stages
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.text.differences import Part, word_differences
+from siftune.curation.text.differences import DiffSpan, word_differences
 
 _SAMPLES = 10  # of each reason
 _BORDERLINE = 6  # pairs of each threshold
@@ -24,16 +24,20 @@ class Sample:
     other: str | None
     score: float | None
     detail: str | None
-    left: list[Part]
-    right: list[Part]
+    left: list[DiffSpan]
+    right: list[DiffSpan]
 
 
 @dataclass(frozen=True)
 class ThresholdSamples:
-    """A stage with a threshold, the scores of its stored pairs, and the pairs closest to the threshold on each side."""
+    """A stage with a threshold, its stored pairs, and those closest to the threshold on each side.
+
+    `histogram` is that of `siftune.curation.review.pairs.score_histogram`, `pairs` their number.
+    """
 
     stage: ThresholdStage
-    scores: pl.Series
+    histogram: pl.DataFrame
+    pairs: int
     above: list[Sample]
     below: list[Sample]
 
@@ -61,7 +65,8 @@ def threshold_samples(run: RunFolder) -> list[ThresholdSamples]:
         samples = [_sample(texts, row["b"], row["a"], row["score"], None) for row in pairs.iter_rows(named=True)]
         above = [sample for sample in samples if (sample.score or 0.0) >= threshold]
         below = [sample for sample in samples if (sample.score or 0.0) < threshold]
-        found.append(ThresholdSamples(stage, run.pairs(stage.name)["score"], above, below))
+        histogram = score_histogram(run, stage.name)
+        found.append(ThresholdSamples(stage, histogram, int(histogram["pairs"].sum()), above, below))
     return found
 
 

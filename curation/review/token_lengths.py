@@ -13,7 +13,7 @@ from siftune.curation.corpus import batches, write_batches
 from siftune.curation.progress import Progress
 from siftune.curation.run import cache_key
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.text.lengths import Counter, counter
+from siftune.curation.text.lengths import LengthCounter, length_counter
 
 _COLUMNS = pl.Schema({"prompt": pl.UInt32, "answer": pl.UInt32})
 _ROWS = 5_000  # between two words of progress
@@ -36,7 +36,7 @@ def stored_lengths(run: RunFolder) -> TokenLengths | None:
 def count_lengths(run: RunFolder, *, progress: Progress | None = None) -> TokenLengths | None:
     """Count and store, some 90,000 tokens a second. None when the base model's tokenizer is not to be had."""
     model = run.recipe.model
-    units = counter(model.name, revision=model.revision)
+    units = length_counter(model.name, revision=model.revision)
     if not units.unit.startswith("tokens"):
         return None
     rows = pl.scan_parquet(run.texts).select(pl.len()).collect().item()
@@ -46,7 +46,7 @@ def count_lengths(run: RunFolder, *, progress: Progress | None = None) -> TokenL
     return _read(run, pl.read_parquet(path))
 
 
-def _counted(run: RunFolder, units: Counter, rows: int, progress: Progress | None) -> Iterator[pl.DataFrame]:
+def _counted(run: RunFolder, units: LengthCounter, rows: int, progress: Progress | None) -> Iterator[pl.DataFrame]:
     done = 0
     for batch in batches(run.texts, ["prompt", "answer"], size=_ROWS):
         yield pl.DataFrame({name: units.of([batch[name]]) for name in _COLUMNS}, schema=_COLUMNS)
