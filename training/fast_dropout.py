@@ -1,7 +1,7 @@
-"""Dropout that does not cost a seventh of a training step: on CPUs PyTorch draws one Bernoulli number at a time.
+"""A faster dropout for CPUs, where PyTorch draws one Bernoulli number at a time: a seventh of a training step.
 
-Adapters on all linear layers mean seven dropouts a layer, each over the whole input. Here eight decisions come from
-one 64-bit random number, so the rate is a multiple of 1/256; it is scaled by what is really kept, so the mean holds.
+Adapters on all linear layers mean seven dropouts per layer, each over the whole input. Here eight decisions come from
+one 64-bit random number, so the rate is a multiple of 1/256. What is kept is scaled by 1 / (1 − rate): the mean holds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ByteDropout(torch.nn.Module):
         self.scale = 256.0 / (256 - self.dropped)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` of any shape, with a share of its elements set to zero while training."""
+        """`x` (any shape and floating type), with a share of its elements set to zero while training."""
         if not self.training:
             return x
         words = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 7) // 8,), dtype=torch.int64)

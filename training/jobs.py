@@ -1,34 +1,26 @@
-"""What a training worker is told, what it leaves, and when its work counts as done."""
+"""A training job: one arm under one seed, with everything that decides the adapter, and the worker that does it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Model, Section, Training
+from siftune.training import worker
 from siftune.training.models import ResolvedModel
+from siftune.training.result import TrainingMeasurements, TrainingResult
 
-DONE = "done.json"
-LOG = "log.parquet"
-TRUNCATED = "truncated.parquet"
-_BATCH = 10_000
-_NOT_OF_ONE_RUN = {"arms", "seeds", "report_to"}
+#: The module that trains a `TrainJob`. It needs torch, so it is named here and imported only by its own process.
+WORKER = "siftune.training.sft"
 
-#: Log of a training run, one row a step. `tokens` and `seconds` are running totals.
-LOG_COLUMNS = pl.Schema(
-    {
-        "step": pl.Int64,
-        "loss": pl.Float64,
-        "learning_rate": pl.Float64,
-        "grad_norm": pl.Float64,
-        "tokens": pl.Int64,
-        "seconds": pl.Float64,
-    }
-)
+#: Rows that are hashed at a time.
+_BATCH_ROWS = 10_000
+#: Fields of `training:` that choose which arms are trained and what is reported, but change no adapter.
+_FIELDS_WITHOUT_EFFECT = {"arms", "seeds", "report_to"}
 
 
 class TrainJob(Section):
@@ -38,37 +30,54 @@ class TrainJob(Section):
     seed: int
     #: Parquet with ARM columns.
     rows: Path
-    #: Where adapter, log, checkpoints and done.json go.
+    #: Where the adapter, the log, the checkpoints and the result go.
     folder: Path
+    #: `data_hash` of the rows, in order.
     data: str
     model: Model
     training: Training
     resolved: ResolvedModel
-    #: Stop after so many steps without saving anything: the probe of a dry run.
+    #: Stop after this many steps without saving anything: the probe of a dry run.
     probe_steps: int | None = None
 
     @property
     def key(self) -> str:
         """Equal keys are equal adapters (same versions and machine): data in order, settings, model and seed."""
-        settings = self.training.model_dump(exclude=_NOT_OF_ONE_RUN)
-        parts = [self.data, settings, self.model.load, self.resolved.identity, self.seed]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        settings = self.training.model_dump(exclude=_FIELDS_WITHOUT_EFFECT)
+        identity = [self.data, settings, self.model.load, self.resolved.identity, self.seed]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def train_in_worker(job: TrainJob, *, progress: Progress | None = None) -> TrainingResult:
+    """Train a job in a process of its own. Raises like `worker.call`."""
+    log = job.folder / "worker.log"
+    return TrainingResult.model_validate(worker.call(WORKER, job.model_dump_json(), log=log, progress=progress))
+
+
+def probe_in_worker(
+    job: TrainJob, *, folder: Path, steps: int, progress: Progress | None = None
+) -> TrainingMeasurements:
+    """Take a few steps of a job in a process of its own and keep nothing but what was measured.
+
+    Args:
+        job: The job as training would get it.
+        folder: A scratch folder in place of the job's own.
+        steps: Optimiser steps that are taken.
+        progress: Called after each step.
+
+    Raises:
+        UserError: what would stop training.
+    """
+    probe = job.model_copy(update={"folder": folder, "probe_steps": steps})
+    log = folder / "worker.log"
+    return TrainingMeasurements.model_validate(worker.call(WORKER, probe.model_dump_json(), log=log, progress=progress))
 
 
 def data_hash(rows: pl.DataFrame, *, ordered: bool) -> str:
     """sha256 over the dialogues of ARM rows. Without order, two sets of the same dialogues have the same hash."""
     lines = [
         hashlib.sha256(line.encode()).digest()
-        for batch in rows.select("messages").iter_slices(_BATCH)
+        for batch in rows.select("messages").iter_slices(_BATCH_ROWS)
         for line in batch.write_ndjson().split("\n")[:-1]
     ]
     return hashlib.sha256(b"".join(lines if ordered else sorted(lines))).hexdigest()
-
-
-def done(folder: Path, *, key: str | None = None) -> dict[str, Any] | None:
-    """done.json of a finished training run; None when it is not finished, or was another job than `key`."""
-    path = folder / DONE
-    if not path.is_file():
-        return None
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document if key in {None, document["key"]} else None

@@ -1,8 +1,9 @@
-"""How much memory a training run needs, told from the model's config before anything is loaded."""
+"""How much memory a training run needs, estimated from the model's config before anything is loaded."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -11,21 +12,26 @@ from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Training
 from siftune.training.models import Loading, ResolvedModel
 
-#: 4 bits, plus 8-bit scales for each 64 weights and 32-bit scales of scales for each 256 of those: QLoRA, section 3.
+#: Bytes per weight: 4 bits, plus 8-bit scales for each 64 weights and 32-bit scales of scales for each 256 of those
+#: (QLoRA, arXiv 2305.14314, section 3).
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-#: float32 weight, gradient and two moments of AdamW.
+#: Bytes per trained parameter: float32 weight, gradient and two moments of AdamW.
 _TRAINED_BYTES = 16
-#: Kept for the backward pass, in elements a token and layer: of the hidden width (norms, q, k, v, attention, residuals,
-#: adapter inputs and their dropout) and of the feed-forward width. Counted from the graph of a Llama layer.
+#: Elements that are kept for the backward pass, per token and layer: of the hidden width (norms, q, k, v, attention,
+#: residuals, adapter inputs and their dropout) and of the feed-forward width. Counted from the graph of a Llama layer.
 _HIDDEN_KEPT, _INNER_KEPT = 28, 12
-#: Logits in the compute type, in float32, their softmax and its gradient.
+#: Bytes per logit: in the compute type, in float32, its softmax and its gradient.
 _LOGIT_BYTES = 14
+#: Bytes of the libraries themselves.
 _LIBRARIES = 700 * 2**20
+
+#: Bytes that are free now on a device, "cpu" or "cuda".
+FreeMemory = Callable[[str], int]
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Estimated bytes."""
+    """Estimated bytes of a training run, and the bytes that are free on its device."""
 
     weights: int
     adapter: int
@@ -40,55 +46,85 @@ class MemoryEstimate:
         """Everything together, the libraries included."""
         return self.weights + self.adapter + self.activations + _LIBRARIES
 
-    def as_facts(self) -> dict[str, Any]:
-        """For done.json and the dry run, in MiB."""
-        facts = {name: value // 2**20 for name, value in asdict(self).items() if type(value) is int}
-        return {**facts, "total": self.total // 2**20, "unit": "MiB", "checkpointing": self.checkpointing}
+    def in_mib(self) -> dict[str, Any]:
+        """The estimate in MiB, as the training result keeps it (`siftune.training.result.MemoryRecord`)."""
+        sizes = {"weights": self.weights, "adapter": self.adapter, "activations": self.activations}
+        sizes |= {"free": self.free, "total": self.total}
+        in_mib = {name: size // 2**20 for name, size in sizes.items()}
+        return {**in_mib, "unit": "MiB", "checkpointing": self.checkpointing}
 
 
-def estimate_memory(model: ResolvedModel, loading: Loading, training: Training) -> MemoryEstimate:
-    """Estimate from the shapes alone: the model is built without storage."""
+def free_memory(device: str) -> int:
+    """Bytes that are free now on "cpu" or "cuda"."""
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def estimate_memory(
+    model: ResolvedModel, loading: Loading, training: Training, *, free: FreeMemory = free_memory
+) -> MemoryEstimate:
+    """Estimate the memory of a training run. The model is built from its config without storage.
+
+    Args:
+        model: The base model.
+        loading: How the base is loaded, and the type of activations.
+        training: Rank and targets of the adapters, rows of a forward pass and their greatest length.
+        free: Asked for the bytes that are free on the device.
+
+    Returns:
+        The estimate; with gradient checkpointing when it would not fit without.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    # 1. The model's shapes.
     config = AutoConfig.from_pretrained(str(model.folder), local_files_only=True)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
     head = skeleton.get_output_embeddings()
-    linear = [part for part in skeleton.modules() if isinstance(part, torch.nn.Linear) and part is not head]
-    in_linear = sum(part.weight.numel() for part in linear)
-    others = sum(parameter.numel() for parameter in skeleton.parameters()) - in_linear
-    size = 4 if loading.compute == "float32" else 2
-    weights = in_linear * (_NF4_BYTES if loading.load == "nf4" else size) + others * size
+    linears = {
+        name: module
+        for name, module in skeleton.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+
+    # 2. Weights: linear modules as they are loaded, embeddings and norms in 16 or 32 bits.
+    linear_weights = sum(module.weight.numel() for module in linears.values())
+    other_weights = sum(parameter.numel() for parameter in skeleton.parameters()) - linear_weights
+    element = 4 if loading.compute == "float32" else 2
+    weights = int(linear_weights * (_NF4_BYTES if loading.load == "nf4" else element) + other_weights * element)
+
+    # 3. The adapters on the targets, with their gradients and the optimiser's state.
     targets = training.lora.targets
     adapted = [
-        part
-        for name, part in skeleton.named_modules()
-        if isinstance(part, torch.nn.Linear)
-        and part is not head
-        and (targets == "all-linear" or name.rpartition(".")[2] in targets)
+        module for name, module in linears.items() if targets == "all-linear" or name.rpartition(".")[2] in targets
     ]
-    adapter = sum(training.lora.rank * (part.in_features + part.out_features) for part in adapted) * _TRAINED_BYTES
+    adapter = sum(training.lora.rank * (layer.in_features + layer.out_features) for layer in adapted) * _TRAINED_BYTES
+
+    # 4. Activations of one forward pass.
     text = config.get_text_config()
     tokens = training.micro_rows * training.max_length
-    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    kept = (_HIDDEN_KEPT * text.hidden_size + _INNER_KEPT * inner) * size * tokens
+    feed_forward = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    one_layer = (_HIDDEN_KEPT * text.hidden_size + _INNER_KEPT * feed_forward) * element * tokens
     logits = tokens * text.vocab_size * _LOGIT_BYTES
-    free = _free(loading.device)
-    full = MemoryEstimate(
-        int(weights), adapter, int(kept * text.num_hidden_layers + logits), free, loading.device, checkpointing=False
-    )
-    if full.total <= free:
-        return full
-    # One layer's activations at a time, and what enters each layer.
-    less = kept + text.num_hidden_layers * text.hidden_size * size * tokens + logits
-    return MemoryEstimate(int(weights), adapter, int(less), free, loading.device, checkpointing=True)
+    free_bytes, layers = free(loading.device), text.num_hidden_layers
+    all_layers = int(one_layer * layers + logits)
+    estimate = MemoryEstimate(weights, adapter, all_layers, free_bytes, loading.device, checkpointing=False)
+    if estimate.total <= free_bytes:
+        return estimate
+
+    # 5. With checkpointing only one layer's activations at a time, and what enters each layer.
+    checkpointed = int(one_layer + layers * text.hidden_size * element * tokens + logits)
+    return MemoryEstimate(weights, adapter, checkpointed, free_bytes, loading.device, checkpointing=True)
 
 
 def require_memory(memory: MemoryEstimate, name: str) -> None:
-    """Raises `UserError` when the estimate does not fit into what is free now."""
+    """Raise `UserError` when training the model `name` does not fit into what is free."""
     if memory.total <= memory.free:
         return
     raise UserError(
@@ -96,14 +132,6 @@ def require_memory(memory: MemoryEstimate, name: str) -> None:
         f"adapter, {_gib(memory.activations)} activations) and {_gib(memory.free)} are free on the {memory.device}. "
         "Lower training.micro_rows or training.max_length, set model.load: nf4, or choose a smaller model."
     )
-
-
-def _free(device: str) -> int:
-    import torch
-
-    if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
 
 
 def _gib(count: int) -> str:

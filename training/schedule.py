@@ -1,4 +1,4 @@
-"""What a budget buys: which rows stand in which optimiser step, planned before training starts.
+"""What a budget buys: which rows are in which optimiser step, planned before training starts.
 
 A plan made ahead makes equal budgets exact, a resumed run the same run, and progress honest.
 """
@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from siftune.curation.recipe.sections import Budget, Training
 
-Rows = npt.NDArray[np.int64]
+#: Indices of rows, int64 (rows,).
+RowIndices = npt.NDArray[np.int64]
+#: Numbers of tokens, int64.
 TokenCounts = npt.NDArray[np.int64]
 
 #: A forward pass costs as much as this many tokens before it has seen one (4-bit weights are unpacked, kernels are
-#: started); measured on two CPU cores. Only decides where a step is cut into passes.
+#: started); measured on two CPU cores. Only decides how a step is divided into passes.
 PASS_OVERHEAD = 48
 #: With a budget in minutes the clock ends the run, not the plan; this many rows are beyond any clock.
 _ENDLESS_ROWS = 2_000_000
@@ -26,12 +28,13 @@ _ENDLESS_ROWS = 2_000_000
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The steps of one training run: positions of the rows of each step, in the order they are taken."""
+    """The optimiser steps of one training run."""
 
-    steps: list[Rows]
-    #: Trained tokens of each step.
+    #: Indices of the rows of each step, in the order they are taken.
+    steps: list[RowIndices]
+    #: Trained tokens of each step, (steps,).
     tokens: TokenCounts
-    #: Set when the budget is wall clock.
+    #: The budget when it is wall clock, else None.
     minutes: float | None
 
     @property
@@ -41,10 +44,15 @@ class StepPlan:
 
 
 def plan_steps(trained: TokenCounts, training: Training, *, seed: int) -> StepPlan:
-    """StepPlan the steps for rows with these numbers of trained tokens.
+    """Plan the steps that the budget of `training` buys.
 
-    Rows are taken in a new random order each epoch, `batch_rows` a step. A budget in tokens ends on the row that
+    Rows are taken in a new random order each epoch, `batch_rows` per step. A budget in tokens ends on the row that
     brings the total closest to it, so arms differ by less than one row.
+
+    Args:
+        trained: Trained tokens of each row, (rows,).
+        training: Budget and rows per step.
+        seed: Of the random order.
     """
     order = _order(trained, training.budget, batch_rows=training.batch_rows, seed=seed)
     size = training.batch_rows
@@ -53,56 +61,73 @@ def plan_steps(trained: TokenCounts, training: Training, *, seed: int) -> StepPl
     return StepPlan(steps, tokens, training.budget.minutes)
 
 
-def _order(trained: TokenCounts, budget: Budget, *, batch_rows: int, seed: int) -> Rows:
+def _order(trained: TokenCounts, budget: Budget, *, batch_rows: int, seed: int) -> RowIndices:
+    """All rows that are taken, in their order."""
     rows = len(trained)
+
+    def shuffled(epochs: int) -> RowIndices:
+        random = np.random.default_rng(seed)
+        return np.concatenate([random.permutation(rows) for _ in range(epochs)])
+
     if budget.tokens is not None:
-        epochs = math.ceil(budget.tokens / int(trained.sum()))
-        order = _shuffled(rows, epochs, seed)
-        spent = np.cumsum(trained[order])
-        last = int(np.searchsorted(spent, budget.tokens))
-        before = int(spent[last - 1]) if last else 0
-        closer = last and budget.tokens - before < int(spent[last]) - budget.tokens
-        return order[: last if closer else last + 1]
+        # End before or after the row that crosses the budget, whichever is closer to it.
+        order = shuffled(math.ceil(budget.tokens / int(trained.sum())))
+        running = np.cumsum(trained[order])
+        crossing = int(np.searchsorted(running, budget.tokens))
+        below = int(running[crossing - 1]) if crossing else 0
+        below_is_closer = crossing and budget.tokens - below < int(running[crossing]) - budget.tokens
+        return order[: crossing if below_is_closer else crossing + 1]
     if budget.steps is not None:
-        wanted = budget.steps * batch_rows
+        count = budget.steps * batch_rows
     elif budget.epochs is not None:
-        wanted = max(1, round(budget.epochs * rows))
+        count = max(1, round(budget.epochs * rows))
     else:
-        wanted = _ENDLESS_ROWS
-    return _shuffled(rows, math.ceil(wanted / rows), seed)[:wanted]
+        count = _ENDLESS_ROWS
+    return shuffled(math.ceil(count / rows))[:count]
 
 
-def _shuffled(rows: int, epochs: int, seed: int) -> Rows:
-    random = np.random.default_rng(seed)
-    return np.concatenate([random.permutation(rows) for _ in range(epochs)])
+def forward_passes(lengths: TokenCounts, *, most_tokens: int, overhead: int = PASS_OVERHEAD) -> list[RowIndices]:
+    """Divide one step into forward passes of rows of similar length, at the least cost; longest rows first.
 
+    The cost of a pass is its tokens, padding included, plus `overhead`. By dynamic programming over the rows sorted by
+    length.
 
-def forward_passes(lengths: TokenCounts, *, most_tokens: int, overhead: int = PASS_OVERHEAD) -> list[Rows]:
-    """Cut one step into forward passes of similar length: the cut with the least padded tokens, longest rows first.
+    Args:
+        lengths: Tokens of each row of the step, (rows,).
+        most_tokens: A pass holds at most this many tokens, padding included, or one row.
+        overhead: What a further pass costs, in tokens.
 
-    Returns positions in `lengths`. A pass holds at most `most_tokens` tokens, padding included, or one row. By dynamic
-    programming over the rows sorted by length; `overhead` is what a further pass costs, in tokens.
+    Returns:
+        The rows of each pass, as indices into `lengths`.
     """
     order = np.argsort(-lengths, kind="stable")
-    best, cut = [0.0] + [math.inf] * len(order), [0] * (len(order) + 1)
+    # best[end]: the least cost of the first `end` rows; last_start[end]: where their last pass begins.
+    best, last_start = [0.0] + [math.inf] * len(order), [0] * (len(order) + 1)
     for end in range(1, len(order) + 1):
         for start in range(end):
             padded = int(lengths[order[start]]) * (end - start)
             if padded > most_tokens and end - start > 1:
                 continue
             if best[start] + padded + overhead < best[end]:
-                best[end], cut[end] = best[start] + padded + overhead, start
+                best[end], last_start[end] = best[start] + padded + overhead, start
     bounds = [len(order)]
     while bounds[-1]:
-        bounds.append(cut[bounds[-1]])
+        bounds.append(last_start[bounds[-1]])
     return [order[start:end] for end, start in itertools.pairwise(bounds)][::-1]
 
 
 def learning_rate_factor(schedule: str, progress: float, *, warmup: float) -> float:
-    """The learning rate at `progress` (0 to 1 of the budget) as a share of its peak."""
+    """The learning rate as a share of its peak: progress / warmup while it rises; then, with x from 0 to 1 over the
+    rest, 1 (constant), 1 − x (linear) or (1 + cos πx) / 2 (cosine; Loshchilov and Hutter 2017, arXiv 1608.03983).
+
+    Args:
+        schedule: constant, linear or cosine.
+        progress: The share of the budget that is used, 0 to 1.
+        warmup: The share of the budget over which the rate rises.
+    """
     if progress < warmup:
         return progress / warmup
-    past = min(1.0, (progress - warmup) / max(1e-9, 1.0 - warmup))
+    x = min(1.0, (progress - warmup) / max(1e-9, 1.0 - warmup))
     if schedule == "linear":
-        return 1.0 - past
-    return 0.5 * (1.0 + math.cos(math.pi * past)) if schedule == "cosine" else 1.0
+        return 1.0 - x
+    return 0.5 * (1.0 + math.cos(math.pi * x)) if schedule == "cosine" else 1.0

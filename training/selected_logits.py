@@ -1,4 +1,4 @@
-"""Logits where they are wanted: the vocabulary is large, and most positions of a row are prompt or padding."""
+"""Logits of selected positions only: the vocabulary is large, and most positions of a row are prompt or padding."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from typing import Any
 import torch
 
 
-def logits_where(model: Any, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Next-token logits at the `wanted` positions only, as [wanted tokens, vocabulary].
+def logits_where(model: Any, ids: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
+    """Next-token logits at the selected positions only.
 
-    `ids` is [rows, width], padded on the right; `wanted` is [rows, width - 1]. The model's own forward does the rest,
-    so whatever it does to its logits (scaling, soft-capping) is done.
+    The model's own forward does the rest, so whatever it does to its logits (scaling, soft-capping) is done.
+
+    Args:
+        model: A causal language model.
+        ids: Token ids, int64 (rows, width), padded on the right.
+        selected: Whether the token after each position is selected, bool (rows, width − 1).
+
+    Returns:
+        (selected tokens, vocabulary), in the model's type.
     """
 
-    def only_wanted(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        return (arguments[0][:, :-1][wanted].unsqueeze(0),)
+    def select(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (arguments[0][:, :-1][selected].unsqueeze(0),)
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(only_wanted)
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
         logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
     finally:

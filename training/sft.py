@@ -1,11 +1,13 @@
 """Train one arm: rows in, adapter out. Read from top to bottom.
 
-QLoRA (arXiv 2305.14314) with TRL's SFTTrainer: base in 4-bit NormalFloat with double quantisation, adapters on all
-linear layers, loss on assistant turns only. Never evaluates: see `siftune.training.worker` for the reason.
+QLoRA (Dettmers et al. 2023, arXiv 2305.14314) with TRL's SFTTrainer: the base in 4-bit NormalFloat with double
+quantisation, LoRA adapters (Hu et al. 2021, arXiv 2106.09685: W + alpha / rank · B·A) on all linear layers, loss on
+assistant turns only. Never evaluates: see `siftune.training.worker` for the reason.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -22,27 +24,44 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.atomic_files import write_json
 from siftune.curation.errors import UserError
+from siftune.curation.file_hash import file_sha256
 from siftune.curation.progress import Progress
-from siftune.training import jobs, models, sanity_checks, worker
+from siftune.curation.run.paths import ADAPTER, training_name
+from siftune.training import models, sanity_checks, worker
 from siftune.training.fast_dropout import use_fast_dropout
+from siftune.training.jobs import TrainJob
 from siftune.training.masks import TokenRows, tokenise
 from siftune.training.memory import MemoryEstimate, estimate_memory, require_memory
+from siftune.training.result import (
+    LOG_FILE,
+    RESULT_FILE,
+    TRUNCATED_FILE,
+    TrainingMeasurements,
+    TrainingResult,
+    write_result,
+    write_truncated,
+)
 from siftune.training.schedule import StepPlan, forward_passes, learning_rate_factor, plan_steps
 from siftune.training.selected_logits import logits_where
 from siftune.training.step_log import StepLog
 
+#: Labels of tokens that do not enter the loss: PyTorch's `ignore_index`.
+IGNORED = -100
 
-def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
-    """Train the arm of `job` and return what done.json says. Continues from the last whole checkpoint.
+
+def train(job: TrainJob, progress: Progress) -> TrainingMeasurements:
+    """Train the arm of `job` and return its result. Continues from the last whole checkpoint.
+
+    A probe (`job.probe_steps`) saves nothing and returns only what it measured.
 
     Raises:
-        UserError: what the guards, the model or the memory estimate object to.
+        UserError: what the sanity checks, the model or the memory estimate object to.
     """
-    folder = _prepare_folder(job)
+    _prepare_folder(job)
 
-    # 1. The rows, as tokens with a mask, and what the budget buys of them.
+    # 1. The rows as tokens with a mask, and the steps that the budget buys of them.
     tokenizer = models.load_tokenizer(job.resolved)
     rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length)
     sanity_checks.check_masks(rows, what=f"Arm {job.arm!r}")
@@ -69,8 +88,8 @@ def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
     )
     use_fast_dropout(model)
 
-    # 4. The trainer.
-    log = StepLog(folder / jobs.LOG, plan, job, tell)
+    # 4. The trainer, which takes the planned steps.
+    log = StepLog(plan, job, progress)
     trainer = ArmTrainer(
         model=model,
         args=_arguments(job, loading, memory, steps=len(plan.steps)),
@@ -88,28 +107,27 @@ def train(job: jobs.TrainJob, tell: Progress) -> dict[str, Any]:
             parameter.data = parameter.data.float()
 
     # 5. Train.
-    checkpoint = last_checkpoint(folder)
+    checkpoint = last_checkpoint(job.folder)
     log.resume(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     log.write()
+    measurements = _measurements(job, rows, plan, log, loading, memory)
     if job.probe_steps is not None:
-        return _facts(job, rows, plan, log, loading, memory)
+        return measurements
 
-    # 6. Keep the adapter, and say what it is made of.
-    model.save_pretrained(folder / "adapter")
-    write_parquet(rows.truncated, folder / jobs.TRUNCATED)
-    adapter_hash = models.hash_file(folder / "adapter" / "adapter_model.safetensors")
-    facts = {**_facts(job, rows, plan, log, loading, memory), "adapter_hash": adapter_hash}
-    write_json(facts, folder / jobs.DONE)
-    return facts
+    # 6. Keep the adapter, its truncated rows and, as the last file, the result.
+    model.save_pretrained(job.folder / ADAPTER)
+    write_truncated(rows.truncated, job.folder)
+    adapter_hash = file_sha256(job.folder / ADAPTER / "adapter_model.safetensors")
+    result = TrainingResult(**measurements.model_dump(), adapter_hash=adapter_hash)
+    write_result(result, job.folder)
+    return result
 
 
 class ArmTrainer(SFTTrainer):
-    """TRL's trainer, taking the steps of a `StepPlan`: one batch is one optimiser step, cut here into forward passes."""
+    """TRL's trainer with planned steps: one batch is one optimiser step, which is divided into forward passes here."""
 
-    def __init__(
-        self, *, plan: StepPlan, loading: models.Loading, log: StepLog, job: jobs.TrainJob, **trainer: Any
-    ) -> None:
+    def __init__(self, *, plan: StepPlan, loading: models.Loading, log: StepLog, job: TrainJob, **trainer: Any) -> None:
         self.plan, self.loading, self.step_log, self.job = plan, loading, log, job
         super().__init__(**trainer)
         self.remove_callback(PrinterCallback)  # it would print every step
@@ -128,12 +146,12 @@ class ArmTrainer(SFTTrainer):
         """Warm-up and decay over the share of the budget that is used: steps, or time when the budget is time."""
         settings = self.job.training
 
-        def share(step: int) -> float:
-            elapsed = self.step_log.share_of_time()
-            progress = (step + 1) / num_training_steps if elapsed is None else elapsed
-            return learning_rate_factor(settings.schedule, progress, warmup=settings.warmup)
+        def factor(step: int) -> float:
+            share_of_time = self.step_log.share_of_time()
+            share = (step + 1) / num_training_steps if share_of_time is None else share_of_time
+            return learning_rate_factor(settings.schedule, share, warmup=settings.warmup)
 
-        self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+        self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -143,25 +161,38 @@ class ArmTrainer(SFTTrainer):
         inputs: dict[str, torch.Tensor],
         num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002 - counted below, for this step's rows
     ) -> torch.Tensor:
-        """Accumulate gradients over passes of similar length; each trained token of the step weighs the same."""
+        """Accumulate gradients over passes of similar length; each trained token of the step weighs the same.
+
+        Args:
+            model: The adapted model.
+            inputs: `input_ids`, `attention_mask` and `labels` of the step's rows, each int64 (rows, width), padded on
+                the right.
+            num_items_in_batch: Not used: TRL counts for another division of the step.
+
+        Returns:
+            The mean loss of the step's trained tokens in nats per token, a float32 scalar.
+        """
         model.train()
         inputs = self._prepare_inputs(inputs)
         lengths = inputs["attention_mask"].sum(dim=1)
-        count = (inputs["labels"][:, 1:] != -100).sum()
-        total = torch.zeros((), device=self.args.device)
-        most = self.job.training.micro_rows * self.job.training.max_length
-        for rows in forward_passes(lengths.cpu().numpy(), most_tokens=most):
+        trained_tokens = (inputs["labels"][:, 1:] != IGNORED).sum()
+
+        # Forward and backward for a few rows of similar length at a time; gradients add up.
+        step_loss = torch.zeros((), device=self.args.device)
+        most_tokens = self.job.training.micro_rows * self.job.training.max_length
+        for rows in forward_passes(lengths.cpu().numpy(), most_tokens=most_tokens):
             width = int(lengths[rows].max())
-            loss = self.compute_loss(
-                model, {name: part[rows, :width] for name, part in inputs.items()}, num_items_in_batch=count
-            )
+            pass_inputs = {name: tensor[rows, :width] for name, tensor in inputs.items()}
+            loss = self.compute_loss(model, pass_inputs, num_items_in_batch=trained_tokens)
             self.accelerator.backward(loss)
-            total += loss.detach()
-        self.step_log.count(int(count))
+            step_loss += loss.detach()
+
+        # Count, and look at the gradients before the optimiser uses them.
+        self.step_log.count(int(trained_tokens))
         sanity_checks.check_gradients(
             model, step=self.state.global_step + 1, may_overflow=self.loading.compute == "float16"
         )
-        return total
+        return step_loss
 
     def compute_loss(
         self,
@@ -175,10 +206,16 @@ class ArmTrainer(SFTTrainer):
 
         Rows are padded on the right and attention is causal, so no real token can see padding and no attention mask
         is needed: without one the attention kernel skips half of the work.
+
+        Args:
+            model: The adapted model.
+            inputs: As in `training_step`, of the rows of one pass.
+            return_outputs: Passed on to TRL on CUDA; not used on CPUs.
+            num_items_in_batch: Trained tokens of the whole step, by which the summed loss is divided.
         """
         if self.loading.device == "cuda":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        trained = inputs["labels"][:, 1:] != -100
+        trained = inputs["labels"][:, 1:] != IGNORED
         with torch.autocast("cpu", self.loading.dtype, enabled=self.loading.compute != "float32"):
             logits = logits_where(model, inputs["input_ids"], trained)
         targets = inputs["labels"][:, 1:][trained]
@@ -190,41 +227,44 @@ class ArmTrainer(SFTTrainer):
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end (the trainer state is its last file)."""
-    whole = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _is_whole(path)]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    """The newest checkpoint in a training folder that was written to its end."""
+
+    def is_whole(checkpoint: Path) -> bool:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # a checkpoint's last file
+        except (OSError, ValueError):
+            return False
+        return True
+
+    checkpoints = [path for path in (folder / "checkpoints").glob("checkpoint-*") if is_whole(path)]
+    return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _prepare_folder(job: jobs.TrainJob) -> Path:
-    """The folder of this job; what another job left there is cleared away."""
+def _prepare_folder(job: TrainJob) -> None:
+    """Clear away what another job left in the folder of this one, and note whose it is."""
     note = job.folder / "job.json"
     if not note.is_file() or json.loads(note.read_text(encoding="utf-8"))["key"] != job.key:
         shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-        shutil.rmtree(job.folder / "adapter", ignore_errors=True)
-        for name in (jobs.DONE, jobs.LOG, jobs.TRUNCATED):
+        shutil.rmtree(job.folder / ADAPTER, ignore_errors=True)
+        for name in (RESULT_FILE, LOG_FILE, TRUNCATED_FILE):
             (job.folder / name).unlink(missing_ok=True)
         write_json({"key": job.key}, note)
-    return job.folder
 
 
-def _arguments(job: jobs.TrainJob, loading: models.Loading, memory: MemoryEstimate, *, steps: int) -> SFTConfig:
+def _arguments(job: TrainJob, loading: models.Loading, memory: MemoryEstimate, *, steps: int) -> SFTConfig:
+    """TRL's settings from the recipe's. Raises `UserError` for a tracker that is not installed."""
     settings = job.training
     for tracker in settings.report_to:
-        _require_tracker(tracker)
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(
+                f"training.report_to names {tracker}, which is not installed. Install it with: pip install {tracker}"
+            )
     # Trackers take the names of their runs from here; TensorBoard's files go beside the log.
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.folder / "tensorboard"))
     cuda = loading.device == "cuda"
     return SFTConfig(
         output_dir=str(job.folder / "checkpoints"),
-        run_name=f"{job.arm}-seed-{job.seed}",
+        run_name=training_name(job.arm, job.seed),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_rows,
         learning_rate=settings.learning_rate,
@@ -239,7 +279,7 @@ def _arguments(job: jobs.TrainJob, loading: models.Loading, memory: MemoryEstima
         gradient_checkpointing=memory.checkpointing,
         seed=job.seed,
         data_seed=job.seed,
-        max_length=None,  # rows are cut and counted already
+        max_length=None,  # rows are truncated and counted already
         packing=False,  # without a variable-length attention kernel packed rows read one another
         dataset_kwargs={"skip_prepare_dataset": True},
         save_strategy="no" if job.probe_steps else "steps",
@@ -253,52 +293,47 @@ def _arguments(job: jobs.TrainJob, loading: models.Loading, memory: MemoryEstima
 
 
 def _dataset(rows: TokenRows) -> datasets.Dataset:
-    labels = [np.where(mask, ids, -100) for ids, mask in zip(rows.ids, rows.trained, strict=True)]
+    """`input_ids` and `labels` of each row, int32 lists of the row's length."""
+    labels = [np.where(mask, ids, IGNORED) for ids, mask in zip(rows.ids, rows.trained, strict=True)]
     return datasets.Dataset.from_dict({"input_ids": rows.ids, "labels": labels})
 
 
-def _facts(
-    job: jobs.TrainJob, rows: TokenRows, plan: StepPlan, log: StepLog, loading: models.Loading, memory: MemoryEstimate
-) -> dict[str, Any]:
-    steps = len(log.rows)
-    taken = sum(len(step) for step in plan.steps[:steps])
-    seconds = log.rows[-1]["seconds"]
-    return {
-        "key": job.key,
-        "arm": job.arm,
-        "seed": job.seed,
-        "data": job.data,
-        "model": {"name": job.resolved.name, "identity": job.resolved.identity, "origin": job.resolved.origin},
-        "load": {"load": loading.load, "device": loading.device, "compute": loading.compute, "why": loading.why},
-        "budget": job.training.budget.model_dump(exclude_none=True),
-        "steps": steps,
-        "tokens": log.tokens,
-        "rows": taken,
-        "epochs": round(taken / len(rows.names), 4),
-        "seconds": round(seconds, 2),
-        "minutes": round(seconds / 60, 4),
-        "truncated_rows": rows.truncated.height,
-        "arm_rows": len(rows.names),
-        "arm_tokens": int(rows.trained_counts.sum()),
-        "planned": {"steps": len(plan.steps), "tokens": int(plan.tokens.sum())},
-        "tokens_per_second": round(log.tokens / seconds, 2),
-        "last_loss": log.rows[-1]["loss"],
-        "memory": memory.as_facts(),
-        "threads": torch.get_num_threads(),
-        "versions": models.versions(),
-    }
-
-
-def _require_tracker(name: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(name) is None:
-        raise UserError(f"training.report_to names {name}, which is not installed. Install it with: pip install {name}")
+def _measurements(
+    job: TrainJob, rows: TokenRows, plan: StepPlan, log: StepLog, loading: models.Loading, memory: MemoryEstimate
+) -> TrainingMeasurements:
+    steps, seconds = len(log.rows), log.rows[-1]["seconds"]
+    rows_taken = sum(len(step) for step in plan.steps[:steps])
+    return TrainingMeasurements.model_validate(
+        {
+            "key": job.key,
+            "arm": job.arm,
+            "seed": job.seed,
+            "data": job.data,
+            "model": {"name": job.resolved.name, "identity": job.resolved.identity, "origin": job.resolved.origin},
+            "load": {"load": loading.load, "device": loading.device, "compute": loading.compute, "why": loading.why},
+            "budget": job.training.budget.model_dump(exclude_none=True),
+            "steps": steps,
+            "tokens": log.tokens,
+            "rows": rows_taken,
+            "epochs": round(rows_taken / len(rows.names), 4),
+            "seconds": round(seconds, 2),
+            "minutes": round(seconds / 60, 4),
+            "truncated_rows": rows.truncated.height,
+            "arm_rows": len(rows.names),
+            "arm_tokens": int(rows.trained_counts.sum()),
+            "planned": {"steps": len(plan.steps), "tokens": int(plan.tokens.sum())},
+            "tokens_per_second": round(log.tokens / seconds, 2),
+            "last_loss": log.rows[-1]["loss"],
+            "memory": memory.in_mib(),
+            "threads": torch.get_num_threads(),
+            "versions": models.versions(),
+        }
+    )
 
 
 def main() -> int:
-    """The worker: a `TrainJob` on standard input, facts on standard output."""
-    return worker.serve(lambda text, tell: train(jobs.TrainJob.model_validate_json(text), tell))
+    """The worker: a `TrainJob` on standard input, its result on standard output."""
+    return worker.serve(lambda job, progress: train(TrainJob.model_validate_json(job), progress).model_dump())
 
 
 if __name__ == "__main__":

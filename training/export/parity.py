@@ -1,11 +1,11 @@
-"""How far an exported model is from the adapter it came from: next-token predictions on held-out rows."""
+"""How close an exported model is to the adapter it came from: next-token predictions on held-out rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -13,93 +13,145 @@ from numpy.typing import NDArray
 
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
+from siftune.training import models
 from siftune.training.evaluation.statistics import Floats
 from siftune.training.library_output import silence_llamacpp, silence_transformers
+from siftune.training.masks import tokenise
 
+ExportForm = Literal["merged", "gguf"]
+#: Token ids, int32 (tokens,), to the logits after each of them, float32 (tokens, vocabulary).
+LogitFunction = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+#: Held-out rows that are compared, and their greatest length in tokens.
 _ROWS = 16
-_MOST_TOKENS = 256
-Logits = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+_MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Limit:
-    """An export passes with at least this top-1 agreement and at most this mean KL divergence (nats a token)."""
+class ParityLimits:
+    """An export passes with at least this top-1 agreement (a share) and at most this mean KL divergence (nats)."""
 
     agreement: float
     divergence: float
 
 
 #: Measured on SmolLM2-135M (agreement, divergence): bf16 97.4 %, 0.0014; Q8_0 95.9 %, 0.0056; Q4_K_M 91.0 %, 0.047.
-#: Small models lose more than large ones. Types below 4 bits have the limit of 4 bits.
-_FINE, _EIGHT, _COARSE = Limit(0.95, 0.01), Limit(0.93, 0.02), Limit(0.80, 0.20)
+#: Small models lose more than large ones. Types below 4 bits have the limits of 4 bits.
+_LIMITS_16_BITS = ParityLimits(0.95, 0.01)
+_LIMITS_8_BITS = ParityLimits(0.93, 0.02)
+_LIMITS_4_BITS = ParityLimits(0.80, 0.20)
 
 
-def limit_for(quant: str | None) -> Limit:
-    """The limit of a llama.cpp type; None is 16 bits."""
+def parity_limits(quant: str | None) -> ParityLimits:
+    """The limits of a llama.cpp type; None is 16 bits."""
     if quant is None or quant.upper() in {"BF16", "F16"}:
-        return _FINE
-    return _EIGHT if quant.upper() in {"Q8_0", "Q6_K"} else _COARSE
+        return _LIMITS_16_BITS
+    return _LIMITS_8_BITS if quant.upper() in {"Q8_0", "Q6_K"} else _LIMITS_4_BITS
 
 
 @dataclass(frozen=True)
-class Drift:
-    """Over `tokens` answer tokens of `rows` held-out rows. `divergence` is the mean KL(adapter ‖ export) in nats.
-
-    `loss` and `adapter_loss` are mean negative log-likelihoods of the reference answers in nats a token.
-    """
+class Parity:
+    """How close an export is to its adapter, over the answer tokens of held-out rows."""
 
     rows: int
     tokens: int
+    #: Share of tokens for which both predict the same token.
     agreement: float
+    #: Mean KL(adapter ‖ export) in nats per token.
     divergence: float
+    #: Mean negative log-likelihood of the reference answers in nats per token, of the export and of the adapter.
     loss: float
     adapter_loss: float
-    limit: Limit
+    limits: ParityLimits
 
     @property
     def passed(self) -> bool:
-        """Whether both numbers keep the limit; NaN does not."""
-        return self.agreement >= self.limit.agreement and self.divergence <= self.limit.divergence
+        """Whether both numbers keep their limits; NaN does not."""
+        return self.agreement >= self.limits.agreement and self.divergence <= self.limits.divergence
 
     def __str__(self) -> str:
         return (
-            f"Drift {'passed' if self.passed else 'FAILED'}: top-1 agreement {100 * self.agreement:.1f} % (at least "
-            f"{100 * self.limit.agreement:.0f} %), mean KL {self.divergence:.4f} nats (at most "
-            f"{self.limit.divergence:g}), over {self.tokens:,} tokens of {self.rows} held-out rows; loss "
-            f"{self.loss:.4f}, the adapter's {self.adapter_loss:.4f}."
+            f"Parity check {'passed' if self.passed else 'FAILED'}: top-1 agreement {100 * self.agreement:.1f} % (at "
+            f"least {100 * self.limits.agreement:.0f} %), mean KL {self.divergence:.4f} nats (at most "
+            f"{self.limits.divergence:g}), over {self.tokens:,} tokens of {self.rows} held-out rows; loss "
+            f"{self.loss:.4f}, the adapter's is {self.adapter_loss:.4f}."
         )
 
 
-def compare(wanted: NDArray[np.float32], found: NDArray[np.float32], truth: NDArray[np.int32]) -> Floats:
-    """Per token: same top-1, KL(wanted ‖ found), loss of found, loss of wanted; (4, tokens) from (tokens, vocabulary).
+@dataclass(frozen=True)
+class ExportRecord:
+    """What was exported, where to, and how close it is to the adapter."""
+
+    arm: str
+    seed: int
+    form: ExportForm
+    #: The llama.cpp type; None is 16 bits.
+    quant: str | None
+    path: Path
+    parity: Parity
+
+    def __str__(self) -> str:
+        return f"Wrote {self.path}\n{self.parity}"
+
+
+def compare_logits(adapter: NDArray[np.float32], export: NDArray[np.float32], next_tokens: NDArray[np.int32]) -> Floats:
+    """Compare the predictions of an adapter and its export, token by token.
 
     A file may pad its vocabulary; only the tokens that both have are compared.
+
+    Args:
+        adapter: Logits of the adapter, (tokens, vocabulary).
+        export: Logits of the export, (tokens, its vocabulary).
+        next_tokens: The token that follows in the reference answer, (tokens,).
+
+    Returns:
+        float64 (4, tokens): 1 where both predict the same token; KL(adapter ‖ export) in nats; the loss of the
+        export; the loss of the adapter.
     """
     from scipy.special import log_softmax
 
-    size = min(wanted.shape[1], found.shape[1])
-    p, q = (log_softmax(x[:, :size].astype(np.float64), axis=1) for x in (wanted, found))
-    places = np.arange(len(truth))
+    size = min(adapter.shape[1], export.shape[1])
+    p, q = (log_softmax(logits[:, :size].astype(np.float64), axis=1) for logits in (adapter, export))
+    index = np.arange(len(next_tokens))
     return np.stack(
-        [p.argmax(1) == q.argmax(1), (np.exp(p) * (p - q)).sum(1), -q[places, truth], -p[places, truth]]
+        [
+            p.argmax(1) == q.argmax(1),
+            (np.exp(p) * (p - q)).sum(1),
+            -q[index, next_tokens],
+            -p[index, next_tokens],
+        ]
     ).astype(np.float64)
 
 
-def parity_of_merged(run: RunFolder, adapter: Path, merged: Path, *, limit: Limit) -> Drift:
-    """Load the saved folder again, as anybody would, and compare."""
+def parity_of_merged(run: RunFolder, adapter: Path, merged: Path, *, limits: ParityLimits) -> Parity:
+    """Load the saved folder again, as anybody would, and compare.
+
+    Args:
+        run: The run that the arm belongs to.
+        adapter: The folder of the trained adapter.
+        merged: The exported folder.
+        limits: What the export has to keep.
+    """
     from transformers import AutoModelForCausalLM
 
     silence_transformers()
     model = AutoModelForCausalLM.from_pretrained(str(merged), dtype="auto", local_files_only=True).eval()
-    return _drift(run, adapter, lambda ids: _torch_logits(model, ids), limit=limit)
+    return measure_parity(run, adapter, lambda ids: _torch_logits(model, ids), limits=limits)
 
 
-def parity_of_gguf(run: RunFolder, adapter: Path, file: Path, *, limit: Limit) -> Drift:
-    """Feed the same token ids to llama.cpp and compare."""
+def parity_of_gguf(run: RunFolder, adapter: Path, file: Path, *, limits: ParityLimits) -> Parity:
+    """Feed the same token ids to llama.cpp and compare.
+
+    Args:
+        run: The run that the arm belongs to.
+        adapter: The folder of the trained adapter.
+        file: The exported GGUF file.
+        limits: What the export has to keep.
+    """
     import llama_cpp
 
     silence_llamacpp()
-    model = llama_cpp.Llama(str(file), n_ctx=_MOST_TOKENS, logits_all=True, verbose=False)
+    model = llama_cpp.Llama(str(file), n_ctx=_MAX_TOKENS, logits_all=True, verbose=False)
 
     def logits(ids: NDArray[np.int32]) -> NDArray[np.float32]:
         model.reset()
@@ -107,38 +159,46 @@ def parity_of_gguf(run: RunFolder, adapter: Path, file: Path, *, limit: Limit) -
         return np.array(model.scores[: len(ids)], dtype=np.float32)
 
     try:
-        return _drift(run, adapter, logits, limit=limit)
+        return measure_parity(run, adapter, logits, limits=limits)
     finally:
         model.close()
 
 
-def _drift(run: RunFolder, adapter: Path, found: Logits, *, limit: Limit) -> Drift:
+def measure_parity(run: RunFolder, adapter: Path, export: LogitFunction, *, limits: ParityLimits) -> Parity:
+    """Compare an export with the adapter on held-out rows of the run.
+
+    Args:
+        run: The run that the arm belongs to.
+        adapter: The folder of the trained adapter.
+        export: Computes the export's logits.
+        limits: What the export has to keep.
+
+    Raises:
+        UserError: the run has no held-out rows.
+    """
     from peft import PeftModel
 
-    from siftune.training.inference.transformers_engine import load_dense
-
-    base, tokenizer, _ = load_dense(run.recipe.model)
+    base, tokenizer, _ = models.load_dense(run.recipe.model)
     model = PeftModel.from_pretrained(base, str(adapter)).eval()
-    parts = []
-    for ids, trained in _rows(run, tokenizer):
-        places = np.flatnonzero(trained[1:])
-        truth = ids[1:][places]
-        parts.append(compare(_torch_logits(model, ids)[places], found(ids)[places], truth))
-    joined = np.concatenate(parts, axis=1)
-    agreement, divergence, loss, adapter_loss = (float(mean) for mean in joined.mean(1))
-    return Drift(len(parts), joined.shape[1], agreement, divergence, loss, adapter_loss, limit)
+    row_comparisons = []
+    for ids, trained in _heldout_tokens(run, tokenizer):
+        # Logits at one position predict the token at the next.
+        positions = np.flatnonzero(trained[1:])
+        adapter_logits, export_logits = _torch_logits(model, ids)[positions], export(ids)[positions]
+        row_comparisons.append(compare_logits(adapter_logits, export_logits, ids[1:][positions]))
+    by_token = np.concatenate(row_comparisons, axis=1)
+    agreement, divergence, loss, adapter_loss = (float(mean) for mean in by_token.mean(1))
+    return Parity(len(row_comparisons), by_token.shape[1], agreement, divergence, loss, adapter_loss, limits)
 
 
-def _rows(run: RunFolder, tokenizer: Any) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
-    """Token ids and masks of held-out rows, taken evenly from the file."""
-    from siftune.training.masks import tokenise
-
-    path = run.path / "heldout" / "test.parquet"
+def _heldout_tokens(run: RunFolder, tokenizer: Any) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
+    """Token ids and completion masks of held-out rows, taken evenly from the file."""
+    path = run.heldout("test")
     heldout = pl.read_parquet(path) if path.is_file() else pl.DataFrame()
     if heldout.is_empty():
         raise UserError(f"{run.path} has no held-out rows to check the export on. Add `splits:` and curate again.")
-    places = np.unique(np.linspace(0, heldout.height - 1, min(_ROWS, heldout.height)).round().astype(int))
-    rows = tokenise(tokenizer, heldout[places.tolist()], max_length=_MOST_TOKENS)
+    indices = np.unique(np.linspace(0, heldout.height - 1, min(_ROWS, heldout.height)).round().astype(int))
+    rows = tokenise(tokenizer, heldout[indices.tolist()], max_length=_MAX_TOKENS)
     return iter(zip(rows.ids, rows.trained, strict=True))
 
 
@@ -146,6 +206,6 @@ def _torch_logits(model: Any, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     import torch
 
     with torch.inference_mode():
-        out = model(input_ids=torch.tensor(ids[None].astype(np.int64), device=model.device)).logits[0]
-    logits: NDArray[np.float32] = out.float().cpu().numpy()
+        output = model(input_ids=torch.tensor(ids[None].astype(np.int64), device=model.device)).logits[0]
+    logits: NDArray[np.float32] = output.float().cpu().numpy()
     return logits

@@ -1,7 +1,7 @@
 """Inference: one small interface that streams tokens for several arms at the same time.
 
-`local` runs transformers, `gguf` llama.cpp, `endpoint` any OpenAI-compatible server. An engine knows its arms by name,
-and says by fingerprint which weights answered.
+An engine knows its arms by name, and proves by a fingerprint which weights answer. Three implement the interface:
+`transformers_engine`, `llamacpp_engine` and `openai_engine` (any OpenAI-compatible server); `factory` opens them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Literal, Protocol
 
 from siftune.curation.errors import UserError, did_you_mean
 
-Kind = Literal["transformers", "llama.cpp", "openai"]
-Stopped = Literal["end", "length", "cancelled"]
+#: The engines by name; `factory.ENGINES` opens each.
+EngineKind = Literal["transformers", "llama.cpp", "openai"]
+#: Why an answer ended: an end token, its greatest length, or the caller's stop event.
+StopReason = Literal["end", "length", "cancelled"]
 
-#: What every engine asks to tell weights apart. Long enough that two adapters of one base give other logits.
+#: The fixed question of fingerprints. Long enough that two adapters of one base give other logits.
 PROBE = "In one sentence, what is the difference between a list and a tuple?"
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation; `role` is system, user or assistant."""
 
     role: str
     content: str
@@ -30,11 +32,19 @@ class Message:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `temperature` 0 is greedy; `top_p` keeps the most likely tokens up to that probability."""
+    """How the next token is chosen from the model's probabilities.
 
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    #: Logits are divided by it; 0 takes the most likely token (greedy decoding).
     temperature: float = 0.0
+    #: Only the most likely tokens are sampled, up to this sum of probabilities (nucleus sampling, arXiv 1904.09751).
     top_p: float = 1.0
+    #: An answer ends after this many tokens.
     max_new_tokens: int = 200
+    #: Seed of this request's random numbers.
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,37 +66,39 @@ class Request:
 
 @dataclass(frozen=True)
 class Stats:
-    """What an answer cost. Times count from the start of the stream, in seconds; arms asked together share the machine.
-
-    `first_token_seconds` is None when nothing was answered.
-    """
+    """What an answer cost. Times count from the start of the stream; requests of one stream share the machine."""
 
     prompt_tokens: int
+    #: Tokens of the answer, without its end token.
     tokens: int
     seconds: float
+    #: None when nothing was answered.
     first_token_seconds: float | None
-    stopped: Stopped
+    stopped: StopReason
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens over all seconds, the prompt's reading included."""
+        """Tokens over all seconds, those that the prompt took included."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of the answer to `requests[request]`; `tokens` and `seconds` so far; the last one carries `stats`."""
+    """A part of the answer to one request of a stream."""
 
+    #: Index of the request in the call of `stream`.
     request: int
     text: str
+    #: Tokens and seconds of the answer so far.
     tokens: int
     seconds: float
+    #: Carried by the last chunk of a request.
     stats: Stats | None = None
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which weights answer: a hash of the adapter (or model file), and one of the logits on a fixed probe.
+    """Which weights answer: the sha256 of the adapter or model file, and the sha256 of the logits after PROBE.
 
     The logits are those of this machine, these versions and this number of threads.
     """
@@ -99,46 +111,52 @@ class Fingerprint:
 
 
 class Engine(Protocol):
-    """Streams answers of its arms. Requests of one call run at the same time; calls take turns."""
+    """Streams answers of its arms. Requests of one call are answered at the same time; calls wait for one another."""
 
     @property
-    def kind(self) -> Kind:
-        """What computes."""
+    def kind(self) -> EngineKind:
+        """The engine's name."""
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The names it answers to."""
+        """The names of the arms it answers for."""
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
         """Chunks of all requests as they come; every request ends with a chunk that carries `stats`.
 
-        After `stop` is set at most one more token of each request is computed.
+        Args:
+            requests: Conversations to continue, each by an arm.
+            stop: After it is set at most one more token of each request is computed.
+
+        Raises:
+            UserError: an arm is unknown, or the engine cannot answer a request.
         """
 
     def fingerprint(self, arm: str) -> Fingerprint:
-        """Proof of the weights that answer for `arm`."""
+        """The fingerprint of the weights that answer for `arm`."""
 
     def close(self) -> None:
         """Give the memory back."""
 
 
 def refuse_unknown_arms(requests: Sequence[Request], arms: Sequence[str]) -> None:
-    """Raise `UserError` for a request to an arm the engine does not hold."""
+    """Raise `UserError` for a request to an arm that the engine does not answer for."""
     for request in requests:
         if request.arm not in arms:
             raise UserError(
-                f"There is no arm {request.arm!r} here.{did_you_mean(request.arm, arms)} Arms: {', '.join(arms)}."
+                f"This engine has no arm {request.arm!r}.{did_you_mean(request.arm, arms)} Arms: {', '.join(arms)}."
             )
 
 
 def refuse_equal_weights(fingerprints: dict[str, Fingerprint]) -> None:
-    """Raise `UserError` when two arms would answer with the same weights: then a comparison compares nothing."""
-    seen: dict[str, str] = {}
-    for arm, print_ in fingerprints.items():
-        for mark, what in ((print_.weights, "the same weights"), (print_.logits, "weights with the same logits")):
-            if mark in seen and seen[mark] != arm:
+    """Raise `UserError` when two arms would answer with the same weights: then a comparison shows nothing."""
+    arm_by_hash: dict[str, str] = {}
+    for arm, fingerprint in fingerprints.items():
+        hashes = {"the same weights": fingerprint.weights, "weights with the same logits": fingerprint.logits}
+        for what, hash_ in hashes.items():
+            other = arm_by_hash.setdefault(hash_, arm)
+            if other != arm:
                 raise UserError(
-                    f"The arms {seen[mark]} and {arm} answer with {what}, so comparing them shows nothing. Train them "
-                    "on different rows, or leave one out; if this is meant, say so with same_weights=True."
+                    f"The arms {other} and {arm} answer with {what}, so comparing them shows nothing. Train them "
+                    "on different rows, or leave one out; to allow it, pass same_weights=True."
                 )
-            seen[mark] = arm

@@ -1,4 +1,4 @@
-"""llama.cpp: one quantised GGUF file an arm, each in a context of its own so that no prompt cache is ever shared."""
+"""llama.cpp: one GGUF file per arm, each in a context of its own so that no prompt cache is ever shared."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from jinja2.exceptions import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from siftune.curation.errors import UserError
+from siftune.curation.file_hash import file_sha256
 from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import (
     PROBE,
     Chunk,
+    EngineKind,
     Fingerprint,
-    Kind,
     Message,
     Request,
     Stats,
-    Stopped,
-    refuse_unknown_arms,
+    StopReason,
     refuse_equal_weights,
+    refuse_unknown_arms,
 )
 from siftune.training.library_output import silence_llamacpp
 from siftune.training.masks import TEMPLATE_DATE
@@ -37,9 +38,18 @@ class LlamaCppEngine:
     """Answers for GGUF files (arm → file), as `siftune export RUN --arm ARM --to gguf` writes them.
 
     Arms decode in turns, one token each, in one thread: two decodes at once would compete for memory bandwidth.
+
+    Args:
+        files: The GGUF file of each arm.
+        context: Most tokens of a prompt and its answer together.
+        threads: Threads that compute; one per processor core by default.
+        same_weights: Allow two arms with the same weights.
+
+    Raises:
+        UserError: a file is missing or cannot be loaded, or two arms answer with the same weights.
     """
 
-    kind: Kind = "llama.cpp"
+    kind: EngineKind = "llama.cpp"
 
     def __init__(
         self,
@@ -58,15 +68,15 @@ class LlamaCppEngine:
         self._context = context
         self._turn = threading.Lock()
         self._models = {arm: _load(path, context, threads) for arm, path in files.items()}
-        self._prints = {
-            arm: Fingerprint(_hash(path), self._logit_hash(self._models[arm])) for arm, path in files.items()
+        self._fingerprints = {
+            arm: Fingerprint(file_sha256(path), self._logit_hash(self._models[arm])) for arm, path in files.items()
         }
         if not same_weights:
-            refuse_equal_weights(self._prints)
+            refuse_equal_weights(self._fingerprints)
 
     def fingerprint(self, arm: str) -> Fingerprint:
         """Hash of the GGUF file and of the probe's logits."""
-        return self._prints[arm]
+        return self._fingerprints[arm]
 
     def close(self) -> None:
         """Free the models."""
@@ -82,16 +92,15 @@ class LlamaCppEngine:
         stop = stop or threading.Event()
         with self._turn:
             start = time.perf_counter()
-            turns = [self._answer(place, request, start, stop) for place, request in enumerate(requests)]
-            while turns:
-                waiting = []
-                for turn in turns:
-                    if (chunk := next(turn, None)) is not None:
+            unfinished = [self._answer(index, request, start, stop) for index, request in enumerate(requests)]
+            while unfinished:
+                for answer in list(unfinished):
+                    if (chunk := next(answer, None)) is None:
+                        unfinished.remove(answer)
+                    else:
                         yield chunk
-                        waiting.append(turn)
-                turns = waiting
 
-    def _answer(self, place: int, request: Request, start: float, stop: threading.Event) -> Iterator[Chunk]:
+    def _answer(self, index: int, request: Request, start: float, stop: threading.Event) -> Iterator[Chunk]:
         """Chunks of one request; every `next` computes one token."""
         model, sampling = self._models[request.arm], request.sampling
         prompt = _encode(model, request.messages)
@@ -100,30 +109,32 @@ class LlamaCppEngine:
                 f"The conversation has {len(prompt)} tokens and {sampling.max_new_tokens} may be answered; the context "
                 f"holds {self._context}. Shorten the conversation or ask for fewer tokens."
             )
-        text = Detokenizer(lambda ids: model.detokenize(ids, special=False).decode("utf-8", errors="replace"))
-        tokens, first, stopped, pending = 0, None, "cancelled", ""
+        detokenizer = Detokenizer(lambda ids: model.detokenize(ids, special=False).decode("utf-8", errors="replace"))
         model.set_seed(sampling.seed)
-        drawn = model.generate(
+        # Plain temperature and top-p: llama.cpp's other samplers are off, so that engines can be compared.
+        generated = model.generate(
             prompt, top_k=0, top_p=sampling.top_p, min_p=0.0, temp=sampling.temperature, repeat_penalty=1.0
         )
-        now = time.perf_counter() - start
+        tokens, text, first_token_seconds = 0, "", None
+        reason: StopReason = "cancelled"
+        seconds = time.perf_counter() - start
         while not stop.is_set():
-            token = next(drawn)
-            now = time.perf_counter() - start
-            first = now if first is None else first
+            token = next(generated)
+            seconds = time.perf_counter() - start
+            first_token_seconds = seconds if first_token_seconds is None else first_token_seconds
             if llama_cpp.llama_vocab_is_eog(model._model.vocab, token):  # noqa: SLF001 - the binding has no public name
-                stopped = "end"
+                reason = "end"
                 break
             tokens += 1
-            pending = text.add(token)
+            text = detokenizer.add(token)
             if tokens >= sampling.max_new_tokens:
-                stopped = "length"
+                reason = "length"
                 break
-            yield Chunk(place, pending, tokens, now)
-            pending = ""
-        drawn.close()
-        stats = Stats(len(prompt), tokens, now, first, _stopped(stopped))
-        yield Chunk(place, pending + text.flush(), tokens, now, stats)
+            yield Chunk(index, text, tokens, seconds)
+            text = ""
+        generated.close()
+        stats = Stats(len(prompt), tokens, seconds, first_token_seconds, reason)
+        yield Chunk(index, text + detokenizer.flush(), tokens, seconds, stats)
 
     def _logit_hash(self, model: Any) -> str:
         model.reset()
@@ -145,28 +156,18 @@ def _load(path: Path, context: int, threads: int | None) -> Any:
 
 
 def _encode(model: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids by the chat template inside the file."""
+    """Token ids of a conversation by the chat template inside the file, up to where the assistant answers."""
     template = model.metadata.get("tokenizer.chat_template")
     if template is None:
         raise UserError(f"{model.model_path} has no chat template in it. Export it again from a model that has one.")
-    ends = {name: _piece(model, token) for name, token in (("eos", model.token_eos()), ("bos", model.token_bos()))}
-    formatter = Jinja2ChatFormatter(template=template, eos_token=ends["eos"], bos_token=ends["bos"])
-    turns: Any = [{"role": message.role, "content": message.content} for message in messages]
+    eos, bos = (
+        model.detokenize([token], special=True).decode("utf-8", errors="replace") if token >= 0 else ""
+        for token in (model.token_eos(), model.token_bos())
+    )
+    formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
+    documents: Any = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        text = formatter(messages=turns, date_string=TEMPLATE_DATE).prompt
+        text = formatter(messages=documents, date_string=TEMPLATE_DATE).prompt
     except (TemplateError, ValueError) as fault:
         raise UserError(f"The model's chat template does not take this conversation: {fault}") from None
     return list(model.tokenize(text.encode("utf-8"), add_bos=False, special=True))
-
-
-def _piece(model: Any, token: int) -> str:
-    return str(model.detokenize([token], special=True).decode("utf-8", errors="replace")) if token >= 0 else ""
-
-
-def _stopped(word: str) -> Stopped:
-    return "end" if word == "end" else "length" if word == "length" else "cancelled"
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

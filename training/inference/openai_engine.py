@@ -19,19 +19,21 @@ from siftune.curation.errors import UserError
 from siftune.training.inference.engine import (
     PROBE,
     Chunk,
+    EngineKind,
     Fingerprint,
-    Kind,
     Message,
     Request,
     Sampling,
     Stats,
-    Stopped,
-    refuse_unknown_arms,
+    StopReason,
     refuse_equal_weights,
+    refuse_unknown_arms,
 )
 
-_TICK = 0.05  # seconds between two looks at the stop event while a server is silent
-_MOST_LINE = 1 << 20
+#: Seconds between two looks at the stop event while a server is silent.
+_POLL_SECONDS = 0.05
+#: Longest line of a stream, in bytes.
+_LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,34 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """What a reader thread found: text, the end, or what went wrong."""
+class _StreamEvent:
+    """What a reader thread received: text, the end of an answer with the server's counts, or an error."""
 
     request: int
     text: str = ""
-    end: Stopped | None = None
+    end: StopReason | None = None
     fault: UserError | None = None
-    counted: int | None = None
+    answer_tokens: int | None = None
     prompt_tokens: int = 0
 
 
 class OpenAIEngine:
     """Answers for served models (arm → `ServedModel`). Requests go to their servers at the same time, a thread each.
 
-    A server does not show its weights: a fingerprint holds the name of the model and a hash of its greedy answer to a
-    fixed probe. Tokens are what the server counts, else the number of pieces.
+    A server does not show its weights: a fingerprint holds the hash of the model's address and name, and the hash of
+    its greedy answer to PROBE. Tokens are what the server counts, else the number of text events.
+
+    Args:
+        models: The served model of each arm.
+        api_key: Sent as a bearer token when given.
+        timeout: Seconds to wait for a connection, and for each next part of an answer.
+        same_weights: Allow two arms with the same served model.
+
+    Raises:
+        UserError: an address is not an http(s) address, or two arms are the same served model.
     """
 
-    kind: Kind = "openai"
+    kind: EngineKind = "openai"
 
     def __init__(
         self,
@@ -72,29 +83,29 @@ class OpenAIEngine:
         same_weights: bool = False,
     ) -> None:
         for served in models.values():
-            parts = urlsplit(served.url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
+            address = urlsplit(served.url)
+            if address.scheme not in {"http", "https"} or not address.hostname:
                 raise UserError(
-                    f"An endpoint is an http(s) address such as http://127.0.0.1:8000/v1; got {served.url!r}."
+                    f"A server is given by an http(s) address such as http://127.0.0.1:8000/v1; got {served.url!r}."
                 )
         self.arms = tuple(models)
         self._models = dict(models)
         self._key = api_key
         self._timeout = timeout
-        self._prints: dict[str, Fingerprint] = {}
+        self._fingerprints: dict[str, Fingerprint] = {}
         if not same_weights:
             names = {arm: f"{served.url} {served.model}" for arm, served in models.items()}
             refuse_equal_weights({arm: Fingerprint(name, f"not asked: {name}") for arm, name in names.items()})
 
     def fingerprint(self, arm: str) -> Fingerprint:
-        """Address and model name hashed, and the hash of the greedy answer to a probe. Asks the server once."""
-        if arm not in self._prints:
-            asked = Request(arm, (Message("user", PROBE),), Sampling(max_new_tokens=24))
-            text = "".join(chunk.text for chunk in self.stream([asked]))
+        """The hash of address and model name, and the hash of the greedy answer to PROBE. Asks the server once."""
+        if arm not in self._fingerprints:
+            request = Request(arm, (Message("user", PROBE),), Sampling(max_new_tokens=24))
+            text = "".join(chunk.text for chunk in self.stream([request]))
             served = self._models[arm]
             weights = hashlib.sha256(f"{served.url} {served.model}".encode()).hexdigest()
-            self._prints[arm] = Fingerprint(weights, hashlib.sha256(text.encode()).hexdigest())
-        return self._prints[arm]
+            self._fingerprints[arm] = Fingerprint(weights, hashlib.sha256(text.encode()).hexdigest())
+        return self._fingerprints[arm]
 
     def close(self) -> None:
         """Nothing is held open between calls."""
@@ -103,97 +114,103 @@ class OpenAIEngine:
         """See `Engine.stream`. Raises `UserError` when a server cannot be reached, refuses, or breaks off."""
         refuse_unknown_arms(requests, self.arms)
         stop = stop or threading.Event()
-        found: queue.Queue[_Piece] = queue.Queue()
+        events: queue.Queue[_StreamEvent] = queue.Queue()
         start = time.perf_counter()
         calls = [_Call(self._models[request.arm], self._key, self._timeout) for request in requests]
-        for place, (call, request) in enumerate(zip(calls, requests, strict=True)):
-            threading.Thread(target=call.read, args=(place, request, found), daemon=True).start()
+        for index, (call, request) in enumerate(zip(calls, requests, strict=True)):
+            threading.Thread(target=call.read, args=(index, request, events), daemon=True).start()
         try:
-            yield from _merge(found, len(requests), start, stop)
+            yield from _merge(events, len(requests), start, stop)
         finally:
             for call in calls:
                 call.close()
 
 
-def _merge(found: queue.Queue[_Piece], count: int, start: float, stop: threading.Event) -> Iterator[Chunk]:
-    tokens, first = [0] * count, [None] * count  # type: tuple[list[int], list[float | None]]
-    open_ = set(range(count))
-    while open_ and not stop.is_set():
+def _merge(
+    events: queue.Queue[_StreamEvent], request_count: int, start: float, stop: threading.Event
+) -> Iterator[Chunk]:
+    """Chunks of all requests in the order in which their servers answer."""
+    tokens = [0] * request_count
+    first_seconds: list[float | None] = [None] * request_count
+    unfinished = set(range(request_count))
+    while unfinished and not stop.is_set():
         try:
-            piece = found.get(timeout=_TICK)
+            event = events.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             continue
-        now, place = time.perf_counter() - start, piece.request
-        if piece.fault is not None:
-            raise piece.fault
-        if piece.end is not None:
-            open_.discard(place)
-            total = tokens[place] if piece.counted is None else piece.counted
-            yield Chunk(place, "", total, now, Stats(piece.prompt_tokens, total, now, first[place], piece.end))
-        elif piece.text:
-            tokens[place] += 1
-            first[place] = now if first[place] is None else first[place]
-            yield Chunk(place, piece.text, tokens[place], now)
-    for place in sorted(open_):
-        now = time.perf_counter() - start
-        yield Chunk(place, "", tokens[place], now, Stats(0, tokens[place], now, first[place], "cancelled"))
+        seconds, index = time.perf_counter() - start, event.request
+        if event.fault is not None:
+            raise event.fault
+        if event.end is not None:
+            unfinished.discard(index)
+            total = tokens[index] if event.answer_tokens is None else event.answer_tokens
+            stats = Stats(event.prompt_tokens, total, seconds, first_seconds[index], event.end)
+            yield Chunk(index, "", total, seconds, stats)
+        elif event.text:
+            tokens[index] += 1
+            first_seconds[index] = seconds if first_seconds[index] is None else first_seconds[index]
+            yield Chunk(index, event.text, tokens[index], seconds)
+    for index in sorted(unfinished):
+        seconds = time.perf_counter() - start
+        stats = Stats(0, tokens[index], seconds, first_seconds[index], "cancelled")
+        yield Chunk(index, "", tokens[index], seconds, stats)
 
 
 class _Call:
     """One request to a server, read in a thread of its own until it ends or is closed."""
 
     def __init__(self, served: ServedModel, key: str | None, timeout: float) -> None:
-        parts = urlsplit(served.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        assert parts.hostname is not None
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout)
-        self._path = parts.path.rstrip("/") + "/chat/completions"
+        address = urlsplit(served.url)
+        connection = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+        assert address.hostname is not None
+        self._connection = connection(address.hostname, address.port, timeout=timeout)
+        self._path = address.path.rstrip("/") + "/chat/completions"
         self._served, self._key = served, key
         self._socket: socket.socket | None = None
         self._closed = False
 
     def close(self) -> None:
-        """Break the connection: a reader that waits for the next piece wakes up and ends."""
+        """Break the connection: a reader that waits for the next event wakes up and ends."""
         self._closed = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def read(self, place: int, request: Request, found: queue.Queue[_Piece]) -> None:
-        """Put pieces on `found`; the last one is an end or a fault."""
+    def read(self, index: int, request: Request, events: queue.Queue[_StreamEvent]) -> None:
+        """Put the events of request number `index` on `events`; the last one is an end or a fault."""
         try:
-            for piece in self._pieces(place, request):
-                found.put(piece)
+            for event in self._answer(index, request):
+                events.put(event)
         except UserError as fault:
-            found.put(_Piece(place, fault=fault))
+            events.put(_StreamEvent(index, fault=fault))
         except (OSError, http.client.HTTPException, ValueError) as fault:
             if not self._closed:
-                said = f"{self._served.url} broke off or cannot be reached: {fault}. Is the server running?"
-                found.put(_Piece(place, fault=UserError(said)))
+                message = f"{self._served.url} broke off or cannot be reached: {fault}. Is the server running?"
+                events.put(_StreamEvent(index, fault=UserError(message)))
         finally:
             self._connection.close()
 
-    def _pieces(self, place: int, request: Request) -> Iterator[_Piece]:
-        response = self._ask(request)
-        end: Stopped | None = None
-        counted: int | None = None
+    def _answer(self, index: int, request: Request) -> Iterator[_StreamEvent]:
+        response = self._post(request)
+        end: StopReason | None = None
+        answer_tokens: int | None = None
         prompt_tokens = 0
-        for event in _events(response):
-            if "error" in event:
-                raise UserError(f"{self._served.url} answered with an error: {str(event['error'])[:300]}")
-            usage = event.get("usage") or {}
-            counted = usage.get("completion_tokens", counted)
+        for document in _documents(response):
+            if "error" in document:
+                raise UserError(f"{self._served.url} answered with an error: {str(document['error'])[:300]}")
+            usage = document.get("usage") or {}
+            answer_tokens = usage.get("completion_tokens", answer_tokens)
             prompt_tokens = usage.get("prompt_tokens", prompt_tokens)
-            for choice in event.get("choices", [])[:1]:
+            for choice in document.get("choices", [])[:1]:
                 if text := (choice.get("delta") or {}).get("content"):
-                    yield _Piece(place, text=str(text))
+                    yield _StreamEvent(index, text=str(text))
                 if reason := choice.get("finish_reason"):
                     end = "length" if reason == "length" else "end"
         if end is None:
             raise UserError(f"{self._served.url} closed the stream in the middle of an answer.")
-        yield _Piece(place, end=end, counted=counted, prompt_tokens=prompt_tokens)
+        yield _StreamEvent(index, end=end, answer_tokens=answer_tokens, prompt_tokens=prompt_tokens)
 
-    def _ask(self, request: Request) -> http.client.HTTPResponse:
+    def _post(self, request: Request) -> http.client.HTTPResponse:
         sampling = request.sampling
         body = {
             "model": self._served.model,
@@ -213,22 +230,22 @@ class _Call:
         self._socket = self._connection.sock
         response = self._connection.getresponse()
         if response.status != http.client.OK:
-            said = response.read(2000).decode("utf-8", errors="replace")
+            reply = response.read(2000).decode("utf-8", errors="replace")
             raise UserError(
-                f"{self._served.url} answered {response.status} for the model {self._served.model!r}: {said[:300]}"
+                f"{self._served.url} answered {response.status} for the model {self._served.model!r}: {reply[:300]}"
             )
         return response
 
 
-def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+def _documents(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
     """JSON documents of a stream of server-sent events, up to `[DONE]` or the end."""
-    while line := response.readline(_MOST_LINE):
+    while line := response.readline(_LONGEST_LINE):
         data = line.strip().removeprefix(b"data:").strip()
         if not line.startswith(b"data:") or not data:
             continue
         if data == b"[DONE]":
             return
-        event = json.loads(data)
-        if not isinstance(event, dict):
-            raise ValueError("an event is not a JSON object")  # noqa: TRY004 - told to the user like broken JSON
-        yield event
+        document = json.loads(data)
+        if not isinstance(document, dict):
+            raise ValueError("an event is not a JSON object")  # noqa: TRY004 - reported to the user like broken JSON
+        yield document

@@ -14,31 +14,40 @@ from torch import Tensor
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Model
+from siftune.training import models
 from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import (
     PROBE,
     Chunk,
+    EngineKind,
     Fingerprint,
-    Kind,
     Message,
     Request,
     Sampling,
     Stats,
-    Stopped,
-    refuse_unknown_arms,
+    StopReason,
     refuse_equal_weights,
+    refuse_unknown_arms,
 )
-from siftune.training.inference.lora_layers import Strategy, install, read_adapter
+from siftune.training.inference.lora_layers import Strategy, install_adapters, read_adapter
 from siftune.training.masks import prompt_ids
 
 
 class TransformersEngine:
-    """Answers for adapters in `adapters` (arm → folder that PEFT wrote; None is the untrained base).
+    """Answers for LoRA adapters of one base model, and for the base itself.
 
-    `strategy` auto measures whether batched or merged adapters are faster here; `choice` says what came out.
+    Args:
+        model: The base, as the recipe names and loads it.
+        adapters: For each arm the folder that PEFT wrote; None is the untrained base.
+        strategy: How the adapters are applied; auto measures whether batched or merged ones are faster here, and
+            `choice` says which was taken.
+        same_weights: Allow two arms with the same weights.
+
+    Raises:
+        UserError: an adapter is missing or of another base model, or two arms answer with the same weights.
     """
 
-    kind: Kind = "transformers"
+    kind: EngineKind = "transformers"
 
     def __init__(
         self,
@@ -48,28 +57,30 @@ class TransformersEngine:
         strategy: Strategy = "auto",
         same_weights: bool = False,
     ) -> None:
-        base, self._tokenizer, identity = load_dense(model)
-        read = {arm: read_adapter(folder) if folder else None for arm, folder in adapters.items()}
-        self.arms = tuple(read)
+        base, self._tokenizer, identity = models.load_dense(model)
+        weights = {arm: read_adapter(folder) if folder else None for arm, folder in adapters.items()}
+        self.arms = tuple(weights)
         self._model = base
-        self._linears, self.choice = install(base, read, strategy=strategy)
+        self.linears, self.choice = install_adapters(base, weights, strategy=strategy)
         # The last position of a batch is a strided view, for which PyTorch would copy the whole head at every prompt.
-        base.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
-        self._ends = _end_tokens(base, self._tokenizer)
+        base.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+        self._end_tokens = _end_tokens(base, self._tokenizer)
         self._turn = threading.Lock()
-        digests = {arm: adapter.digest if adapter else identity for arm, adapter in read.items()}
-        self._prints = {arm: Fingerprint(digests[arm], self._logit_hash(arm)) for arm in self.arms}
+        self._fingerprints = {
+            arm: Fingerprint(adapter.digest if adapter else identity, self.logit_hash(arm))
+            for arm, adapter in weights.items()
+        }
         if not same_weights:
-            refuse_equal_weights(self._prints)
+            refuse_equal_weights(self._fingerprints)
 
     def fingerprint(self, arm: str) -> Fingerprint:
         """Hash of the adapter file (of the base model for an arm without one) and of the probe's logits."""
-        return self._prints[arm]
+        return self._fingerprints[arm]
 
     def close(self) -> None:
-        """Drop the model."""
+        """Give the model's memory back."""
         del self._model
-        self._linears = []
+        self.linears = []
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
         """See `Engine.stream`. Raises `UserError` for unknown arms, and for prompts that leave no room to answer."""
@@ -81,37 +92,42 @@ class TransformersEngine:
             yield from self._decode(requests, prompts, stop or threading.Event())
 
     def _decode(self, requests: Sequence[Request], prompts: list[list[int]], stop: threading.Event) -> Iterator[Chunk]:
+        """All requests in one batch; a request whose answer has ended leaves it."""
         start = time.perf_counter()
         answers = [
             _Answer(self._tokenizer, request.sampling, len(prompt))
             for request, prompt in zip(requests, prompts, strict=True)
         ]
-        alive = list(range(len(requests)))
+        unfinished = list(range(len(requests)))  # indices into `requests`, one for each row of the batch
         batch = _Batch(self._model, prompts)
-        self._assign(requests, alive)
+        self._assign([request.arm for request in requests])
         while not stop.is_set():
+            # One token for each row, chosen by the request's own sampling.
             logits = batch.step()
-            chosen = [answers[request].choose(row) for request, row in zip(alive, logits, strict=True)]
-            now = time.perf_counter() - start
-            for request, token in zip(alive, chosen, strict=True):
-                yield answers[request].take(request, token, now, self._ends)
-            staying = [row for row, request in enumerate(alive) if answers[request].stopped is None]
-            if not staying:
-                return
-            if len(staying) < len(alive):
-                alive = [alive[row] for row in staying]
-                self._assign(requests, alive)
-            batch.advance([chosen[row] for row in staying], staying)
-        for request in alive:
-            yield answers[request].cancelled(request, time.perf_counter() - start)
+            tokens = [answers[index].choose(row) for index, row in zip(unfinished, logits, strict=True)]
+            seconds = time.perf_counter() - start
+            for index, token in zip(unfinished, tokens, strict=True):
+                yield answers[index].add(index, token, seconds, self._end_tokens)
 
-    def _assign(self, requests: Sequence[Request], alive: Sequence[int]) -> None:
-        rows = [self.arms.index(requests[request].arm) for request in alive]
-        for linear in self._linears:
+            # Go on with the rows whose answer has not ended.
+            rows = [row for row, index in enumerate(unfinished) if answers[index].stopped is None]
+            if not rows:
+                return
+            if len(rows) < len(unfinished):
+                unfinished = [unfinished[row] for row in rows]
+                self._assign([requests[index].arm for index in unfinished])
+            batch.advance([tokens[row] for row in rows], rows)
+        for index in unfinished:
+            yield answers[index].cancel(index, time.perf_counter() - start)
+
+    def _assign(self, arms: Sequence[str]) -> None:
+        """Tell the layers which arm answers in each row of the batch."""
+        rows = [self.arms.index(arm) for arm in arms]
+        for linear in self.linears:
             linear.assign(rows)
 
     def _encode(self, request: Request) -> list[int]:
-        ids = encode(self._tokenizer, request.messages)
+        ids = encode_prompt(self._tokenizer, request.messages)
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit is not None and len(ids) + request.sampling.max_new_tokens > limit:
             raise UserError(
@@ -121,44 +137,27 @@ class TransformersEngine:
         return ids
 
     @torch.inference_mode()
-    def _logit_hash(self, arm: str) -> str:
-        ids = encode(self._tokenizer, (Message("user", PROBE),))
-        for linear in self._linears:
-            linear.assign([self.arms.index(arm)])
+    def logit_hash(self, arm: str) -> str:
+        """sha256 of the float32 logits that follow PROBE, computed now."""
+        ids = encode_prompt(self._tokenizer, (Message("user", PROBE),))
+        self._assign([arm])
         logits = self._model(input_ids=torch.tensor([ids], device=self._model.device), logits_to_keep=1).logits
         return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()
 
 
-def load_dense(model: Model) -> tuple[Any, Any, str]:
-    """The base that the arms were trained over, dense; its tokenizer; and a hash that identifies it.
-
-    Where adapters were trained over NF4 weights, these are NF4's values unpacked to 16 bits and not the original ones:
-    the adapter has learnt to work with them, and arms are judged with them.
-    """
-    from siftune.training import models
-
-    resolved = models.resolve(model.name, revision=model.revision)
-    loading = models.choose_loading(model.load, resolved)
-    base = models.load_base(resolved, loading)
-    # Unpacked before the first forward pass, which may reorder 4-bit weights in place.
-    base = (base.dequantize() if loading.load == "nf4" else base).eval()
-    base.config.use_cache = True
-    return base, models.load_tokenizer(resolved), resolved.identity
-
-
-def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation, up to where the assistant speaks. Raises `UserError` like `masks.render`."""
+def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation, up to where the assistant answers. Raises `UserError` like `masks.render`."""
     return prompt_ids(tokenizer, [vars(message) for message in messages])
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    given = getattr(model.generation_config, "eos_token_id", None)
-    ends = given if isinstance(given, list) else [given]
-    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    tokens = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
+    return frozenset(token for token in tokens if token is not None)
 
 
 class _Batch:
-    """The key–value cache of the rows that are still answering."""
+    """The key–value cache of the rows that are still answering. Prompts are padded on the left."""
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         from transformers import DynamicCache
@@ -169,35 +168,35 @@ class _Batch:
         device = model.device
         self._ids = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-        self._place = (mask.cumsum(1) - 1).clamp(min=0)
+        self._positions = (mask.cumsum(1) - 1).clamp(min=0)
         # Without padding no mask is needed, and attention takes its faster path.
         self._mask = None if bool(mask.all()) else mask
 
     @torch.inference_mode()
     def step(self) -> Tensor:
-        """Logits (rows, vocabulary) in float32 of the next token of every row."""
-        out = self._model(
+        """Logits of the next token of every row, float32 (rows, vocabulary)."""
+        output = self._model(
             input_ids=self._ids,
             attention_mask=self._mask,
-            position_ids=self._place,
+            position_ids=self._positions,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        logits: Tensor = out.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -1].float()
         return logits
 
     @torch.inference_mode()
-    def advance(self, tokens: Sequence[int], staying: Sequence[int]) -> None:
-        """Go on with the rows in `staying`, whose next tokens are `tokens`."""
-        place = self._place[:, -1:] + 1
-        if len(staying) < len(place):
-            keep = torch.tensor(staying, device=place.device, dtype=torch.long)
-            place = place[keep]
+    def advance(self, tokens: Sequence[int], rows: Sequence[int]) -> None:
+        """Go on with these `rows` of the batch, whose next tokens are `tokens`."""
+        positions = self._positions[:, -1:] + 1
+        if len(rows) < len(positions):
+            keep = torch.tensor(rows, device=positions.device, dtype=torch.long)
+            positions = positions[keep]
             self._cache.batch_select_indices(keep)
             self._mask = self._mask[keep] if self._mask is not None else None
-        self._place = place
-        self._ids = torch.tensor(tokens, device=place.device, dtype=torch.long)[:, None]
+        self._positions = positions
+        self._ids = torch.tensor(tokens, device=positions.device, dtype=torch.long)[:, None]
         if self._mask is not None:
             self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
 
@@ -206,43 +205,48 @@ class _Answer:
     """One row's tokens, text and times while it is made."""
 
     def __init__(self, tokenizer: Any, sampling: Sampling, prompt_tokens: int) -> None:
-        self._text = Detokenizer(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
+        self._detokenizer = Detokenizer(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
         self._sampling = sampling
         self._prompt_tokens = prompt_tokens
         self._random = torch.Generator().manual_seed(sampling.seed)
         self._tokens = 0
-        self._first: float | None = None
-        self.stopped: Stopped | None = None
+        self._first_token_seconds: float | None = None
+        self.stopped: StopReason | None = None
 
     def choose(self, logits: Tensor) -> int:
-        """The next token from float32 logits (vocabulary)."""
+        """The next token from its logits, float32 (vocabulary,)."""
         if self._sampling.temperature == 0:
             return int(logits.argmax())
-        # The greedy token keeps its place even where the temperature underflows.
+        # Less the largest logit: the greedy token stays the most likely one even where the temperature underflows.
         scaled = (logits - logits.max()).cpu() / self._sampling.temperature
-        odds, order = torch.softmax(scaled, -1).sort(descending=True, stable=True)
-        odds[odds.cumsum(-1) - odds >= self._sampling.top_p] = 0
-        return int(order[torch.multinomial(odds, 1, generator=self._random)])
+        probabilities, order = torch.softmax(scaled, -1).sort(descending=True, stable=True)
+        probabilities[probabilities.cumsum(-1) - probabilities >= self._sampling.top_p] = 0
+        return int(order[torch.multinomial(probabilities, 1, generator=self._random)])
 
-    def take(self, request: int, token: int, now: float, ends: frozenset[int]) -> Chunk:
-        """The chunk for `token`; the last one when it ends the answer or fills it. End tokens are not counted."""
-        self._first = now if self._first is None else self._first
-        if token in ends:
-            self.stopped = "end"
-            return self._last(request, now, self._text.flush())
+    def add(self, request: int, token: int, seconds: float, end_tokens: frozenset[int]) -> Chunk:
+        """The chunk for the next token, the last one when the token ends the answer.
+
+        Args:
+            request: Index of the request that is answered.
+            token: The chosen token.
+            seconds: Since the start of the stream.
+            end_tokens: Tokens that end an answer; they are not counted.
+        """
+        if self._first_token_seconds is None:
+            self._first_token_seconds = seconds
+        if token in end_tokens:
+            return self._last(request, seconds, "end")
         self._tokens += 1
-        piece = self._text.add(token)
+        text = self._detokenizer.add(token)
         if self._tokens >= self._sampling.max_new_tokens:
-            self.stopped = "length"
-            return self._last(request, now, piece + self._text.flush())
-        return Chunk(request, piece, self._tokens, now)
+            return self._last(request, seconds, "length", text)
+        return Chunk(request, text, self._tokens, seconds)
 
-    def cancelled(self, request: int, now: float) -> Chunk:
-        """The last chunk of an answer that was stopped."""
-        self.stopped = "cancelled"
-        return self._last(request, now, self._text.flush())
+    def cancel(self, request: int, seconds: float) -> Chunk:
+        """The last chunk of an answer that the caller stopped."""
+        return self._last(request, seconds, "cancelled")
 
-    def _last(self, request: int, now: float, text: str) -> Chunk:
-        assert self.stopped is not None
-        stats = Stats(self._prompt_tokens, self._tokens, now, self._first, self.stopped)
-        return Chunk(request, text, self._tokens, now, stats)
+    def _last(self, request: int, seconds: float, reason: StopReason, text: str = "") -> Chunk:
+        self.stopped = reason
+        stats = Stats(self._prompt_tokens, self._tokens, seconds, self._first_token_seconds, reason)
+        return Chunk(request, text + self._detokenizer.flush(), self._tokens, seconds, stats)
