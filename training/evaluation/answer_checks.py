@@ -1,4 +1,4 @@
-"""What a machine can check in an answer: sentences, an expected word or number, a forbidden pattern."""
+"""What a program can check in an answer: sentences, an expected word or number, a forbidden pattern."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _WORD = re.compile(r"\w")
 
 
 @dataclass(frozen=True)
-class Notes:
-    """What was checked; None where the prompt asks for no such check."""
+class AnswerChecks:
+    """The results of the checks; None where the prompt asks for no such check."""
 
     sentences: int
     sentences_kept: bool | None
@@ -27,40 +27,40 @@ class Notes:
     forbidden_found: bool | None
 
     def __str__(self) -> str:
-        parts = []
+        notes = []
         if self.sentences_kept is not None:
-            parts.append(f"{self.sentences} sentences: limit {'kept' if self.sentences_kept else 'broken'}")
+            notes.append(f"{self.sentences} sentences: limit {'kept' if self.sentences_kept else 'broken'}")
         if self.expected_found is not None:
-            parts.append(f"expected answer {'present' if self.expected_found else 'missing'}")
+            notes.append(f"expected answer {'present' if self.expected_found else 'missing'}")
         if self.forbidden_found is not None:
-            parts.append(f"forbidden text {'present' if self.forbidden_found else 'absent'}")
-        return "; ".join(parts)
+            notes.append(f"forbidden text {'present' if self.forbidden_found else 'absent'}")
+        return "; ".join(notes)
 
 
-def check(prompt: Prompt, answer: str) -> Notes:
+def check_answer(prompt: Prompt, answer: str) -> AnswerChecks:
     """Check one answer. Raises `UserError` when `forbid` is not a regular expression."""
     sentences = count_sentences(answer)
-    return Notes(
+    return AnswerChecks(
         sentences=sentences,
         sentences_kept=None if prompt.max_sentences is None else 0 < sentences <= prompt.max_sentences,
-        expected_found=None if prompt.expect is None else holds(answer, prompt.expect),
+        expected_found=None if prompt.expect is None else contains_word(answer, prompt.expect),
         forbidden_found=None if prompt.forbid is None else _forbidden(prompt.forbid).search(answer) is not None,
     )
 
 
 def count_sentences(text: str) -> int:
-    """How many sentences a text has. List marks, decimals and common abbreviations end none; a line apart is one."""
-    plain = _LIST_MARK.sub("\n", _ABBREVIATIONS.sub("abbreviation", text))
-    return sum(1 for part in _SENTENCE_END.split(plain) if _WORD.search(part))
+    """The number of sentences of a text. List marks, decimals and common abbreviations end none; a heading is one."""
+    prose = _LIST_MARK.sub("\n", _ABBREVIATIONS.sub("abbreviation", text))
+    return sum(1 for part in _SENTENCE_END.split(prose) if _WORD.search(part))
 
 
-def holds(text: str, expected: str) -> bool:
-    """Whether `text` holds `expected` as a whole word, case aside. 1,081 is 1081; small numbers may be words."""
-    found = re.sub(r"(?<=\d)[,\u00a0\u202f' ](?=\d{3}\b)", "", text).replace("−", "-")
-    wanted = [expected]
+def contains_word(text: str, expected: str) -> bool:
+    """Whether `text` contains `expected` as a whole word, in any case. 1,081 is 1081; small numbers may be words."""
+    normalised = re.sub(r"(?<=\d)[,\u00a0\u202f' ](?=\d{3}\b)", "", text).replace("−", "-")
+    spellings = [expected]
     if expected.isdigit() and int(expected) in _NUMBER_WORDS:
-        wanted.append(_NUMBER_WORDS[int(expected)])
-    return any(re.search(rf"(?<![\w.]){re.escape(word)}(?!\w|\.\d)", found, re.IGNORECASE) for word in wanted)
+        spellings.append(_NUMBER_WORDS[int(expected)])
+    return any(re.search(rf"(?<![\w.]){re.escape(word)}(?!\w|\.\d)", normalised, re.IGNORECASE) for word in spellings)
 
 
 def _forbidden(pattern: str) -> re.Pattern[str]:

@@ -1,22 +1,32 @@
-"""The held-out losses of all arms as arrays, after proof that every arm was judged on the same rows and tokens."""
+"""What evaluation writes for the base and for each arm and seed, and the losses of all arms as arrays.
+
+run/evaluation holds NAME.parquet (LOSS_COLUMNS) and NAME.json (`Evaluation`); NAME is `base` or ARM-seed-K.
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
+from siftune.curation.atomic_files import write_json, write_parquet
 from siftune.curation.errors import UserError
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.paths import parse_training_name
 from siftune.training.arm_names import BASE, arm_sort_key
 from siftune.training.evaluation.statistics import Floats
 
-#: What evaluation writes for each held-out row: `nll` is the summed negative log-likelihood (nats) of its `tokens`
-#: trained tokens, `mask_hash` proves which tokens these were.
-JUDGED = pl.Schema(
+LossEngine = Literal["merged", "nf4"]
+
+#: One row for each held-out row: `nll` is the summed negative log-likelihood (nats) of its `tokens` trained tokens,
+#: `mask_hash` proves which tokens these were, `bytes` is the length of their text, so that models with other tokenizers
+#: can be compared. `leaked`: the raw data holds a similar row. Length bins are of the prompt.
+LOSS_COLUMNS = pl.Schema(
     {
         "id": pl.String,
         "nll": pl.Float64,
@@ -26,94 +36,159 @@ JUDGED = pl.Schema(
         "length_bin": pl.String,
         "leaked": pl.Boolean,
         "mask_hash": pl.String,
+        "bytes": pl.Int64,
     }
 )
-_TRAINED = re.compile(r"(?P<arm>.+)-seed-(?P<seed>\d+)")
+
+
+class EngineDifference(BaseModel):
+    """Loss of the merged model minus loss of the 4-bit model, in nats per token, over a sample of `rows` rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    mean: float
+    largest: float
+
+
+class Evaluation(BaseModel):
+    """How one adapter, or the base, was evaluated: the document beside its losses."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    #: What the weights are: the hash of the adapter, or the identity of the base.
+    digest: str
+    adapter_hash: str | None
+    #: Held-out rows, their limits and the base: losses of other keys cannot be compared.
+    key: str
+    #: The model that computed the losses, and why: see `siftune.training.evaluation.loss_worker.LossModels`.
+    engine: LossEngine
+    engine_why: str
+    rows: int
+    tokens: int
+    #: Nats per token over all rows.
+    loss: float
+    seconds: float
+    truncated_rows: int
+    drift: EngineDifference | None
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Losses (runs, rows) by arm over one list of rows; `groups` numbers the similarity groups from 0."""
+class HeldoutLosses:
+    """The losses of all arms over one list of held-out rows.
+
+    ids: the rows. tokens: float64 (rows,), trained tokens. groups: int64 (rows,), groups of similar rows, numbered from
+    0. strata: columns length_bin, source and leaked of the rows. nll: by arm, float64 (runs, rows), summed negative
+    log-likelihood in nats. seeds: by arm, the seed of each run.
+    """
 
     ids: list[str]
     tokens: Floats
     groups: NDArray[np.int64]
     strata: pl.DataFrame
-    losses: dict[str, Floats]
+    nll: dict[str, Floats]
     seeds: dict[str, tuple[int, ...]]
 
-    def only(self, chosen: NDArray[np.bool_]) -> Judged:
-        """The same arms on some of the rows."""
-        _, groups = np.unique(self.groups[chosen], return_inverse=True)
-        ids = [name for name, wanted in zip(self.ids, chosen, strict=True) if wanted]
-        losses = {arm: each[:, chosen] for arm, each in self.losses.items()}
-        return Judged(ids, self.tokens[chosen], groups, self.strata.filter(pl.Series(chosen)), losses, self.seeds)
+    def select(self, mask: NDArray[np.bool_]) -> HeldoutLosses:
+        """The same arms on the rows where `mask`, bool (rows,), is true."""
+        _, groups = np.unique(self.groups[mask], return_inverse=True)
+        ids = [row_id for row_id, selected in zip(self.ids, mask, strict=True) if selected]
+        nll = {arm: losses[:, mask] for arm, losses in self.nll.items()}
+        return HeldoutLosses(ids, self.tokens[mask], groups, self.strata.filter(pl.Series(mask)), nll, self.seeds)
 
 
-def read(run: Path) -> Judged:
-    """Read run/evaluation/{base,ARM-seed-K}.parquet.
+def write_evaluation(evaluation: Evaluation, losses: pl.DataFrame, folder: Path) -> None:
+    """Write NAME.parquet, then NAME.json: where the second stands, the evaluation is finished."""
+    write_parquet(losses.select(LOSS_COLUMNS), folder / f"{evaluation.name}.parquet")
+    write_json(evaluation.model_dump(mode="json"), folder / f"{evaluation.name}.json")
+
+
+def read_evaluation(folder: Path, name: str) -> Evaluation | None:
+    """NAME.json of a finished evaluation; None when it is missing, or was written by a version that said less."""
+    path = folder / f"{name}.json"
+    if not (path.is_file() and path.with_suffix(".parquet").is_file()):
+        return None
+    try:
+        return Evaluation.model_validate_json(path.read_bytes())
+    except ValueError:  # what pydantic raises is one
+        return None
+
+
+def read_losses(run: RunFolder) -> HeldoutLosses:
+    """Read the losses of all evaluated arms.
 
     Raises:
         UserError: nothing was evaluated, fewer than two arms were, or two files disagree on ids, token counts or masks.
     """
-    files = _files(run / "evaluation")
-    frames = {key: _frame(path) for key, path in files.items()}
-    first_key, first = next(iter(frames.items()))
-    for key, frame in frames.items():
-        _same(first, frame, files[first_key].name, files[key].name)
+    files = _loss_files(run.evaluation_folder)
+    if not files:
+        raise UserError(
+            f"{run.path} holds no evaluated arm. Do: siftune train {run.path}, then siftune compare {run.path}"
+        )
+    frames = {key: _read_frame(path) for key, path in files.items()}
+
+    # Every file must hold the same tokens of the same rows as the first.
+    (first_key, first), *others = frames.items()
+    for key, frame in others:
+        _require_same_tokens(first, frame, files[first_key], files[key])
+
     arms = sorted({arm for arm, _ in frames}, key=arm_sort_key)
     if len(arms) < 2:
         raise UserError(
-            f"Only {arms[0]} was evaluated in {run}; a verdict compares two arms. Train more: siftune train {run}"
+            f"Only {arms[0]} was evaluated in {run.path}; a verdict compares two arms. "
+            f"Train more: siftune train {run.path}"
         )
     seeds = {arm: tuple(seed for name, seed in frames if name == arm) for arm in arms}
-    losses = {arm: np.stack([frames[arm, seed]["nll"].to_numpy() for seed in seeds[arm]]) for arm in arms}
     _, groups = np.unique(first["group"].to_numpy(), return_inverse=True)
-    strata = first.select("length_bin", "source", "leaked")
-    tokens = first["tokens"].to_numpy().astype(np.float64)
-    return Judged(first["id"].to_list(), tokens, groups.astype(np.int64), strata, losses, seeds)
+    return HeldoutLosses(
+        ids=first["id"].to_list(),
+        tokens=first["tokens"].to_numpy().astype(np.float64),
+        groups=groups.astype(np.int64),
+        strata=first.select("length_bin", "source", "leaked"),
+        nll={arm: np.stack([frames[arm, seed]["nll"].to_numpy() for seed in seeds[arm]]) for arm in arms},
+        seeds=seeds,
+    )
 
 
-def _files(folder: Path) -> dict[tuple[str, int], Path]:
-    found = {}
-    for path in sorted(folder.glob("*.parquet")):
+def _loss_files(folder: Path) -> dict[tuple[str, int], Path]:
+    """The loss files by arm and seed, arms in their usual order; other parquet files are left out."""
+    files = {}
+    for path in folder.glob("*.parquet"):
         if path.stem == BASE:
-            found[BASE, 0] = path
-        elif match := _TRAINED.fullmatch(path.stem):
-            found[match["arm"], int(match["seed"])] = path
-    if not found:
-        raise UserError(f"{folder.parent} holds no evaluated arm. Train and judge first: siftune train {folder.parent}")
-    return dict(sorted(found.items(), key=lambda item: (arm_sort_key(item[0][0]), item[0][1])))
+            files[BASE, 0] = path
+        elif arm_and_seed := parse_training_name(path.stem):
+            files[arm_and_seed] = path
+    return dict(sorted(files.items(), key=lambda item: (arm_sort_key(item[0][0]), item[0][1])))
 
 
-def _frame(path: Path) -> pl.DataFrame:
+def _read_frame(path: Path) -> pl.DataFrame:
+    """LOSS_COLUMNS of one file, sorted by id."""
     frame = pl.read_parquet(path)
-    missing = [name for name in JUDGED if name not in frame.columns]
+    missing = [name for name in LOSS_COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}. Remove it and evaluate again.")
-    kept = frame.select(pl.col(name).cast(kind) for name, kind in JUDGED.items()).sort("id")
-    if kept.is_empty() or kept["tokens"].min() == 0:
-        raise UserError(f"{path} holds no rows, or rows without a judged token. Remove it and evaluate again.")
-    if not kept["nll"].is_finite().all():
+    losses = frame.select(pl.col(name).cast(dtype) for name, dtype in LOSS_COLUMNS.items()).sort("id")
+    if losses["id"].n_unique() != losses.height:
+        raise UserError(f"{path} holds a row twice. Remove it and evaluate again.")
+    if losses.is_empty() or losses["tokens"].min() == 0:
+        raise UserError(f"{path} holds no rows, or rows without a trained token. Remove it and evaluate again.")
+    if not losses["nll"].is_finite().all():
         raise UserError(f"{path} holds losses that are not finite: that arm's training broke. Look at its log.parquet.")
-    return kept
+    return losses
 
 
-def _same(first: pl.DataFrame, other: pl.DataFrame, name: str, other_name: str) -> None:
-    """Raise unless both frames judge the same tokens of the same rows."""
-    again = "Remove run/evaluation and evaluate all arms again."
-    if first["id"].n_unique() != first.height:
-        raise UserError(f"{name} judges a row twice. {again}")
+def _require_same_tokens(first: pl.DataFrame, other: pl.DataFrame, first_path: Path, other_path: Path) -> None:
+    """Raise `UserError` unless both frames hold the same tokens of the same rows."""
+    names = f"{first_path.name} and {other_path.name}"
+    advice = f"Remove {first_path.parent} and evaluate all arms again."
     if not first["id"].equals(other["id"]):
         differing = set(first["id"].to_list()) ^ set(other["id"].to_list())
-        example = min(differing) if differing else first["id"][0]
         raise UserError(
-            f"{name} and {other_name} judge different held-out rows ({len(differing)} differ, e.g. {example}). {again}"
+            f"{names} hold different held-out rows ({len(differing)} differ, e.g. {min(differing)}). {advice}"
         )
     for column, what in (("tokens", "different numbers of tokens"), ("mask_hash", "different tokens (mask hashes)")):
         unlike = first.filter(first[column].ne_missing(other[column]))
         if unlike.height:
-            raise UserError(
-                f"{name} and {other_name} were judged on {what} in {unlike.height} rows, "
-                f"e.g. {unlike['id'][0]}. {again}"
-            )
+            raise UserError(f"{names} hold {what} in {unlike.height} rows, e.g. {unlike['id'][0]}. {advice}")

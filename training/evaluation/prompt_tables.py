@@ -1,16 +1,14 @@
-"""The lab's table: prompts × arms with times and averages, as Markdown and CSV."""
+"""The answers to the prompt suite as tables: prompts × arms with times and averages, as Markdown and CSV."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import polars as pl
 
 from siftune.curation.atomic_files import write_text
+from siftune.curation.markdown import code, escape, fenced, table
+from siftune.curation.run.folder import RunFolder
 
-_FENCE = "````"
-_TIMES = ("seconds", "tokens", "tokens_per_second", "first_token_seconds")
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def averages(answers: pl.DataFrame) -> pl.DataFrame:
@@ -25,23 +23,23 @@ def averages(answers: pl.DataFrame) -> pl.DataFrame:
         pl.col("tokens").mean(),
         (pl.col("tokens").sum() / pl.col("seconds").sum()).alias("tokens_per_second"),
         pl.col("first_token_seconds").mean(),
-        pl.sum_horizontal(each.sum() for each in passed).alias("checks_passed"),
-        pl.sum_horizontal(each.count() for each in passed).alias("checks"),
+        pl.sum_horizontal(check.sum() for check in passed).alias("checks_passed"),
+        pl.sum_horizontal(check.count() for check in passed).alias("checks"),
         pl.col("repeated_words").mean(),
     )
 
 
-def write_tables(answers: pl.DataFrame, folder: Path) -> None:
+def write_tables(answers: pl.DataFrame, run: RunFolder) -> None:
     """Write prompts.md and prompts.csv."""
-    write_text(markdown(answers), folder / "prompts.md")
-    safe = answers.with_columns(_as_text(name) for name, kind in answers.schema.items() if kind == pl.String)
-    write_text(safe.write_csv(), folder / "prompts.csv")
+    write_text(markdown(answers), run.prompts_markdown)
+    safe = answers.with_columns(_as_text(name) for name, dtype in answers.schema.items() if dtype == pl.String)
+    write_text(safe.write_csv(), run.prompts_csv)
 
 
 def _as_text(name: str) -> pl.Expr:
     """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text."""
     column = pl.col(name)
-    begins = pl.any_horizontal(column.str.starts_with(sign) for sign in _DANGEROUS)
+    begins = pl.any_horizontal(column.str.starts_with(sign) for sign in _FORMULA_SIGNS)
     return pl.when(begins).then(pl.concat_str(pl.lit("'"), column)).otherwise(column).alias(name)
 
 
@@ -50,55 +48,44 @@ def markdown(answers: pl.DataFrame) -> str:
     lines = ["# Prompt suite", ""]
     if answers.is_empty():
         return "\n".join([*lines, "No prompt was asked.", ""])
-    lines += ["## Averages", "", *_averages(answers), "Arms are asked together and share the machine alike.", ""]
+    lines += ["## Averages", "", *_averages_table(answers)]
+    lines += ["Arms are asked together and share the machine alike.", ""]
+    head = ["arm", "seconds", "tokens", "tokens/s", "first token (s)", "stopped", "notes", "weights/logits"]
     for (name,), part in answers.group_by(["prompt"], maintain_order=True):
-        lines += [f"## {_plain(str(name))}", "", *_quoted(part["text"][0]), ""]
-        head = ["arm", "seconds", "tokens", "tokens/s", "first token (s)", "stopped", "notes", "weights/logits"]
-        rows = [
-            [_plain(row["arm"]), *_times(row), row["stopped"], row["notes"], _print(row)] for row in part.to_dicts()
-        ]
-        lines += _table(head, rows)
-        for row in part.to_dicts():
-            lines += [f"**{_plain(row['arm'])}**", "", *_quoted(row["answer"]), ""]
+        rows = part.to_dicts()
+        lines += [f"## {escape(str(name))}", "", *fenced(rows[0]["text"]), ""]
+        lines += table(
+            head,
+            [
+                [
+                    row["arm"],
+                    *_costs(row),
+                    row["stopped"],
+                    row["notes"],
+                    code(f"{row['weights'][:12]}/{row['logits'][:12]}"),
+                ]
+                for row in rows
+            ],
+        )
+        for row in rows:
+            lines += [f"**{escape(row['arm'])}**", "", *fenced(row["answer"]), ""]
     return "\n".join(lines)
 
 
-def _averages(answers: pl.DataFrame) -> list[str]:
+def _averages_table(answers: pl.DataFrame) -> list[str]:
     head = ["arm", "answers", "seconds", "tokens", "tokens/s", "first token (s)", "checks passed", "repeated words"]
     rows = []
     for row in averages(answers).to_dicts():
-        again = "—" if row["repeated_words"] is None else f"{row['repeated_words']:.1f}"
-        rows.append(
-            [_plain(row["arm"]), str(row["answers"]), *_times(row), f"{row['checks_passed']} of {row['checks']}", again]
-        )
-    return _table(head, rows)
+        repeated = "—" if row["repeated_words"] is None else f"{row['repeated_words']:.1f}"
+        checks = f"{row['checks_passed']} of {row['checks']}"
+        rows.append([row["arm"], str(row["answers"]), *_costs(row), checks, repeated])
+    return table(head, rows)
 
 
-def _times(row: dict[str, float | None]) -> list[str]:
-    shown = []
-    for name in _TIMES:
+def _costs(row: dict[str, float | None]) -> list[str]:
+    """The cells seconds, tokens, tokens/s and first token; a mean of tokens has one decimal, a count none."""
+    cells = []
+    for name, digits in (("seconds", 2), ("tokens", 1), ("tokens_per_second", 1), ("first_token_seconds", 2)):
         value = row[name]
-        digits = 1 if name == "tokens_per_second" or (isinstance(value, float) and name == "tokens") else 2
-        shown.append("—" if value is None else str(value) if isinstance(value, int) else f"{value:.{digits}f}")
-    return shown
-
-
-def _print(row: dict[str, str]) -> str:
-    return f"`{row['weights'][:12]}/{row['logits'][:12]}`"
-
-
-def _quoted(text: str) -> list[str]:
-    """A text in a fence that it cannot close: whatever a model says is shown and not rendered."""
-    fence = _FENCE
-    while fence in text:
-        fence += "`"
-    return [f"{fence}text", text, fence]
-
-
-def _plain(text: str) -> str:
-    return "".join("\\" + sign if sign in "\\`*_[]<>|#!" else sign for sign in " ".join(text.split()))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+        cells.append("—" if value is None else str(value) if isinstance(value, int) else f"{value:.{digits}f}")
+    return cells

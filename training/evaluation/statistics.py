@@ -1,7 +1,8 @@
-"""The numbers behind a verdict: paired differences, their intervals and their p, from arrays alone.
+"""The statistics of a comparison, from arrays alone: paired differences, their intervals and their p values.
 
-Rows that resemble one another are not independent, so everything is resampled by similarity group. A quantity is a
-ratio of sums over rows (summed loss over tokens, summed row differences over rows); groups give `top` and `bottom`.
+Rows that resemble one another are not independent, so all resampling is by groups of similar rows (cluster bootstrap:
+Davison & Hinkley, Bootstrap Methods and their Application, 1997, 3.8). A quantity is a ratio of sums over rows, such as
+summed loss over tokens; `numerators` and `denominators` hold its sums by group.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from siftune.curation.exact_interval import clopper_pearson
+
 Floats = NDArray[np.float64]
 
+#: Intervals hold 1 − LEVEL = 95 %; a p value below LEVEL counts as evidence.
 LEVEL = 0.05
+#: The probability with which the minimum detectable effect is found.
 POWER = 0.8
 #: Below this many groups the bootstrap has too few different samples; Student's t stands in for it.
 FEW_GROUPS = 10
@@ -24,16 +29,17 @@ _EXACT_GROUPS = 13  # 2**13 sign patterns are fewer than the usual number of dra
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval. `detectable`: the smallest true difference found with 80 % power at 5 %.
+    """A value with its 95 % interval, standard error and minimum detectable effect, all in the unit of the value.
 
-    `low`, `high`, `se` and `detectable` are None where fewer than two groups leave no way to tell.
+    The minimum detectable effect is the smallest true difference that is found with 80 % power at the 5 % level. All
+    but the value are None where fewer than two groups leave no way to know the error.
     """
 
     value: float
     low: float | None
     high: float | None
     se: float | None
-    detectable: float | None
+    minimum_detectable_effect: float | None
 
     @property
     def excludes_zero(self) -> bool:
@@ -42,79 +48,111 @@ class Estimate:
 
 
 def group_sums(values: Floats, groups: NDArray[np.int64]) -> Floats:
-    """Sums of `values` (…, rows) by group (…, groups); `groups` (rows) numbers them from 0 without a gap."""
+    """The sums of `values` by group.
+
+    Args:
+        values: float64 (…, rows).
+        groups: int64 (rows,), the group of each row, numbered from 0 without a gap.
+
+    Returns:
+        float64 (…, groups).
+    """
     flat = values.reshape(-1, values.shape[-1])
     sums = [np.bincount(groups, weights=row, minlength=int(groups.max()) + 1) for row in flat]
     return np.stack(sums).astype(np.float64).reshape(*values.shape[:-1], -1)
 
 
-def ratio_error(top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
-    """The ratio of sums of each quantity and its linearised standard error.
+def ratio_error(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
+    """The ratio of sums of each quantity, and its linearised standard error.
+
+    The error is that of a ratio estimator over independent groups (Cochran, Sampling Techniques, 3rd ed., 1977, 6.4).
 
     Args:
-        top, bottom: (quantities, groups).
+        numerators, denominators: float64 (quantities, groups), sums by group.
 
-    The error is that of a ratio estimator over independent groups (Cochran, Sampling Techniques, 3rd ed., 6.4).
+    Returns:
+        Two arrays, float64 (quantities,).
     """
-    count = top.shape[1]
-    ratio = top.sum(1) / bottom.sum(1)
-    spread = ((top - ratio[:, None] * bottom) ** 2).sum(1)
-    return ratio, np.sqrt(spread * count / max(count - 1, 1)) / np.abs(bottom.sum(1))
+    groups = numerators.shape[1]
+    ratio = numerators.sum(1) / denominators.sum(1)
+    squares = ((numerators - ratio[:, None] * denominators) ** 2).sum(1)
+    return ratio, np.sqrt(squares * groups / max(groups - 1, 1)) / np.abs(denominators.sum(1))
 
 
-def pivots(top: Floats, bottom: Floats, *, draws: int, seed: int) -> Floats:
-    """Studentised bootstrap draws (quantities, draws) of each ratio: (drawn − observed) / drawn standard error.
+def bootstrap_pivots(numerators: Floats, denominators: Floats, *, draws: int, seed: int) -> Floats:
+    """Studentised bootstrap draws of each ratio: (drawn − observed) / standard error of the draw.
 
     Groups are drawn with replacement, the same ones for every quantity. The bootstrap-t covers at its nominal level
-    where plain percentiles fall short with few groups (Efron & Tibshirani, An Introduction to the Bootstrap, 12.5).
+    where plain percentiles fall short with few groups (Efron & Tibshirani, An Introduction to the Bootstrap,
+    1993, 12.5).
+    Below `FEW_GROUPS` groups the draws are of Student's t.
+
+    Args:
+        numerators, denominators: float64 (quantities, groups), sums by group.
+        draws: the number of bootstrap samples.
+        seed: of the random numbers.
+
+    Returns:
+        float64 (quantities, draws), in standard errors.
     """
-    count = top.shape[1]
+    groups = numerators.shape[1]
     rng = np.random.default_rng(seed)
-    if count < FEW_GROUPS:
-        return np.tile(rng.standard_t(max(count - 1, 1), draws), (len(top), 1))
-    ratio, _ = ratio_error(top, bottom)
-    # Centred tops keep the sums of squares below free of cancellation.
-    centred = top - ratio[:, None] * bottom
-    columns = np.concatenate([centred, bottom, centred**2, centred * bottom, bottom**2]).T
-    drawn = np.empty((len(top), draws))
-    step = max(1, _BLOCK // count)
+    if groups < FEW_GROUPS:
+        return np.tile(rng.standard_t(max(groups - 1, 1), draws), (len(numerators), 1))
+    ratio, _ = ratio_error(numerators, denominators)
+    # Centred numerators keep the sums of squares below free of cancellation.
+    centred = numerators - ratio[:, None] * denominators
+    columns = np.concatenate([centred, denominators, centred**2, centred * denominators, denominators**2]).T
+    pivots = np.empty((len(numerators), draws))
+    step = max(1, _BLOCK // groups)
     for start in range(0, draws, step):
-        weights = _times_drawn(rng, min(step, draws - start), count)
+        weights = _times_drawn(rng, min(step, draws - start), groups)
         c, b, cc, cb, bb = np.split((weights @ columns).T, 5)
         shift = c / b
-        spread = np.maximum(cc - 2 * shift * cb + shift**2 * bb, 0.0)
-        error = np.sqrt(spread * count / (count - 1)) / np.abs(b)
-        drawn[:, start : start + len(weights)] = np.divide(shift, error, out=np.zeros_like(shift), where=error > 0)
-    return drawn
+        squares = np.maximum(cc - 2 * shift * cb + shift**2 * bb, 0.0)
+        error = np.sqrt(squares * groups / (groups - 1)) / np.abs(b)
+        pivots[:, start : start + len(weights)] = np.divide(shift, error, out=np.zeros_like(shift), where=error > 0)
+    return pivots
 
 
-def _times_drawn(rng: np.random.Generator, draws: int, count: int) -> Floats:
-    """How often each of `count` groups is drawn with replacement, (draws, count): multinomial, made by counting."""
-    chosen = rng.integers(count, size=(draws, count), dtype=np.uint32) + np.arange(draws)[:, None] * count
-    return np.bincount(chosen.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
+def _times_drawn(rng: np.random.Generator, draws: int, groups: int) -> Floats:
+    """How often each group is drawn with replacement, float64 (draws, groups): multinomial, made by counting."""
+    drawn = rng.integers(groups, size=(draws, groups), dtype=np.uint32) + np.arange(draws)[:, None] * groups
+    return np.bincount(drawn.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64)
 
 
 def run_error(first: Floats, second: Floats) -> tuple[float, float]:
     """Standard error and degrees of freedom of a difference of means over training runs; (0, inf) with single runs.
 
     Args:
-        first, second: the loss of each run. Runs of the same seed share their initial weights and order, so runs are
-            paired when both arms have the same number of them.
+        first, second: float64 (runs,), the loss of each training run of an arm. Runs of one seed share their initial
+            weights and their order of rows, so runs are paired when both arms have the same number of them; else the
+            degrees of freedom are those of Welch and Satterthwaite (Welch, Biometrika 1947).
     """
     if len(first) == len(second) and len(first) > 1:
         return float(np.std(first - second, ddof=1) / np.sqrt(len(first))), len(first) - 1.0
-    parts = [(np.var(x, ddof=1) / len(x), len(x) - 1) for x in (first, second) if len(x) > 1]
-    total = sum(part for part, _ in parts)
+    variances = [
+        (np.var(losses, ddof=1) / len(losses), len(losses) - 1) for losses in (first, second) if len(losses) > 1
+    ]
+    total = sum(variance for variance, _ in variances)
     if not total:
         return 0.0, np.inf
-    freedom = total**2 / sum(part**2 / df for part, df in parts)  # Welch–Satterthwaite
+    freedom = total**2 / sum(variance**2 / df for variance, df in variances)
     return float(np.sqrt(total)), float(freedom)
 
 
 def run_draws(error: float, freedom: float, *, draws: int, seed: int) -> Floats:
     """Draws of what other training runs would have changed: Student's t, since two or three runs cannot be resampled.
 
-    Added to the draws over rows this is the Behrens–Fisher distribution: slightly wide, never narrow.
+    Added to the draws over rows this is the Behrens-Fisher distribution: slightly wide, never narrow.
+
+    Args:
+        error, freedom: what `run_error` returns.
+        draws: the number of draws.
+        seed: of the random numbers.
+
+    Returns:
+        float64 (draws,), in the unit of `error`; zeros for single runs.
     """
     if error == 0 or np.isinf(freedom):
         return np.zeros(draws)
@@ -122,7 +160,18 @@ def run_draws(error: float, freedom: float, *, draws: int, seed: int) -> Floats:
 
 
 def estimate(value: float, se: float, errors: Floats, *, groups: int, freedom: float = np.inf) -> Estimate:
-    """The interval from `errors`, draws of (estimate − truth), and the minimum detectable effect."""
+    """An estimate with its 95 % interval and minimum detectable effect.
+
+    The interval is basic: value minus the quantiles of the errors. The minimum detectable effect is
+    (t(1 − level / 2) + t(power)) · se with min(groups − 1, freedom) degrees of freedom (Bloom, Evaluation Review 1995).
+
+    Args:
+        value: the estimate.
+        se: its standard error.
+        errors: float64 (draws,), draws of estimate minus truth.
+        groups: the number of groups of similar rows.
+        freedom: degrees of freedom of the spread between training runs.
+    """
     from scipy import stats
 
     if groups < 2:
@@ -133,45 +182,66 @@ def estimate(value: float, se: float, errors: Floats, *, groups: int, freedom: f
     return Estimate(value, float(value - below), float(value - above), se, float(reach * se))
 
 
-def sign_flip(differences: Floats, *, draws: int, seed: int) -> float:
-    """Two-sided p of a sum of group differences under random signs; every pattern is tried when they are few.
+def ratio_estimate(numerators: Floats, denominators: Floats, *, draws: int, seed: int) -> Estimate:
+    """One ratio of sums with its studentised cluster-bootstrap interval.
 
-    Exact when the sign of a group's difference is a coin toss under the null; (1 + hits) / (1 + draws) otherwise
-    (Phipson & Smyth 2010, arXiv 1603.05766, so that p is never 0).
+    Args:
+        numerators, denominators: float64 (groups,), sums by group.
+        draws: the number of bootstrap samples.
+        seed: of the random numbers.
     """
-    count = len(differences)
+    top, bottom = numerators[None], denominators[None]
+    ratio, error = ratio_error(top, bottom)
+    errors = error[0] * bootstrap_pivots(top, bottom, draws=draws, seed=seed)[0]
+    return estimate(float(ratio[0]), float(error[0]), errors, groups=len(numerators))
+
+
+def sign_flip(differences: Floats, *, draws: int, seed: int) -> float:
+    """The two-sided p of a sum of group differences under random signs: Fisher's randomisation test (The Design of
+    Experiments, 1935, 21).
+
+    Exact when the sign of a group's difference is a coin toss under the null. Every pattern of signs is tried when
+    there are few groups; else p is (1 + hits) / (1 + draws), which is never 0 (Phipson & Smyth 2010, arXiv 1603.05766).
+
+    Args:
+        differences: float64 (groups,), summed differences.
+        draws: the number of random patterns.
+        seed: of the random numbers.
+    """
+    groups = len(differences)
     bound = abs(differences.sum()) * (1 - 1e-12)  # rounding must not make the observed pattern miss itself
-    if count <= _EXACT_GROUPS:
-        patterns = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+    if groups <= _EXACT_GROUPS:
+        patterns = 1.0 - 2.0 * ((np.arange(2**groups)[:, None] >> np.arange(groups)) & 1)
         return float(np.mean(np.abs(patterns @ differences) >= bound))
     rng = np.random.default_rng([seed, 2])
-    hits, step = 0, max(1, _BLOCK // count)
+    hits, step = 0, max(1, _BLOCK // groups)
     for start in range(0, draws, step):
-        signs = rng.integers(0, 2, size=(min(step, draws - start), count), dtype=np.int8)
+        signs = rng.integers(0, 2, size=(min(step, draws - start), groups), dtype=np.int8)
         hits += int(np.count_nonzero(np.abs((2.0 * signs - 1.0) @ differences) >= bound))
     return (1 + hits) / (1 + draws)
 
 
 def two_sided(value: float, errors: Floats) -> float:
-    """Two-sided p of `value` from draws of (estimate − truth)."""
+    """The two-sided p of `value` from draws of estimate minus truth, float64 (draws,)."""
     tail = min(np.count_nonzero(errors >= value), np.count_nonzero(errors <= value))
     return float(min(1.0, 2 * (1 + tail) / (1 + len(errors))))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values, in the given order (Holm 1979)."""
-    adjusted, worst = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(np.argsort(ps, kind="stable")):
-        worst = max(worst, min(1.0, (len(ps) - rank) * ps[place]))
-        adjusted[place] = worst
+    """Step-down adjusted p values, in the given order (Holm, Scandinavian Journal of Statistics 1979)."""
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(np.argsort(ps, kind="stable")):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
     return adjusted
 
 
 @dataclass(frozen=True)
 class VoteResult:
-    """Votes for one side among those that chose a side, with the exact interval and p.
+    """Votes for one side among those that chose a side, with the exact 95 % interval of its share and the exact p.
 
-    `needed`: decisive votes still to come for 80 % power at 5 % if the share seen is the true one; None if it is even.
+    `needed`: decisive votes still to come for 80 % power at the 5 % level if the observed share is the true one; None
+    if the votes are even. `share` is None where nobody chose a side.
     """
 
     wins: int
@@ -184,24 +254,33 @@ class VoteResult:
     needed: int | None
 
 
-def votes(wins: int, losses: int, ties: int = 0) -> VoteResult:
-    """Clopper–Pearson 95 % interval and exact sign test of blind votes; ties are counted and left out of both."""
+def vote_result(wins: int, losses: int, ties: int = 0) -> VoteResult:
+    """The exact interval (Clopper & Pearson, Biometrika 1934) and sign test of blind votes; ties count for neither."""
     from scipy import stats
 
-    total = wins + losses
-    if total == 0:
+    decisive = wins + losses
+    if decisive == 0:
         return VoteResult(wins, losses, ties, None, 0.0, 1.0, 1.0, None)
-    test = stats.binomtest(wins, total)
-    interval = test.proportion_ci(1 - LEVEL, method="exact")
-    wanted = votes_for_power(wins / total)
-    needed = None if wanted is None else max(0, wanted - total)
+    low, high = clopper_pearson(wins, decisive, confidence=1 - LEVEL)
+    required = votes_for_power(wins / decisive)
     return VoteResult(
-        wins, losses, ties, wins / total, float(interval.low), float(interval.high), float(test.pvalue), needed
+        wins=wins,
+        losses=losses,
+        ties=ties,
+        share=wins / decisive,
+        low=low,
+        high=high,
+        p=float(stats.binomtest(wins, decisive).pvalue),
+        needed=None if required is None else max(0, required - decisive),
     )
 
 
 def votes_for_power(share: float) -> int | None:
-    """Decisive votes that find a true `share` with 80 % power at 5 % (normal approximation); None at an even split."""
+    """Decisive votes that find a true `share` with 80 % power at the 5 % level; None at an even split.
+
+    Normal approximation to the one-sample test of a proportion (Fleiss, Statistical Methods for Rates and Proportions,
+    3rd ed., 2003, 2.6).
+    """
     from scipy import stats
 
     gap = abs(share - 0.5)

@@ -1,57 +1,35 @@
-"""Did curation help? Paired differences of held-out loss between arms, and words that follow from the numbers."""
+"""Did curation help? The document that a comparison of arms leaves, and how it is computed from their losses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from siftune.curation.atomic_files import write_json, write_text
+from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Budget, Compare, Training
+from siftune.curation.recipe.sections import Compare, Training
+from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
-from siftune.training.evaluation import losses as judged
 from siftune.training.evaluation import statistics
-from siftune.training.evaluation.losses import Judged
-from siftune.training.evaluation.statistics import Estimate, Floats
-from siftune.training.evaluation.usage import Emission, Usage, curated_away, read_emission, read_usage
+from siftune.training.evaluation.differences import Difference, Stratum, paired_difference, strata_of
+from siftune.training.evaluation.formatting import format_budget
+from siftune.training.evaluation.losses import read_losses
+from siftune.training.evaluation.memorization import Memorization, read_memorization
+from siftune.training.evaluation.usage import ArmUsage, curated_away, read_usage
+from siftune.training.evaluation.verdict_sentences import (
+    Outcome,
+    comparison_sentence,
+    condition,
+    headline,
+    outcome_of,
+)
 
-Word = Literal["better", "worse", "not enough evidence"]
-
-#: The comparisons whose p values are adjusted together (Holm): what the job sets out to ask. Others are exploratory.
+#: The comparisons whose p values are adjusted together (Holm): the question of the run. Others are exploratory.
 DECLARED = (("curated", "raw"), ("curated", "random"))
-_OTHERS = (("random", "raw"), ("longest", "raw"), ("curated", "longest"))
-_STRATA = ("length_bin", "source", "leaked")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Loss of one arm minus loss of the other over some rows; negative means `arm` is better.
-
-    per_token: summed loss over tokens (long answers weigh more). per_row: mean over rows of the loss per token.
-    improved: share of rows on which `arm` has the lower loss; equal ones count half.
-    """
-
-    per_token: Estimate
-    per_row: Estimate
-    improved: Estimate
-    p: float
-    rows: int
-    groups: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """The same difference on one kind of rows: `column` is length_bin, source or leaked."""
-
-    column: str
-    value: str
-    difference: Difference
+_EXPLORATORY = (("random", "raw"), ("longest", "raw"), ("curated", "longest"))
 
 
 @dataclass(frozen=True)
@@ -59,7 +37,7 @@ class Comparison:
     """`arm` against `against`. `p_adjusted` (Holm) and `strata` stand where the comparison is declared.
 
     `p_rows` is the sign-flip p over groups; `difference.p` is the same with single runs and takes the spread between
-    training runs into account when there are several.
+    training runs into account when there are several. `runs` counts the training runs of both arms.
     """
 
     arm: str
@@ -69,23 +47,31 @@ class Comparison:
     difference: Difference
     p_rows: float
     p_adjusted: float | None
-    word: Word
+    outcome: Outcome
     sentence: str
     strata: tuple[Stratum, ...]
+
+    @property
+    def name(self) -> str:
+        """Such as `curated − raw`."""
+        return f"{self.arm} − {self.against}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Everything that `siftune compare` says; losses are mean nats per token over runs."""
+    """verdict.json: everything that `siftune compare` says. Losses are mean nats per token over runs.
+
+    `headline` is the verdict in words, the same in the report, the app, the model card and on the command line.
+    """
 
     headline: str
     condition: str
     budget: str
     losses: dict[str, float]
     comparisons: tuple[Comparison, ...]
-    usage: tuple[Usage, ...]
+    usage: tuple[ArmUsage, ...]
     curated_away: dict[str, int]
-    emission: tuple[Emission, ...]
+    memorization: tuple[Memorization, ...]
     rows: int
     groups: int
     tokens: int
@@ -93,141 +79,105 @@ class Verdict:
     permutations: int
     seed: int
 
+    @classmethod
+    def read(cls, run: RunFolder) -> Verdict | None:
+        """verdict.json of a run; None before the arms were compared.
+
+        Raises:
+            UserError: the file is damaged, or another version of siftune wrote it.
+        """
+        path = run.verdict_json
+        if not path.is_file():
+            return None
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except ValidationError:
+            raise UserError(
+                f"{path} is damaged, or another version of siftune wrote it. Write it again: siftune compare {run.path}"
+            ) from None
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON types only."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        """The document in JSON types."""
+        document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return document
 
-    def write(self, run: Path) -> None:
-        """Write verdict.json and verdict.md into the run folder."""
-        from siftune.training.evaluation.verdict_report import markdown
-
-        write_json(self.to_dict(), run / "verdict.json")
-        write_text(markdown(self), run / "verdict.md")
+    @property
+    def declared(self) -> tuple[Comparison, ...]:
+        """The comparisons that the headline is about."""
+        return tuple(comparison for comparison in self.comparisons if comparison.declared)
 
 
-def verdict(
-    run: Path,
+def compute_verdict(
+    run: RunFolder,
     compare: Compare,
     *,
     training: Training | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Verdict:
-    """Judge the arms that run/evaluation holds.
+    """Compare the arms whose losses the run holds; writes nothing.
+
+    Args:
+        run: a run with evaluated arms.
+        compare: how often to draw.
+        training: the section that the arms were trained by, for its budget.
+        seed: of all draws.
+        progress: called for every pair of arms.
 
     Raises:
         UserError: fewer than two arms were evaluated, or not on the same rows, tokens and masks.
     """
-    from siftune.training.evaluation import verdict_report
+    losses = read_losses(run)
 
-    data = judged.read(run)
-    pairs = list(_pairs(data))
-    found = []
-    for place, (arm, against) in enumerate(pairs):
+    # Declared comparisons first, then the exploratory ones, then every trained arm against the untrained base.
+    against_base = [(arm, BASE) for arm in losses.nll if arm != BASE and BASE in losses.nll]
+    pairs = [pair for pair in (*DECLARED, *_EXPLORATORY) if set(pair) <= set(losses.nll)] + against_base
+    measured, strata = {}, {}
+    for index, (arm, against) in enumerate(pairs):
         if progress:
-            progress(f"comparing {arm} with {against}", place, len(pairs))
-        found.append(_compare(data, arm, against, compare, seed=seed))
-    comparisons = tuple(verdict_report.worded(_adjusted(found)))
-    usage = read_usage(run, data.seeds)
+            progress(f"comparing {arm} with {against}", index, len(pairs))
+        measured[arm, against] = paired_difference(losses, arm, against, compare, seed=seed)
+        if (arm, against) in DECLARED:
+            strata[arm, against] = tuple(strata_of(losses, arm, against, compare, seed=seed))
+
+    # Only the declared comparisons are adjusted, together.
+    declared = [pair for pair in pairs if pair in DECLARED]
+    adjusted = dict(zip(declared, statistics.holm([measured[pair][0].p for pair in declared]), strict=True))
+
+    # Outcomes and sentences follow from the numbers.
+    comparisons = []
+    for (arm, against), (difference, p_rows) in measured.items():
+        p_adjusted = adjusted.get((arm, against))
+        outcome = outcome_of(difference, difference.p if p_adjusted is None else p_adjusted)
+        comparisons.append(
+            Comparison(
+                arm=arm,
+                against=against,
+                declared=(arm, against) in DECLARED,
+                runs=(len(losses.nll[arm]), len(losses.nll[against])),
+                difference=difference,
+                p_rows=p_rows,
+                p_adjusted=p_adjusted,
+                outcome=outcome,
+                sentence=comparison_sentence(arm, against, difference, p_adjusted=p_adjusted, outcome=outcome),
+                strata=strata.get((arm, against), ()),
+            )
+        )
+
+    usage = read_usage(run, losses.seeds)
     return Verdict(
-        headline=verdict_report.headline(comparisons),
-        condition=verdict_report.condition(data.seeds),
-        budget=budget_words(training.budget if training else None),
-        losses={arm: float(each.mean(0).sum() / data.tokens.sum()) for arm, each in data.losses.items()},
-        comparisons=comparisons,
+        headline=headline("curated", {each.against: each.outcome for each in comparisons if each.declared}),
+        condition=condition(losses.seeds),
+        budget=format_budget(training.budget if training else None),
+        losses={arm: float(nll.mean(0).sum() / losses.tokens.sum()) for arm, nll in losses.nll.items()},
+        comparisons=tuple(comparisons),
         usage=usage,
         curated_away=curated_away(usage),
-        emission=read_emission(run),
-        rows=len(data.ids),
-        groups=int(data.groups.max()) + 1,
-        tokens=int(data.tokens.sum()),
+        memorization=read_memorization(run),
+        rows=len(losses.ids),
+        groups=int(losses.groups.max()) + 1,
+        tokens=int(losses.tokens.sum()),
         bootstrap=compare.bootstrap,
         permutations=compare.permutations,
         seed=seed,
     )
-
-
-def judge(run: Path, *, progress: Progress | None = None) -> Verdict:
-    """`verdict` by the run's own recipe, written to verdict.json and verdict.md. Raises `UserError` like it."""
-    from siftune.curation.run.folder import RunFolder
-
-    recipe = RunFolder.open(run).recipe
-    found = verdict(run, recipe.compare, training=recipe.training, seed=recipe.seed, progress=progress)
-    found.write(run)
-    return found
-
-
-def budget_words(budget: Budget | None) -> str:
-    """The budget of every arm, e.g. `200,000 trained tokens`."""
-    words = {"tokens": "trained tokens", "steps": "optimiser steps", "epochs": "epochs", "minutes": "minutes"}
-    given = {name: getattr(budget, name, None) for name in words}
-    return next((f"{value:,g} {words[name]}" for name, value in given.items() if value is not None), "not recorded")
-
-
-def difference(data: Judged, arm: str, against: str, compare: Compare, *, seed: int) -> tuple[Difference, float]:
-    """The paired difference of two arms, and its sign-flip p over groups alone.
-
-    Runs are averaged before rows are compared; the spread between runs widens the interval (`run_draws`).
-    """
-    first, second = data.losses[arm], data.losses[against]
-    rows = first.mean(0) - second.mean(0)
-    improved = np.where(rows == 0, 0.5, rows < 0)
-    top = statistics.group_sums(np.stack([rows, rows / data.tokens, improved]), data.groups)
-    ones = np.ones_like(rows)
-    bottom = statistics.group_sums(np.stack([data.tokens, ones, ones]), data.groups)
-    values, errors = statistics.ratio_error(top, bottom)
-    pivots = statistics.pivots(top, bottom, draws=compare.bootstrap, seed=seed)
-    totals = [(x.sum(1) / data.tokens.sum(), (x / data.tokens).mean(1)) for x in (first, second)]
-    estimates, per_token_draws = [], pivots[0]
-    for kind in range(3):
-        spread = (0.0, np.inf) if kind == 2 else statistics.run_error(totals[0][kind], totals[1][kind])
-        draws = errors[kind] * pivots[kind] + statistics.run_draws(*spread, draws=compare.bootstrap, seed=seed)
-        combined = float(np.hypot(errors[kind], spread[0]))
-        estimates.append(
-            statistics.estimate(float(values[kind]), combined, draws, groups=top.shape[1], freedom=spread[1])
-        )
-        per_token_draws = draws if kind == 0 else per_token_draws
-    p_rows = statistics.sign_flip(top[0], draws=compare.permutations, seed=seed)
-    several = max(len(first), len(second)) > 1
-    p = max(p_rows, statistics.two_sided(float(values[0]), per_token_draws)) if several else p_rows
-    per_token, per_row, share = estimates
-    tokens = int(data.tokens.sum())
-    return Difference(per_token, per_row, _within_one(share), p, len(rows), top.shape[1], tokens), p_rows
-
-
-def _within_one(share: Estimate) -> Estimate:
-    if share.low is None or share.high is None:
-        return share
-    return Estimate(share.value, max(0.0, share.low), min(1.0, share.high), share.se, None)
-
-
-def _compare(data: Judged, arm: str, against: str, compare: Compare, *, seed: int) -> Comparison:
-    whole, p_rows = difference(data, arm, against, compare, seed=seed)
-    runs = (len(data.losses[arm]), len(data.losses[against]))
-    declared = (arm, against) in DECLARED
-    strata = tuple(_strata(data, arm, against, compare, seed=seed)) if declared else ()
-    return Comparison(arm, against, declared, runs, whole, p_rows, None, "not enough evidence", "", strata)
-
-
-def _strata(data: Judged, arm: str, against: str, compare: Compare, *, seed: int) -> Iterator[Stratum]:
-    for column in _STRATA:
-        values = data.strata[column]
-        for value in values.unique().drop_nulls().sort().to_list():
-            chosen: Floats = (values == value).fill_null(value=False).to_numpy()
-            part = data.only(chosen.astype(np.bool_))
-            yield Stratum(column, str(value), difference(part, arm, against, compare, seed=seed)[0])
-
-
-def _pairs(data: Judged) -> Iterator[tuple[str, str]]:
-    """Declared comparisons first, then the exploratory ones, then every trained arm against the untrained base."""
-    known = [pair for pair in (*DECLARED, *_OTHERS) if set(pair) <= set(data.losses)]
-    yield from known
-    trained = [arm for arm in data.losses if arm != BASE]
-    yield from ((arm, BASE) for arm in trained if BASE in data.losses)
-
-
-def _adjusted(found: list[Comparison]) -> list[tuple[Comparison, float | None]]:
-    declared = [each for each in found if each.declared]
-    adjusted = dict(zip(map(id, declared), statistics.holm([each.difference.p for each in declared]), strict=True))
-    return [(each, adjusted.get(id(each))) for each in found]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation import statistics
 from siftune.training.evaluation.statistics import VoteResult
 
-Choice = Literal["left", "right", "tie", "both bad"]
+VoteChoice = Literal["left", "right", "tie", "both bad"]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS turns(
@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS votes(
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One answer of one arm. Answers given side by side to one prompt share a `round`; asking again makes a new one.
+class StoredTurn:
+    """One prompt with the answer of one arm. Answers side by side share a `round`; asking again makes a new one.
 
     `facts` holds what the engine measured: times, tokens, fingerprint, settings.
     """
@@ -44,8 +44,8 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """All votes between two arms; wins of `result` are votes for `first`, its ties hold the votes of `both_bad` too."""
+class PairVotes:
+    """All votes between two arms: wins of `result` are votes for `first`, its ties include the `both_bad` votes."""
 
     first: str
     second: str
@@ -53,14 +53,9 @@ class Tally:
     result: VoteResult
 
 
-def votes_path(run: RunFolder) -> Path:
-    """Where votes and turns of a run are kept."""
-    return run.path / "votes.sqlite"
-
-
 @contextmanager
 def _database(run: RunFolder) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(votes_path(run), timeout=30)) as db:
+    with closing(sqlite3.connect(run.votes_path, timeout=30)) as db:
         db.execute("PRAGMA journal_mode=WAL")
         with db:
             db.executescript(_TABLES)
@@ -68,7 +63,7 @@ def _database(run: RunFolder) -> Iterator[sqlite3.Connection]:
             yield db
 
 
-def store_turn(run: RunFolder, turn: Turn) -> None:
+def store_turn(run: RunFolder, turn: StoredTurn) -> None:
     """Keep a finished answer."""
     with _database(run) as db:
         db.execute(
@@ -86,62 +81,72 @@ def store_turn(run: RunFolder, turn: Turn) -> None:
         )
 
 
-def read_turns(run: RunFolder, conversation: str) -> list[Turn]:
+def read_turns(run: RunFolder, conversation: str) -> list[StoredTurn]:
     """The finished answers of a conversation that were not replaced, in order of turns."""
-    if not votes_path(run).is_file():
+    if not run.votes_path.is_file():
         return []
     with _database(run) as db:
-        found = db.execute(
+        rows = db.execute(
             "SELECT round, arm, conversation, turn, prompt, answer, facts FROM turns"
             " WHERE conversation = ? AND live ORDER BY turn, time",
             (conversation,),
         ).fetchall()
     return [
-        Turn(round_, arm, conversation_, turn, prompt, answer, json.loads(facts))
-        for round_, arm, conversation_, turn, prompt, answer, facts in found
+        StoredTurn(round_, arm, conversation_, turn, prompt, answer, json.loads(facts))
+        for round_, arm, conversation_, turn, prompt, answer, facts in rows
     ]
 
 
 def replace_turns(run: RunFolder, conversation: str, *, since: int) -> None:
-    """Take turn `since` and all later ones out of a conversation; they and their votes stay on record."""
+    """Take turn `since` and all later ones out of a conversation; they and their votes stay in the database."""
     with _database(run) as db:
         db.execute("UPDATE turns SET live = 0 WHERE conversation = ? AND turn >= ?", (conversation, since))
 
 
-def vote(run: RunFolder, *, round_: str, left: str, right: str, choice: Choice) -> bool:
-    """Count a vote, once for each round: False when this round has been voted on already, in whatever tab."""
+def store_vote(run: RunFolder, *, round_: str, left: str, right: str, choice: VoteChoice) -> bool:
+    """Count a vote, once for each round: False when this round has been voted on already, in whatever tab.
+
+    Args:
+        run: the run whose arms answered.
+        round_: what the two answers share.
+        left, right: the arms that answered on either side.
+        choice: what the user chose.
+    """
     with _database(run) as db:
-        done = db.execute(
+        inserted = db.execute(
             "INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?)", (round_, left, right, choice, time.time())
         )
-        return done.rowcount == 1
+        return inserted.rowcount == 1
 
 
-def choice_of(run: RunFolder, round_: str) -> Choice | None:
-    """What was voted on a round, or None."""
-    if not votes_path(run).is_file():
+def read_choice(run: RunFolder, round_: str) -> VoteChoice | None:
+    """The vote on a round; None when nobody has voted on it."""
+    if not run.votes_path.is_file():
         return None
     with _database(run) as db:
-        found = db.execute("SELECT choice FROM votes WHERE round = ?", (round_,)).fetchone()
-    return found[0] if found else None
+        row = db.execute("SELECT choice FROM votes WHERE round = ?", (round_,)).fetchone()
+    return row[0] if row else None
 
 
-def tallies(run: RunFolder) -> list[Tally]:
-    """All votes, by pair of arms in alphabetical order."""
-    if not votes_path(run).is_file():
+def votes_by_pair(run: RunFolder) -> list[PairVotes]:
+    """All votes, by pair of arms in alphabetical order, whichever side they stood on."""
+    if not run.votes_path.is_file():
         return []
     with _database(run) as db:
-        rows = db.execute("SELECT left_arm, right_arm, choice FROM votes").fetchall()
-    counts: dict[tuple[str, str], dict[str, int]] = {}
-    for left, right, choice in rows:
+        votes = db.execute("SELECT left_arm, right_arm, choice FROM votes").fetchall()
+
+    # Count each outcome by the arm it is for: an arm's name, "tie" or "both bad".
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for left, right, choice in votes:
         first, second = sorted((left, right))
-        won = {"left": left, "right": right}.get(choice, choice)
-        pair = counts.setdefault((first, second), {})
-        pair[won] = pair.get(won, 0) + 1
-    return [_tally(first, second, pair) for (first, second), pair in sorted(counts.items())]
+        counts[first, second][{"left": left, "right": right}.get(choice, choice)] += 1
 
-
-def _tally(first: str, second: str, pair: dict[str, int]) -> Tally:
-    bad = pair.get("both bad", 0)
-    result = statistics.votes(pair.get(first, 0), pair.get(second, 0), pair.get("tie", 0) + bad)
-    return Tally(first, second, bad, result)
+    return [
+        PairVotes(
+            first,
+            second,
+            both_bad=pair["both bad"],
+            result=statistics.vote_result(pair[first], pair[second], pair["tie"] + pair["both bad"]),
+        )
+        for (first, second), pair in sorted(counts.items())
+    ]

@@ -1,0 +1,33 @@
+"""Everything that `siftune compare` does: held-out losses, the prompt suite where asked for, the verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from siftune.curation.progress import Progress
+from siftune.curation.run.folder import RunFolder
+from siftune.training.evaluation.evaluate import evaluate
+from siftune.training.evaluation.prompt_suite import answer_suite
+from siftune.training.evaluation.verdict import Verdict, compute_verdict
+from siftune.training.evaluation.verdict_report import write_verdict
+
+
+def compare(run: RunFolder | Path, *, prompts: bool = False, progress: Progress | None = None) -> Verdict:
+    """Evaluate the trained arms of a run and compare them by its recipe; writes verdict.json and verdict.md.
+
+    Args:
+        run: a run with trained arms.
+        prompts: answer the prompt suite as well, so that the verdict holds what answers repeat of the training data.
+        progress: called while the work goes on.
+
+    Raises:
+        UserError: nothing is trained, or the run has no held-out rows.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    evaluate(folder, progress=progress)
+    if prompts:
+        answer_suite(folder, progress=progress)
+    recipe = folder.recipe
+    verdict = compute_verdict(folder, recipe.compare, training=recipe.training, seed=recipe.seed, progress=progress)
+    write_verdict(verdict, folder)
+    return verdict

@@ -1,0 +1,89 @@
+"""The sentences of a verdict. Each follows from numbers that stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from siftune.training.arm_names import BASE
+from siftune.training.evaluation.differences import Difference
+from siftune.training.evaluation.formatting import format_interval, format_number, format_p
+from siftune.training.evaluation.statistics import LEVEL
+
+Outcome = Literal["better", "worse", "not enough evidence"]
+
+
+def outcome_of(difference: Difference, p: float) -> Outcome:
+    """Better or worse only where the interval excludes zero and `p` is below 0.05; lower loss is better."""
+    if not difference.per_token.excludes_zero or p >= LEVEL:
+        return "not enough evidence"
+    return "better" if difference.per_token.value < 0 else "worse"
+
+
+def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
+    """The verdict: one sentence, and one more on what it means for curation where it says that.
+
+    Args:
+        arm: the arm of the declared comparisons.
+        outcomes: by the arm that it was compared with; empty where nothing declared could be compared.
+    """
+    if not outcomes:
+        return "No verdict on curation: it needs the arms curated and raw (or random), trained and evaluated."
+    clear = [f"{outcome} than {against}" for against, outcome in outcomes.items() if outcome != "not enough evidence"]
+    unclear = " or ".join(against for against, outcome in outcomes.items() if outcome == "not enough evidence")
+    if not clear:
+        return f"Not enough evidence that {arm} is better or worse than {unclear} on held-out loss."
+    sentence = f"On held-out loss, {arm} is {' and '.join(clear)}"
+    sentence += f"; against {unclear} there is not enough evidence." if unclear else "."
+    if outcomes.get("raw") != "better":
+        return sentence
+    meaning: dict[Outcome | None, str] = {
+        "better": " Curation helped, and not only by making the set smaller.",
+        "not enough evidence": " It is not shown that curation did more than any subset of the same size.",
+        "worse": "",
+        None: " Without a random arm of the same size this says nothing about curation apart from size.",
+    }
+    return sentence + meaning[outcomes.get("random")]
+
+
+def comparison_sentence(
+    arm: str, against: str, difference: Difference, *, p_adjusted: float | None, outcome: Outcome
+) -> str:
+    """One comparison with its numbers.
+
+    Args:
+        arm, against: the arms.
+        difference: loss of `arm` minus loss of `against`.
+        p_adjusted: p after Holm's adjustment, where the comparison is declared.
+        outcome: what `outcome_of` says.
+    """
+    per_token = difference.per_token
+    if per_token.low is None:
+        return f"Not enough evidence: all {difference.rows} held-out rows are in one group of similar rows."
+    p = f"p {_equals(difference.p)}" + ("" if p_adjusted is None else f", Holm-adjusted {_equals(p_adjusted)}")
+    numbers = (
+        f"{arm} − {against} = {format_interval(per_token)} nats per token (95 % interval; negative is better), {p}"
+    )
+    if outcome == "not enough evidence":
+        effect = format_number(per_token.minimum_detectable_effect, signed=False)
+        return (
+            f"Not enough evidence that {arm} is better or worse than {against}: {numbers}. The minimum detectable "
+            f"effect is {effect}: a true difference of that size is found four times out of five."
+        )
+    return f"{arm.capitalize()} is {outcome} than {against} on held-out loss: {numbers}."
+
+
+def condition(seeds: Mapping[str, Sequence[int]]) -> str:
+    """What the verdict is conditional on, from the seeds of each arm."""
+    fewest = min((len(arm_seeds) for arm, arm_seeds in seeds.items() if arm != BASE), default=1)
+    if fewest == 1:
+        return (
+            "Conditional on one training run of each arm: another seed could give another answer, and the intervals "
+            "do not hold that. Train three seeds or more to compare the methods and not single runs."
+        )
+    few = "" if fewest >= 3 else "; with two runs that spread is barely known, so they are wide"
+    return f"Over {fewest} training runs of each arm; the intervals include the spread between runs{few}."
+
+
+def _equals(p: float) -> str:
+    return f"= {format_p(p)}" if p >= 0.001 else format_p(p)
