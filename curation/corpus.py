@@ -14,7 +14,7 @@ from siftune.curation import schema
 from siftune.curation.recipe.sections import Keys
 from siftune.curation.schema import Key
 from siftune.curation.text import words as text
-from siftune.curation.text.templates import Templates
+from siftune.curation.text.prompt_templates import PromptTemplates
 
 BATCH = 50_000
 _ANSWERS = ("assistant",)
@@ -65,7 +65,7 @@ def write_batches(frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema
 
 def write_texts(examples: Path, out: Path, keys: Keys) -> None:
     """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then left out)."""
-    templates = Templates(rows=keys.template_rows, share=keys.template_share)
+    templates = PromptTemplates(rows=keys.template_rows, share=keys.template_share)
     for frame in _split_turns(examples):
         templates.count(frame)
     write_batches((templates.strip(frame) for frame in _split_turns(examples)), out, schema.TEXTS)

@@ -1,7 +1,7 @@
-"""Everything of a data set that is drawn goes through here: text of unknown origin is shown as text, never run.
+"""HTML of everything that a data set holds: text of unknown origin is shown as text and never executed.
 
-All functions return HTML in which every piece of foreign text was made visible and escaped. `draw` is the only
-place that hands HTML to Streamlit.
+All functions return HTML in which every piece of foreign text has its invisible characters spelled out and is escaped.
+Only `draw` hands HTML to Streamlit.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import streamlit as st
 
 from siftune.app.web.theme import STYLE
-from siftune.curation.text.differences import Part
+from siftune.curation.review.wording import decision_text, reason_text
+from siftune.curation.text.differences import DiffSpan
 from siftune.curation.text.hidden_characters import visible
 
-#: A browser lays out this much text of one message without a stutter; the rest is a download.
+#: Characters of one message that a browser lays out without a delay.
 LONGEST = 20_000
 MOST_TURNS = 60
 
@@ -27,15 +28,15 @@ _CODE = re.compile(r"^>>> |^\t|^ {4}\S", re.MULTILINE)
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def clip(text: str, most: int = LONGEST) -> str:
-    """The first `most` characters, and how many more there are."""
-    return text if len(text) <= most else f"{text[:most]}… (and {len(text) - most:,} more characters)"
+def clip(text: str, limit: int = LONGEST) -> str:
+    """The first `limit` characters, and how many more there are."""
+    return text if len(text) <= limit else f"{text[:limit]}… (and {len(text) - limit:,} more characters)"
 
 
-def line(text: str, most: int = 160) -> str:
-    """`text` as one visible line for a table cell; not HTML."""
-    short = text[: most + 1].replace("\n", " ")
-    return visible(short if len(text) <= most else f"{short[:most]}…")
+def line(text: str, limit: int = 160) -> str:
+    """`text` as one line with visible characters, for the cell of a data frame; not HTML."""
+    short = text[: limit + 1].replace("\n", " ")
+    return visible(short if len(text) <= limit else f"{short[:limit]}…")
 
 
 def markdown(text: str) -> str:
@@ -48,21 +49,21 @@ def escaped(text: object) -> str:
     return html.escape(visible(str(text)))
 
 
-def draw(markup: str, where: Any = None) -> None:
-    """Draw markup made by this module, in place of what `where` (a placeholder) holds, or at the end of the page."""
-    (st if where is None else where).html(markup)
+def draw(markup: str, placeholder: Any = None) -> None:
+    """Draw HTML made by this module, in `placeholder` or at the end of the page."""
+    (st if placeholder is None else placeholder).html(markup)
 
 
 def style() -> None:
-    """The style sheet of everything drawn here; once a page."""
+    """Draw the style sheet; once for each page."""
     draw(f"<style>{STYLE}</style>")
 
 
-def prose(text: str, *, most: int = LONGEST) -> str:
-    """Text as it stands, with fenced code set apart."""
+def prose(text: str, *, limit: int = LONGEST) -> str:
+    """Text as it is, fenced code in blocks."""
     pieces: list[str] = []
     end = 0
-    short = clip(text, most)
+    short = clip(text, limit)
     for block in _FENCE.finditer(short):
         pieces += [_paragraph(short[end : block.start()]), f'<pre dir="auto">{escaped(block.group(1))}</pre>']
         end = block.end()
@@ -70,20 +71,28 @@ def prose(text: str, *, most: int = LONGEST) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f'<div class="{_set(text)}" dir="auto">{escaped(text.strip(chr(10)))}</div>' if text.strip("\n") else ""
+    return (
+        f'<div class="{_text_class(text)}" dir="auto">{escaped(text.strip(chr(10)))}</div>' if text.strip("\n") else ""
+    )
 
 
-def _set(text: str) -> str:
-    """The class of a text: code and sessions are only legible where all letters are equally wide, drawn tables only
-    where no line is broken either.
-    """
+def _text_class(text: str) -> str:
+    """The style class of a text: a fixed-width font for code and console output; no line breaks in drawn tables."""
     if _DRAWN.search(text[:LONGEST]):
         return "text mono drawn"
     return "text mono" if _CODE.search(text[:LONGEST]) else "text"
 
 
 def bubble(role: str, text: str, *, label: str | None = None, body: str | None = None, tone: str = "") -> str:
-    """One turn of a conversation. `body` is markup to use in place of `text`; `tone` a colour class."""
+    """One message of a conversation.
+
+    Args:
+        role: the role of the message.
+        text: its content.
+        label: the name over the message; the role when None.
+        body: HTML made by this module to show in place of `text`.
+        tone: a colour class of the style sheet: a fate or an arm.
+    """
     kind = role if role in ("user", "assistant", "system", "tool") else "other"
     inside = prose(text) if body is None else body
     head = escaped(role if label is None else label)
@@ -93,19 +102,19 @@ def bubble(role: str, text: str, *, label: str | None = None, body: str | None =
 EMPTY = '<div class="text faint">(empty)</div>'
 
 
-def conversation(messages: Sequence[Mapping[str, Any]] | None, *, most: int = MOST_TURNS) -> str:
-    """Messages (role, content) as a chat; of very long ones the beginning and the end."""
+def conversation(messages: Sequence[Mapping[str, Any]] | None, *, limit: int = MOST_TURNS) -> str:
+    """Messages (role, content) as a chat; long conversations are shortened to their beginning and end."""
     turns = [(str(each.get("role") or "?"), str(each.get("content") or "")) for each in messages or []]
-    if len(turns) <= most:
+    if len(turns) <= limit:
         return "".join(bubble(role, text) for role, text in turns)
-    half = most // 2
-    gap = f'<div class="sf faint gap">… {len(turns) - 2 * half:,} turns between …</div>'
-    shown = [bubble(role, text) for role, text in turns]
-    return "".join([*shown[:half], gap, *shown[-half:]])
+    half = limit // 2
+    gap = f'<div class="sf faint gap">… {len(turns) - 2 * half:,} more turns …</div>'
+    bubbles = [bubble(role, text) for role, text in turns]
+    return "".join([*bubbles[:half], gap, *bubbles[-half:]])
 
 
-def marked(parts: Iterable[Part]) -> str:
-    """One side of a word-by-word comparison."""
+def marked(parts: Iterable[DiffSpan]) -> str:
+    """One text of a word-by-word comparison, with the words that differ marked."""
     parts = list(parts)
     pieces: list[str] = []
     length = 0
@@ -116,8 +125,8 @@ def marked(parts: Iterable[Part]) -> str:
         short = text[: LONGEST + 1]
         length += len(short)
         pieces.append(f"<mark>{escaped(short)}</mark>" if kind == "changed" and short != "\n" else escaped(short))
-    letters = _set("".join(text[:LONGEST] for _, text in parts[:2_000]))
-    return f'<div class="{letters}" dir="auto">{"".join(pieces)}</div>'
+    text_class = _text_class("".join(text[:LONGEST] for _, text in parts[:2_000]))
+    return f'<div class="{text_class}" dir="auto">{"".join(pieces)}</div>'
 
 
 def tag(text: object, tone: str = "") -> str:
@@ -126,33 +135,39 @@ def tag(text: object, tone: str = "") -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
-    """Small print under something: names and values in one line."""
+    """Names and values in one line of small print."""
     items = [f"<span><b>{escaped(name)}</b> {escaped(value)}</span>" for name, value in pairs]
     return f'<div class="sf facts">{"".join(items)}</div>'
 
 
 def note(text: object) -> str:
-    """A line of quiet prose."""
+    """A line of explanation in a muted colour."""
     return f'<div class="sf faint">{escaped(text)}</div>'
 
 
-def bar(share: float, tone: str = "", *, over: float = 0.0) -> str:
-    """A horizontal bar of `share` of the width; `over` of it, at its end, in the warning colour."""
-    rest = max(0.0, min(1.0, share - over)) * 100
-    lost = max(0.0, min(1.0, over)) * 100
+def bar(share: float, tone: str = "", *, dropped: float = 0.0) -> str:
+    """A horizontal bar.
+
+    Args:
+        share: its length as a share of the width, 0 to 1.
+        tone: its colour class.
+        dropped: the share of the width, at the end of the bar, that is drawn in the colour of dropped rows.
+    """
+    kept_width = max(0.0, min(1.0, share - dropped)) * 100
+    dropped_width = max(0.0, min(1.0, dropped)) * 100
     return (
-        f'<div class="sf bar"><i class="{_class(tone)}" style="width:{rest:.2f}%"></i>'
-        f'<i class="dropped" style="width:{lost:.2f}%"></i></div>'
+        f'<div class="sf bar"><i class="{_class(tone)}" style="width:{kept_width:.2f}%"></i>'
+        f'<i class="dropped" style="width:{dropped_width:.2f}%"></i></div>'
     )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> str:
-    """A plain table; `numbers` are the columns set flush right. A cell that is `Markup` is taken as it is."""
-    sides = ["num" if place in numbers else "" for place in range(len(head))]
-    top = "".join(f'<th class="{side}">{escaped(name)}</th>' for name, side in zip(head, sides, strict=True))
+    """A table. `numbers` are the indices of right-aligned columns; a cell that is `Markup` is not escaped again."""
+    classes = ["num" if column in numbers else "" for column in range(len(head))]
+    top = "".join(f'<th class="{name}">{escaped(title)}</th>' for title, name in zip(head, classes, strict=True))
     body = "".join(
         "<tr>"
-        + "".join(f'<td class="{side}">{_cell(cell)}</td>' for cell, side in zip(row, sides, strict=True))
+        + "".join(f'<td class="{name}">{_cell(cell)}</td>' for cell, name in zip(row, classes, strict=True))
         + "</tr>"
         for row in rows
     )
@@ -165,9 +180,9 @@ class Markup(str):
     __slots__ = ()
 
 
-def named(name: object, small: object) -> Markup:
-    """A cell of a table: a name, and small print on a line of its own."""
-    return Markup(f"{escaped(name)}<br><small>{escaped(small)}</small>")
+def cell_with_note(text: object, note: object) -> Markup:
+    """A table cell: a text, and a note in small print on the next line."""
+    return Markup(f"{escaped(text)}<br><small>{escaped(note)}</small>")
 
 
 def _cell(cell: object) -> str:
@@ -175,46 +190,39 @@ def _cell(cell: object) -> str:
 
 
 def _class(tone: str) -> str:
-    """A class name can only hold letters: an arm's name comes from a folder."""
+    """A class name made of the letters of `tone` alone: an arm's name comes from a folder and is foreign text."""
     return re.sub(r"[^a-z]", "", tone)
 
 
-def problem(message: str) -> str:
-    """What went wrong, or what has to be done first; the lines of a message are kept."""
+def notice(message: str) -> str:
+    """What went wrong, or what to do first; line breaks of the message are kept."""
     return f'<div class="sf turn"><div class="text">{escaped(message)}</div></div>'
 
 
 def title(text: str) -> str:
-    """The name at the head of a page."""
+    """The heading of a page."""
     return f'<h1 class="sf">{escaped(text)}</h1>'
 
 
-def lead(text: str) -> str:
-    """The one sentence that a page is about."""
+def headline(text: str) -> str:
+    """The main sentence of a page, in larger type."""
     return f'<div class="sf big">{escaped(text)}</div>'
 
 
-def strong(text: str) -> str:
-    """A name in a row of names."""
+def row_label(text: str) -> str:
+    """The name at the start of a row, in bold."""
     return f'<div class="sf strong">{escaped(text.replace("_", " "))}</div>'
 
 
-def head(text: str) -> str:
-    """The name of a part of a pane."""
+def section_head(text: str) -> str:
+    """The heading of a section in a column."""
     return f'<div class="sf head">{escaped(text)}</div>'
 
 
 def decision(line: Mapping[str, Any]) -> str:
     """One line of the ledger in words."""
-    words = [f"{line['stage']}: {line['action']}", str(line["reason"] or "").replace("_", " ")]
-    if line["score"] is not None:
-        limit = f" (threshold {line['threshold']:g})" if line["threshold"] is not None else ""
-        words.append(f"score {line['score']:.3f}{limit}")
-    if line["witness"]:
-        words.append(f"because of {line['witness']}")
-    if line["detail"]:
-        words.append(str(line["detail"]))
-    return f'<div class="sf said">{escaped(clip(" · ".join(word for word in words if word), 600))}</div>'
+    text = decision_text(line) + (f". {line['detail']}" if line["detail"] else "")
+    return f'<div class="sf decision">{escaped(clip(text, 600))}</div>'
 
 
 def row_head(row_id: str, row: Mapping[str, Any] | None) -> str:
@@ -222,14 +230,14 @@ def row_head(row_id: str, row: Mapping[str, Any] | None) -> str:
     if row is None:
         return f'<div class="sf"><b>{escaped(row_id)}</b></div>'
     fate = str(row["fate"])
-    why = f"{row['stage']}: {row['reason']}".replace("_", " ") if row["stage"] else ""
-    shown = f'{tag(fate, fate)} <span class="faint">{escaped(why)}</span>'
-    return f'<div class="sf"><b>{escaped(row_id)}</b> &nbsp; {shown}</div>'
+    why = f"{row['stage']}: {reason_text(row['reason'])}" if row["stage"] else ""
+    details = f'{tag(fate, fate)} <span class="faint">{escaped(why)}</span>'
+    return f'<div class="sf"><b>{escaped(row_id)}</b> &nbsp; {details}</div>'
 
 
 def trained_tokens(tokens: Sequence[tuple[str, bool]]) -> str:
-    """Tokens of a row one after another; those that enter the loss are marked."""
-    shown = [
+    """The tokens of a row in order; those that enter the loss are marked."""
+    spans = [
         f'<span class="token{" trained" if trained else ""}">{escaped(text)}</span>' for text, trained in tokens[:4_000]
     ]
-    return f'<div class="sf turn"><div class="text" dir="auto">{"".join(shown)}</div></div>'
+    return f'<div class="sf turn"><div class="text" dir="auto">{"".join(spans)}</div></div>'

@@ -12,7 +12,7 @@ from siftune.curation.ingest.references import read_reference
 from siftune.curation.prepare import Prepared
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import SplitResult
-from siftune.curation.text.lengths import counter
+from siftune.curation.text.lengths import length_counter
 
 _COPIES = pl.Schema({"id": pl.String, "copies": pl.UInt32})
 
@@ -33,7 +33,7 @@ def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult)
         rows = train["row"].to_numpy()
 
         # Lengths in tokens of the base model; answers are counted only where the budget is in tokens.
-        units = counter(recipe.model.name, revision=recipe.model.revision)
+        units = length_counter(recipe.model.name, revision=recipe.model.revision)
         lengths = units.of(frame["prompt"] for frame in prepared.corpus.frames(["prompt"], rows))
         costs = reference = vectors = None
         if settings.tokens is not None:

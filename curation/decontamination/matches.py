@@ -91,16 +91,16 @@ class _WordSearch:
         self._count = references.height
         prompts = references["prompt"].fill_null("")
         answers = references["answer"].fill_null("")
-        long = ngrams.split(answers).counts >= LONG_GRAM  # shorter answers are labels and numbers
+        long = ngrams.split_words(answers).counts >= LONG_GRAM  # shorter answers are labels and numbers
         # Items are numbered through prompts first, then answers.
-        items = ngrams.split(pl.concat([prompts, answers.zip_with(pl.Series(long), pl.Series([""]))]))
+        items = ngrams.split_words(pl.concat([prompts, answers.zip_with(pl.Series(long), pl.Series([""]))]))
         self._ngram_rules = NgramRules(items, rules)
         self._long_items = pl.Series(items.counts >= LONG_GRAM)
         self._whole_items = WholeItemRule(prompts) if "layered" in rules else None
 
     def find(self, batch: pl.DataFrame, part: str) -> list[pl.DataFrame]:
         """_PART_MATCHES of one part of a batch, with rows counted from its start; `settle` completes them."""
-        words = ngrams.split(batch[part])
+        words = ngrams.split_words(batch[part])
         overlaps = self._ngram_rules.find(words)
         matches = [_ngram_matches(words, overlaps[rule], rule, part) for rule in self._rules if rule in overlaps]
         if self._whole_items is None:
@@ -142,7 +142,7 @@ class _WordSearch:
         return pl.concat([layered.filter(layer == layer.min().over("row", "item")), rest])
 
 
-def _ngram_matches(words: ngrams.Words, overlaps: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:
+def _ngram_matches(words: ngrams.TokenLists, overlaps: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:
     """_PART_MATCHES from OVERLAP and `share`; the span is the longest run of words that both have."""
     text, start, length = (overlaps[name].to_numpy() for name in ("text", "start", "longest"))
     span = words.spans(text, start, length).str.slice(0, SPAN_CHARACTERS)

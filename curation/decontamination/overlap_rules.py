@@ -19,13 +19,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.text import ngrams
-from siftune.curation.text.ngrams import OVERLAP, Index, Words
+from siftune.curation.text.ngrams import OVERLAP, NgramIndex, TokenLists
 
 #: tulu3-8gram: more than this share of the item's words must be covered.
 TULU_SHARE = 0.5
 #: llama3-token-ratio: T above.
 LLAMA_SHARE = 0.8
-#: Words in an n-gram of gpt3-13gram, and of the other two rules.
+#: TokenLists in an n-gram of gpt3-13gram, and of the other two rules.
 LONG_GRAM = 13
 SHORT_GRAM = 8
 
@@ -42,25 +42,25 @@ _SEPARATOR = "\x1f"
 class NgramRules:
     """The three published rules over batches of texts; what they need of a batch is kept, not its words."""
 
-    def __init__(self, items: Words, rules: set[str]) -> None:
+    def __init__(self, items: TokenLists, rules: set[str]) -> None:
         self._items = items
         self._rules = rules
-        self._short_grams = Index(items, SHORT_GRAM)
+        self._short_grams = NgramIndex(items, SHORT_GRAM)
         #: llama3-token-ratio: for each word of the items whether an 8-gram that some text has begins there.
         self._gram_starts = np.zeros(len(items.hashes), np.bool_)
         #: gpt3-13gram: the 13-grams of all items, then items of fewer words as one n-gram of their own length.
-        self._long_grams: list[Index] = []
+        self._long_grams: list[NgramIndex] = []
         if "gpt3-13gram" in rules:
             short_sizes = np.unique(items.counts[items.counts < LONG_GRAM]).tolist()
-            self._long_grams = [Index(items, LONG_GRAM)]
-            self._long_grams += [Index(_only(items, items.counts == size), size) for size in short_sizes if size]
+            self._long_grams = [NgramIndex(items, LONG_GRAM)]
+            self._long_grams += [NgramIndex(_only(items, items.counts == size), size) for size in short_sizes if size]
 
-    def find(self, texts: Words) -> dict[str, pl.DataFrame]:
+    def find(self, texts: TokenLists) -> dict[str, pl.DataFrame]:
         """OVERLAP and `share` (of the item's words) for each rule, and "8-grams": all that share an 8-gram."""
         matches: dict[str, pl.DataFrame] = {}
         hits = self._short_grams.hits(texts)
-        self._gram_starts[self._items.offsets[hits["item"].to_numpy()] + hits["place"].to_numpy()] = True
-        matches["8-grams"] = self._with_share(ngrams.measure(hits, SHORT_GRAM))
+        self._gram_starts[self._items.offsets[hits["item"].to_numpy()] + hits["item_position"].to_numpy()] = True
+        matches["8-grams"] = self._with_share(ngrams.measure_overlaps(hits, SHORT_GRAM))
         if "tulu3-8gram" in self._rules:
             matches["tulu3-8gram"] = matches["8-grams"].filter(pl.col("share") > TULU_SHARE)
         if "llama3-token-ratio" in self._rules:
@@ -89,11 +89,11 @@ class NgramRules:
         return overlaps.with_columns(share=overlaps["covered"] / pl.Series(np.maximum(counts, 1)))
 
 
-def _only(items: Words, chosen: NDArray[np.bool_]) -> Words:
+def _only(items: TokenLists, chosen: NDArray[np.bool_]) -> TokenLists:
     """The same items in the same positions; those that are not chosen (bool [n]) lose their words."""
     counts = np.where(chosen, items.counts, 0)
     kept = np.repeat(chosen, items.counts)
-    return Words(items.flat.filter(pl.Series(kept)), items.hashes[kept], np.concatenate([[0], np.cumsum(counts)]))
+    return TokenLists(items.tokens.filter(pl.Series(kept)), items.hashes[kept], np.concatenate([[0], np.cumsum(counts)]))
 
 
 class WholeItemRule:
@@ -108,11 +108,11 @@ class WholeItemRule:
         sentences = _sentences(items)
         self._keys = _keys(sentences).with_row_index("item").filter(pl.col("key").is_not_null())
         # Short items are n-grams of sentences: one index for each number of sentences.
-        words = ngrams.split(items).counts
+        words = ngrams.split_words(items).counts
         short = (words >= _MIN_SENTENCE_WORDS) & (words < LONG_GRAM)
-        flat = ngrams.flatten(sentences)
+        flat = ngrams.token_lists(sentences)
         sizes = np.unique(flat.counts[short]).tolist()
-        self._sentence_grams = [Index(_only(flat, short & (flat.counts == size)), size) for size in sizes if size]
+        self._sentence_grams = [NgramIndex(_only(flat, short & (flat.counts == size)), size) for size in sizes if size]
 
     def equal(self, texts: pl.Series) -> pl.DataFrame:
         """`text`, `item` (positions, int64) where the two are the same text."""
@@ -121,7 +121,7 @@ class WholeItemRule:
 
     def inside(self, texts: pl.Series) -> pl.DataFrame:
         """`text`, `item` (positions, int64) where a short item stands in the text as whole sentences."""
-        sentences = ngrams.flatten(_sentences(texts))
+        sentences = ngrams.token_lists(_sentences(texts))
         hits = [index.hits(sentences).select("text", "item") for index in self._sentence_grams]
         empty = pl.DataFrame(schema={"text": OVERLAP["text"], "item": OVERLAP["item"]})
         return pl.concat([empty, *hits]).unique(maintain_order=True)

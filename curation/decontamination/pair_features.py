@@ -10,7 +10,8 @@ from __future__ import annotations
 import polars as pl
 
 from siftune.curation.decontamination.program_features import COMMENT, operation_similarity, shared_values
-from siftune.curation.text.words import guard_tokens, word_count
+from siftune.curation.text.guard_tokens import guard_tokens
+from siftune.curation.text.words import word_count
 
 #: Letters of a word, without a common ending, that make its stem: joins `sum`, `sums`; `elected`, `election`.
 _STEM_LETTERS = 5

@@ -12,7 +12,7 @@ from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.minhash import map_in_order
 from siftune.curation.recipe.sections import GuardClass
 from siftune.curation.schema import Key
-from siftune.curation.text import words as text
+from siftune.curation.text import guard_tokens
 
 _LONGEST_DETAIL = 240  # characters
 
@@ -30,7 +30,7 @@ def guard_hashes(
     """
     if not classes:
         return None
-    hashed = text.key_guard_hash(key, classes).alias("hash")
+    hashed = guard_tokens.key_guard_hash(key, classes).alias("hash")
     frames = corpus.frames(["core", "answer"], rows)
     hashes = list(map_in_order(lambda frame: frame.select(hashed)["hash"], frames))
     return pl.concat(hashes).to_numpy() if hashes else np.empty(0, np.uint64)
@@ -55,7 +55,7 @@ def add_guard_details(
     ids = pl.concat([guarded["id"], guarded["witness"]]).unique()
     rows = alive.filter(pl.col("id").is_in(ids.implode())).select("id", "row")
     token_lists = [
-        frame.select(text.key_guard_tokens(key, classes).alias("tokens"))
+        frame.select(guard_tokens.key_guard_tokens(key, classes).alias("tokens"))
         for frame in corpus.frames(["core", "answer"], rows["row"].to_numpy())
     ]
     tokens = rows.select("id").hstack(pl.concat(token_lists))
@@ -64,7 +64,7 @@ def add_guard_details(
     )
     # Write down where they differ.
     differences = [
-        text.guard_difference(own, other)[:_LONGEST_DETAIL]
+        guard_tokens.guard_difference(own, other)[:_LONGEST_DETAIL]
         for own, other in both.select("tokens", "tokens_witness").iter_rows()
     ]
     details = pl.DataFrame(

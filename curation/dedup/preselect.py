@@ -1,4 +1,4 @@
-"""Which texts are likely to have a near neighbour, told from their words: cheap vectors before expensive ones.
+"""Which texts are likely to have a near neighbour, by their words: cheap vectors before expensive ones.
 
 Each text is a bag of words weighed by TF-IDF and projected at random onto 128 axes (Johnson and Lindenstrauss), so that
 cosines of bags are kept to within some 0.09. The fewer rare words a text shares with its closest neighbour, the less
@@ -17,6 +17,7 @@ from siftune.curation.text import ngrams
 
 _AXES = 128
 _SEED = 11
+#: Tuning: rows on each side of a block. No result depends on it.
 BLOCK_ROWS = 1024
 
 
@@ -25,7 +26,7 @@ def overlaps(texts: pl.Series) -> NDArray[np.float32]:
 
     0 for a text without words that are rare or shared, -1 for a text that is the only one.
     """
-    vectors = lattice(bags(ngrams.split(texts)))
+    vectors = lattice(bags(ngrams.split_words(texts)))
     best = np.full(len(vectors), -(SCALE**2), dtype=np.float32)
     for top in range(0, len(vectors), BLOCK_ROWS):
         for left in range(top, len(vectors), BLOCK_ROWS):
@@ -38,7 +39,7 @@ def overlaps(texts: pl.Series) -> NDArray[np.float32]:
     return best / np.float32(SCALE**2)
 
 
-def bags(words: ngrams.Words) -> NDArray[np.float32]:
+def bags(words: ngrams.TokenLists) -> NDArray[np.float32]:
     """Word bags weighed by (1 + ln count) * ln((n + 1) / (texts with the word + 1)) and projected: float32 [n, 128]."""
     from scipy.sparse import csr_matrix
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from siftune.app.cli.commands import main
 from siftune.curation.balance import stage
-from siftune.curation.text.lengths import counter
+from siftune.curation.text.lengths import length_counter
 from tests.worlds import many, write_recipe, write_source
 
 Call = Callable[..., Result]
@@ -86,7 +86,7 @@ def test_a_recipe_that_cannot_work_is_refused_in_words(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     text, *said = BAD_RECIPES[name]
-    monkeypatch.setattr(stage, "counter", lambda model, revision: counter(None))
+    monkeypatch.setattr(stage, "length_counter", lambda model, revision: length_counter(None))
     write_source(many(12), tmp_path / "s.jsonl")
     (tmp_path / "r.yaml").write_text(text)
     before = set(tmp_path.iterdir())
@@ -184,7 +184,9 @@ WORLDS = {
 def test_hardly_any_rows_go_through_the_whole_path(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(stage, "counter", lambda model, revision: counter(None))  # words: no tokenizer to load
+    monkeypatch.setattr(
+        stage, "length_counter", lambda model, revision: length_counter(None)
+    )  # words: no tokenizer to load
     write_source(WORLDS[name], tmp_path / "s.jsonl")
     done = call("curate", write_recipe(tmp_path, "s.jsonl", balance={}, contamination={"references": []}))
     assert done.exit_code == 0, done.output
@@ -234,7 +236,7 @@ def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call,
         "stored",
         "rows kept",
         "removed: s:",
-        "kept for it: s:",
+        "kept: s:",
         "[changed]",
         "report.html",
     ):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.app.web import markup
-from siftune.curation.text.differences import by_length, word_differences
+from siftune.curation.text.differences import cut_spans, word_differences
 from tests.app.world import HOSTILE
 
 OURS = {"div", "span", "pre", "b", "i", "mark", "table", "thead", "tbody", "tr", "th", "td", "h1"}
@@ -50,7 +50,7 @@ DRAWN = {
         {"stage": text, "action": text, "reason": text, "score": 0.5, "threshold": 0.4, "witness": text, "detail": text}
     ),
     "row_head": lambda text: markup.row_head(text, {"fate": text, "stage": text, "reason": text}),
-    "problem": markup.problem,
+    "problem": markup.notice,
     "title": markup.title,
     "tokens": lambda text: markup.trained_tokens([(text, True)]),
 }
@@ -78,7 +78,7 @@ def test_long_texts_and_long_dialogues_are_cut_and_say_so() -> None:
     assert "980,000 more characters" in markup.prose("x" * 1_000_000)
     assert len(markup.prose("x" * 1_000_000)) < 30_000
     many = markup.conversation([{"role": "user", "content": str(turn)} for turn in range(500)])
-    assert "440 turns between" in many
+    assert "440 more turns" in many
     assert many.count('class="sf turn user') == markup.MOST_TURNS
 
 
@@ -96,7 +96,7 @@ def test_both_sides_of_a_comparison_are_whole(left: str, right: str) -> None:
 
 @given(st.text(min_size=1), st.lists(st.integers(1, 9), max_size=8))
 def test_a_comparison_of_joined_texts_is_cut_where_they_were_joined(text: str, lengths: list[int]) -> None:
-    pieces = by_length(word_differences(text, text[::-1])[0], lengths)
+    pieces = cut_spans(word_differences(text, text[::-1])[0], lengths)
     said = ["".join(part for _, part in piece) for piece in pieces]
     start = 0
     for length, piece in zip(lengths, said, strict=True):

@@ -15,7 +15,7 @@ def test_whole_items_ignore_layout_only() -> None:
 
 
 def test_the_share_over_all_rows_counts_each_word_once() -> None:
-    rules = NgramRules(ngrams.split(pl.Series(["a b c d e f g h i j", "x"])), {"llama3-token-ratio"})
+    rules = NgramRules(ngrams.split_words(pl.Series(["a b c d e f g h i j", "x"])), {"llama3-token-ratio"})
     for text in ("a b c d e f g h", "b c d e f g h i", "nothing here"):
-        rules.find(ngrams.split(pl.Series([text])))
+        rules.find(ngrams.split_words(pl.Series([text])))
     assert rules.covered_shares().tolist() == [0.9, 0.0]

@@ -219,7 +219,7 @@ def test_with_few_pairs_or_few_texts_every_text_is_encoded(groups: int, size: in
 def test_overlaps_are_cosines_with_the_closest_other_text(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(preselect, "BLOCK_ROWS", block)
     texts = pl.Series(["red green blue", "red green blue!", "one two three", "", "", "one two", "four blue five six"])
-    bags = preselect.bags(ngrams.split(texts)).astype(np.float64)
+    bags = preselect.bags(ngrams.split_words(texts)).astype(np.float64)
     norms = np.linalg.norm(bags, axis=1)
     cosine = bags @ bags.T / np.maximum(np.outer(norms, norms), 1e-9)
     np.fill_diagonal(cosine, -1)

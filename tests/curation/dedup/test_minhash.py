@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from siftune.curation.dedup import minhash
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import GuardClass
-from siftune.curation.text.words import guard_hash
+from siftune.curation.text.guard_tokens import guard_hash
 
 CLASSES: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
 

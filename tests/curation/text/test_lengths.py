@@ -11,7 +11,7 @@ from siftune.curation.text import lengths
 
 
 def test_lengths_are_counted_in_words_when_there_is_no_tokenizer():
-    counter = lengths.counter(None)
+    counter = lengths.length_counter(None)
     batches = [pl.Series(["What is this?", None]), pl.Series([""]), pl.Series(["多くの言葉"])]
     assert counter.of(batches).tolist() == [3, 0, 0, 5]
     assert counter.unit == "words"
@@ -24,8 +24,8 @@ def test_lengths_are_counted_in_tokens_of_a_local_tokenizer(tmp_path):
     model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="?"))
     model.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
     transformers.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="?").save_pretrained(tmp_path)
-    counter = lengths.counter(str(tmp_path))
+    counter = lengths.length_counter(str(tmp_path))
     assert counter.unit == f"tokens of {tmp_path}"
     assert counter.of([pl.Series(["abc", "a b", ""]), pl.Series(["hgfedcba"])]).tolist() == [3, 3, 0, 8]
-    missing = lengths.counter(str(tmp_path / "missing"))
+    missing = lengths.length_counter(str(tmp_path / "missing"))
     assert missing.unit == f"words (no tokenizer for {tmp_path / 'missing'} on this machine)"

@@ -16,8 +16,8 @@ WORDS = st.lists(st.sampled_from("abcd"), max_size=30)
     text=st.lists(WORDS, min_size=1, max_size=4), item=st.lists(WORDS, min_size=1, max_size=4), size=st.integers(1, 4)
 )
 def test_overlaps_are_those_of_brute_force(text: list[list[str]], item: list[list[str]], size: int) -> None:
-    overlaps = ngrams.Index(ngrams.split(pl.Series([" ".join(w) for w in item])), size).overlaps(
-        ngrams.split(pl.Series([" ".join(w) for w in text]))
+    overlaps = ngrams.NgramIndex(ngrams.split_words(pl.Series([" ".join(w) for w in item])), size).overlaps(
+        ngrams.split_words(pl.Series([" ".join(w) for w in text]))
     )
     truth = {}
     for a, left in enumerate(text):
@@ -44,6 +44,6 @@ def common_prefix(a: list[str], b: list[str]) -> int:
 
 
 def test_spans_are_the_words_of_the_text() -> None:
-    words = ngrams.split(pl.Series(["One two, three.", None, "four five"]))
+    words = ngrams.split_words(pl.Series(["One two, three.", None, "four five"]))
     spans = words.spans(np.array([2, 0, 0]), np.array([0, 1, 0]), np.array([2, 2, 0]))
     assert spans.to_list() == ["four five", "two three", ""]

@@ -1,96 +1,15 @@
 from __future__ import annotations
 
 import polars as pl
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.recipe.sections import GuardClass
-from siftune.curation.text import words as text
-
-ALL: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
+from siftune.curation.text.words import key_text, normalise, word_count
+from siftune.curation.text.words import words as words_of
 
 
-def tokens(said: str, classes: list[GuardClass] = ALL) -> list[str]:
-    return pl.DataFrame({"t": [said]}).select(text.guard_tokens(pl.col("t"), classes)).item().to_list()
-
-
-def guarded(a: str, b: str, classes: list[GuardClass] = ALL) -> bool:
-    hashes = pl.DataFrame({"t": [a, b]}).select(text.guard_hash(pl.col("t"), classes)).to_series()
-    return hashes[0] != hashes[1]
-
-
-def words(said: str) -> list[str]:
-    return pl.DataFrame({"t": [said]}).select(text.words(pl.col("t"))).item().to_list()
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ("an energy of 1.022 MeV", "an energy of 1.032 MeV"),
-        ("This is safe to eat.", "This is not safe to eat."),
-        ("Solve x + 3 = 7", "Solve x - 3 = 7"),
-        ("compute 5 - 3", "compute 3 - 5"),
-        ("call foo_bar first", "call foo_baz first"),
-        ("the value is 50% of it", "the value is 50 of it"),
-        ("three apples", "four apples"),
-        ("if a == b then", "if a != b then"),
-        ("use getName here", "use getTitle here"),
-        ("use np.sum here", "use np.mean here"),
-        ("He can swim.", "He can't swim."),
-        ("see `ls -a` for it", "see `ls -l` for it"),
-        ("drink it with milk", "drink it without milk"),
-        ("it was -3 degrees", "it was 3 degrees"),
-        ("H2O is wet", "H2S is wet"),
-    ],
-)
-def test_protected_tokens_keep_texts_apart(a: str, b: str) -> None:
-    assert guarded(a, b)
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ("- first\n- second", "* first\n* second"),
-        ("1. first\n2. second", "first\nsecond"),
-        ("## A heading\n**bold** word", "A heading\nbold word"),
-        ("it costs 1,000 dollars", "it costs 1000 dollars"),
-        ("five apples", "5 apples"),
-        ("I can't, cannot, can not", "I cannot, can not, can't"),
-        ("I don’t know", "I do not know"),
-        ("a well-known fact", "a well known fact"),
-        ("one thing; another", "one thing, another!"),
-        ("x+3", "x + 3"),
-    ],
-)
-def test_layout_and_spelling_do_not_protect(a: str, b: str) -> None:
-    assert not guarded(a, b)
-
-
-def test_only_the_chosen_classes_protect() -> None:
-    assert not guarded("1 apple", "2 apples", ["negations"])
-    assert guarded("1 apple", "2 apples", ["numbers"])
-    assert not guarded("1 apple", "2 apples", [])
-    assert tokens("do not add 5 + foo_bar", ["identifiers"]) == ["foo_bar"]
-
-
-def test_the_guard_keeps_order_and_repeats() -> None:
-    assert tokens("5 - 3 and 3 - 5") == ["5", "-", "3", "3", "-", "5"]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "said"),
-    [
-        (["1.022"], ["1.032"], "1.022 ≠ 1.032"),
-        ([], ["not"], "∅ ≠ not"),
-        (["5", "-", "3"], ["3", "-", "5"], "5 - 3 ≠ 3 - 5"),
-        (["2", "7"], ["2", "8"], "7 ≠ 8"),
-        (["2", "2"], ["2"], "2 ≠ ∅"),
-        (["1", "2", "3", "4", "5"], [], "1 2 3 4 … ≠ ∅"),
-    ],
-)
-def test_the_difference_is_readable(a: list[str], b: list[str], said: str) -> None:
-    assert text.guard_difference(a, b) == said
+def words(text: str) -> list[str]:
+    return pl.DataFrame({"t": [text]}).select(words_of(pl.col("t"))).item().to_list()
 
 
 def test_words_of_all_scripts() -> None:
@@ -106,43 +25,27 @@ def test_words_of_all_scripts() -> None:
 
 
 def test_word_count_counts_words_only() -> None:
-    counted = pl.DataFrame({"t": ["two words", "?!", "", "日本", None]}).select(text.word_count(pl.col("t")))
+    counted = pl.DataFrame({"t": ["two words", "?!", "", "日本", None]}).select(word_count(pl.col("t")))
     assert counted.to_series().to_list() == [2, 0, 0, 2, None]
 
 
 @given(st.text())
-def test_normalise_is_idempotent_and_has_single_spaces(said: str) -> None:
-    once = pl.DataFrame({"t": [said]}).select(text.normalise(pl.col("t"))).item()
-    twice = pl.DataFrame({"t": [once]}).select(text.normalise(pl.col("t"))).item()
+def test_normalise_is_idempotent_and_has_single_spaces(text: str) -> None:
+    once = pl.DataFrame({"t": [text]}).select(normalise(pl.col("t"))).item()
+    twice = pl.DataFrame({"t": [once]}).select(normalise(pl.col("t"))).item()
     assert once == twice
     assert "  " not in once
     assert once == once.strip(" ")
 
 
 def test_normalise_keeps_case_and_forgets_layout() -> None:
-    said = pl.DataFrame({"t": ["if  a:\n\treturn\u00a0B ", "if a: return B", "if a: return b", "e\u0301", "é"]})
-    forms = said.select(text.normalise(pl.col("t"))).to_series().to_list()
+    texts = pl.DataFrame({"t": ["if  a:\n\treturn\u00a0B ", "if a: return B", "if a: return b", "e\u0301", "é"]})
+    forms = texts.select(normalise(pl.col("t"))).to_series().to_list()
     assert forms[0] == forms[1] != forms[2]
     assert forms[3] == forms[4]
 
 
 def test_key_text() -> None:
     frame = pl.DataFrame({"prompt": ["P c"], "core": ["c"], "answer": ["a"]})
-    chosen = [frame.select(text.key_text(key)).item() for key in ("prompt", "dialogue", "answer")]
+    chosen = [frame.select(key_text(key)).item() for key in ("prompt", "dialogue", "answer")]
     assert chosen == ["c", "c\na", "a"]
-
-
-def test_a_short_answer_is_protected_in_every_word_of_a_dialogue() -> None:
-    long = "Well, this is a long answer that has a few more words than a label would have"
-    rows = [("q", "Yes."), ("q", "yes"), ("q", "Surely"), ("q", long), ("q", f"{long} indeed"), ("q", "yes 5")]
-    frame = pl.DataFrame({"core": [core for core, _ in rows], "answer": [answer for _, answer in rows]})
-
-    def hashes(key: str, classes: list[GuardClass]) -> list[int]:
-        return frame.select(text.key_guard_hash(key, classes).alias("h"))["h"].to_list()
-
-    yes, yes_again, surely, one, other, five = hashes("dialogue", ALL)
-    assert yes == yes_again
-    assert len({yes, surely, one, five}) == 4
-    assert one == other
-    assert len(set(hashes("prompt", ALL))) == 1
-    assert len(set(hashes("dialogue", []))) == 1

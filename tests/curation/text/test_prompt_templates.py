@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.text.templates import RUN, Templates
+from siftune.curation.text.prompt_templates import RUN, PromptTemplates
 
 SHARED = "If you are a doctor, please answer the medical questions based on the patient's description."
 
 
 def cores(prompts: list[str], *, rows: int = 5, share: float = 0.0, source: str = "s", batch: int = 7) -> list[str]:
     frame = pl.DataFrame({"source": [source] * len(prompts), "prompt": prompts})
-    templates = Templates(rows=rows, share=share)
+    templates = PromptTemplates(rows=rows, share=share)
     for start in range(0, len(prompts), batch):
         templates.count(frame[start : start + batch])
     parts = [templates.strip(frame[start : start + batch]) for start in range(0, len(prompts), batch)]
@@ -58,7 +58,7 @@ def test_too_rare_a_run_stays() -> None:
 
 def test_sources_are_counted_apart() -> None:
     frame = pl.DataFrame({"source": list("aaabbb"), "prompt": [f"{SHARED} {part}" for part in "uvwxyz"]})
-    templates = Templates(rows=4, share=0.0)
+    templates = PromptTemplates(rows=4, share=0.0)
     templates.count(frame)
     assert templates.strip(frame)["core"].to_list() == frame["prompt"].to_list()
 
@@ -94,7 +94,7 @@ def test_chatdoctor_keeps_its_questions(shared_data: Path) -> None:
     frame = rows.select(
         "source", pl.concat_str("instruction", pl.col("input").fill_null(""), separator="\n").alias("prompt")
     )
-    templates = Templates(rows=50, share=0.002)
+    templates = PromptTemplates(rows=50, share=0.002)
     templates.count(frame)
     core = templates.strip(frame)["core"]
     assert rows["instruction"].value_counts(sort=True)["count"][0] > 0.99 * len(rows)

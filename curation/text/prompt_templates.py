@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from siftune.curation.text import template_kernels as kernels
+from siftune.curation.text import prompt_template_kernels as kernels
 
 #: Tokens in a run. Shorter runs are ordinary language: "what is the difference between the two" is found anywhere.
 RUN: Final = 8
@@ -22,7 +22,7 @@ RUN: Final = 8
 COUNTERS: Final = 1 << 25
 
 
-class Templates:
+class PromptTemplates:
     """Two passes over (source, prompt): `count` every batch, then `strip` every batch.
 
     Args:
