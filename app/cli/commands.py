@@ -1,4 +1,4 @@
-"""The command line. The only module that prints; everything heavy is imported inside the command that needs it."""
+"""The commands. Only this module prints; heavy packages are imported inside the command that needs them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from siftune.curation.errors import UserError
+from siftune.curation.run.paths import RunPaths
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _FOLDER = click.Path(path_type=Path)
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-_ARM = click.option("--arm", default="curated", show_default=True, help="The arm.")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_ARM = click.option("--arm", default="curated", show_default=True, help="The arm to export.")
 _SEED = click.option("--seed", type=int, default=None, help="The training seed. Default: the recipe's first.")
 
 
-class _Commands(click.Group):
-    """Commands in the order of the main path; a `UserError` becomes one message and exit code 2."""
+class _CommandGroup(click.Group):
+    """Lists commands in the order of their use. A `UserError` becomes one message and exit code 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
@@ -37,102 +38,116 @@ class _Commands(click.Group):
         except BrokenPipeError:
             sys.exit(0)
         except KeyboardInterrupt:
-            click.echo("siftune: interrupted; the same command continues where it stopped", err=True)
+            click.echo("siftune: interrupted. Run the same command again to continue.", err=True)
             sys.exit(130)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="siftune")
 def main() -> None:
-    """Curate instruction data, fine-tune on raw and curated, and show whether it helped."""
+    """Curate instruction data, fine-tune on the raw and the curated data, and measure whether it helped."""
 
 
 @main.command()
 @click.argument("file", type=str)
-@click.option("--format", "layout", default="auto", help="Read the rows as this format.")
+@click.option("--format", "layout", default="auto", show_default=True, help="The format of the rows.")
 @_AS_JSON
 def inspect(file: str, layout: str, *, as_json: bool) -> None:
-    """Say what a data set is: format, roles, lengths, duplicates at a glance."""
+    """Summarise a data set: format, roles, lengths, duplicates."""
     from siftune.curation.recipe.loading import source_from_command_line
-    from siftune.curation.review.inspect import inspect as look
+    from siftune.curation.review.inspect import inspect as inspect_source
 
-    found = look(source_from_command_line(file, layout), base=Path.cwd(), progress=_progress(quiet=as_json))
+    source = source_from_command_line(file, layout)
+    inspection = inspect_source(source, base=Path.cwd(), progress=_progress(quiet=as_json))
     if as_json:
-        return _emit(found.to_dict())
+        return _print_json(inspection.to_dict())
     from siftune.app.cli import inspect_output
 
-    return _show(inspect_output.inspection(found))
+    return _print(inspect_output.inspection_report(inspection))
 
 
 @main.command()
 @click.argument("recipe", type=_FOLDER)
 def run(recipe: Path) -> None:
-    """The whole job: curate, train the arms, compare, report. Continues where it stopped."""
-    from siftune.app.cli import run_output
-    from siftune.curation.pipeline import curate as work
+    """Curate, train the arms and compare them.
 
-    made = work(recipe, progress=_progress())
-    _show(run_output.curated(made))
-    if made.recipe.training is None:
-        click.echo("The recipe has no `training:`, so the job ends here.")
+    The same command continues where it stopped.
+    """
+    from siftune.app.cli import run_output
+    from siftune.curation.pipeline import curate as run_pipeline
+
+    folder = run_pipeline(recipe, progress=_progress())
+    _print(run_output.curation_report(folder))
+    if folder.recipe.training is None:
+        click.echo("The recipe has no `training` section, so nothing is trained.")
         return
-    _train(made.path, arms=(), seeds=())
-    _compare(made.path)
+    _train(folder.path, arms=(), seeds=())
+    _compare(folder.path)
 
 
 @main.command()
 @click.argument("recipe", type=_FOLDER)
 @_AS_JSON
 def curate(recipe: Path, *, as_json: bool) -> None:
-    """Only the first part: a curated set, explained row by row."""
-    from siftune.curation.pipeline import curate as work
+    """Curate only, without training."""
+    from siftune.curation.pipeline import curate as run_pipeline
 
-    made = work(recipe, progress=_progress(quiet=as_json))
+    folder = run_pipeline(recipe, progress=_progress(quiet=as_json))
     if as_json:
-        return _emit(made.manifest)
+        return _print_json(folder.manifest.to_json())
     from siftune.app.cli import run_output
 
-    return _show(run_output.curated(made))
+    return _print(run_output.curation_report(folder))
 
 
 @main.command()
 @click.argument("run", type=_FOLDER)
-@click.option("--arm", "arms", multiple=True, help="An arm to train; may be repeated. Default: those of the recipe.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="A seed; may be repeated. Default: the recipe's.")
-@click.option("--dry-run", is_flag=True, help="Only say rows, tokens, steps, minutes and memory, from three steps.")
+@click.option("--arm", "arms", multiple=True, help="An arm to train; may be repeated. Default: all arms of the recipe.")
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=int,
+    help="A training seed; may be repeated. Default: all seeds of the recipe.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Estimate rows, tokens, steps, minutes and memory from three steps, and train nothing.",
+)
 @_AS_JSON
 def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: bool, as_json: bool) -> None:
-    """Train a QLoRA adapter on each arm of RUN, under one budget."""
+    """Train a QLoRA adapter on each arm of RUN under one budget."""
     if not dry_run:
         return _train(run, arms=arms, seeds=seeds, as_json=as_json)
-    from siftune.training.dry_run import dry_run as probe
+    from siftune.training.dry_run import dry_run as estimate_training
 
-    found = probe(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
+    estimate = estimate_training(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
     if as_json:
-        return _emit({**asdict(found), "minutes": found.minutes})
+        return _print_json({**asdict(estimate), "minutes": estimate.minutes})
     from siftune.app.cli import run_output
 
-    return _show(run_output.planned(found))
+    return _print(run_output.dry_run_report(estimate))
 
 
 @main.command()
 @click.argument("run", type=_FOLDER)
 @_AS_JSON
 def compare(run: Path, *, as_json: bool) -> None:
-    """Held-out loss of the arms of RUN, the prompt suite, and the verdict."""
+    """Compare the arms of RUN: held-out loss, prompt suite, verdict."""
     _compare(run, as_json=as_json)
 
 
 @main.command()
 @click.argument("run", type=_FOLDER)
-@click.option("--prompt", "added", multiple=True, help="A prompt besides the suite; may be repeated.")
+@click.option("--prompt", "added", multiple=True, help="A prompt to add to the suite; may be repeated.")
 @_AS_JSON
 def prompts(run: Path, added: tuple[str, ...], *, as_json: bool) -> None:
-    """Answer the prompt suite with every arm of RUN: answers, seconds, tokens, averages."""
-    from siftune.training.evaluation.prompt_suite import answer
+    """Answer the prompt suite with every arm of RUN, with times."""
+    from siftune.training.evaluation.prompt_suite import answer_suite
 
-    found = answer(run, added=added, progress=_progress(quiet=as_json))
-    return _emit(found.to_dicts()) if as_json else _read(run / "prompts" / "prompts.md")
+    answers = answer_suite(run, added=added, progress=_progress(quiet=as_json))
+    return _print_json(answers.to_dicts()) if as_json else _print_file(RunPaths(run).prompts_markdown)
 
 
 @main.command()
@@ -140,11 +155,14 @@ def prompts(run: Path, added: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("plan", type=_FOLDER)
 @_AS_JSON
 def sweep(run: Path, plan: Path, *, as_json: bool) -> None:
-    """Compare settings or base models on one arm of RUN under one budget, as PLAN (YAML) lists them."""
-    from siftune.training.evaluation.sweep import sweep as work
+    """Compare training settings or base models under one budget.
 
-    found = work(run, plan, progress=_progress(quiet=as_json))
-    return _emit(found.to_dicts()) if as_json else _read(run / "sweep" / "table.md")
+    PLAN is a YAML file that lists them; they are trained on one arm of RUN.
+    """
+    from siftune.training.evaluation.sweep import sweep as run_sweep
+
+    table = run_sweep(run, plan, progress=_progress(quiet=as_json))
+    return _print_json(table.to_dicts()) if as_json else _print_file(RunPaths(run).sweep_folder / "table.md")
 
 
 @main.command()
@@ -152,29 +170,34 @@ def sweep(run: Path, plan: Path, *, as_json: bool) -> None:
 @click.argument("row_id")
 @_AS_JSON
 def mask(run: Path, row_id: str, *, as_json: bool) -> None:
-    """Show token by token what is trained of a row: trained tokens are in colour and brackets."""
-    from siftune.training.dry_run import mask as tokens
+    """Show which tokens of a row are trained (colour and brackets)."""
+    from siftune.training.mask_viewer import row_tokens
 
-    found = tokens(run, row_id)
+    tokens = row_tokens(run, row_id)
     if as_json:
-        return _emit([{"text": text, "trained": trained} for text, trained in found])
-    return _show(_masked(found))
+        return _print_json([{"text": text, "trained": trained} for text, trained in tokens])
+    from siftune.app.cli import run_output
+
+    return _print(run_output.mask_report(tokens))
 
 
 @main.command()
 @click.argument("run", type=_FOLDER)
 @_ARM
 @_SEED
-@click.option("--to", "form", type=click.Choice(["merged", "gguf"]), required=True, help="What to write.")
-@click.option("--quant", default=None, help="For gguf: a llama.cpp quantisation such as Q4_K_M. Default: none.")
-@click.option("--out", type=_FOLDER, default=None, help="Where to. Default: RUN/exports/ARM-FORM.")
+@click.option("--to", "form", type=click.Choice(["merged", "gguf"]), required=True, help="The format to write.")
+@click.option("--quant", default=None, help="For gguf: a llama.cpp quantisation, such as Q4_K_M. Default: none.")
+@click.option("--out", type=_FOLDER, default=None, help="The folder to write. Default: RUN/exports/ARM-FORMAT.")
 def export(
     run: Path, arm: str, seed: int | None, form: Literal["merged", "gguf"], quant: str | None, out: Path | None
 ) -> None:
-    """Write an arm's model for others to load, and check that it still answers as the adapter does."""
-    from siftune.training.export.export import export as work
+    """Export an arm as a merged model or a GGUF file.
 
-    click.echo(str(work(run, arm, seed=seed, to=form, quant=quant, out=out, progress=_progress())))
+    The exported model is compared with the adapter before the command ends.
+    """
+    from siftune.training.export.export import export as export_arm
+
+    click.echo(str(export_arm(run, arm, seed=seed, to=form, quant=quant, out=out, progress=_progress())))
 
 
 @main.command()
@@ -182,16 +205,16 @@ def export(
 @click.argument("row_id")
 @_AS_JSON
 def explain(run: Path, row_id: str, *, as_json: bool) -> None:
-    """The story of one row: texts, scores, witness, and what became of the witness."""
-    from siftune.curation.review.explain import explain as tell
+    """Show the history of one row: decisions, scores, witnesses."""
+    from siftune.curation.review.explain import explain as explain_row
     from siftune.curation.run.folder import RunFolder
 
-    told = tell(RunFolder.open(run), row_id)
+    story = explain_row(RunFolder.open(run), row_id)
     if as_json:
-        return _emit(asdict(told))
+        return _print_json(asdict(story))
     from siftune.app.cli import run_output
 
-    return _show(run_output.story(told))
+    return _print(run_output.story_report(story))
 
 
 @main.command("what-if")
@@ -199,20 +222,21 @@ def explain(run: Path, row_id: str, *, as_json: bool) -> None:
 @click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
 @_AS_JSON
 def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
-    """How many rows, and which, at another threshold.
+    """Show which rows other thresholds would drop.
 
-    Such as near=0.7, semantic=0.93, answers=0.85, max_per_answer=3 or contamination=0.8.
+    Examples: near=0.7, semantic=0.93, answers=0.85, max_per_answer=3, contamination=0.8.
     """
     from siftune.curation.review.what_if import replay
     from siftune.curation.run.folder import RunFolder
 
-    opened = RunFolder.open(run)
-    found = replay(opened, dict(_setting(each) for each in settings))
+    folder = RunFolder.open(run)
+    replayed = replay(folder, dict(_name_and_number(setting) for setting in settings))
     if as_json:
-        return _emit({"left": found.left.height, "unmeasured": found.unmeasured, "dropped": found.dropped().to_dicts()})
+        dropped = replayed.dropped().to_dicts()
+        return _print_json({"left": replayed.left.height, "unmeasured": replayed.unmeasured, "dropped": dropped})
     from siftune.app.cli import run_output
 
-    return _show(run_output.replayed(opened, found))
+    return _print(run_output.replay_report(folder, replayed))
 
 
 @main.command()
@@ -220,26 +244,26 @@ def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("after", type=_FOLDER)
 @_AS_JSON
 def diff(before: Path, after: Path, *, as_json: bool) -> None:
-    """Which rows changed fate between two runs."""
-    from siftune.curation.review.diff import diff as rows_that_changed
+    """Show which rows have another fate in a second run."""
+    from siftune.curation.review.diff import diff as compare_fates
     from siftune.curation.run.folder import RunFolder
 
-    changed = rows_that_changed(RunFolder.open(before), RunFolder.open(after))
+    changed = compare_fates(RunFolder.open(before), RunFolder.open(after))
     if as_json:
-        return _emit(changed.to_dicts())
+        return _print_json(changed.to_dicts())
     from siftune.app.cli import run_output
 
-    return _show(run_output.changes(changed))
+    return _print(run_output.diff_report(changed))
 
 
 @main.group()
 def recipe() -> None:
-    """Recipes: a commented one to start from, and the JSON Schema for editors."""
+    """Print a commented recipe, or the JSON Schema of recipes."""
 
 
 @recipe.command("new")
 def recipe_new() -> None:
-    """Print a commented recipe with every default."""
+    """Print a commented recipe with all defaults."""
     from siftune.curation.recipe.starting_recipe import starting_recipe
 
     click.echo(starting_recipe(), nl=False)
@@ -247,21 +271,24 @@ def recipe_new() -> None:
 
 @recipe.command("schema")
 def recipe_schema() -> None:
-    """Print the JSON Schema of a recipe."""
+    """Print the JSON Schema of recipes, for editors."""
     from siftune.curation.recipe.starting_recipe import json_schema
 
-    _emit(json_schema())
+    _print_json(json_schema())
 
 
 @main.command()
 @click.argument("run", type=_FOLDER)
-@click.option("--port", type=int, default=None, help="Default: the first free one from 8501 on.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Another address shows the data to others.")
+@click.option("--port", type=int, default=None, help="The port. Default: the first free one from 8501 on.")
 @click.option(
-    "--headless/--browser", default=None, help="Whether to open no browser. Default: when there is no display."
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; another one than this gives others access.",
 )
+@click.option("--headless/--browser", default=None, help="Whether to open a browser. Default: if there is a display.")
 def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> None:
-    """Open RUN in a browser: the data, every decision, the training, and a chat with the arms."""
+    """Open RUN in a browser: rows, decisions, training, chat."""
     from siftune.app.web.launch import launch
 
     sys.exit(launch(run, address=address, port=port, headless=headless))
@@ -269,39 +296,27 @@ def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> 
 
 def _train(run: Path, *, arms: tuple[str, ...], seeds: tuple[int, ...], as_json: bool = False) -> None:
     from siftune.app.cli import run_output
-    from siftune.training.arms import train as work
+    from siftune.training.arms import train as train_arms
 
-    found = work(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
-    return _emit(found) if as_json else _show(run_output.trained(found))
+    results = train_arms(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
+    return (
+        _print_json([result.model_dump() for result in results])
+        if as_json
+        else _print(run_output.training_report(results))
+    )
 
 
 def _compare(run: Path, *, as_json: bool = False) -> None:
-    from siftune.training.evaluation.evaluate import evaluate
-    from siftune.training.evaluation.prompt_suite import answer
-    from siftune.training.evaluation.verdict import judge
+    from siftune.training.evaluation.compare import compare as compare_arms
 
-    progress = _progress(quiet=as_json)
-    evaluate(run, progress=progress)
-    answer(run, progress=progress)
-    found = judge(run, progress=progress)
+    verdict = compare_arms(run, prompts=True, progress=_progress(quiet=as_json))
     if as_json:
-        return _emit(found.to_dict())
-    _read(run / "prompts" / "prompts.md")
-    return _read(run / "verdict.md")
+        return _print_json(verdict.to_dict())
+    _print_file(RunPaths(run).prompts_markdown)
+    return _print_file(RunPaths(run).verdict_markdown)
 
 
-def _masked(tokens: list[tuple[str, bool]]) -> RenderableType:
-    from rich.text import Text
-
-    from siftune.app.cli.terminal import plain
-
-    shown = Text()
-    for text, trained in tokens:
-        shown.append(f"[{plain(text)}]" if trained else plain(text), style="bold green" if trained else "dim")
-    return shown
-
-
-def _setting(text: str) -> tuple[str, float]:
+def _name_and_number(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
         return name, float(value)
@@ -312,20 +327,20 @@ def _setting(text: str) -> tuple[str, float]:
 def _progress(*, quiet: bool = False) -> Callable[[str, int, int], None] | None:
     if quiet or not sys.stderr.isatty():
         return None
-    from siftune.app.cli.progress_bar import Bar
+    from siftune.app.cli.progress_bar import ProgressBar
 
-    return Bar()
+    return ProgressBar()
 
 
-def _read(path: Path) -> None:
+def _print_file(path: Path) -> None:
     click.echo(path.read_text(encoding="utf-8"))
 
 
-def _show(told: RenderableType) -> None:
+def _print(output: RenderableType) -> None:
     from rich.console import Console
 
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(told)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(output)
 
 
-def _emit(document: object) -> None:
+def _print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,4 +1,4 @@
-"""What `siftune inspect` says: a source at a glance."""
+"""The output of `siftune inspect`."""
 
 from __future__ import annotations
 
@@ -13,65 +13,68 @@ from siftune.app.cli.terminal import line, notes, table
 from siftune.curation.review.inspect import Inspection
 from siftune.curation.review.wording import percent
 
-_TURNS = 4
+_MOST_TURNS = 4  # of each sample
 
 
-def inspection(found: Inspection) -> RenderableType:
-    """A source at a glance."""
-    source = found.source
+def inspection_report(inspection: Inspection) -> RenderableType:
+    """The summary of a data set: format, columns, counts, lengths, samples, warnings."""
+    source = inspection.source
     files = f"{len(source.files):,} files, " if len(source.files) != 1 else ""
     parts: list[RenderableType] = [
         Text.assemble((line(source.path), "bold"), f": {source.format}, {files}{source.rows:,} rows"),
         Text.assemble(("columns  ", "dim"), line(", ".join(source.columns) or "none")),
-        *(_tallied(label, counts) for label, counts in _tallies(found) if counts),
+        *(_counts_line(label, counts) for label, counts in _counts(inspection) if counts),
         Text(),
-        _counted(found),
+        _row_table(inspection),
     ]
-    if found.lengths:
-        quantiles = list(next(iter(found.lengths.values())))
-        rows = [(name.replace("_", ", "), *sizes.values()) for name, sizes in found.lengths.items()]
+    if inspection.lengths:
+        quantiles = list(next(iter(inspection.lengths.values())))
+        rows = [(name.replace("_", ", "), *sizes.values()) for name, sizes in inspection.lengths.items()]
         parts += [Text(), table("Lengths", ["", *quantiles], rows)]
-    for sample in found.samples:
-        parts += [Text(), *_sampled(sample)]
-    if found.warnings:
-        parts += [Text(), *notes(found.warnings)]
+    for sample in inspection.samples:
+        parts += [Text(), *_sample_lines(sample)]
+    if inspection.warnings:
+        parts += [Text(), *notes(inspection.warnings)]
     return Group(*parts)
 
 
-def _tallies(found: Inspection) -> Iterator[tuple[str, dict[str, int]]]:
-    yield "splits ", {name or "none": count for name, count in found.splits.items()} if any(found.splits) else {}
-    yield "roles  ", found.roles
-    yield "turns  ", {f"{turns} turns": count for turns, count in found.turns.items()}
+def _counts(inspection: Inspection) -> Iterator[tuple[str, dict[str, int]]]:
+    yield (
+        "splits ",
+        {name or "none": count for name, count in inspection.splits.items()} if any(inspection.splits) else {},
+    )
+    yield "roles  ", inspection.roles
+    yield "turns  ", {f"{turns} turns": count for turns, count in inspection.turns.items()}
 
 
-def _tallied(label: str, counts: dict[str, int]) -> Text:
+def _counts_line(label: str, counts: dict[str, int]) -> Text:
     words = ", ".join(
         f"{name} {count:,}" if "turn" not in name else f"{name}: {count:,}" for name, count in counts.items()
     )
     return Text.assemble((f"{label}  ", "dim"), line(words))
 
 
-def _counted(found: Inspection) -> Table:
-    """How many rows can be used, how many are lost and why, how many repeat others."""
-    source = found.source
+def _row_table(inspection: Inspection) -> Table:
+    """Usable, quarantined and duplicate rows."""
+    source = inspection.source
     rows = [("usable", source.examples)]
     rows += [(f"quarantined: {reason}", count) for reason, count in source.quarantined.items()]
-    if found.duplicates:
-        copies = found.duplicates
-        rows.append(("exact duplicates", copies.exact))
-        if copies.near is not None:
-            rows.append((f"near duplicates besides (Jaccard ≥ {copies.near_threshold:g})", copies.near))
-        if copies.answers:
-            rows.append(("answers that too many rows share", copies.answers))
-        rows.append(("prompt repeats with another answer", copies.conflicts))
+    if inspection.duplicates:
+        duplicates = inspection.duplicates
+        rows.append(("exact duplicates", duplicates.exact))
+        if duplicates.near is not None:
+            rows.append((f"further near duplicates (Jaccard ≥ {duplicates.near_threshold:g})", duplicates.near))
+        if duplicates.answers:
+            rows.append(("rows over the limit per answer", duplicates.answers))
+        rows.append(("same prompt, different answer", duplicates.conflicts))
     shares = [(label, count, percent(count, source.rows)) for label, count in rows]
     return table("Rows", ["", "rows", "share"], shares)
 
 
-def _sampled(sample: dict[str, Any]) -> Iterator[Text]:
+def _sample_lines(sample: dict[str, Any]) -> Iterator[Text]:
     yield Text(line(sample["id"]), style="bold")
     turns = sample["messages"]
-    for turn in turns[:_TURNS]:
+    for turn in turns[:_MOST_TURNS]:
         yield Text.assemble((f"{line(turn['role'])}: ", "cyan"), line(turn["content"], most=300))
-    if len(turns) > _TURNS:
-        yield Text(f"… and {len(turns) - _TURNS} turns more", style="dim")
+    if len(turns) > _MOST_TURNS:
+        yield Text(f"… and {len(turns) - _MOST_TURNS} more turns", style="dim")

@@ -16,8 +16,8 @@ from rich.progress import (
 )
 
 
-class Bar:
-    """Callable with (label, done, total): one line a label, with rate and time left."""
+class ProgressBar:
+    """Called as (label, done, total); draws a line for each label, with its rate and the time left."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -35,7 +35,7 @@ class Bar:
         atexit.register(self._progress.stop)
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Say that `done` of `total` steps of the work called `label` are finished."""
+        """Update the line of `label`: `done` of `total` steps are finished."""
         if label not in self._tasks:
             self._tasks[label] = self._progress.add_task(label, total=total, rate="")
         task = self._tasks[label]

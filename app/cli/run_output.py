@@ -1,4 +1,4 @@
-"""What commands say: tables and sentences for a terminal."""
+"""The output of the commands about a run: tables and sentences for a terminal."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from siftune.training.dry_run import DryRun
     from siftune.training.result import TrainingResult
 
-_INTERESTING = 3
-_FIRST = 20
+_MOST_EXAMPLES = 3  # removals shown after curation
+_MOST_ROWS = 20  # of a list of rows
 
 
-def curated(run: RunFolder) -> RenderableType:
-    """The funnel of a run, what it says of splits and balance, and its most interesting removals."""
+def curation_report(run: RunFolder) -> RenderableType:
+    """The funnel of a run, its splits and balance, its warnings and examples of removed rows."""
     parts: list[RenderableType] = [Text(), funnel_table(run), Text(), *_outcome(run)]
     parts += notes(warnings(run))
-    for decision in interesting(run):
-        parts += [Text(), *removal(run, decision)]
+    for decision in borderline_removals(run):
+        parts += [Text(), *removal_report(run, decision)]
     parts += [Text(), _files(run)]
     return Group(*parts)
 
 
 def funnel_table(run: RunFolder) -> Table:
-    """Rows in and out of every stage, and the share of the input that is left."""
+    """Rows into and out of each stage, and the share of the input that is left, as a bar."""
     total = run.manifest.finished_counts().input
     rows = [
         (
@@ -56,11 +56,11 @@ def funnel_table(run: RunFolder) -> Table:
         for step in funnel(run)
         if step.stage != "write"
     ]
-    return table("Funnel", ["stage", "rows in", "removed", "rows out", "", "also", "measured"], rows)
+    return table("Funnel", ["stage", "rows in", "removed", "rows out", "", "other decisions", "time"], rows)
 
 
 def _outcome(run: RunFolder) -> Iterator[Text]:
-    """One line each: what is kept, what would have leaked, whether anything leaks now, how lengths changed."""
+    """Sentences about the rows kept, leakage under a random split, the certificate, and the balance of lengths."""
     yield Text(f"{kept_sentence(run)}.", style="bold")
     if leaked := random_split_sentence(run):
         yield Text(leaked)
@@ -78,51 +78,51 @@ def _files(run: RunFolder) -> Text:
         f"{run.curated_folder}\n",
         ("Report      ", "dim"),
         f"{run.report_html}\n",
-        ("Look closer ", "dim"),
+        ("Next        ", "dim"),
         f"siftune app {run.path}   siftune explain {run.path} ROW_ID   siftune what-if {run.path} near=0.7",
     )
 
 
-def interesting(run: RunFolder) -> list[dict[str, Any]]:
-    """For each stage with witnesses, the removal that is closest to its threshold: the one most worth a look."""
+def borderline_removals(run: RunFolder) -> list[dict[str, Any]]:
+    """For each stage that compares rows, the removal that is closest to its threshold."""
     ids = run.rows().select("id")
     drops = run.ledger().filter(pl.col("action") == "drop", pl.col("witness").is_not_null(), pl.col("stage") != "exact")
     drops = drops.join(ids.rename({"id": "witness"}), on="witness", how="semi")
     nearest = drops.sort((pl.col("score") - pl.col("threshold")).abs(), "id", nulls_last=True).unique(
         "stage", keep="first", maintain_order=True
     )
-    return nearest.sort("step").head(_INTERESTING).to_dicts()
+    return nearest.sort("step").head(_MOST_EXAMPLES).to_dicts()
 
 
-def removal(run: RunFolder, decision: dict[str, Any]) -> list[RenderableType]:
-    """A removed row beside its witness, what differs marked."""
+def removal_report(run: RunFolder, decision: dict[str, Any]) -> list[RenderableType]:
+    """A removed row beside its witness, with the words that differ marked."""
     texts = compared_texts(run, [decision["id"], decision["witness"]])
     sides = word_differences(texts.get(decision["id"], ""), texts.get(decision["witness"], ""))
-    heads = (f"removed: {decision['id']}", f"kept for it: {decision['witness']}")
+    heads = (f"removed: {decision['id']}", f"kept: {decision['witness']}")
     return [Text(decision_text(decision, witness=False)), beside(heads, sides)]
 
 
-def story(told: Story) -> RenderableType:
-    """The story of one row."""
-    row = told.row
-    ended = f" by {row['stage']} ({reason_text(row['reason'])})" if row["stage"] else ""
+def story_report(story: Story) -> RenderableType:
+    """The history of one row: its text, decisions on it, the chain of witnesses, and similar rows."""
+    row = story.row
+    cause = f" by {row['stage']} ({reason_text(row['reason'])})" if row["stage"] else ""
     colour = {"kept": "green", "dropped": "red"}.get(row["fate"], "yellow")
-    parts: list[RenderableType] = [Text.assemble((line(row["id"]), "bold"), ": ", (f"{row['fate']}{ended}", colour))]
-    where = [f"split {row['split']}"] if row["split"] else []
-    where += [f"arms {', '.join(row['arms'])}"] if row["arms"] else []
-    if where:
-        parts.append(Text("; ".join(where), style="dim"))
-    parts += [Text.assemble((f"{line(turn['role'])}: ", "cyan"), plain(turn["content"])) for turn in told.messages]
-    for chapter in told.chapters:
+    parts: list[RenderableType] = [Text.assemble((line(row["id"]), "bold"), ": ", (f"{row['fate']}{cause}", colour))]
+    membership = [f"split {row['split']}"] if row["split"] else []
+    membership += [f"arms {', '.join(row['arms'])}"] if row["arms"] else []
+    if membership:
+        parts.append(Text("; ".join(membership), style="dim"))
+    parts += [Text.assemble((f"{line(turn['role'])}: ", "cyan"), plain(turn["content"])) for turn in story.messages]
+    for chapter in story.chapters:
         parts += [Text(), *_chapter(row["id"], chapter)]
-    if len(told.chain) > 1:
-        steps = " → ".join(f"{step['witness']} ({step['fate'] or 'a reference'})" for step in told.chain)
+    if len(story.chain) > 1:
+        steps = " → ".join(f"{step['witness']} ({step['fate'] or 'a reference'})" for step in story.chain)
         parts += [Text(), Text(f"Witnesses: {line(row['id'])} → {plain(steps)}")]
-    if told.neighbours:
+    if story.neighbours:
         columns = ["measure", "id", "score", "guarded", "fate"]
         rows = [
-            [each[name] if name != "guarded" else ("yes" if each[name] else "") for name in columns]
-            for each in told.neighbours
+            [row[name] if name != "guarded" else ("yes" if row[name] else "") for name in columns]
+            for row in story.neighbours
         ]
         parts += [Text(), table("Most similar rows", columns, rows)]
     return Group(*parts)
@@ -139,48 +139,51 @@ def _chapter(row_id: str, chapter: Chapter) -> Iterator[RenderableType]:
         yield beside((row_id, f"{witness}{fate}"), chapter.differences)
 
 
-def replayed(run: RunFolder, replay: Replay) -> RenderableType:
-    """A replay beside what the run did, and the first rows whose fate differs."""
+def replay_report(run: RunFolder, replay: Replay) -> RenderableType:
+    """Rows that each stage removes in the run and in a replay, and the first rows whose fate differs."""
     dropped = run.ledger().filter(pl.col("action") == "drop", pl.col("stage").is_in(list(replay.decisions)))
     before, after = dropped.select("id", "stage"), replay.dropped()
     rows = []
     for stage in replay.decisions:
-        then, now = (frame.filter(pl.col("stage") == stage).height for frame in (before, after))
-        rows.append((stage, then, now, f"{now - then:+,}" if now != then else "", replay.unmeasured.get(stage)))
+        in_run, in_replay = (frame.filter(pl.col("stage") == stage).height for frame in (before, after))
+        change = f"{in_replay - in_run:+,}" if in_replay != in_run else ""
+        rows.append((stage, in_run, in_replay, change, replay.unmeasured.get(stage)))
     parts: list[RenderableType] = [
-        table("Removed rows", ["stage", "in the run", "what if", "change", "not measured"], rows),
-        Text(f"{replay.left.height:,} rows are left before splits and balance."),
+        table("Removed rows", ["stage", "in the run", "what-if", "change", "not measured"], rows),
+        Text(f"{replay.left.height:,} rows left before splits and balance."),
     ]
     if replay.unmeasured:
         parts.append(
-            Text("Rows that are 'not measured' did not reach that stage in the run; curate again to measure them.")
+            Text(
+                "Rows 'not measured' did not reach that stage in the run: they count as kept. Curate to measure them."
+            )
         )
-    for title, few in (
-        ("Dropped besides", after.join(before, on="id", how="anti", maintain_order="left")),
-        ("Kept instead", before.join(after, on="id", how="anti", maintain_order="left")),
+    for title, changed in (
+        ("Also dropped", after.join(before, on="id", how="anti", maintain_order="left")),
+        ("No longer dropped", before.join(after, on="id", how="anti", maintain_order="left")),
     ):
-        if few.height:
-            shown = few.head(_FIRST).select("stage", "id").iter_rows()
-            parts += [Text(), table(f"{title}: {few.height:,} rows", ["stage", "id"], shown)]
+        if changed.height:
+            first = changed.head(_MOST_ROWS).select("stage", "id").iter_rows()
+            parts += [Text(), table(f"{title}: {changed.height:,} rows", ["stage", "id"], first)]
     return Group(*parts)
 
 
-def changes(changed: pl.DataFrame) -> RenderableType:
-    """Rows that changed fate between two runs: how many, and the first ones."""
+def diff_report(changed: pl.DataFrame) -> RenderableType:
+    """Rows whose fate differs between two runs: counts, and the first rows."""
     rows = [
         (_fate(row["fate"], row["stage"]), _fate(row["fate_after"], row["stage_after"]), row["rows"])
         for row in summary(changed).iter_rows(named=True)
     ]
-    few = [
+    first = [
         (row["id"], _fate(row["fate"], row["stage"]), _fate(row["fate_after"], row["stage_after"]), row["reason_after"])
-        for row in changed.head(_FIRST).iter_rows(named=True)
+        for row in changed.head(_MOST_ROWS).iter_rows(named=True)
     ]
-    if not few:
-        return Text("No row changed fate.")
+    if not first:
+        return Text("All rows have the same fate in both runs.")
     return Group(
-        table(f"{changed.height:,} rows changed fate", ["before", "after", "rows"], rows),
+        table(f"{changed.height:,} rows have another fate", ["before", "after", "rows"], rows),
         Text(),
-        table("First rows", ["id", "before", "after", "reason"], few),
+        table("First rows", ["id", "before", "after", "reason"], first),
     )
 
 
@@ -188,8 +191,8 @@ def _fate(fate: str, stage: str | None) -> str:
     return f"{fate} by {stage}" if stage else fate
 
 
-def trained(results: Sequence[TrainingResult]) -> RenderableType:
-    """What each arm and seed used of the budget."""
+def training_report(results: Sequence[TrainingResult]) -> RenderableType:
+    """What the training of each arm and seed took."""
     columns = ["arm", "seed", "rows", "truncated rows", "steps", "trained tokens", "tokens/s", "minutes", "last loss"]
     rows = [
         (
@@ -205,23 +208,31 @@ def trained(results: Sequence[TrainingResult]) -> RenderableType:
         )
         for result in results
     ]
-    return table("Trained", columns, rows)
+    return table("Training", columns, rows)
 
 
-def planned(found: DryRun) -> RenderableType:
-    """What a training would take."""
-    columns = ["arm", "rows", "cut rows", "trained tokens, once", "steps", "trained tokens", "minutes"]
+def dry_run_report(estimate: DryRun) -> RenderableType:
+    """What training would take."""
+    columns = ["arm", "rows", "truncated rows", "tokens per epoch", "steps", "trained tokens", "minutes"]
     rows = [
         (arm.arm, arm.rows, arm.truncated_rows, arm.arm_tokens, arm.steps, arm.tokens, arm.minutes)
-        for arm in found.arms
+        for arm in estimate.arms
     ]
-    seeds = f" for each of {found.seeds} seeds" if found.seeds > 1 else ""
-    facts = ", ".join(f"{name} {value}" for name, value in {**found.load, **found.memory}.items())
+    seeds = f" for each of {estimate.seeds} seeds" if estimate.seeds > 1 else ""
+    facts = ", ".join(f"{name} {value}" for name, value in {**estimate.load, **estimate.memory}.items())
     return Group(
-        table(f"What the budget buys{seeds}", columns, rows),
+        table(f"Training under the budget{seeds}", columns, rows),
         Text(
-            f"\n{found.tokens_per_second:,.0f} trained tokens a second in three steps on this machine: "
-            f"about {found.minutes:,.1f} minutes of training in all."
+            f"\n{estimate.tokens_per_second:,.0f} trained tokens per second on this machine (from three steps): "
+            f"about {estimate.minutes:,.1f} minutes of training in total."
         ),
         Text(line(facts), style="dim"),
     )
+
+
+def mask_report(tokens: Sequence[tuple[str, bool]]) -> RenderableType:
+    """The tokens of a row; those that are trained are in colour and brackets."""
+    masked = Text()
+    for text, trained in tokens:
+        masked.append(f"[{plain(text)}]" if trained else plain(text), style="bold green" if trained else "dim")
+    return masked

@@ -14,26 +14,26 @@ from siftune.curation.child_process import module_command, module_environment
 from siftune.curation.errors import missing_extra
 from siftune.curation.run.folder import RunFolder
 
-HOME = "127.0.0.1"
+LOCALHOST = "127.0.0.1"
 
 
-def launch(run: Path, *, address: str = HOME, port: int | None = None, headless: bool | None = None) -> int:
+def launch(run: Path, *, address: str = LOCALHOST, port: int | None = None, headless: bool | None = None) -> int:
     """Serve the app until it is stopped; returns the server's exit code.
 
     Args:
         run: a run folder.
-        address: where the server listens. Anything but this machine's own address is warned about: whoever reaches
-            the port can read the data and run the models.
-        port: the first free one from 8501 on when None.
-        headless: whether to open no browser; None: when there is no display.
+        address: where the server listens. Any other address than this machine's own gives a warning: everybody who can
+            reach the port can read the data and run the models.
+        port: the server's port; the first free one from 8501 on when None.
+        headless: whether to open no browser; None: open none when there is no display.
 
     Raises:
-        UserError: streamlit is not installed, or `run` is no run folder.
+        UserError: streamlit is not installed, or `run` is not a run folder.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise missing_extra("streamlit", "app")
     RunFolder.open(run)
-    if address not in (HOME, "localhost", "::1"):
+    if address not in (LOCALHOST, "localhost", "::1"):
         warnings.warn(
             f"The app listens on {address}: everybody who can reach this port can read the data of {run}, "
             "change decisions and run the models. There is no password.",
@@ -50,9 +50,9 @@ def launch(run: Path, *, address: str = HOME, port: int | None = None, headless:
 
 
 def server(
-    run: Path, *, address: str = HOME, port: int | None = None, headless: bool | None = None
+    run: Path, *, address: str = LOCALHOST, port: int | None = None, headless: bool | None = None
 ) -> tuple[list[str], dict[str, str]]:
-    """The server's command line and its environment."""
+    """The server's command line and its environment; the arguments are those of `launch`."""
     flags = {
         "server.address": address,
         "server.headless": _flag(_no_display() if headless is None else headless),
@@ -70,7 +70,7 @@ def server(
     }
     if port is not None:
         flags["server.port"] = str(port)
-    script = Path(__file__).with_name("streamlit_app.py")
+    script = Path(__file__).parent / "entry" / "streamlit_app.py"
     options = [f"--{name}={value}" for name, value in flags.items()]
     command = module_command("siftune.app.web.serve", "run", str(script), *options)
     return command, {**module_environment(), "SIFTUNE_RUN": str(run.resolve())}
@@ -80,5 +80,5 @@ def _no_display() -> bool:
     return sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _flag(on: bool) -> str:  # noqa: FBT001 - the value is the whole point
+def _flag(on: bool) -> str:  # noqa: FBT001 - its only argument
     return "true" if on else "false"

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import logging
 
-# The caches below are made before there is a runtime, which is meant: no need to tell the user.
+# The caches below are filled before Streamlit has a runtime, on purpose: its warnings about that are dropped.
 for _name in ("streamlit.runtime.caching.cache_data_api", "streamlit.runtime.scriptrunner_utils.script_run_context"):
-    logging.getLogger(_name).addFilter(lambda told: "No runtime" not in told.msg and "ScriptRunContext" not in told.msg)
+    logging.getLogger(_name).addFilter(
+        lambda record: "No runtime" not in record.msg and "ScriptRunContext" not in record.msg
+    )
 
-import pandas as pd  # noqa: E402, F401 - what charts and tables are handed over as
+import pandas as pd  # noqa: E402, F401 - charts and tables are handed to Streamlit as pandas frames
 from streamlit.web.cli import main  # noqa: E402
 
-import siftune.app.web.pages.browse  # noqa: E402
-import siftune.app.web.pages.chat  # noqa: E402
-import siftune.app.web.pages.decisions  # noqa: E402
-import siftune.app.web.pages.overview  # noqa: E402
-import siftune.app.web.pages.prompts  # noqa: E402
-import siftune.app.web.pages.thresholds  # noqa: E402
-import siftune.app.web.pages.training  # noqa: E402
-import siftune.app.web.pages.verdict  # noqa: E402, F401
+import siftune.app.web.pages  # noqa: E402, F401 - imports every page
 from siftune.app.web import state  # noqa: E402
 
 if __name__ == "__main__":
-    state.warm()
+    state.preload()
     state.freeze()
     main()

@@ -1,4 +1,4 @@
-"""What the pages share: the run that is open, its light columns, the search index; kept once for all browser tabs."""
+"""What the pages share: the open run, its light columns, the search index; cached once for all browser tabs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import streamlit as st
 from polars.exceptions import PolarsError
 
 from siftune.app.web import markup, queries
-from siftune.app.web.answering import Answering
+from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.nearest_rows import Nearness
@@ -22,73 +22,70 @@ from siftune.curation.review.token_lengths import TokenLengths, count_lengths, s
 from siftune.curation.run.folder import RunFolder
 from siftune.training.inference.engine import Engine
 from siftune.training.inference.factory import open_engine, trained_arms
+from siftune.training.result import RESULT_FILE
 
-#: How `launch` tells the server which folder to open.
+#: The environment variable by which `launch` names the run folder to the server.
 RUN_VARIABLE = "SIFTUNE_RUN"
 #: Seconds between looks at a run that is still being written.
 REFRESH = 3.0
 
 
 def open_run() -> RunFolder:
-    """The run folder that the app was started on; stops the page with one message when it cannot be read."""
+    """The run folder that the app was started on. Ends the page with a message when it cannot be read."""
     try:
         return RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
     except UserError as fault:
-        stop(str(fault))
+        stop_page(str(fault))
 
 
-def stop(message: str) -> NoReturn:
+def stop_page(message: str) -> NoReturn:
     """End the page with one clear message."""
-    markup.draw(markup.problem(message))
+    markup.draw(markup.notice(message))
     st.stop()
     raise AssertionError("st.stop() ends the script")
 
 
-def stamp(run: RunFolder) -> str:
-    """Changes when the run's decisions do: what is kept in memory is kept under it."""
-    parts = []
-    for name in ("rows.parquet", "ledger.parquet"):
-        path = run.path / name
-        parts.append(f"{path.stat().st_mtime_ns}:{path.stat().st_size}" if path.is_file() else "-")
-    return " ".join(parts)
+def run_version(run: RunFolder) -> str:
+    """A text that changes when the run's decisions do; caches use it as part of their key."""
+    files = [path.stat() if path.is_file() else None for path in (run.rows_path, run.ledger_path)]
+    return " ".join(f"{file.st_mtime_ns}:{file.st_size}" if file else "-" for file in files)
 
 
 def catalogue(run: RunFolder) -> Catalogue:
-    """The light columns of the run; while there are none yet, a page that says so and looks again by itself."""
-    if not (run.path / "rows.parquet").is_file():
-        waiting(run, stamp(run))
+    """The light columns of the run. While it is still being written, the page says so and checks again by itself."""
+    if not run.rows_path.is_file():
+        show_waiting(run, run_version(run))
         st.stop()
     try:
-        return _catalogue(str(run.path), stamp(run))
+        return _catalogue(str(run.path), run_version(run))
     except UserError as fault:
-        stop(str(fault))
+        stop_page(str(fault))
 
 
 @st.cache_resource(max_entries=1, show_spinner="Opening the run")
-def _catalogue(path: str, seen: str) -> Catalogue:
-    del seen  # part of the cache's key, as in all functions below: Streamlit leaves out names that begin with _
+def _catalogue(path: str, version: str) -> Catalogue:
+    del version  # part of the cache key, as in all functions below; Streamlit leaves out names that begin with _
     return Catalogue.load(RunFolder.open(path))
 
 
-def waiting(run: RunFolder, seen: str) -> None:
-    """A run that is still being written: how far it has come, and a look every few seconds."""
+def show_waiting(run: RunFolder, version: str) -> None:
+    """Say that the run is still being written and which stages are done; check again every few seconds."""
 
     @st.fragment(run_every=REFRESH)
-    def look() -> None:
-        if stamp(run) != seen:
+    def check() -> None:
+        if run_version(run) != version:
             st.rerun()
-        done = run.manifest.get("stages", [])
-        names = ", ".join(str(stage.get("stage", "?")) for stage in done if isinstance(stage, dict))
-        markup.draw(markup.problem("This run is still being written, and opens here by itself when it is curated."))
+        names = ", ".join(record.stage for record in run.manifest.stages)
+        markup.draw(markup.notice("This run is still being written. It opens here by itself when curation is done."))
         if names:
-            markup.draw(markup.note(f"Done so far: {names}"))
+            markup.draw(markup.note(f"Finished stages: {names}"))
 
-    look()
+    check()
 
 
 @dataclass
-class Building:
-    """The search index while a thread makes it."""
+class IndexBuild:
+    """The search index while a thread builds it."""
 
     total: int
     done: int = 0
@@ -97,88 +94,99 @@ class Building:
     thread: threading.Thread | None = field(default=None, repr=False)
 
     @property
-    def share(self) -> float:
-        """How much is done, 0 to 1."""
+    def progress(self) -> float:
+        """The share of the rows that are indexed, 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 1.0
 
 
-def text_index(run: RunFolder) -> Building:
-    """The search index of the run: ready, or being built by a thread that outlives this page."""
-    found = catalogue(run)
-    return _text_index(str(run.path), stamp(run), found)
+def text_index(run: RunFolder) -> IndexBuild:
+    """The search index of the run: ready, or being built by a thread that goes on when the page ends."""
+    return _text_index(str(run.path), run_version(run), catalogue(run))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _text_index(path: str, seen: str, _catalogue: Catalogue) -> Building:
-    del path, seen
-    building = Building(total=len(_catalogue), ready=TextIndex.open(_catalogue.run))
-    if building.ready is None:
-        building.thread = threading.Thread(target=_build, args=(building, _catalogue), daemon=True)
-        building.thread.start()
+def _text_index(path: str, version: str, _catalogue: Catalogue) -> IndexBuild:
+    del path, version
+    build = IndexBuild(total=len(_catalogue), ready=TextIndex.open(_catalogue.run))
+    if build.ready is None:
+        build.thread = threading.Thread(target=_build, args=(build, _catalogue), daemon=True)
+        build.thread.start()
         # A small run is indexed before anybody could read "please wait".
-        building.thread.join(timeout=1.0)
-    return building
+        build.thread.join(timeout=1.0)
+    return build
 
 
-def _build(building: Building, found: Catalogue) -> None:
+def _build(build: IndexBuild, catalogue: Catalogue) -> None:
     def progress(_label: str, done: int, total: int) -> None:
-        building.done, building.total = done, total
+        build.done, build.total = done, total
 
     try:
-        building.ready = TextIndex.build(found, progress=progress)
+        build.ready = TextIndex.build(catalogue, progress=progress)
     except (OSError, UserError) as fault:
-        building.fault = str(fault)
+        build.fault = str(fault)
 
 
-def browse(query: Query) -> None:
-    """Make Browse show these rows when it is opened next."""
+def show_in_browse(query: Query) -> None:
+    """Set the rows that Browse shows when it is opened next."""
     st.session_state["browse"] = query
     st.session_state["browse_version"] = st.session_state.get("browse_version", 0) + 1
 
 
-def wanted() -> Query:
-    """The rows that Browse shows."""
-    found = st.session_state.get("browse")
-    return found if isinstance(found, Query) else Query()
+def browse_query() -> Query:
+    """The rows that another page asked Browse to show; all rows when none did."""
+    query = st.session_state.get("browse")
+    return query if isinstance(query, Query) else Query()
 
 
-def go(page: str) -> None:
-    """Turn to another page, by its name in the navigation."""
+def switch_to(page: str) -> None:
+    """Switch to another page, by its title in the navigation."""
     st.switch_page(st.session_state["pages"][page])
 
 
-def previews(found: Catalogue, positions: list[int]) -> dict[int, tuple[str, str]]:
-    """The first words of prompt and answer by position: from the index when there is one, else from the texts."""
-    ready = TextIndex.open(found.run)
-    if ready is not None:
-        return ready.previews(positions)
-    return {position: (row["prompt"] or "", row["answer"] or "") for position, row in found.texts(positions).items()}
+def previews(catalogue: Catalogue, positions: list[int]) -> dict[int, tuple[str, str]]:
+    """The first words of prompt and answer by position, from the search index or, without one, from the texts."""
+    index = TextIndex.open(catalogue.run)
+    if index is not None:
+        return index.previews(positions)
+    texts = catalogue.texts(positions)
+    return {position: (row["prompt"] or "", row["answer"] or "") for position, row in texts.items()}
 
 
-def replayed(found: Catalogue, name: str, threshold: float, counted: TokenLengths | None) -> queries.Effect:
-    """The effect of a threshold; remembered, for a slider goes to and fro."""
+def threshold_effect(
+    run: RunFolder, stage: str, threshold: float, lengths: TokenLengths | None
+) -> queries.ThresholdEffect:
+    """The effect of another threshold of a stage; cached, since a slider passes the same values again.
+
+    Args:
+        run: the run folder.
+        stage: the name of a duplicate stage with a threshold.
+        threshold: the new threshold.
+        lengths: the rows' lengths in tokens; None: in words.
+    """
     try:
-        return _replayed(str(found.run.path), stamp(found.run), name, threshold, counted is not None, counted)
+        return _threshold_effect(str(run.path), run_version(run), stage, threshold, lengths is not None, lengths)
     except UserError as fault:
-        stop(str(fault))
+        stop_page(str(fault))
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
-def _replayed(
+def _threshold_effect(
     path: str,
-    seen: str,
-    name: str,
+    version: str,
+    stage: str,
     threshold: float,
-    in_tokens: bool,  # noqa: FBT001
-    _counted: TokenLengths | None,
-) -> queries.Effect:
-    del seen, in_tokens
-    return queries.effect(RunFolder.open(path), name, threshold, None if _counted is None else _counted.total)
+    in_tokens: bool,  # noqa: FBT001 - part of the cache key, since `_lengths` is not
+    _lengths: TokenLengths | None,
+) -> queries.ThresholdEffect:
+    del version, in_tokens
+    return queries.threshold_effect(
+        RunFolder.open(path), stage, threshold, None if _lengths is None else _lengths.total
+    )
 
 
 @dataclass
-class Counting:
-    """The rows' lengths in tokens while a thread counts them; `fault` says why there will be none."""
+class TokenCount:
+    """The rows' lengths in tokens while a thread counts them; `fault` says why they cannot be counted."""
 
     rows: int = 0
     done: int = 0
@@ -186,45 +194,45 @@ class Counting:
     fault: str | None = None
 
     @property
-    def ended(self) -> bool:
-        """Whether no more is to be expected."""
+    def finished(self) -> bool:
+        """Whether the count is ready or has failed."""
         return self.ready is not None or self.fault is not None
 
 
-def token_lengths(run: RunFolder) -> Counting:
+def token_lengths(run: RunFolder) -> TokenCount:
     """The lengths of the run's rows in tokens of its base model: stored, or being counted once by a thread."""
-    return _token_lengths(str(run.path), stamp(run), _catalogue=catalogue(run))
+    return _token_lengths(str(run.path), run_version(run), _catalogue=catalogue(run))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _token_lengths(path: str, seen: str, _catalogue: Catalogue) -> Counting:
-    del path, seen
-    counting = Counting(rows=len(_catalogue), ready=stored_lengths(_catalogue.run))
+def _token_lengths(path: str, version: str, _catalogue: Catalogue) -> TokenCount:
+    del path, version
+    count = TokenCount(rows=len(_catalogue), ready=stored_lengths(_catalogue.run))
     if not {"model", "training"} & _catalogue.run.recipe.model_fields_set:
-        counting.fault = "The recipe names no base model, so words are counted."
-    if not counting.ended:
-        thread = threading.Thread(target=_count, args=(counting, _catalogue.run), daemon=True)
+        count.fault = "The recipe names no base model, so words are counted."
+    if not count.finished:
+        thread = threading.Thread(target=_count, args=(count, _catalogue.run), daemon=True)
         thread.start()
-        # A tokenizer that is nowhere, or a handful of rows, takes no time.
+        # A missing tokenizer is noticed, and few rows are counted, before the page is drawn.
         thread.join(timeout=1.0)
-    return counting
+    return count
 
 
-def _count(counting: Counting, run: RunFolder) -> None:
+def _count(count: TokenCount, run: RunFolder) -> None:
     def progress(_label: str, done: int, total: int) -> None:
-        counting.done, counting.rows = done, total
+        count.done, count.rows = done, total
 
     try:
-        counting.ready = count_lengths(run, progress=progress)
-        if counting.ready is None:
-            counting.fault = f"No tokenizer of {run.recipe.model.name} is on this machine, so words are counted."
+        count.ready = count_lengths(run, progress=progress)
+        if count.ready is None:
+            count.fault = f"No tokenizer of {run.recipe.model.name} is on this machine, so words are counted."
     except (OSError, UserError, PolarsError) as fault:
-        counting.fault = f"Tokens could not be counted: {fault}"
+        count.fault = f"Tokens could not be counted: {fault}"
 
 
 @st.cache_resource
-def running() -> dict[str, Answering]:
-    """Prompts that are being answered, by conversation; they outlive a rerun, and a reload of the browser."""
+def chat_rounds() -> dict[str, ChatRound]:
+    """Prompts that are being answered, by conversation; they survive a rerun and a reload of the browser."""
     return {}
 
 
@@ -236,7 +244,7 @@ def engine(run: RunFolder) -> Engine:
 
 
 def _touched(adapter: Path | None) -> int:
-    return 0 if adapter is None else (adapter.parent / "done.json").stat().st_mtime_ns
+    return 0 if adapter is None else (adapter.parent / RESULT_FILE).stat().st_mtime_ns
 
 
 @st.cache_resource(max_entries=1, show_spinner="Loading the model and its adapters")
@@ -263,27 +271,27 @@ def endpoint(arms: tuple[tuple[str, tuple[str, str]], ...]) -> Engine:
 
 
 def nearness(run: RunFolder) -> Nearness | None:
-    """The run's embeddings, ready to be asked; None where it has none, or their encoder is not on this machine."""
-    return _nearness(str(run.path), stamp(run), _catalogue=catalogue(run))
+    """The run's embeddings; None where it has none, or their encoder is not on this machine."""
+    return _nearness(str(run.path), run_version(run), _catalogue=catalogue(run))
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the embeddings of this run")
-def _nearness(path: str, seen: str, _catalogue: Catalogue) -> Nearness | None:
-    del path, seen
+def _nearness(path: str, version: str, _catalogue: Catalogue) -> Nearness | None:
+    del path, version
     return Nearness.open(_catalogue)
 
 
 def prepare_nearness(run: RunFolder) -> None:
-    """Load the encoder by a thread, once: whoever has read an answer may ask where it comes from."""
-    _prepare_nearness(str(run.path), stamp(run), _catalogue=catalogue(run))
+    """Load the encoder in a thread, once, before the user asks for the rows nearest to an answer."""
+    _prepare_nearness(str(run.path), run_version(run), _catalogue=catalogue(run))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _prepare_nearness(path: str, seen: str, _catalogue: Catalogue) -> threading.Thread:
+def _prepare_nearness(path: str, version: str, _catalogue: Catalogue) -> threading.Thread:
     def load() -> None:
-        found = _nearness(path, seen, _catalogue=_catalogue)
-        if found is not None:
-            found.store.encoder.encode(["a text"])
+        nearness = _nearness(path, version, _catalogue=_catalogue)
+        if nearness is not None:
+            nearness.store.encoder.encode(["a text"])
             freeze()
 
     thread = threading.Thread(target=load, daemon=True)
@@ -298,26 +306,26 @@ def mask(run: RunFolder, row_id: str) -> list[tuple[str, bool]]:
 
 @st.cache_data(max_entries=50, show_spinner="Reading the tokenizer")
 def _mask(path: str, row_id: str) -> list[tuple[str, bool]]:
-    from siftune.training.dry_run import mask as tokens
+    from siftune.training.mask_viewer import row_tokens
 
-    return tokens(RunFolder.open(path), row_id)
+    return row_tokens(RunFolder.open(path), row_id)
 
 
-def warm() -> None:
-    """Read the run's rows before the first browser comes; what cannot be read is told on the page."""
+def preload() -> None:
+    """Read the run's rows before the first browser connects; faults are reported on the page."""
     try:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
-        if (run.path / "rows.parquet").is_file():
-            _catalogue(str(run.path), stamp(run))
+        if run.rows_path.is_file():
+            _catalogue(str(run.path), run_version(run))
     except (UserError, OSError, PolarsError):
         return
 
 
 def freeze() -> None:
-    """Take what is alive out of the garbage collector's sight.
+    """Exempt all objects that exist now from garbage collection.
 
     Streamlit collects garbage after every run of a page. Once torch and transformers are imported that takes a quarter
-    of a second each time, in which nothing else runs: neither an answer nor the end of one.
+    of a second each time, during which no thread runs: answers stop.
     """
     gc.collect()
     gc.freeze()

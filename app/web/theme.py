@@ -1,4 +1,4 @@
-"""Colours and the style sheet. Okabe and Ito's palette: told apart by colour-blind eyes, on white and on black."""
+"""Colours and the style sheet. Okabe and Ito's palette: distinct for colour-blind readers, on white and on black."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _tones() -> str:
     )
 
 
-#: Shades are mixes of the text's own colour, so that one sheet serves the light and the dark theme.
+#: Shades are mixed from the text colour, so that one style sheet serves the light and the dark theme.
 STYLE = """
 .stMainBlockContainer{padding-top:4.5rem;padding-bottom:3rem;max-width:1240px}
 .sf{font-size:.95rem;line-height:1.5;overflow-wrap:anywhere}
@@ -68,13 +68,13 @@ STYLE = """
 .sf .token.trained{background:color-mix(in srgb,#0072B2 26%,transparent)}
 .sf.strong{font-weight:600}
 .sf.head{font-weight:600;margin:.9rem 0 .35rem}
-.sf.said{font-size:.88rem;padding:.15rem 0 .15rem .7rem;margin:.15rem 0;
+.sf.decision{font-size:.88rem;padding:.15rem 0 .15rem .7rem;margin:.15rem 0;
   border-left:2px solid color-mix(in srgb,currentColor 25%,transparent)}
 h1.sf{font-size:1.7rem;font-weight:650;padding:0;margin:0}
 .sf.big{font-size:1.15rem;line-height:1.45}
 """ + _tones()
 
-#: Streamlit's own theme, given as flags: `name` under `theme.`.
+#: Streamlit's theme options, given to the server as flags `--theme.NAME`.
 THEME = {
     "light.primaryColor": "#0072B2",
     "light.backgroundColor": "#FFFFFF",

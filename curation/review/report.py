@@ -53,8 +53,8 @@ def _charts(
     drawn: dict[str, alt.Chart | alt.LayerChart] = {
         name: charts.lengths(lengths.length_histogram(readable, column), title=title)
         for name, column, title in (
-            ("prompts", "prompt_words", "words in the instruction"),
-            ("answers", "answer_words", "words in the answer"),
+            ("prompts", "prompt_words", "instruction length in words"),
+            ("answers", "answer_words", "answer length in words"),
         )
     }
     for each in thresholds:

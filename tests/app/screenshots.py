@@ -6,6 +6,7 @@ Chat is shown with an answer when arms are trained: the script asks one prompt, 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from playwright.sync_api import sync_playwright
 from tests.app.serving import FLAGS, chromium, serving
 
 PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
+PLAIN = "light-1280"
 PROMPT = "What does itertools.groupby do?"
 
 
 def main() -> None:
     run = Path(sys.argv[1])
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("docs/screenshots")
-    variants = sys.argv[3:] or ["light-1280"]
+    photograph(run, folder, sys.argv[3:] or [PLAIN])
+
+
+def photograph(run: Path, folder: Path, variants: Sequence[str] = (PLAIN,)) -> dict[str, str]:
+    """A picture of every page in each variant (`light-1280`, `dark-800`); returns the text that each page showed."""
     folder.mkdir(parents=True, exist_ok=True)
+    shown: dict[str, str] = {}
     with serving(run) as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         for variant in variants:
@@ -34,9 +41,11 @@ def main() -> None:
                 _open(page, f"{address}/{'' if name == 'overview' else name}")
                 if name == "chat":
                     _ask(page)
-                _shoot(page, int(width), folder / f"{name}{'' if variants == ['light-1280'] else f'-{variant}'}.png")
+                shown[name] = page.get_by_test_id("stMainBlockContainer").inner_text()
+                _shoot(page, int(width), folder / f"{name}{'' if list(variants) == [PLAIN] else f'-{variant}'}.png")
             context.close()
         browser.close()
+    return shown
 
 
 def _open(page: Any, address: str) -> None:

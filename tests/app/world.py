@@ -9,7 +9,8 @@ import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json, write_parquet, write_text
-from siftune.curation.run.folder import FORMAT, RunFolder
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.manifest import FORMAT
 from tests.training.random_adapters import write_trained
 from tests.training.worlds import write_tiny_llama
 
@@ -249,7 +250,7 @@ def _manifest(folder: Path, frame: pl.DataFrame, files: dict[str, str]) -> dict[
     certificate = {"passed": True, "pairs": 0, "comparisons": 1_000, "rows": {"test": 40, "train": frame.height - 40}}
     return {
         "siftune": {"format": FORMAT, "version": "0.1.0"},
-        "status": "done",
+        "status": "curated",
         "recipe_name": "synthetic",
         "recipe": RECIPE,
         "recipe_folder": str(folder),
@@ -265,8 +266,9 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
     """A synthetic run whose arms were trained: two-layer Llamas with adapters that answer differently, a verdict,
     an answered suite.
     """
-    from siftune.training.evaluation.prompt_suite import answer
-    from siftune.training.evaluation.verdict import verdict
+    from siftune.training.evaluation.prompt_suite import answer_suite
+    from siftune.training.evaluation.verdict import compute_verdict
+    from siftune.training.evaluation.verdict_report import write_verdict
 
     synthetic_run(folder, rows=400, hostile=True)
     recipe = RECIPE + (
@@ -276,16 +278,17 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
         " prompts: [{text: 'What colour has door 3?', name: door}, {text: 'What is 1 + 1?', expect: '2'}]}\n"
     )
     write_text(recipe, folder / "recipe.yaml")
-    manifest = RunFolder.open(folder).manifest | {"recipe": recipe}
-    write_json(manifest, folder / "manifest.json")
+    manifest = RunFolder.open(folder).manifest
+    manifest.recipe = recipe
+    manifest.write(folder / "manifest.json")
     _arms(folder, arms)
     write_trained(folder, model, arms)
     for place, arm in enumerate(arms):
         _log(folder / "training" / arm / "seed-0", place)
-    _judged(folder, arms)
+    _losses(folder, arms)
     run = RunFolder.open(folder)
-    answer(folder)
-    verdict(folder, run.recipe.compare, training=run.recipe.training).write(folder)
+    answer_suite(run)
+    write_verdict(compute_verdict(run, run.recipe.compare, training=run.recipe.training), run)
     return folder
 
 
@@ -304,7 +307,7 @@ def _arms(folder: Path, arms: tuple[str, ...]) -> None:
 
 
 def _log(folder: Path, place: int) -> None:
-    from siftune.training.jobs import LOG_COLUMNS
+    from siftune.training.result import LOG_COLUMNS
 
     step = np.arange(1, 31)
     loss = 2.5 * np.exp(-step / (12 + 4 * place)) + 0.7 + 0.02 * np.sin(step)
@@ -313,8 +316,8 @@ def _log(folder: Path, place: int) -> None:
     write_parquet(schema.conform(frame, LOG_COLUMNS), folder / "log.parquet")
 
 
-def _judged(folder: Path, arms: tuple[str, ...]) -> None:
-    from siftune.training.evaluation.losses import JUDGED
+def _losses(folder: Path, arms: tuple[str, ...]) -> None:
+    from siftune.training.evaluation.losses import LOSS_COLUMNS
 
     draw = np.random.default_rng(1)
     count = 60
@@ -332,7 +335,8 @@ def _judged(folder: Path, arms: tuple[str, ...]) -> None:
                 "length_bin": np.where(tokens < 30, "short", "long"),
                 "leaked": np.arange(count) % 4 == 0,
                 "mask_hash": "h",
+                "bytes": tokens * 4,
             }
         )
         name = arm if arm == "base" else f"{arm}-seed-0"
-        write_parquet(schema.conform(frame, JUDGED), folder / "evaluation" / f"{name}.parquet")
+        write_parquet(schema.conform(frame, LOSS_COLUMNS), folder / "evaluation" / f"{name}.parquet")

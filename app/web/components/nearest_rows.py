@@ -1,4 +1,4 @@
-"""Where does this come from: the rows nearest to an answer, in meaning and in words, and whether curation kept them."""
+"""The rows of the run that are most similar to an answer, and whether curation kept them."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ import streamlit as st
 from siftune.app.web import markup, state
 from siftune.curation.review.nearest_rows import nearest_rows
 from siftune.curation.run.folder import RunFolder
-from siftune.training.evaluation.votes import Turn
+from siftune.training.evaluation.votes import StoredTurn
 
 
-def button(run: RunFolder, turn: Turn) -> None:
-    """A button under an answer that shows its nearest rows."""
-    if not (run.path / "rows.parquet").is_file():
+def nearest_rows_button(run: RunFolder, turn: StoredTurn) -> None:
+    """A button under an answer that opens the rows most similar to it."""
+    if not run.rows_path.is_file():
         return
-    if st.button("Where does this come from?", key=f"origin {turn.round} {turn.arm}", type="tertiary"):
+    if st.button("Similar rows", key=f"similar rows {turn.round} {turn.arm}", type="tertiary"):
         _show(run, turn)
 
 
-@st.dialog("The rows nearest to this answer", width="large")
-def _show(run: RunFolder, turn: Turn) -> None:
-    building = state.text_index(run)
-    if building.ready is None:
-        markup.draw(markup.problem("The search index of this run is still being made. Try again in a minute."))
+@st.dialog("Rows most similar to this answer", width="large")
+def _show(run: RunFolder, turn: StoredTurn) -> None:
+    index_build = state.text_index(run)
+    if index_build.ready is None:
+        markup.draw(markup.notice("The search index of this run is still being built. Try again in a minute."))
         return
-    found = state.catalogue(run)
+    catalogue = state.catalogue(run)
     nearness = state.nearness(run)
-    with st.spinner("Looking for the nearest rows"):
-        sources = nearest_rows(found, building.ready, turn.answer, nearness=nearness)
-    if not sources:
-        markup.draw(markup.note("No row of the data shares a run of three words with this answer."))
+    with st.spinner("Searching for similar rows"):
+        matches = nearest_rows(catalogue, index_build.ready, turn.answer, nearness=nearness)
+    if not matches:
+        markup.draw(markup.note("No row shares three consecutive words with this answer."))
         return
-    markup.draw(markup.note(_how(by_meaning=nearness is not None)))
-    for source in sources:
-        row = found.frame.row(source.position, named=True)
-        inside = f"in the data of {turn.arm}" if row.get(f"arm:{turn.arm}") else f"not in the data of {turn.arm}"
+    markup.draw(markup.note(_method(by_embedding=nearness is not None)))
+    for match in matches:
+        row = catalogue.frame.row(match.position, named=True)
         markup.draw(markup.row_head(str(row["id"]), row))
-        cosine = [] if source.cosine is None else [("cosine", f"{source.cosine:.3f}")]
-        shared = ("shared", f"{source.share:.0%} of its three-word runs")
-        markup.draw(markup.facts([*cosine, shared, *([("", inside)] if turn.arm in found.arms else [])]))
-        markup.draw(markup.bubble("user", markup.clip(source.prompt, 500)))
-        markup.draw(markup.bubble("assistant", markup.clip(source.text, 900)))
+        values = [] if match.cosine is None else [("cosine", f"{match.cosine:.3f}")]
+        values.append(("shared word 3-grams", f"{match.share:.0%}"))
+        if turn.arm in catalogue.arms:
+            values.append((f"in the training data of {turn.arm}", "yes" if row[f"arm:{turn.arm}"] else "no"))
+        markup.draw(markup.facts(values))
+        markup.draw(markup.bubble("user", markup.clip(match.prompt, 500)))
+        markup.draw(markup.bubble("assistant", markup.clip(match.text, 900)))
 
 
-def _how(*, by_meaning: bool) -> str:
-    alike = "To resemble is not to come from: an answer may owe a row nothing."
-    if by_meaning:
-        return f"By cosine of embeddings, over all rows of the run; beside it, the words they share. {alike}"
-    return f"By shared runs of words: this run has no embeddings, or their model is not on this machine. {alike}"
+def _method(*, by_embedding: bool) -> str:
+    caution = "Similarity does not prove that the answer came from this row."
+    if by_embedding:
+        return f"Ranked by cosine of sentence embeddings over all rows of the run. {caution}"
+    return f"Ranked by shared word 3-grams, since embeddings of this run are not available. {caution}"

@@ -1,4 +1,4 @@
-"""Browse: every row of the run, searched, filtered, sorted; one of them read."""
+"""Browse: search, filter and sort all rows of the run, and read one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siftune.curation.review.catalogue import Catalogue, Order, Positions, Query
 
 PAGE = 25
 _ORDERS = {
-    "row": "as they came",
+    "row": "input order",
     "prompt_words": "instruction length",
     "answer_words": "answer length",
     "turns": "turns",
@@ -25,56 +25,58 @@ _CHOICES = ("source", "fate", "stage", "reason", "split")
 def browse() -> None:
     """Draw the page."""
     run = state.open_run()
-    found = state.catalogue(run)
-    query = _ask(found, state.wanted())
-    hits, searched = _hits(query)
+    catalogue = state.catalogue(run)
+    query = _query(catalogue, state.browse_query())
+    hits, searched = _search(query)
     if not searched:
         query = replace(query, text="")
-    if st.session_state.get("browse_asked") != query:
-        st.session_state["browse_asked"], st.session_state["browse_page"] = query, 0
-    positions = found.find(query, hits)
-    _counts(found, positions)
+    if st.session_state.get("browse_shown") != query:
+        st.session_state["browse_shown"], st.session_state["browse_page"] = query, 0
+    positions = catalogue.find(query, hits)
+    _counts(catalogue, positions)
     if not len(positions):
-        markup.draw(markup.problem("No row is like this. Take a filter away, or search for fewer words."))
+        markup.draw(markup.notice("No rows match. Remove a filter, or search for fewer words."))
         return
-    chosen = _list(found, positions)
+    position = _choose_row(catalogue, positions)
     st.divider()
-    row_details.pane(found, chosen)
+    row_details.show_row(catalogue, position)
 
 
-def _ask(found: Catalogue, start: Query) -> Query:
-    """The search box and the filters. `start` is what another page asked for; a new one resets the widgets."""
+def _query(catalogue: Catalogue, start: Query) -> Query:
+    """The search box and the filters. `start` is the query that another page set; a new one resets the widgets."""
     version = st.session_state.get("browse_version", 0)
-    words, order, more = st.columns([6, 2.4, 1.6], vertical_alignment="bottom")
-    text = words.text_input(
+    search, order, more = st.columns([6, 2.4, 1.6], vertical_alignment="bottom")
+    text = search.text_input(
         "Search",
         value=start.text,
         key=f"text {version}",
-        placeholder='words, "a phrase", begin*, -without',
-        help="All words must occur, in the instruction or the answer.",
+        placeholder='words, "a phrase", prefix*, -excluded',
+        help="Rows match when all words occur in the instruction or the answer.",
     )
-    by = order.selectbox("Order", get_args(Order), format_func=_ORDERS.__getitem__, key=f"order {version}")
-    down = more.toggle("Largest first", key=f"down {version}", value=start.descending)
+    by = order.selectbox("Sort by", get_args(Order), format_func=_ORDERS.__getitem__, key=f"order {version}")
+    descending = more.toggle("Descending", key=f"down {version}", value=start.descending)
     with st.expander("Filters", expanded=_any_filter(start)):
-        picked = _choices(found, start, version)
-        ranges = _ranges(found, start, version)
+        picked = _choices(catalogue, start, version)
+        ranges = _ranges(catalogue, start, version)
         group = start.group
-        if group is not None and not st.checkbox(f"Only the group {group}", value=True, key=f"group {version}"):
+        if group is not None and not st.checkbox(
+            f"Only group {group} of similar rows", value=True, key=f"group {version}"
+        ):
             group = None
-    return replace(Query(text=text.strip(), order=by, descending=down, group=group), **picked, **ranges)  # type: ignore[arg-type]
+    return replace(Query(text=text.strip(), order=by, descending=descending, group=group), **picked, **ranges)  # type: ignore[arg-type]
 
 
 def _any_filter(query: Query) -> bool:
     return replace(query, text="", order="row", descending=False) != Query()
 
 
-def _choices(found: Catalogue, start: Query, version: int) -> dict[str, tuple[str, ...]]:
+def _choices(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple[str, ...]]:
     columns = st.columns(3)
     picked: dict[str, tuple[str, ...]] = {}
-    for place, name in enumerate((*_CHOICES, "arm")):
-        options = list(found.arms) if name == "arm" else found.values(name)
+    for index, name in enumerate((*_CHOICES, "arm")):
+        options = list(catalogue.arms) if name == "arm" else catalogue.values(name)
         before = [value for value in getattr(start, name) if value in options]
-        chosen = columns[place % 3].multiselect(
+        chosen = columns[index % 3].multiselect(
             name.capitalize(),
             options,
             default=before,
@@ -86,7 +88,7 @@ def _choices(found: Catalogue, start: Query, version: int) -> dict[str, tuple[st
     return picked
 
 
-def _ranges(found: Catalogue, start: Query, version: int) -> dict[str, tuple[int, int]]:
+def _ranges(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple[int, int]]:
     ranges: dict[str, tuple[int, int]] = {}
     labels: dict[Order, str] = {
         "prompt_words": "Instruction words",
@@ -94,28 +96,28 @@ def _ranges(found: Catalogue, start: Query, version: int) -> dict[str, tuple[int
         "turns": "Turns",
     }
     columns = st.columns(6, vertical_alignment="bottom")
-    for place, (name, label) in enumerate(labels.items()):
+    for index, (name, label) in enumerate(labels.items()):
         before = getattr(start, name) or (None, None)
-        low = columns[2 * place].number_input(
+        low = columns[2 * index].number_input(
             label, min_value=0, value=before[0], step=1, placeholder="any", key=f"{name} from {version}"
         )
-        high = columns[2 * place + 1].number_input(
+        high = columns[2 * index + 1].number_input(
             "to", min_value=0, value=before[1], step=1, placeholder="any", key=f"{name} to {version}"
         )
         if low is not None or high is not None:
-            ranges[name] = (low or 0, found.longest(name) if high is None else high)
+            ranges[name] = (low or 0, catalogue.longest(name) if high is None else high)
     return ranges
 
 
-def _hits(query: Query) -> tuple[Positions | None, bool]:
-    """Where the text was found, and whether it could be searched."""
+def _search(query: Query) -> tuple[Positions | None, bool]:
+    """Positions of the rows that hold the query's text (None: any row), and whether the index could be searched."""
     if not query.text:
         return None, True
-    building = state.text_index(state.open_run())
-    if building.ready is not None:
-        return building.ready.search(query.text), True
-    if building.fault:
-        markup.draw(markup.problem(f"The search index could not be made: {building.fault}"))
+    index_build = state.text_index(state.open_run())
+    if index_build.ready is not None:
+        return index_build.ready.search(query.text), True
+    if index_build.fault:
+        markup.draw(markup.notice(f"The search index could not be built: {index_build.fault}"))
     else:
         _progress()
     return None, False
@@ -123,24 +125,26 @@ def _hits(query: Query) -> tuple[Positions | None, bool]:
 
 @st.fragment(run_every=1.0)
 def _progress() -> None:
-    """How far the index is; the page searches by itself when it is ready."""
-    building = state.text_index(state.open_run())
-    if building.ready is not None or building.fault:
+    """Progress of the index; the page searches by itself when it is ready."""
+    index_build = state.text_index(state.open_run())
+    if index_build.ready is not None or index_build.fault:
         st.rerun()
-    st.progress(building.share, text="Making the search index, once for this run. Filters work meanwhile.")
+    st.progress(index_build.progress, text="Building the search index, once for this run. Filters work meanwhile.")
 
 
-def _counts(found: Catalogue, positions: Positions) -> None:
-    fates = found.counts(positions, "fate")
+def _counts(catalogue: Catalogue, positions: Positions) -> None:
+    fates = catalogue.counts(positions, "fate")
     tags = "".join(markup.tag(f"{count:,} {fate}", fate) for fate, count in fates.items())
-    markup.draw(f'<div class="sf">{markup.escaped(f"{len(positions):,} of {len(found):,} rows")} &nbsp; {tags}</div>')
+    markup.draw(
+        f'<div class="sf">{markup.escaped(f"{len(positions):,} of {len(catalogue):,} rows")} &nbsp; {tags}</div>'
+    )
 
 
-def _list(found: Catalogue, positions: Positions) -> int:
-    """One page of rows as a table to choose from; returns the position of the chosen row."""
+def _choose_row(catalogue: Catalogue, positions: Positions) -> int:
+    """One page of rows as a table to select from; returns the position of the selected row."""
     number = layout.pager("browse", -(-len(positions) // PAGE))
-    page = found.page(positions, number, PAGE)
-    frame = _table(found, page)
+    page = catalogue.page(positions, number, PAGE)
+    frame = _table(catalogue, page)
     event = st.dataframe(
         frame.to_pandas(),
         key=f"rows {number} {hash(page['position'].to_numpy().tobytes())}",
@@ -154,33 +158,33 @@ def _list(found: Catalogue, positions: Positions) -> int:
             "fate": st.column_config.TextColumn(width=85),
             "instruction": st.column_config.TextColumn(width=285),
             "answer": st.column_config.TextColumn(width=175),
-            "why": st.column_config.TextColumn(width=125),
+            "reason": st.column_config.TextColumn(width=125),
             "split": st.column_config.TextColumn(width=60),
             "turns": st.column_config.NumberColumn(width=55),
-            "in": st.column_config.NumberColumn(width=55, help="Words in the instruction"),
-            "out": st.column_config.NumberColumn(width=55, help="Words in the answer"),
+            "words in": st.column_config.NumberColumn(width=70, help="Instruction length in words"),
+            "words out": st.column_config.NumberColumn(width=75, help="Answer length in words"),
         },
     )
     selected = event["selection"]["rows"]
     return int(page["position"][selected[0] if selected else 0])
 
 
-def _table(found: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
-    previews = state.previews(found, page["position"].to_list())
-    shown: list[dict[str, Any]] = []
+def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
+    previews = state.previews(catalogue, page["position"].to_list())
+    lines: list[dict[str, Any]] = []
     for row in page.to_dicts():
         prompt, answer = previews.get(row["position"], ("", ""))
-        shown.append(
+        lines.append(
             {
                 "id": markup.line(row["id"]),
                 "fate": row["fate"],
                 "instruction": markup.line(prompt),
                 "answer": markup.line(answer),
-                "why": markup.line(str(row["reason"] or row["stage"] or "").replace("_", " ")),
+                "reason": markup.line(str(row["reason"] or row["stage"] or "").replace("_", " ")),
                 "split": row["split"] or "",
                 "turns": row["turns"],
-                "in": row["prompt_words"],
-                "out": row["answer_words"],
+                "words in": row["prompt_words"],
+                "words out": row["answer_words"],
             }
         )
-    return pl.DataFrame(shown, infer_schema_length=None)
+    return pl.DataFrame(lines, infer_schema_length=None)

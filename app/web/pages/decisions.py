@@ -1,4 +1,4 @@
-"""Decisions: every row that a stage took out, beside the row for whose sake it went."""
+"""Decisions: every decision of every stage, a dropped row beside the row it duplicates."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from siftune.app.web import markup, queries, state
+from siftune.app.web import markup, state
 from siftune.app.web.components import layout
-from siftune.app.web.components.row_details import by_hand
+from siftune.app.web.components.row_details import override_controls
 from siftune.curation.review.catalogue import Catalogue
+from siftune.curation.review.tables import decision_counts, duplicate_groups
+from siftune.curation.review.tables import decisions as decisions_of_kind
+from siftune.curation.review.wording import reason_text
 
 PAGE = 12
 
@@ -18,84 +21,87 @@ PAGE = 12
 def decisions() -> None:
     """Draw the page."""
     run = state.open_run()
-    found = state.catalogue(run)
+    catalogue = state.catalogue(run)
     pair = st.session_state.get("pair")
     if pair is not None:
-        _compare(found, *pair)
+        _compare(catalogue, *pair)
         return
     view = st.segmented_control(
-        "Show", ["One by one", "Families"], default="One by one", required=True, label_visibility="collapsed"
+        "Show", ["One by one", "Duplicate groups"], default="One by one", required=True, label_visibility="collapsed"
     )
-    if view == "Families":
-        _families(found)
+    if view == "Duplicate groups":
+        _duplicate_groups(catalogue)
     else:
-        _one_by_one(found)
+        _one_by_one(catalogue)
 
 
-def _compare(found: Catalogue, left: str, right: str) -> None:
+def _compare(catalogue: Catalogue, left: str, right: str) -> None:
     if st.button("Back to all decisions", type="tertiary"):
         del st.session_state["pair"]
         st.rerun()
-    layout.side_by_side(found, left, right)
-    _by_hand(found, left)
+    layout.side_by_side(catalogue, left, right)
+    _override(catalogue, left)
 
 
-def _one_by_one(found: Catalogue) -> None:
-    kinds = queries.decision_kinds(found.run)
+def _one_by_one(catalogue: Catalogue) -> None:
+    kinds = decision_counts(catalogue.run)
     if kinds.is_empty():
-        markup.draw(markup.problem("No stage had anything to say about any row of this run."))
+        markup.draw(markup.notice("No stage of this run made a decision about any row."))
         return
     kind = _kind(kinds)
     number = layout.pager(f"decisions {kind['stage']} {kind['action']} {kind['reason']}", -(-kind["rows"] // PAGE))
-    page = queries.decisions(
-        found.run, stage=kind["stage"], action=kind["action"], reason=kind["reason"], page=number, size=PAGE
+    page = decisions_of_kind(
+        catalogue.run, stage=kind["stage"], action=kind["action"], reason=kind["reason"], page=number, size=PAGE
     )
-    chosen = _list(found, page, key=f"{kind['stage']} {kind['action']} {kind['reason']} {number}")
+    chosen = _choose_decision(catalogue, page, key=f"{kind['stage']} {kind['action']} {kind['reason']} {number}")
     decision = page.row(chosen, named=True)
     st.divider()
     markup.draw(markup.decision(decision))
     if decision["witness"]:
-        layout.side_by_side(found, decision["id"], decision["witness"])
+        layout.side_by_side(catalogue, decision["id"], decision["witness"])
     else:
-        position = found.position(decision["id"])
-        example = found.examples([position]).get(position) if position is not None else None
-        text = markup.conversation(example["messages"]) if example else markup.problem("This row has no readable text.")
+        position = catalogue.position(decision["id"])
+        example = catalogue.examples([position]).get(position) if position is not None else None
+        text = (
+            markup.conversation(example["messages"])
+            if example
+            else markup.notice("The text of this row could not be read.")
+        )
         markup.draw(text)
-    _by_hand(found, decision["id"])
+    _override(catalogue, decision["id"])
 
 
 def _kind(kinds: pl.DataFrame) -> dict[str, Any]:
     lines = kinds.to_dicts()
     start = next(
-        (place for place, line in enumerate(lines) if line["action"] == "drop" and line["stage"] == "near"), None
+        (index for index, line in enumerate(lines) if line["action"] == "drop" and line["stage"] == "near"), None
     )
     if start is None:
-        start = next((place for place, line in enumerate(lines) if line["action"] == "drop"), 0)
-    place = st.selectbox(
-        "Stage, what it did, and why", range(len(lines)), index=start, format_func=lambda at: _kind_name(lines[at])
+        start = next((index for index, line in enumerate(lines) if line["action"] == "drop"), 0)
+    index = st.selectbox(
+        "Stage, action and reason", range(len(lines)), index=start, format_func=lambda index: _kind_name(lines[index])
     )
-    return lines[place]
+    return lines[index]
 
 
-def _kind_name(line: dict[str, object]) -> str:
-    reason = str(line["reason"] or "no reason").replace("_", " ")
+def _kind_name(line: dict[str, Any]) -> str:
+    reason = reason_text(line["reason"])
     return markup.line(f"{line['stage']} · {line['action']} · {reason} · {line['rows']:,} rows")
 
 
-def _list(found: Catalogue, page: pl.DataFrame, *, key: str) -> int:
-    places = [found.position(row_id) for row_id in page["id"]]
-    previews = state.previews(found, [place for place in places if place is not None])
-    shown = pl.DataFrame(
+def _choose_decision(catalogue: Catalogue, page: pl.DataFrame, *, key: str) -> int:
+    """One page of decisions as a table to select from; returns the index of the selected one."""
+    table = pl.DataFrame(
         {
             "row": [markup.line(row_id) for row_id in page["id"]],
-            "instruction": [markup.line(previews.get(-1 if place is None else place, ("", ""))[0]) for place in places],
+            "instruction": _instructions(catalogue, page["id"]),
             "kept instead": [markup.line(witness or "") for witness in page["witness"]],
             "similarity": page["score"],
-            "from threshold": page["margin"],
+            "margin": page["margin"],
         }
     )
     event = st.dataframe(
-        shown.to_pandas(),
+        table.to_pandas(),
         key=f"list {key}",
         hide_index=True,
         on_select="rerun",
@@ -105,52 +111,65 @@ def _list(found: Catalogue, page: pl.DataFrame, *, key: str) -> int:
         column_config={
             "instruction": st.column_config.TextColumn(width="large"),
             "similarity": st.column_config.NumberColumn(format="%.3f"),
-            "from threshold": st.column_config.NumberColumn(format="%.3f"),
+            "margin": st.column_config.NumberColumn(
+                format="%.3f", help="Distance of the similarity from the threshold"
+            ),
         },
     )
     selected = event["selection"]["rows"]
     return int(selected[0]) if selected else 0
 
 
-def _families(found: Catalogue) -> None:
-    table = queries.families(found.run)
-    if table.is_empty():
-        markup.draw(markup.problem("No row was dropped for the sake of another one."))
+def _duplicate_groups(catalogue: Catalogue) -> None:
+    groups = duplicate_groups(catalogue.run)
+    if groups.is_empty():
+        markup.draw(markup.notice("No row was dropped as a duplicate of another row."))
         return
-    markup.draw(markup.note("Rows for whose sake most others went, the largest family first."))
-    places = [found.position(row_id) for row_id in table["witness"]]
-    previews = state.previews(found, [place for place in places if place is not None])
-    shown = pl.DataFrame(
+    markup.draw(markup.note("Kept rows with the most duplicates, the largest group first."))
+    table = pl.DataFrame(
         {
-            "kept": [markup.line(row_id) for row_id in table["witness"]],
-            "dropped for it": table["rows"],
-            "instruction": [markup.line(previews.get(-1 if place is None else place, ("", ""))[0]) for place in places],
+            "kept": [markup.line(row_id) for row_id in groups["witness"]],
+            "duplicates": groups["rows"],
+            "instruction": _instructions(catalogue, groups["witness"]),
         }
     )
     event = st.dataframe(
-        shown.to_pandas(), key="families", hide_index=True, on_select="rerun", selection_mode="single-row", height=300,
+        table.to_pandas(),
+        key="duplicate groups",
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        height=300,
         selection_default={"selection": {"rows": [0]}},
         column_config={
             "kept": st.column_config.TextColumn(width=170),
-            "dropped for it": st.column_config.NumberColumn(width=110),
+            "duplicates": st.column_config.NumberColumn(width=110),
             "instruction": st.column_config.TextColumn(width="large"),
         },
-    )  # fmt: skip
+    )
     selected = event["selection"]["rows"]
-    family = table.row(int(selected[0]) if selected else 0, named=True)
-    options = [family["id"][place] for place in range(len(family["id"]))]
-    scores = dict(zip(family["id"], family["score"], strict=True))
-    member = st.selectbox(
-        f"Its family (the first {len(options)} of {family['rows']:,})",
-        options,
+    group = groups.row(int(selected[0]) if selected else 0, named=True)
+    scores = dict(zip(group["id"], group["score"], strict=True))
+    listed = f"first {len(scores)} of {group['rows']:,}" if len(scores) < group["rows"] else f"{len(scores)}"
+    duplicate = st.selectbox(
+        f"Dropped duplicates of {markup.markdown(group['witness'])} ({listed})",
+        list(scores),
         format_func=lambda row_id: markup.line(f"{row_id}   {scores[row_id] or 0:.3f}"),
     )
-    layout.side_by_side(found, member, family["witness"])
-    _by_hand(found, member)
+    layout.side_by_side(catalogue, duplicate, group["witness"])
+    _override(catalogue, duplicate)
 
 
-def _by_hand(found: Catalogue, row_id: str) -> None:
-    position = found.position(row_id)
+def _instructions(catalogue: Catalogue, row_ids: pl.Series) -> list[str]:
+    """The first words of the instruction of each row; empty for rows without readable text."""
+    positions = [catalogue.position(row_id) for row_id in row_ids]
+    previews = state.previews(catalogue, [position for position in positions if position is not None])
+    return [markup.line(previews.get(-1 if position is None else position, ("", ""))[0]) for position in positions]
+
+
+def _override(catalogue: Catalogue, row_id: str) -> None:
+    """The controls to restore or drop a row, when the run has it."""
+    position = catalogue.position(row_id)
     if position is not None:
         with st.container(width=640):
-            by_hand(found, row_id, str(found.frame["fate"][position]))
+            override_controls(catalogue, row_id, str(catalogue.frame["fate"][position]))

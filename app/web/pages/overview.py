@@ -1,127 +1,141 @@
-"""Overview: what went in, what came out, and why."""
+"""Overview: rows in, rows removed by each stage, rows out; lengths, leakage, contamination, sources, balance."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from siftune.app.web import charts, markup, queries, state, training_queries
+from siftune.app.web import markup, state
+from siftune.curation.review import charts
 from siftune.curation.review.catalogue import Catalogue, Query
+from siftune.curation.review.funnel import funnel, warnings
+from siftune.curation.review.leakage import certificate_sentence
+from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
+from siftune.curation.review.tables import contamination_table, no_contamination_sentence, source_table
+from siftune.curation.run.folder import RunFolder
+from siftune.training.evaluation.verdict import Verdict
 
-#: Widths of name, bar, count and button.
-_FUNNEL = [2.4, 6.5, 2.6, 1.2]
+#: Relative widths of name, bar, count and button.
+_FUNNEL_COLUMNS = [2.4, 6.5, 2.6, 1.2]
 
 
 def overview() -> None:
     """Draw the page."""
     run = state.open_run()
-    found = state.catalogue(run)
-    _headline(found)
-    _funnel(found)
-    _lengths(found)
+    catalogue = state.catalogue(run)
+    _headline(catalogue)
+    _funnel(catalogue)
+    _lengths(catalogue)
     left, right = st.columns(2, gap="large")
     with left:
-        _leaks(found)
+        _leakage(run)
     with right:
-        _contamination(found)
-        _sources(found)
-    _balance(found)
-    with st.expander("The recipe of this run"):
-        st.code(run.manifest.get("recipe", ""), language="yaml", wrap_lines=True)
+        _contamination(run)
+        _sources(catalogue)
+    _balance(run)
+    with st.expander("Recipe of this run"):
+        st.code(run.manifest.recipe, language="yaml", wrap_lines=True)
 
 
-def _headline(found: Catalogue) -> None:
-    name = str(found.run.manifest.get("recipe_name", found.run.path.name))
-    kept = int(queries.training_rows(found).sum())
-    markup.draw(markup.title(name))
-    said_so = training_queries.verdict(found.run)
-    sentence = None if said_so is None else training_queries.sentence(said_so)
-    said = f"{len(found):,} rows went in, {kept:,} are left to train on."
-    markup.draw(markup.lead(f"{said} {sentence}" if sentence else said))
+def _headline(catalogue: Catalogue) -> None:
+    run = catalogue.run
+    trained = int(is_trained(catalogue.frame).sum())
+    markup.draw(markup.title(run.manifest.recipe_name or run.path.name))
+    sentences = [f"{len(catalogue):,} rows in, {trained:,} training rows after curation."]
+    if (verdict := Verdict.read(run)) is not None:
+        sentences.append(verdict.headline)
+    markup.draw(markup.headline(" ".join(sentences)))
+    for warning in warnings(run):
+        markup.draw(markup.note(warning))
 
 
-def _funnel(found: Catalogue) -> None:
-    st.subheader("What each stage took out")
-    for step in queries.funnel(found):
-        name, drawn, count, button = st.columns(_FUNNEL, vertical_alignment="center")
-        with name:
-            markup.draw(markup.strong(step.stage))
-        with drawn:
-            markup.draw(markup.bar(step.rows / max(1, len(found)), "kept", over=step.dropped / max(1, len(found))))
-        with count:
-            markup.draw(markup.note(f"− {step.dropped:,} of {step.rows:,}"))
-        if button.button("Rows", key=f"funnel {step.stage}", help="See these rows", type="tertiary"):
-            state.browse(Query(stage=(step.stage,)))
-            state.go("Browse")
-    kept = found.counts(found.find(Query()), "fate").get("kept", 0)
-    name, drawn, count, button = st.columns(_FUNNEL, vertical_alignment="center")
-    with name:
-        markup.draw(markup.strong("kept"))
+def _funnel(catalogue: Catalogue) -> None:
+    st.subheader("Rows removed by each stage")
+    for step in funnel(catalogue.run):
+        if step.removed:
+            query = Query(stage=(step.stage,))
+            _funnel_line(catalogue, step.stage, step.rows, step.removed, f"− {step.removed:,} of {step.rows:,}", query)
+    kept = catalogue.counts(catalogue.find(Query()), "fate").get("kept", 0)
+    _funnel_line(catalogue, "kept", kept, 0, f"{kept:,}", Query(fate=("kept",)))
+
+
+def _funnel_line(catalogue: Catalogue, name: str, rows: int, removed: int, count: str, query: Query) -> None:
+    """One line of the funnel: name, bar, count, and a button that opens its rows in Browse.
+
+    Args:
+        catalogue: the rows of the run.
+        name: the stage, or "kept".
+        rows: rows that came in.
+        removed: rows that the stage took out.
+        count: the numbers as text.
+        query: the rows that the button opens.
+    """
+    total = max(1, len(catalogue))
+    label, drawn, number, button = st.columns(_FUNNEL_COLUMNS, vertical_alignment="center")
+    with label:
+        markup.draw(markup.row_label(name))
     with drawn:
-        markup.draw(markup.bar(kept / max(1, len(found)), "kept"))
-    with count:
-        markup.draw(markup.note(f"{kept:,}"))
-    if button.button("Rows", key="funnel kept", help="See these rows", type="tertiary"):
-        state.browse(Query(fate=("kept",)))
-        state.go("Browse")
+        markup.draw(markup.bar(rows / total, "kept", dropped=removed / total))
+    with number:
+        markup.draw(markup.note(count))
+    if button.button("Rows", key=f"funnel {name}", help="Show these rows in Browse", type="tertiary"):
+        state.show_in_browse(query)
+        state.switch_to("Browse")
 
 
-def _sources(found: Catalogue) -> None:
+def _lengths(catalogue: Catalogue) -> None:
+    st.subheader("Length before and after curation")
+    left, right = st.columns(2, gap="large")
+    for column, container, title in (
+        ("prompt_words", left, "instruction length in words"),
+        ("answer_words", right, "answer length in words"),
+    ):
+        histogram = length_histogram(catalogue.frame, column)
+        container.altair_chart(charts.lengths(histogram, title=title).properties(height=260))
+
+
+def _leakage(run: RunFolder) -> None:
+    st.subheader("Leakage under a random split")
+    leaks = run.manifest.naive_split
+    if leaks:
+        rows = [
+            (
+                leak.measure,
+                f"{leak.expected:,.1f} of {leak.test_rows:,}",
+                f"{leak.share:.1%}",
+                f"{leak.low:.1%} to {leak.high:.1%}",
+            )
+            for leak in leaks
+        ]
+        markup.draw(markup.table(["measure", "leaked test rows", "share", "90 % interval"], rows, numbers=(1, 2, 3)))
+    markup.draw(markup.note(certificate_sentence(run)))
+
+
+def _contamination(run: RunFolder) -> None:
+    st.subheader("Benchmark contamination")
+    table = contamination_table(run).sort("rows", descending=True, maintain_order=True)
+    if table.is_empty():
+        markup.draw(markup.note(no_contamination_sentence(run)))
+        return
+    columns = ["benchmark", "rule", "rows", "items hit"]
+    rows = [
+        (line["benchmark"], line["rule"], f"{line['rows']:,}", f"{line['items hit']:,}") for line in table.to_dicts()
+    ]
+    markup.draw(markup.table(columns, rows, numbers=(2, 3)))
+
+
+def _sources(catalogue: Catalogue) -> None:
     st.subheader("Sources")
     rows = [
         (line["source"], f"{line['rows']:,}", f"{line['kept']:,}", f"{line['share']:.0%}")
-        for line in queries.sources(found).head(20).to_dicts()
+        for line in source_table(catalogue.frame).head(20).to_dicts()
     ]
-    markup.draw(markup.table(["source", "rows", "kept", "share"], rows, numbers=(1, 2, 3)))
+    markup.draw(markup.table(["source", "rows", "kept", "share kept"], rows, numbers=(1, 2, 3)))
 
 
-def _lengths(found: Catalogue) -> None:
-    st.subheader("Length, before and after")
-    left, right = st.columns(2, gap="large")
-    for column, side, title in (
-        ("prompt_words", left, "words in the instruction"),
-        ("answer_words", right, "words in the answer"),
-    ):
-        side.altair_chart(charts.histogram(queries.lengths(found, column), title=title))
-
-
-def _leaks(found: Catalogue) -> None:
-    st.subheader("Leaks a careless split would have made")
-    rows = queries.naive_leaks(found.run)
-    if not rows:
-        markup.draw(markup.note("This run made no splits, so nothing could leak."))
+def _balance(run: RunFolder) -> None:
+    summary = balance_summary(run)
+    if summary is None:
         return
-    markup.draw(
-        markup.table(
-            ["measure", "test rows with a twin", "share", "90 % of splits"],
-            [
-                (
-                    line["measure"],
-                    f"{line['expected']:,.1f} of {line['test_rows']:,}",
-                    f"{line['share']:.1%}",
-                    f"{line['low']:.1%} to {line['high']:.1%}",
-                )
-                for line in rows
-            ],
-            numbers=(1, 2, 3),
-        )
-    )
-    markup.draw(markup.note(queries.certificate_sentence(found.run)))
-
-
-def _contamination(found: Catalogue) -> None:
-    st.subheader("Rows that resemble a benchmark")
-    table = queries.contamination(found.run)
-    if table.is_empty():
-        markup.draw(markup.note(queries.no_contamination(found.run)))
-        return
-    rows = [(line["reference"], line["rule"], f"{line['rows']:,}", f"{line['items']:,}") for line in table.to_dicts()]
-    markup.draw(markup.table(["benchmark", "rule", "rows", "its items"], rows, numbers=(2, 3)))
-
-
-def _balance(found: Catalogue) -> None:
-    report = queries.balance(found.run)
-    if report is None:
-        return
-    st.subheader("Balance of instruction length")
-    markup.draw(markup.facts(report.facts))
-    st.altair_chart(charts.balance(report.bins))
+    st.subheader("Balance of instruction lengths")
+    markup.draw(markup.facts(summary.facts))
+    st.altair_chart(charts.balance(summary.bins).properties(height=230))

@@ -1,4 +1,4 @@
-"""Thresholds: what another threshold would do, replayed from stored pairs, and what the user's eye says of it."""
+"""Thresholds: what another threshold would drop, replayed from stored pairs, and its precision by the user's labels."""
 
 from __future__ import annotations
 
@@ -7,158 +7,182 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from siftune.app.web import charts, markup, queries, state
+from siftune.app.web import markup, state
 from siftune.app.web.components import layout
+from siftune.curation.review import charts
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.labels import precision, propose, read_labels, write_label
-
-_NAMES = {"near": "Near duplicates", "semantic": "Semantic duplicates", "answers": "Repeated answers"}
+from siftune.curation.review.pairs import borderline, score_histogram, threshold_stages, with_scores
+from siftune.curation.run.folder import RunFolder
 
 
 def thresholds() -> None:
     """Draw the page."""
     run = state.open_run()
-    found = state.catalogue(run)
-    names = queries.measures(run)
-    if not names:
+    catalogue = state.catalogue(run)
+    stages = {stage.name: stage for stage in threshold_stages(run)}
+    if not stages:
         markup.draw(
-            markup.problem("This run has no stage with a threshold: the recipe set near, semantic and answers to null.")
+            markup.notice("No stage of this run has a threshold: the recipe turns them off under `duplicates:`.")
         )
         return
     name = st.segmented_control(
-        "Stage", names, default=names[0], required=True, format_func=_NAMES.__getitem__, label_visibility="collapsed"
+        "Stage",
+        list(stages),
+        default=next(iter(stages)),
+        required=True,
+        format_func=lambda name: stages[name].title,
+        label_visibility="collapsed",
     )
-    settings = getattr(run.recipe.duplicates, str(name))
+    stage = stages[str(name)]
     chosen = st.slider(
-        "Rows at least this similar are duplicates",
-        min_value=float(settings.floor),
+        f"Threshold: {stage.similarity.measure}",
+        min_value=float(stage.similarity.floor),
         max_value=1.0,
-        value=float(settings.threshold),
+        value=float(stage.similarity.threshold),
         step=0.01,
-        key=f"threshold {name}",
+        key=f"threshold {stage.name}",
     )
-    _change(found, str(name), chosen, float(settings.threshold))
-    st.altair_chart(charts.threshold_line(queries.pair_histogram(run, str(name)), threshold=chosen))
-    _labels(found, str(name), chosen)
+    _effect(run, stage.name, chosen, stage.similarity.threshold)
+    st.altair_chart(charts.scores(score_histogram(run, stage.name), threshold=chosen).properties(height=210))
+    _labels(catalogue, stage.name, chosen)
 
 
-def _change(found: Catalogue, name: str, chosen: float, present: float) -> None:
-    counting = state.token_lengths(found.run)
-    unit = "words" if counting.ready is None else "tokens"
-    effect = state.replayed(found, name, chosen, counting.ready)
+def _effect(run: RunFolder, stage: str, chosen: float, current: float) -> None:
+    """Rows dropped and left at the chosen threshold, with the difference from the run's own."""
+    count = state.token_lengths(run)
+    unit = "words" if count.ready is None else "tokens"
+    effect = state.threshold_effect(run, stage, chosen, count.ready)
     numbers = (
-        (f"Dropped by {name}", effect.dropped, effect.dropped_now, "rows"),
-        ("Rows left", effect.left, effect.left_now, "rows"),
-        (f"{unit.capitalize()} left", effect.length, effect.length_now, unit),
+        (f"Dropped by {stage}", effect.chosen.dropped, effect.current.dropped, "rows"),
+        ("Rows left", effect.chosen.left, effect.current.left, "rows"),
+        (f"{unit.capitalize()} left", effect.chosen.length, effect.current.length, unit),
     )
-    for column, (label, then, now, unit) in zip(st.columns(3), numbers, strict=True):
-        change = f"{then - now:+,} {unit}" if then != now else None
-        column.metric(label, f"{then:,}", change, delta_color="off", delta_arrow="off")
-    told = "What is left is counted before splitting and balancing."
-    if counting.ready is not None:
-        told += f" Tokens of {counting.ready.tokenizer}, of instruction and answer."
-    elif counting.fault:
-        told += f" {counting.fault}"
-    if chosen != present:
-        told += f" Against the run's own threshold, {present:.2f}; nothing is measured anew."
-    markup.draw(markup.note(told))
-    if not counting.ended:
-        _counting()
+    for column, (label, number, before, name) in zip(st.columns(3), numbers, strict=True):
+        change = f"{number - before:+,} {name}" if number != before else None
+        column.metric(label, f"{number:,}", change, delta_color="off", delta_arrow="off")
+    sentences = ["Rows left are counted before splits and balance."]
+    if count.ready is not None:
+        sentences.append(f"Tokens of instruction and answer by the tokenizer of {count.ready.tokenizer}.")
+    elif count.fault:
+        sentences.append(count.fault)
+    if chosen != current:
+        sentences.append(f"Compared with the run's own threshold, {current:.2f}; replayed from stored pairs.")
+    markup.draw(markup.note(" ".join(sentences)))
+    if not count.finished:
+        _count_progress()
     if effect.unmeasured:
         markup.draw(
             markup.note(
-                f"{effect.unmeasured:,} rows would reach a stage that did not measure them; it cannot drop them here."
+                f"{effect.unmeasured:,} more rows would reach a later stage that did not measure them in this run; "
+                "here they count as kept. Curate again for the exact result."
             )
         )
 
 
 @st.fragment(run_every=1.0)
-def _counting() -> None:
-    """How far the counting of tokens is; the page shows them by itself when they are there."""
-    counting = state.token_lengths(state.open_run())
-    if counting.ended:
+def _count_progress() -> None:
+    """Progress of the token count; the page shows the tokens by itself when they are counted."""
+    count = state.token_lengths(state.open_run())
+    if count.finished:
         st.rerun()
-    markup.draw(markup.note(f"Counting tokens, once for this run: {counting.done:,} of {counting.rows:,} rows."))
+    markup.draw(markup.note(f"Counting tokens, once for this run: {count.done:,} of {count.rows:,} rows."))
 
 
-def _labels(found: Catalogue, name: str, chosen: float) -> None:
-    run = found.run
-    labels = read_labels(run, name)
-    scored = queries.labelled(run, name, labels)
-    st.subheader("Are they the same?")
-    _precision(scored, chosen)
-    pairs = queries.borderline(run, name, chosen)
-    if pairs.is_empty():
-        markup.draw(markup.note("There is no stored pair near this threshold."))
+def _labels(catalogue: Catalogue, stage: str, chosen: float) -> None:
+    """The pairs nearest to the threshold, one at a time, for the user to label."""
+    run = catalogue.run
+    labels = read_labels(run, stage)
+    st.subheader("Are these rows duplicates?")
+    _precision(with_scores(run, stage, labels), chosen)
+    pairs = borderline(run, stage, chosen).to_dicts()
+    if not pairs:
+        markup.draw(markup.note("No stored pair is near this threshold."))
         return
-    said = {(line["a"], line["b"]): bool(line["same"]) for line in labels.to_dicts()}
-    lines = pairs.to_dicts()
-    place = _which(name, lines, said)
-    line = lines[place]
-    side = "at or above" if line["score"] >= chosen else "below"
+    labelled = {(label["a"], label["b"]): bool(label["same"]) for label in labels.to_dicts()}
+    index = _pair_index(stage, pairs, labelled)
+    pair = pairs[index]
+    side = "at or above" if pair["score"] >= chosen else "below"
     markup.draw(
         markup.note(
-            f"Pair {place + 1} of the {len(lines)} nearest to the threshold: similarity {line['score']:.4f}, {side} it."
+            f"Pair {index + 1} of the {len(pairs)} nearest to the threshold: "
+            f"similarity {pair['score']:.4f}, {side} the threshold."
         )
     )
-    _ask(found, name, line, said, place, len(lines))
-    layout.side_by_side(found, line["a"], line["b"])
+    _label_buttons(run, stage, pair, label=labelled.get((pair["a"], pair["b"])), index=index, count=len(pairs))
+    layout.side_by_side(catalogue, pair["a"], pair["b"])
 
 
-def _which(name: str, lines: list[dict[str, Any]], said: dict[tuple[str, str], bool]) -> int:
-    """The pair that is shown: the one the user turned to, or the first one without a label."""
-    key = f"pair of {name}"
+def _pair_index(stage: str, pairs: list[dict[str, Any]], labelled: dict[tuple[str, str], bool]) -> int:
+    """The index of the pair that is shown: the one the user moved to, else the first without a label."""
+    key = f"pair of {stage}"
     if key not in st.session_state:
-        fresh = [place for place, line in enumerate(lines) if (line["a"], line["b"]) not in said]
-        st.session_state[key] = fresh[0] if fresh else 0
-    return min(int(st.session_state[key]), len(lines) - 1)
+        unlabelled = [index for index, pair in enumerate(pairs) if (pair["a"], pair["b"]) not in labelled]
+        st.session_state[key] = unlabelled[0] if unlabelled else 0
+    return min(int(st.session_state[key]), len(pairs) - 1)
 
 
-def _ask(
-    found: Catalogue, name: str, line: dict[str, Any], said: dict[tuple[str, str], bool], place: int, count: int
+def _label_buttons(
+    run: RunFolder, stage: str, pair: dict[str, Any], *, label: bool | None, index: int, count: int
 ) -> None:
-    before = said.get((line["a"], line["b"]))
-    same, different, back, forth = st.columns([2, 2, 1, 1])
+    """Buttons to label a pair and to move to another one.
+
+    Args:
+        run: the run.
+        stage: the stage that measured the pair.
+        pair: a row of PAIRS.
+        label: the present label, None without one.
+        index: the index of the pair.
+        count: how many pairs there are.
+    """
+    same, different, back, forward = st.columns([2, 2, 1, 1])
     for column, text, value in ((same, "Same", True), (different, "Different", False)):
         column.button(
             text,
-            key=f"{text} {name}",
-            type="primary" if before is value else "secondary",
+            key=f"{text} {stage}",
+            type="primary" if label is value else "secondary",
             width="stretch",
-            on_click=_label,
-            args=(found, name, line, value, place, count),
+            on_click=_write_label,
+            args=(run, stage, pair, value, min(index + 1, count - 1)),
         )
     back.button(
-        "Back", key=f"back {name}", disabled=place == 0, width="stretch", on_click=_turn, args=(name, place - 1)
+        "Back", key=f"back {stage}", disabled=index == 0, width="stretch", on_click=_move_to, args=(stage, index - 1)
     )
-    forth.button(
-        "Next", key=f"next {name}", disabled=place >= count - 1, width="stretch", on_click=_turn, args=(name, place + 1)
+    forward.button(
+        "Next",
+        key=f"next {stage}",
+        disabled=index >= count - 1,
+        width="stretch",
+        on_click=_move_to,
+        args=(stage, index + 1),
     )
 
 
-def _label(found: Catalogue, name: str, line: dict[str, Any], value: bool, place: int, count: int) -> None:  # noqa: FBT001
-    write_label(found.run, a=line["a"], b=line["b"], measure=name, same=value)
-    _turn(name, min(place + 1, count - 1))
+def _write_label(run: RunFolder, stage: str, pair: dict[str, Any], same: bool, following: int) -> None:  # noqa: FBT001
+    write_label(run, a=pair["a"], b=pair["b"], measure=stage, same=same)
+    _move_to(stage, following)
 
 
-def _turn(name: str, place: int) -> None:
-    st.session_state[f"pair of {name}"] = place
+def _move_to(stage: str, index: int) -> None:
+    st.session_state[f"pair of {stage}"] = index
 
 
-def _precision(scored: pl.DataFrame, chosen: float) -> None:
-    above = precision(scored, chosen)
+def _precision(labelled: pl.DataFrame, chosen: float) -> None:
+    above = precision(labelled, chosen)
     if above.value is None:
-        markup.draw(markup.note("Label some pairs: the page then says how often the stage is right at this threshold."))
+        markup.draw(markup.note("Label some pairs to estimate the precision of the stage at this threshold."))
         return
-    words = (
-        f"Of {above.all} labelled pairs at or above {chosen:.2f}, {above.yes} are the same: "
+    sentence = (
+        f"Of {above.labelled} labelled pairs at or above {chosen:.2f}, {above.same} are the same: "
         f"precision {above.value:.0%}, exact 95 % interval {above.low:.0%} to {above.high:.0%}."
     )
-    better = propose(scored)
-    hint = (
-        f" From {better:.2f} on, the labels support a precision of at least 90 %."
-        if better is not None
-        else " The labels do not yet support 90 % at any threshold; with no mistake it takes 36."
+    proposed = propose(labelled)
+    advice = (
+        f"The labels support a precision of at least 90 % from {proposed:.2f} on."
+        if proposed is not None
+        else "The labels do not yet support a precision of 90 % at any threshold; without an error it takes 36."
     )
-    markup.draw(markup.lead(words + hint))
-    markup.draw(markup.note("Pairs close to the threshold are the hardest, so this is rather too low than too high."))
+    markup.draw(markup.headline(f"{sentence} {advice}"))
+    markup.draw(
+        markup.note("Pairs near the threshold are the hardest, so this estimate is more likely too low than too high.")
+    )

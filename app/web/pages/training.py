@@ -1,4 +1,4 @@
-"""Training: how the arms learned, under which settings, and which tokens of a row were trained."""
+"""Training: the loss curves of the arms, their settings, and which tokens of a row are trained."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from siftune.app.web import charts, markup, state, training_queries
 from siftune.app.web.charts import CURVES
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
+from siftune.training.result import finished_trainings, training_folders
 
 
 def training() -> None:
     """Draw the page."""
     run = state.open_run()
-    begun = training_queries.trained(run)
-    if not begun:
-        markup.draw(markup.problem(training_queries.what_next(run)))
+    trainings = training_folders(run.path)
+    if not trainings:
+        markup.draw(markup.notice(training_queries.next_command(run)))
         return
-    if all(training_queries.finished(folder) for _, _, folder in begun):
+    if len(finished_trainings(run.path)) == len(trainings):
         _curves(run)
     else:
         st.fragment(_curves, run_every=state.REFRESH)(run)
@@ -26,7 +27,7 @@ def training() -> None:
 
 
 def _curves(run: RunFolder) -> None:
-    head = ["arm", "seed", "state", "steps", "trained tokens", "minutes", "last loss", "rows truncated"]
+    head = ["arm", "seed", "state", "steps", "trained tokens", "minutes", "last loss", "truncated rows"]
     rows = [(markup.Markup(markup.tag(arm, str(arm))), *rest) for arm, *rest in training_queries.progress(run)]
     markup.draw(markup.table(head, rows, numbers=(1, 3, 4, 5, 6, 7)))
     logs = training_queries.logs(run)
@@ -34,7 +35,7 @@ def _curves(run: RunFolder) -> None:
         markup.draw(markup.note("No step has been logged yet."))
         return
     axis = st.segmented_control(
-        "Over",
+        "Horizontal axis",
         list(training_queries.AXES),
         default="steps",
         required=True,
@@ -42,15 +43,14 @@ def _curves(run: RunFolder) -> None:
         key="training axis",
         label_visibility="collapsed",
     )
-    shown = logs.rename({training_queries.AXES[str(axis)]: "x"})
+    points = logs.rename({training_queries.AXES[str(axis)]: "x"})
     arms = logs["arm"].unique(maintain_order=True).to_list()
-    for start in range(0, len(CURVES), 2):
-        for column, (name, title) in zip(
-            st.columns(2, gap="large"), list(CURVES.items())[start : start + 2], strict=False
-        ):
-            column.altair_chart(charts.curve(shown, name, title=title, arms=arms))
-    if (steps := charts.smoothed_steps(shown)) > 1:
-        markup.draw(markup.note(f"Bold: the mean of {steps} steps. Faint: each step."))
+    curves = list(CURVES.items())
+    for start in range(0, len(curves), 2):
+        for column, (name, title) in zip(st.columns(2, gap="large"), curves[start : start + 2], strict=False):
+            column.altair_chart(charts.curve(points, name, title=title, arms=arms))
+    if (steps := charts.smoothed_steps(points)) > 1:
+        markup.draw(markup.note(f"Bold: running mean over {steps} steps. Faint: single steps."))
 
 
 def _settings(run: RunFolder) -> None:
@@ -59,22 +59,18 @@ def _settings(run: RunFolder) -> None:
     cells = []
     for name, values in rows:
         same = len(set(values)) <= 1
-        cells.append(
-            (
-                name,
-                *(value if same else markup.Markup(f"<mark>{markup.escaped(value)}</mark>") for value in values),
-            )
-        )
+        marked = (value if same else markup.Markup(f"<mark>{markup.escaped(value)}</mark>") for value in values)
+        cells.append((name, *marked))
     markup.draw(markup.table(["", *names], cells))
 
 
 def _mask(run: RunFolder) -> None:
-    st.subheader("Which tokens are trained")
+    st.subheader("Completion mask of a row")
     row_id = st.text_input("Row", key="mask row", placeholder="an id, such as " + training_queries.example_id(run))
     if not row_id.strip():
-        markup.draw(markup.note("The marked tokens of a row enter the loss; the rest is only read."))
+        markup.draw(markup.note("Marked tokens enter the loss; the other tokens are only context."))
         return
     try:
         markup.draw(markup.trained_tokens(state.mask(run, row_id.strip())))
     except UserError as fault:
-        markup.draw(markup.problem(str(fault)))
+        markup.draw(markup.notice(str(fault)))

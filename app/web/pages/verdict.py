@@ -1,179 +1,165 @@
-"""Verdict: whether curation helped, how sure that is, and what may not be concluded."""
+"""Verdict: whether curation helped, how certain that is, and what may not be concluded."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
 from siftune.app.web import charts, markup, state, training_queries
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
-from siftune.training.evaluation.statistics import Estimate
-from siftune.training.evaluation.verdict_report import interval, number, p_words
-from siftune.training.evaluation.votes import tallies
+from siftune.training.evaluation.formatting import format_interval, format_number, format_p, format_share
+from siftune.training.evaluation.verdict import Comparison, Verdict
+from siftune.training.evaluation.votes import PairVotes, votes_by_pair
 
 
 def verdict() -> None:
     """Draw the page."""
     run = state.open_run()
-    said = training_queries.verdict(run)
-    if said is None:
-        markup.draw(markup.problem(training_queries.what_next(run)))
+    document = Verdict.read(run)
+    if document is None:
+        markup.draw(markup.notice(training_queries.next_command(run)))
     else:
-        _judged(said)
+        _verdict(document)
     _votes(run)
 
 
-def _judged(said: dict[str, Any]) -> None:
-    markup.draw(markup.lead(training_queries.sentence(said)))
-    markup.draw(markup.prose(said["headline"]))
-    markup.draw(markup.note(said["condition"]))
+def _verdict(verdict: Verdict) -> None:
+    markup.draw(markup.headline(verdict.headline))
+    for comparison in verdict.declared:
+        markup.draw(markup.prose(comparison.sentence))
+    markup.draw(markup.note(verdict.condition))
     markup.draw(
         markup.facts(
             [
-                ("budget of every arm", said["budget"]),
-                ("held-out rows", f"{said['rows']:,}"),
-                ("groups of similar rows", f"{said['groups']:,}"),
-                ("answer tokens", f"{said['tokens']:,}"),
-                *((f"{name.replace('_', ' ')} curated away", f"{n:,}") for name, n in _away(said).items()),
+                ("budget of every arm", verdict.budget),
+                ("held-out rows", f"{verdict.rows:,}"),
+                ("groups of similar rows", f"{verdict.groups:,}"),
+                ("answer tokens", f"{verdict.tokens:,}"),
+                *((f"{name.replace('_', ' ')} in raw only", f"{n:,}") for name, n in verdict.curated_away.items()),
             ]
         )
     )
     st.subheader("Difference in held-out loss, nats per token")
-    # Any training moves the loss so far from the base's that the arms would fall together beside it.
-    between = [each for each in said["comparisons"] if BASE not in (each["arm"], each["against"])]
-    lines = [line for each in between or said["comparisons"] if (line := training_queries.plotted(each))]
-    if lines:
+    # The base is left out: its distance from every trained arm would hide the differences between the arms.
+    between_arms = [each for each in verdict.comparisons if BASE not in (each.arm, each.against)]
+    intervals = map(training_queries.comparison_interval, between_arms or verdict.comparisons)
+    if lines := [interval for interval in intervals if interval is not None]:
         st.altair_chart(charts.intervals(lines, title="left of zero: the first arm is better"))
-    _table(said["comparisons"])
+    _comparisons(verdict.comparisons)
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.subheader("Loss of each arm")
-        losses = [(markup.Markup(markup.tag(arm, arm)), f"{loss:.4f}") for arm, loss in said["losses"].items()]
-        markup.draw(markup.table(["arm", "per token"], losses, numbers=(1,)))
+        losses = [(_arm_tag(arm), f"{loss:.4f}") for arm, loss in verdict.losses.items()]
+        markup.draw(markup.table(["arm", "nats per token"], losses, numbers=(1,)))
     with right:
-        st.subheader("What each arm used")
-        used = [
+        st.subheader("Training of each arm")
+        trainings = [
             (
-                markup.Markup(markup.tag(each["arm"], each["arm"])),
-                each["seed"],
-                f"{each['tokens']:,}",
-                f"{each['minutes']:.1f}",
-                f"{each['steps']:,}",
-                f"{each['rows']:,}",
+                _arm_tag(usage.arm),
+                usage.seed,
+                f"{usage.tokens:,}",
+                f"{usage.minutes:.1f}",
+                f"{usage.steps:,}",
+                f"{usage.rows:,}",
             )
-            for each in said["usage"]
+            for usage in verdict.usage
         ]
-        markup.draw(
-            markup.table(["arm", "seed", "trained tokens", "minutes", "steps", "rows"], used, numbers=(1, 2, 3, 4, 5))
-        )
-    _strata(said["comparisons"])
-    _beside(said)
+        head = ["arm", "seed", "trained tokens", "minutes", "steps", "rows"]
+        markup.draw(markup.table(head, trainings, numbers=(1, 2, 3, 4, 5)))
+    _strata(verdict.comparisons)
+    _memorization(verdict)
     _conclusions()
 
 
-def _table(comparisons: list[dict[str, Any]]) -> None:
+def _arm_tag(arm: str) -> markup.Markup:
+    return markup.Markup(markup.tag(arm, arm))
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> None:
     rows = []
-    for each in comparisons:
-        difference = each["difference"]
-        kind = "declared" if each["declared"] else "exploratory"
+    for comparison in comparisons:
+        difference = comparison.difference
         rows.append(
             (
-                markup.named(f"{each['arm']} − {each['against']}", kind),
-                interval(Estimate(**difference["per_token"])),
-                training_queries.percent(difference["improved"]),
-                p_words(each["p_adjusted"] if each["declared"] else difference["p"]),
-                number(difference["per_token"]["detectable"], signed=False),
-                each["word"],
+                markup.cell_with_note(comparison.name, "declared" if comparison.declared else "exploratory"),
+                format_interval(difference.per_token),
+                format_share(difference.improved),
+                format_p(comparison.p_adjusted if comparison.declared else difference.p),
+                format_number(difference.per_token.minimum_detectable_effect, signed=False),
+                comparison.outcome,
             )
         )
-    head = ["comparison", "per token [95 %]", "rows improved", "p (Holm where declared)", "detectable", "verdict"]
+    head = ["comparison", "nats per token [95 % interval]", "rows improved", "p (Holm where declared)"]
+    head += ["minimum detectable effect", "outcome"]
     markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4)))
-    markup.draw(markup.note("Detectable: the smallest true difference that would be found four times out of five."))
-
-
-def _strata(comparisons: list[dict[str, Any]]) -> None:
-    with_strata = [each for each in comparisons if each["strata"]]
-    if not with_strata:
-        return
-    st.subheader("On which rows")
-    names = [f"{each['arm']} − {each['against']}" for each in with_strata]
-    chosen = st.segmented_control("Comparison", names, default=names[0], required=True, label_visibility="collapsed")
-    each = with_strata[names.index(str(chosen))]
-    lines = [line for stratum in each["strata"] if (line := training_queries.plotted_stratum(stratum))]
-    if lines:
-        st.altair_chart(charts.intervals(lines, title="difference per token; left of zero: the first arm is better"))
     markup.draw(
-        markup.note("Strata are looked at after the fact and not adjusted: they raise questions, they settle none.")
+        markup.note("Minimum detectable effect: the smallest true difference that is detected with 80 % power.")
     )
 
 
-def _away(said: dict[str, Any]) -> dict[str, int]:
-    return dict(said["curated_away"] or {})
+def _strata(comparisons: Sequence[Comparison]) -> None:
+    with_strata = {comparison.name: comparison for comparison in comparisons if comparison.strata}
+    if not with_strata:
+        return
+    st.subheader("Difference by stratum")
+    names = list(with_strata)
+    name = st.segmented_control("Comparison", names, default=names[0], required=True, label_visibility="collapsed")
+    intervals = map(training_queries.stratum_interval, with_strata[str(name)].strata)
+    if lines := [interval for interval in intervals if interval is not None]:
+        st.altair_chart(charts.intervals(lines, title="nats per token; left of zero: the first arm is better"))
+    markup.draw(
+        markup.note("These intervals are exploratory and not adjusted for multiple comparisons: they prove nothing.")
+    )
 
 
-def _beside(said: dict[str, Any]) -> None:
-    if said["emission"]:
-        st.subheader("Training text repeated in answers")
-        rows = [
-            (markup.Markup(markup.tag(each["arm"], each["arm"])), each["answers"], f"{each['mean_words']:.1f}",
-             each["longest_words"], f"{each['mean_share']:.0%}")
-            for each in said["emission"]
-        ]  # fmt: skip
-        head = ["arm", "answers", "longest run of words, mean", "most", "share of the answer"]
-        markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4)))
+def _memorization(verdict: Verdict) -> None:
+    if not verdict.memorization:
+        return
+    st.subheader("Training text repeated in answers")
+    rows = [
+        (_arm_tag(each.arm), each.answers, f"{each.mean_words:.1f}", each.longest_words, f"{each.mean_share:.0%}")
+        for each in verdict.memorization
+    ]
+    head = ["arm", "answers", "longest repeated run of words, mean", "maximum", "mean share of the answer"]
+    markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4)))
 
 
 def _conclusions() -> None:
     with st.expander("What may and may not be concluded"):
         markup.draw(
             markup.prose(
-                "May: that on held-out rows of this data, under this budget and with this base model, one arm expects "
-                "the reference answers more than another, where the verdict says so.\n\n"
+                "May: that on held-out rows of this data, under this budget and with this base model, one arm assigns "
+                "a higher probability to the reference answers than another, where the outcome says better or worse."
+                "\n\n"
                 "May not: that its answers are better to a person (vote blind in Chat for that); that another model, "
-                "budget or data set would say the same; that two arms are equal because no difference was found: "
-                "compare with the detectable difference; that a stratum or an exploratory comparison proves anything."
+                "budget or data set would give the same result; that two arms are equal because no difference was "
+                "found (see the minimum detectable effect); that a stratum or an exploratory comparison proves "
+                "anything."
             )
         )
 
 
 def _votes(run: RunFolder) -> None:
     st.subheader("Blind votes")
-    found = tallies(run)
-    if not found:
-        markup.draw(markup.note("Nobody has voted yet. Turn on blind mode in Chat and vote."))
+    counted = votes_by_pair(run)
+    if not counted:
+        markup.draw(markup.note("There are no votes yet. Turn on blind mode in Chat and vote."))
         return
-    rows = []
-    for each in found:
-        result = each.result
-        share = (
-            f"{result.share:.0%} [{result.low:.0%}, {result.high:.0%}]"
-            if result.share is not None
-            else "no side chosen"
-        )
-        more = "even so far" if result.needed is None else f"{result.needed:,}"
-        rows.append(
-            (
-                f"{each.first} against {each.second}",
-                result.wins,
-                result.losses,
-                result.ties,
-                share,
-                p_words(result.p),
-                more,
-            )
-        )
-    head = [
-        "arms",
-        "for the first",
-        "for the second",
-        "ties, both bad",
-        "share for the first [exact 95 %]",
-        "p",
-        "more votes needed",
-    ]
-    markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4, 5, 6)))
+    head = ["arms", "votes for the first", "for the second", "ties, both bad", "share for the first [exact 95 %]"]
+    head += ["p", "more votes needed"]
+    markup.draw(markup.table(head, map(_vote_row, counted), numbers=(1, 2, 3, 4, 5, 6)))
     markup.draw(
-        markup.note("More votes needed: to find the share seen so far, if it is the true one, four times out of five.")
+        markup.note(
+            "More votes needed: to detect a share as large as the observed one with 80 % power at the 5 % level."
+        )
     )
+
+
+def _vote_row(tally: PairVotes) -> tuple[object, ...]:
+    result = tally.result
+    share = "—" if result.share is None else f"{result.share:.0%} [{result.low:.0%}, {result.high:.0%}]"
+    needed = "— (even)" if result.needed is None else f"{result.needed:,}"
+    arms = f"{tally.first} against {tally.second}"
+    return arms, result.wins, result.losses, result.ties, share, format_p(result.p), needed

@@ -26,7 +26,7 @@ def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
         found.holds("1 of 600 rows")
         assert found.page.locator(".sf script, .sf img, .sf iframe, .sf svg, .sf a, .sf style, .sf .katex").count() == 0
         found.clean()
-    endless = {"long word": "980,000 more characters", "many turns": "440 turns between"}
+    endless = {"long word": "980,000 more characters", "many turns": "440 more turns"}
     for name, holds in {**endless, "by role": "<script>window.pwned = 5"}.items():
         found.type("Search", f'"attack {name}"')
         found.holds(holds)

@@ -13,14 +13,14 @@ from streamlit.testing.v1 import AppTest
 
 from siftune.app.web import queries, state, training_queries
 from siftune.curation import schema
-from siftune.curation.atomic_files import write_json
 from siftune.curation.review.catalogue import Query
 from siftune.curation.review.labels import read_labels
 from siftune.curation.review.token_lengths import stored_lengths
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.overrides import overrides_path, read_overrides
+from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
+from siftune.curation.run.overrides import read_overrides
 from siftune.training import truncation
-from siftune.training.evaluation.prompt_suite import read_answers
+from siftune.training.evaluation.prompt_answers import read_answers
 
 PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
 
@@ -149,10 +149,10 @@ def test_restore_is_written_and_can_be_taken_back(page, plain_run: Path) -> None
     row_id = button.key.removeprefix("restore ")
     at.text_input(f"why {row_id}").set_value("they differ")
     button.click().run()
-    found = read_overrides(overrides_path(RunFolder.open(plain_run)))
+    found = read_overrides(RunFolder.open(plain_run).overrides_path)
     assert [(each.id, each.action, each.note) for each in found.values()] == [(row_id, "restore", "they differ")]
     at.button(f"undo {row_id}").click().run()
-    assert read_overrides(overrides_path(RunFolder.open(plain_run))) == {}
+    assert read_overrides(RunFolder.open(plain_run).overrides_path) == {}
 
 
 def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path) -> None:
@@ -248,28 +248,14 @@ def test_a_file_that_cannot_be_read_is_one_clear_message(
     assert "A file of this run cannot be read; curate again" in shown(at)
 
 
-def test_the_verdict_is_one_sentence() -> None:
-    def said(**words: str) -> str:
-        declared = [{"arm": "curated", "against": other, "declared": True, "word": w} for other, w in words.items()]
-        extra = {"arm": "random", "against": "raw", "declared": False, "word": "better"}
-        return training_queries.sentence({"headline": "Not judged.", "comparisons": [*declared, extra]})
-
-    unclear = "not enough evidence"
-    assert said(raw="better", random="worse").endswith("curated is better than raw and worse than random.")
-    assert said(raw="better", random=unclear).endswith("better than raw; against random there is not enough evidence.")
-    assert said(raw=unclear, random=unclear).startswith("Not enough evidence that curated is better or worse than raw")
-    assert said() == "Not judged."
-
-
 def test_a_bin_of_the_balance_is_named_by_both_its_ends(plain_run: Path) -> None:
     """`bins` of the manifest hold their upper ends."""
     run = RunFolder.open(plain_run)
-    side = {"rows": 3, "effective_bins": 2.0, "entropy": 0.6}
-    bins = [
-        {"bin": 0, "low": 3, "high": 3, "turns": "all", "before": 2, "after": 1},
-        {"bin": 1, "low": 4, "high": 7, "turns": "all", "before": 1, "after": 1},
-    ]
-    write_json(run.manifest | {"balance": {"before": side, "after": side, "bins": bins}}, plain_run / "manifest.json")
+    lengths = LengthRecord(rows=3, effective_bins=2.0, entropy=0.6)
+    bins = [LengthBinRecord(low=3, high=3, before=2, after=1), LengthBinRecord(bin=1, low=4, high=7, before=1, after=1)]
+    manifest = run.manifest
+    manifest.balance = BalanceRecord(before=lengths, after=lengths, bins=bins)
+    manifest.write(run.manifest_path)
     found = queries.balance(run)
     assert found is not None
     assert found.bins["bin"].unique(maintain_order=True).to_list() == ["3", "4–7"]
@@ -289,13 +275,13 @@ def test_a_family_member_can_be_restored(page, plain_run: Path) -> None:
     button = next(each for each in at.button if each.label == "Restore")
     row_id = button.key.removeprefix("restore ")
     button.click().run()
-    assert list(read_overrides(overrides_path(RunFolder.open(plain_run)))) == [row_id]
+    assert list(read_overrides(RunFolder.open(plain_run).overrides_path)) == [row_id]
 
 
 def test_prompts_are_a_table_of_all_arms(page, trained_world: Path) -> None:
     text = shown(page("prompts", trained_world))
     table = next(part for part in text.split("<table>") if '<th class="">prompt</th>' in part)
-    for answer in read_answers(trained_world).to_dicts():
+    for answer in read_answers(RunFolder.open(trained_world)).to_dicts():
         assert f"{answer['tokens']} tokens, {answer['tokens_per_second']:.1f}/s" in table
 
 

@@ -11,8 +11,16 @@ import pytest
 from siftune.curation.errors import UserError
 from siftune.curation.review.labels import labels_path, precision, propose, read_labels, write_label
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.overrides import Override, overrides_path, read_overrides, remove_override, write_override
-from siftune.training.evaluation.votes import Turn, choice_of, read_turns, replace_turns, store_turn, tallies, vote
+from siftune.curation.run.overrides import Override, read_overrides, remove_override, write_override
+from siftune.training.evaluation.votes import (
+    StoredTurn,
+    read_choice,
+    read_turns,
+    replace_turns,
+    store_turn,
+    store_vote,
+    votes_by_pair,
+)
 
 
 def together(*works) -> None:
@@ -30,17 +38,17 @@ def test_overrides_of_two_tabs_are_all_kept(plain_run: Path) -> None:
         return lambda: [write_override(run, Override(f"{name}:{n}", "restore", "a\nnote ☃")) for n in range(20)]
 
     together(tab("one"), tab("two"), tab("three"))
-    assert len(read_overrides(overrides_path(run))) == 60
+    assert len(read_overrides(run.overrides_path)) == 60
     write_override(run, Override("one:3", "drop"))
     remove_override(run, "two:4")
-    found = read_overrides(overrides_path(run))
+    found = read_overrides(run.overrides_path)
     assert found["one:3"].action == "drop"
     assert found["one:4"].note == "a\nnote ☃"
     assert "two:4" not in found
 
 
 def test_a_line_that_is_no_override_is_named(plain_run: Path) -> None:
-    path = overrides_path(RunFolder.open(plain_run))
+    path = RunFolder.open(plain_run).overrides_path
     path.write_text('{"id": "a", "action": "restore"}\n{"id": "b", "action": "explode"}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"overrides.jsonl:2.*explode.*restore, drop"):
         read_overrides(path)
@@ -75,31 +83,31 @@ def test_a_threshold_is_proposed_where_the_labels_support_it() -> None:
     assert propose(scored.tail(36), wanted=0.9) is not None
 
 
-def turn(number: int, arm: str, round_: str = "r", answer: str = "a") -> Turn:
-    return Turn(f"{round_}{number}", arm, "c", number, f"prompt {number}", answer, {"tokens": 3})
+def turn(number: int, arm: str, round_: str = "r", answer: str = "a") -> StoredTurn:
+    return StoredTurn(f"{round_}{number}", arm, "c", number, f"prompt {number}", answer, {"tokens": 3})
 
 
 def test_a_round_is_voted_on_once_whatever_the_tabs_do(plain_run: Path) -> None:
     run = RunFolder.open(plain_run)
     counted: list[bool] = []
     work = [
-        lambda n=n: counted.append(vote(run, round_=f"r{n % 5}", left="raw", right="curated", choice="left"))
+        lambda n=n: counted.append(store_vote(run, round_=f"r{n % 5}", left="raw", right="curated", choice="left"))
         for n in range(20)
     ]
     together(*work)
     assert sorted(counted) == [False] * 15 + [True] * 5
-    assert choice_of(run, "r3") == "left"
-    assert choice_of(run, "never") is None
+    assert read_choice(run, "r3") == "left"
+    assert read_choice(run, "never") is None
 
 
 def test_votes_are_counted_for_the_arm_and_not_for_the_side(plain_run: Path) -> None:
     run = RunFolder.open(plain_run)
-    vote(run, round_="1", left="raw", right="curated", choice="right")
-    vote(run, round_="2", left="curated", right="raw", choice="left")
-    vote(run, round_="3", left="curated", right="raw", choice="right")
-    vote(run, round_="4", left="curated", right="raw", choice="tie")
-    vote(run, round_="5", left="curated", right="raw", choice="both bad")
-    (tally,) = tallies(run)
+    store_vote(run, round_="1", left="raw", right="curated", choice="right")
+    store_vote(run, round_="2", left="curated", right="raw", choice="left")
+    store_vote(run, round_="3", left="curated", right="raw", choice="right")
+    store_vote(run, round_="4", left="curated", right="raw", choice="tie")
+    store_vote(run, round_="5", left="curated", right="raw", choice="both bad")
+    (tally,) = votes_by_pair(run)
     assert (tally.first, tally.second, tally.both_bad) == ("curated", "raw", 1)
     assert (tally.result.wins, tally.result.losses, tally.result.ties) == (2, 1, 2)
 
@@ -109,9 +117,9 @@ def test_turns_that_were_replaced_leave_the_conversation_and_keep_their_votes(pl
     for number in range(3):
         store_turn(run, turn(number, "raw"))
         store_turn(run, turn(number, "curated"))
-    vote(run, round_="r1", left="raw", right="curated", choice="tie")
+    store_vote(run, round_="r1", left="raw", right="curated", choice="tie")
     replace_turns(run, "c", since=1)
     assert {(each.turn, each.arm) for each in read_turns(run, "c")} == {(0, "raw"), (0, "curated")}
     store_turn(run, turn(1, "raw", round_="again", answer="new"))
     assert [each.answer for each in read_turns(run, "c") if each.turn == 1] == ["new"]
-    assert tallies(run)[0].result.ties == 1
+    assert votes_by_pair(run)[0].result.ties == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from siftune.app.web import state
-from siftune.app.web.answering import Answering, order_of
+from siftune.app.web.chat_round import ChatRound, arm_order
 from siftune.app.web.transcript import as_jsonl, as_markdown, history
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
@@ -29,20 +29,20 @@ def engine(trained_world: Path) -> Engine:
     return open_engine(run.path, run.recipe)
 
 
-def wait(answering: Answering) -> None:
+def wait(chat_round: ChatRound) -> None:
     for _ in range(3000):
-        answering.drain()
-        if answering.ended:
+        chat_round.drain()
+        if chat_round.finished:
             return
         time.sleep(0.01)
     raise AssertionError("no end")
 
 
-def ask(run: Path, engine: Engine, arms: Sequence[str], *, tokens: int = 12, **more: object) -> Answering:
-    answering = Answering(RunFolder.open(run), "c", 0, "What colour has door 3?", **more)
+def ask(run: Path, engine: Engine, arms: Sequence[str], *, tokens: int = 12, **more: object) -> ChatRound:
+    chat_round = ChatRound(RunFolder.open(run), "c", 0, "What colour has door 3?", **more)
     sampling = Sampling(max_new_tokens=tokens)
-    answering.ask(engine, [Request(arm, (Message("user", answering.prompt),), sampling) for arm in arms])
-    return answering
+    chat_round.submit(engine, [Request(arm, (Message("user", chat_round.prompt),), sampling) for arm in arms])
+    return chat_round
 
 
 def test_an_answer_stands_under_the_arm_whose_weights_gave_it(done_run: Path, engine: Engine) -> None:
@@ -52,12 +52,14 @@ def test_an_answer_stands_under_the_arm_whose_weights_gave_it(done_run: Path, en
         alone[arm] = "".join(chunk.text for chunk in engine.stream([request]))
     assert alone["raw"] != alone["curated"]
     for arms in (("raw", "curated"), ("curated", "raw"), ("curated", "base", "raw")):
-        answering = ask(done_run, engine, arms)
-        wait(answering)
-        stored = {turn.arm: turn for turn in read_turns(RunFolder.open(done_run), "c") if turn.round == answering.round}
+        chat_round = ask(done_run, engine, arms)
+        wait(chat_round)
+        stored = {
+            turn.arm: turn for turn in read_turns(RunFolder.open(done_run), "c") if turn.round == chat_round.round
+        }
         for arm in ("raw", "curated"):
             weights = done_run / "training" / arm / "seed-0" / "adapter" / "adapter_model.safetensors"
-            assert stored[arm].answer == answering.sides[arm].text == alone[arm]
+            assert stored[arm].answer == chat_round.answers[arm].text == alone[arm]
             assert stored[arm].facts["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
         assert stored["raw"].facts["tokens"] == 12
 
@@ -72,17 +74,17 @@ def test_both_arms_stream_at_the_same_time(done_run: Path, engine: Engine) -> No
 
 def test_stop_keeps_what_was_said(done_run: Path, engine: Engine) -> None:
     gate = _Gate(engine)
-    answering = ask(done_run, gate, ("raw", "curated"), tokens=300)
+    chat_round = ask(done_run, gate, ("raw", "curated"), tokens=300)
     assert gate.begun.wait(30)
-    answering.stop()
+    chat_round.stop()
     gate.go.set()
-    wait(answering)
+    wait(chat_round)
     turns = read_turns(RunFolder.open(done_run), "c")
     assert {turn.arm for turn in turns} == {"raw", "curated"}
     for turn in turns:
         assert turn.facts["stopped"] == "cancelled"
         assert 0 < turn.facts["tokens"] <= 6
-        assert turn.answer == answering.sides[turn.arm].text
+        assert turn.answer == chat_round.answers[turn.arm].text
 
 
 class _Gate:
@@ -114,37 +116,37 @@ def test_an_answer_is_stored_although_nobody_looks(done_run: Path, engine: Engin
 
 
 def test_a_fault_of_the_engine_ends_the_wait_and_is_told(done_run: Path, engine: Engine) -> None:
-    answering = ask(done_run, engine, ("raw",), tokens=100_000)
-    wait(answering)
-    assert "tokens" in (answering.sides["raw"].fault or "")
+    chat_round = ask(done_run, engine, ("raw",), tokens=100_000)
+    wait(chat_round)
+    assert "tokens" in (chat_round.answers["raw"].fault or "")
     assert read_turns(RunFolder.open(done_run), "c") == []
 
 
 def test_blind_sides_are_shuffled_by_round_and_stay_where_they_are() -> None:
-    orders = [order_of(f"round {number}", ["raw", "curated"], blind=True) for number in range(200)]
+    orders = [arm_order(f"round {number}", ["raw", "curated"], blind=True) for number in range(200)]
     assert 70 < sum(order == ["raw", "curated"] for order in orders) < 130
-    assert orders == [order_of(f"round {number}", ["curated", "raw"], blind=True) for number in range(200)]
-    assert order_of("x", ["raw", "curated"], blind=False) == ["raw", "curated"]
+    assert orders == [arm_order(f"round {number}", ["curated", "raw"], blind=True) for number in range(200)]
+    assert arm_order("x", ["raw", "curated"], blind=False) == ["raw", "curated"]
 
 
 def test_the_pace_of_blind_mode_does_not_tell_the_faster_side(plain_run: Path) -> None:
-    answering = Answering(RunFolder.open(plain_run), "c", 0, "p", blind=True)
-    from siftune.app.web.answering import Side
+    chat_round = ChatRound(RunFolder.open(plain_run), "c", 0, "p", blind=True)
+    from siftune.app.web.chat_round import ArmAnswer
 
-    fast, slow = Side("raw"), Side("curated")
-    answering.sides = {"raw": fast, "curated": slow}
+    fast, slow = ArmAnswer("raw"), ArmAnswer("curated")
+    chat_round.answers = {"raw": fast, "curated": slow}
     seen = []
     for tick in range(60):
         fast.text = "f" * min(400, 60 * tick)
         slow.text = "s" * min(120, 4 * tick)
-        fast.ended, slow.ended = len(fast.text) == 400, len(slow.text) == 120
-        shown = answering.pace(18)
+        fast.finished, slow.finished = len(fast.text) == 400, len(slow.text) == 120
+        shown = chat_round.reveal(18)
         seen.append((len(fast.text[:shown]), len(slow.text[:shown])))
-        if not slow.ended:
+        if not slow.finished:
             assert seen[-1][0] == seen[-1][1]
     steps = [two[0] - one[0] for one, two in itertools.pairwise(seen)]
     assert max(steps) <= 18
-    assert answering.shown
+    assert chat_round.fully_revealed
     assert seen[-1] == (400, 120)
 
 

@@ -1,0 +1,1 @@
+"""The script that Streamlit executes, alone in its folder."""
