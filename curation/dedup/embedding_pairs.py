@@ -26,11 +26,13 @@ from siftune.curation.progress import Progress
 
 Candidates = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-BLOCK_ROWS = 2048  # rows on each side of a block: 16 MiB of bounds, half of a large cache
+#: Tuning: rows on each side of a block, 16 MiB of bounds or half of a large cache. No result depends on it.
+BLOCK_ROWS = 2048
+#: More pairs than this are refused: they would fill the memory, and mean that the floor is far too low.
+MAX_PAIRS = 100_000_000
 _LEADING_AXES = 95  # with one more column for the rest of the length: a quarter of MiniLM's 384
 _TOLERANCE = 1e-4  # far above the rounding of float32 sums of unit vectors, far below any difference that matters
 _MAX_LOOSE_SHARE = 0.02  # a block where the bound leaves more than this share of pairs is computed in full
-MAX_PAIRS = 100_000_000
 _CHUNK_PAIRS = 1_000_000
 _RECALL = 0.99
 _SAMPLED_ROWS = 1000
@@ -42,9 +44,13 @@ _PRIOR_PAIRS = 3  # pairs added to what a band was seen to hold: even a band wit
 
 @dataclass(frozen=True)
 class EmbeddingPairs(Pairs):
-    """Pairs and how they were found: `recall` is 1 for the exact search. For the index it is the share of the pairs of
-    `sampled` rows that it proposed (NaN when those rows have none); for a preselection, a cautious estimate from the
-    `sampled` rows that were encoded last.
+    """Pairs by cosine, and how they were found.
+
+    Attributes:
+        method: the search in words.
+        recall: 1 for the exact search. For the index the share of the pairs of `sampled` rows that it proposed, NaN
+            where these rows have none; for a preselection a cautious estimate from the `sampled` rows encoded last.
+        sampled: how many rows the recall was measured on.
     """
 
     method: str = "exact"
@@ -55,15 +61,13 @@ class EmbeddingPairs(Pairs):
 def cosine_pairs(
     vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
 ) -> EmbeddingPairs:
-    """All pairs of rows of `vectors` with cosine >= `floor`.
-
-    `vectors` are float [n, d] of any length; a zero vector resembles nothing.
+    """All pairs of rows of `vectors` with cosine >= `floor`; a zero vector resembles nothing.
 
     Scores are computed pair by pair in float64. With more than `exact_rows` rows, pairs are proposed by an index whose
     measured recall is in the result; its search is widened until that reaches 0.99.
 
     Args:
-        vectors: embeddings, as a rule float16 from the store.
+        vectors: embeddings of any length, float [n, d], as a rule float16 from the store.
         floor: the least cosine that is returned, in (0, 1].
         exact_rows: up to this many rows every pair is considered.
         progress: called with ("comparing", rows done, rows).
@@ -79,25 +83,36 @@ def cosine_pairs(
 def preselected_pairs(
     texts: pl.Series, embed: Embed, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
 ) -> EmbeddingPairs:
-    """As `cosine_pairs`, but texts that share few rare words with any other are not encoded, if that keeps 99 % of the pairs.
+    """As `cosine_pairs`, but texts that share few rare words with any other are not encoded.
 
     Texts are encoded in bands, those that share most first; a pair is found in the band of the member that shares less.
     Taking it that a row further down has no more pairs than one further up, what the last band held bounds what the
     rest may hold. Once that is at most 1 % of the pairs found, the rest is not encoded. Where words say little about
-    meaning (paraphrases on purpose), or pairs are too few to tell, every text is.
+    meaning (paraphrases on purpose), or pairs are too few for an estimate, every text is encoded.
+
+    Args:
+        texts: the n texts.
+        embed: encodes texts, float [k, d].
+        floor: the least cosine that is returned, in (0, 1].
+        exact_rows: with more texts than this every text is encoded, and an index proposes the pairs.
+        progress: called by `embed`, and with ("comparing", rows done, rows).
+
+    Raises:
+        UserError: as in `cosine_pairs`.
     """
     if not _MIN_PRESELECT_ROWS <= len(texts) <= exact_rows:
         return cosine_pairs(embed([texts], progress=progress), floor=floor, exact_rows=exact_rows, progress=progress)
     order = np.argsort(-overlaps(texts), kind="stable")
-    bands: list[np.ndarray] = []
-    full: list[NDArray[np.float32]] = []
+    vectors: list[np.ndarray] = []
+    unit_vectors: list[NDArray[np.float32]] = []
     parts: list[EmbeddingPairs] = []
     done, count, lost = 0, 0, 0.0
     for share in _BANDS:
         edge = int(share * len(texts))
-        bands.append(embed([texts.gather(order[done:edge])], progress=progress))
-        full.append(unit(bands[-1]))
-        parts.append(_verified(np.concatenate(bands), _exact(np.concatenate(full), floor, since=done), floor))
+        vectors.append(embed([texts.gather(order[done:edge])], progress=progress))
+        unit_vectors.append(unit(vectors[-1]))
+        candidates = _exact(np.concatenate(unit_vectors), floor, since=done)
+        parts.append(_verified(np.concatenate(vectors), candidates, floor))
         count += len(parts[-1])
         lost = (len(parts[-1]) + _PRIOR_PAIRS) * (len(texts) - edge) / (edge - done)
         done = edge
@@ -107,33 +122,31 @@ def preselected_pairs(
     a, b = np.minimum(one, other), np.maximum(one, other)
     rank = np.lexsort((b, a))
     score = np.concatenate([part.score for part in parts])[rank]
-    found = EmbeddingPairs(a[rank].astype(np.uint32), b[rank].astype(np.uint32), score)
+    pairs = EmbeddingPairs(a[rank].astype(np.uint32), b[rank].astype(np.uint32), score)
     if done == len(texts):
-        return found
+        return pairs
     method = f"exact, among {done} of {len(texts)} rows"
-    return replace(found, method=method, recall=count / (count + lost), sampled=len(bands[-1]))
+    return replace(pairs, method=method, recall=count / (count + lost), sampled=len(vectors[-1]))
 
 
 def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> EmbeddingPairs:
     """Candidates that reach the floor, sorted, with their cosine."""
-    kept: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]] = []
+    parts: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]] = []
     count = 0
     for a, b in candidates:
         score = np.minimum(cosines(vectors, vectors, a, b), 1.0)
-        good = score >= floor
-        kept.append((a[good].astype(np.uint32), b[good].astype(np.uint32), score[good]))
-        count += int(good.sum())
+        reached = score >= floor
+        parts.append((a[reached].astype(np.uint32), b[reached].astype(np.uint32), score[reached]))
+        count += int(reached.sum())
         if count > MAX_PAIRS:
             raise UserError(
                 f"More than {MAX_PAIRS:,} pairs of rows have a cosine of {floor} or more. Raise the floor, or let "
                 "the exact and near stages drop repeated rows first."
             )
-    kept.append((np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)))
-    first = np.concatenate([part[0] for part in kept])
-    second = np.concatenate([part[1] for part in kept])
-    scores = np.concatenate([part[2] for part in kept])
-    order = np.lexsort((second, first))
-    return EmbeddingPairs(first[order], second[order], scores[order])
+    parts.append((np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)))
+    a, b, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((b, a))
+    return EmbeddingPairs(a[order], b[order], score[order])
 
 
 def _exact(
@@ -189,9 +202,9 @@ def _indexed(vectors: np.ndarray, floor: float, progress: Progress | None) -> Em
     sample = np.sort(np.random.default_rng(_SEED).choice(len(full), min(_SAMPLED_ROWS, len(full)), replace=False))
     truth = _pairs_of(vectors, full, sample, floor)
     recall = _widen(index, full, sample, truth, floor)
-    found = _verified(vectors, _proposed(index, full, floor, progress), floor)
+    pairs = _verified(vectors, _proposed(index, full, floor, progress), floor)
     method = f"faiss IVF{cells}, nprobe {index.nprobe}"
-    return replace(found, method=method, recall=recall, sampled=len(sample))
+    return replace(pairs, method=method, recall=recall, sampled=len(sample))
 
 
 def _widen(
@@ -214,15 +227,15 @@ def _pairs_of(vectors: np.ndarray, full: NDArray[np.float32], sample: np.ndarray
     for start in range(0, len(full), BLOCK_ROWS):
         row, column = np.nonzero(full[sample] @ full[start : start + BLOCK_ROWS].T >= np.float32(floor - _TOLERANCE))
         a, b = sample[row], column + start
-        good = (a != b) & (cosines(vectors, vectors, a, b) >= floor)
-        codes.append(a[good] * len(full) + b[good])
+        reached = (a != b) & (cosines(vectors, vectors, a, b) >= floor)
+        codes.append(a[reached] * len(full) + b[reached])
     return np.concatenate(codes)
 
 
 def _range(index: object, queries: NDArray[np.float32], floor: float, rows: np.ndarray) -> Candidates:
     """Each of `rows` with the partners that the index proposes for it."""
-    limits, _, found = index.range_search(np.ascontiguousarray(queries), floor - _TOLERANCE)  # type: ignore[attr-defined]
-    return np.repeat(rows, np.diff(limits.astype(np.int64))), found
+    starts, _, partners = index.range_search(np.ascontiguousarray(queries), floor - _TOLERANCE)  # type: ignore[attr-defined]
+    return np.repeat(rows, np.diff(starts.astype(np.int64))), partners
 
 
 def _proposed(
@@ -236,7 +249,7 @@ def _proposed(
         codes.append(np.unique(np.minimum(a, b) * len(full) + np.maximum(a, b)))
         if progress is not None:
             progress("comparing", int(rows[-1]) + 1, len(full))
-    every = np.unique(np.concatenate(codes))
-    for part in np.array_split(every, -(-every.size // _CHUNK_PAIRS) or 1):
+    distinct = np.unique(np.concatenate(codes))
+    for part in np.array_split(distinct, -(-distinct.size // _CHUNK_PAIRS) or 1):
         a, b = np.divmod(part, len(full))
         yield a[a != b], b[a != b]

@@ -14,7 +14,7 @@ from siftune.curation.dedup import leaders_kernels
 
 @dataclass(frozen=True)
 class Pairs:
-    """Verified pairs of rows: positions `a < b` (uint32[m]), sorted, and their similarity (float64[m])."""
+    """Verified pairs of rows: positions `a < b` (uint32 [m]), sorted, and their similarity (float64 [m])."""
 
     a: NDArray[np.uint32]
     b: NDArray[np.uint32]
@@ -26,11 +26,15 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Leaders:
-    """What `leaders` decided, each array of length n.
+    """What `leaders` decided, for each of n rows.
 
-    kept: whether the row stays. witness, score: the leader it belongs to and their similarity; -1 and NaN for a
-    leader. guard_witness, guard_score: the most similar leader that would have taken in the row but for the guard;
-    -1 and NaN where there is none.
+    Attributes:
+        kept: whether the row stays, bool [n].
+        witness: the leader of its family, int64 [n]; -1 for a leader.
+        score: the similarity of the two, float64 [n]; NaN for a leader.
+        guard_witness: the most similar leader whose family the row would have joined but for the guard, int64 [n];
+            -1 where there is none.
+        guard_score: the similarity of the two, float64 [n]; NaN where there is none.
     """
 
     kept: NDArray[np.bool_]
@@ -55,40 +59,41 @@ def leaders(
     A row joins the most similar leader before it whose similarity is at least `threshold` and whose pair is not
     guarded (ties: the lower rank); without one it becomes a leader and stays. The first `cap` rows of a leader's
     family, the leader included, stay; later ones are dropped with the leader as witness. A row that stays as a family
-    member is no leader. Pinned rows always stay; a pin takes a place in the family only where one is free, so that
-    restoring a row by hand changes the fate of no other.
+    member is no leader. Pinned rows always stay; a pinned row counts towards the cap only while the family is below it,
+    so that restoring a row by hand changes the fate of no other.
+
+    Time: O(n log n) for the order and O(m) for m pairs.
 
     Args:
         n: number of rows.
         rank: distinct numbers, [n]; the lowest is kept first.
-        pairs: each pair of rows once, in any order.
+        pairs: each of m pairs of rows once, in any order.
         threshold: the least similarity of duplicates.
-        guarded: for each pair whether the guard protects the rows from one another; default: none.
+        guarded: whether the guard protects the rows of a pair from one another, bool [m]; default: none.
         cap: how many rows of a family stay.
-        pinned: for each row whether it must stay; default: none.
+        pinned: whether a row must stay, bool [n]; default: none.
     """
     relevant = pairs.score >= threshold
     a, b = pairs.a[relevant].astype(np.int64), pairs.b[relevant].astype(np.int64)
     score = pairs.score[relevant]
     guard = np.zeros(a.size, np.bool_) if guarded is None else guarded[relevant]
+    # From here on rows are named by their position in keep order; each pair is filed under its later row.
     order = np.argsort(rank, kind="stable")
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    # From here on rows are places in keep order; each pair is filed under its later row.
-    late, early = np.maximum(place[a], place[b]), np.minimum(place[a], place[b])
-    filed = np.argsort(late, kind="stable")
-    starts = np.searchsorted(late[filed], np.arange(n + 1))
-    free = np.zeros(n, np.bool_) if pinned is None else pinned[order]
-    decided = leaders_kernels.decide(starts, early[filed], score[filed], guard[filed], cap, free)
-    kept, witness, best, guard_witness, guard_best = decided
-    return Leaders(
-        kept=kept[place],
-        witness=_rows(witness, order)[place],
-        score=best[place],
-        guard_witness=_rows(guard_witness, order)[place],
-        guard_score=guard_best[place],
+    position = np.empty(n, np.int64)
+    position[order] = np.arange(n)
+    late, early = np.maximum(position[a], position[b]), np.minimum(position[a], position[b])
+    by_late = np.argsort(late, kind="stable")
+    starts = np.searchsorted(late[by_late], np.arange(n + 1))
+    stays = np.zeros(n, np.bool_) if pinned is None else pinned[order]
+    kept, witness, best, guard_witness, guard_best = leaders_kernels.decide(
+        starts, early[by_late], score[by_late], guard[by_late], cap, stays
     )
-
-
-def _rows(places: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.where(places >= 0, order[places], -1) if places.size else places
+    # Back to rows; -1 stays -1.
+    row_of = np.append(order, -1)
+    return Leaders(
+        kept=kept[position],
+        witness=row_of[witness[position]],
+        score=best[position],
+        guard_witness=row_of[guard_witness[position]],
+        guard_score=guard_best[position],
+    )

@@ -15,9 +15,19 @@ from siftune.curation.text.shingle_kernels import F64, I64, Bools
 def decide(
     starts: I64, early: I64, score: F64, guard: Bools, cap: int, pinned: Bools
 ) -> tuple[Bools, I64, F64, I64, F64]:
-    """Greedy leaders over rows in keep order; `early[starts[i]:starts[i + 1]]` are the earlier rows similar to row i.
+    """Greedy leaders over n rows in keep order, in O(n + m) for m pairs.
 
-    Returns kept, witness, its score, guard witness, its score; see `siftune.curation.dedup.leaders`.
+    Args:
+        starts: `early[starts[i]:starts[i + 1]]` are the earlier rows similar to row i, int64 [n + 1].
+        early: earlier rows, int64 [m].
+        score: their similarity, float64 [m], all at or above the threshold.
+        guard: whether the guard keeps the rows of a pair apart, bool [m].
+        cap: how many rows of a family stay.
+        pinned: rows that always stay, bool [n].
+
+    Returns:
+        kept bool [n], witness int64 [n], its score float64 [n], guard witness int64 [n], its score float64 [n]; see
+        `siftune.curation.dedup.leaders.Leaders`.
     """
     n = pinned.size
     kept = np.ones(n, np.bool_)
@@ -33,10 +43,10 @@ def decide(
             if not leader[other]:
                 continue
             if guard[pair]:
-                seen, top = guard_witness[row], guard_best[row]
+                previous, top = guard_witness[row], guard_best[row]
             else:
-                seen, top = witness[row], best[row]
-            if seen >= 0 and (value < top or (value == top and other > seen)):
+                previous, top = witness[row], best[row]
+            if previous >= 0 and (value < top or (value == top and other > previous)):
                 continue
             if guard[pair]:
                 guard_witness[row], guard_best[row] = other, value
@@ -46,7 +56,7 @@ def decide(
         if head < 0:
             leader[row] = True
             continue
-        # The guard did not decide: the row belongs to a family anyhow.
+        # The guard decided nothing: the row belongs to a family anyhow.
         guard_witness[row], guard_best[row] = -1, np.nan
         if family[head] < cap:
             family[head] += 1
@@ -57,34 +67,43 @@ def decide(
 
 @njit(cache=True, nogil=True)
 def decide_classes(
-    order: I64, kind: I64, starts: I64, near: I64, score: F64, cap: int, alive: Bools, pinned: Bools
+    order: I64, row_class: I64, starts: I64, similar: I64, score: F64, cap: int, alive: Bools, pinned: Bools
 ) -> tuple[Bools, I64, F64]:
-    """Greedy leaders over rows that fall into classes of equal ones.
+    """Greedy leaders over n rows that fall into classes of equal ones, in O(n + rows x similar classes).
 
-    order: rows in keep order, [n]; kind: the class of each row, named by one of its rows, [n];
-    `near[starts[c]:starts[c + 1]]`: the other classes similar to class c, and their scores.
-    Returns kept, witness, its score by row; rows that are not alive take no part.
+    Args:
+        order: rows in keep order, int64 [n].
+        row_class: the class of each row, named by one of its rows, int64 [n].
+        starts: `similar[starts[c]:starts[c + 1]]` are the other classes similar to class c, int64 [n + 1].
+        similar: classes, int64 [m].
+        score: their similarity, float64 [m], all at or above the threshold and below 1.
+        cap: how many rows of a family stay.
+        alive: rows that take part, bool [n].
+        pinned: rows that always stay, bool [n].
+
+    Returns:
+        kept bool [n], witness int64 [n] and its score float64 [n]; see `siftune.curation.dedup.leaders.Leaders`.
     """
     n = order.size
     kept = np.zeros(n, np.bool_)
     witness = np.full(n, -1, np.int64)
     best = np.full(n, np.nan)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
+    position = np.empty(n, np.int64)
+    position[order] = np.arange(n)
     family = np.ones(n, np.int64)
     leader = np.full(n, -1, np.int64)  # of each class; a class has at most one, as its rows are equal
     for row in order:
         if not alive[row]:
             continue
         kept[row] = True
-        group = kind[row]
+        group = row_class[row]
         head, top = leader[group], 1.0
         if head < 0:
             for pair in range(starts[group], starts[group + 1]):
-                other = leader[near[pair]]
+                other = leader[similar[pair]]
                 if other < 0:
                     continue
-                if head < 0 or score[pair] > top or (score[pair] == top and place[other] < place[head]):
+                if head < 0 or score[pair] > top or (score[pair] == top and position[other] < position[head]):
                     head, top = other, score[pair]
         if head < 0:
             leader[group] = row

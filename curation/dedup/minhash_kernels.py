@@ -38,8 +38,8 @@ def _sign(flat, start, end, a, b, signature):
     """MinHash of one set: the minimum over the set of `a * fmix32(h) + b mod 2**32`, for each permutation."""
     for slot in range(a.size):
         signature[slot] = _MAX32
-    for place in range(start, end):
-        h = _mix32(flat[place])
+    for position in range(start, end):
+        h = _mix32(flat[position])
         for slot in range(a.size):
             # numba widens 32-bit products to 64 bits; the cast is the modulo
             value = np.uint32(a[slot] * h + b[slot])
@@ -49,9 +49,16 @@ def _sign(flat, start, end, a, b, signature):
 
 @njit(cache=True, nogil=True)
 def signatures(flat: U64, offsets: I64, a: U32, b: U32) -> U32:
-    """MinHash signatures uint32[n, permutations], bit for bit those of datasketch's scheme `affine32`.
+    """MinHash signatures uint32 [n, permutations], bit for bit those of datasketch's scheme `affine32`.
 
-    A shingle's 32-bit hash is the low half of its 64-bit hash. The empty set has 2**32 - 1 everywhere.
+    A shingle's 32-bit hash is the low half of its 64-bit hash. The empty set has 2**32 - 1 everywhere. Time:
+    t x permutations for t shingles.
+
+    Args:
+        flat: the sets one after another, uint64 [t].
+        offsets: where each set begins, int64 [n + 1].
+        a: odd factors, uint32 [permutations].
+        b: summands, uint32 [permutations].
     """
     rows = offsets.size - 1
     out = np.empty((rows, a.size), np.uint32)
@@ -62,10 +69,18 @@ def signatures(flat: U64, offsets: I64, a: U32, b: U32) -> U32:
 
 @njit(cache=True, nogil=True)
 def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> None:
-    """The LSH band keys uint32[n, bands] of each set, without keeping its signature.
+    """The LSH band keys of each set, without keeping its signature.
 
     A key hashes `a.size // bands` consecutive MinHash values. Two keys that are equal by chance only make a
     candidate more; candidates are verified.
+
+    Args:
+        flat: the sets one after another, uint64 [t].
+        offsets: where each set begins, int64 [n + 1].
+        a: odd factors, uint32 [permutations].
+        b: summands, uint32 [permutations].
+        bands: how many bands there are.
+        out: the keys, uint32 [n, bands].
     """
     width = a.size // bands
     for row in range(offsets.size - 1):
@@ -85,9 +100,9 @@ def set_hashes(flat: U64, offsets: I64) -> U64:
     out = np.empty((rows, 2), np.uint64)
     for row in range(rows):
         x, y = FNV_START, GOLDEN
-        for place in range(offsets[row], offsets[row + 1]):
-            x = mix64(x ^ flat[place]) * GOLDEN
-            y = mix64((y + flat[place]) * FNV_PRIME)
+        for position in range(offsets[row], offsets[row + 1]):
+            x = mix64(x ^ flat[position]) * GOLDEN
+            y = mix64((y + flat[position]) * FNV_PRIME)
         out[row, 0], out[row, 1] = x, y
     return out
 
@@ -97,9 +112,9 @@ def bucket_work(packed: U64) -> I32:
     """For sorted `key << 32 | row`: at each position how many later positions have the same key."""
     size = packed.size
     work = np.zeros(size, np.int32)
-    for place in range(size - 2, -1, -1):
-        if packed[place] >> S32 == packed[place + 1] >> S32:
-            work[place] = work[place + 1] + 1
+    for position in range(size - 2, -1, -1):
+        if packed[position] >> S32 == packed[position + 1] >> S32:
+            work[position] = work[position + 1] + 1
     return work
 
 
@@ -109,8 +124,8 @@ def bitmaps(flat: U64, offsets: I64) -> U64:
     rows = offsets.size - 1
     out = np.zeros((rows, 8), np.uint64)
     for row in range(rows):
-        for place in range(offsets[row], offsets[row + 1]):
-            h = flat[place]
+        for position in range(offsets[row], offsets[row + 1]):
+            h = flat[position]
             out[row, h >> _S6 & _SEVEN] |= ONE << (h & _SIXTY_THREE)
     return out
 
@@ -162,18 +177,31 @@ def verify_bucket_pairs(
 ) -> None:
     """Intersection sizes of the candidate pairs of positions `first <= p < last`.
 
-    `rows` are the rows in bucket order, `bands` the band of their bucket; position p pairs with the
-    `starts[p + 1] - starts[p]` positions after it and writes from `out[starts[p] - starts[first]]`. -1 where the pair
-    is below `floor`, or where an earlier band holds it already: so each pair is emitted exactly once without a global
-    set of pairs.
+    Position p pairs with the `starts[p + 1] - starts[p]` positions after it and writes from
+    `out[starts[p] - starts[first]]`: -1 where the pair is below `floor`, or where an earlier band holds it already. So
+    each pair is emitted exactly once without a global set of pairs. A pair costs O(bands) and, where bitmaps do not
+    rule it out, the sizes of its two sets.
+
+    Args:
+        rows: the rows in bucket order, uint32 [p].
+        bands: the band of their bucket, int16 [p].
+        starts: where the candidates of each position begin, int64 [p + 1].
+        first: the first position.
+        last: the position after the last one.
+        keys: band keys of all rows, uint32 [n, bands].
+        flat: the sorted sets one after another, uint64 [t].
+        offsets: where each set begins, int64 [n + 1].
+        bits: `bitmaps` of the sets, uint64 [n, 8].
+        floor: the least Jaccard similarity.
+        out: int32 [starts[last] - starts[first]].
     """
     base = starts[first]
-    for place in range(first, last):
-        a = rows[place]
+    for position in range(first, last):
+        a = rows[position]
         a_size = offsets[a + 1] - offsets[a]
-        for step in range(starts[place + 1] - starts[place]):
-            b = rows[place + 1 + step]
-            slot = starts[place] - base + step
+        for step in range(starts[position + 1] - starts[position]):
+            b = rows[position + 1 + step]
+            slot = starts[position] - base + step
             out[slot] = -1
             b_size = offsets[b + 1] - offsets[b]
             # |A ∩ B| / |A ∪ B| >= floor  <=>  |A ∩ B| >= floor (|A| + |B|) / (1 + floor); a hair less, for rounding
@@ -181,7 +209,7 @@ def verify_bucket_pairs(
             if min(a_size, b_size) < need or not _may_share(bits, a, b, a_size, b_size, need):
                 continue
             seen = False
-            for earlier in range(bands[place]):
+            for earlier in range(bands[position]):
                 if keys[a, earlier] == keys[b, earlier]:
                     seen = True
                     break

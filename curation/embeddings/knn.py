@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from siftune.curation.embeddings.cosine import cosines, lattice
 from siftune.curation.progress import Progress
 
+#: Tuning: queries in a block, and a quarter of the base rows. No result depends on it.
 BLOCK_ROWS = 4096
 
 
@@ -23,33 +24,41 @@ class Embed(Protocol):
 
 
 def nearest(queries: np.ndarray, base: np.ndarray, *, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `k` rows of `base` closest to each query: positions int64 [n, k] and cosines float64 [n, k], best first.
+    """The `k` rows of `base` closest to each query, the closest first.
 
-    Exact on vectors rounded to the lattice of `siftune.curation.embeddings.cosine` (to within 0.001), the cosines themselves
-    in float64; equally close rows come in the order of `base`. With fewer than k rows in `base`, there are as many
-    columns.
+    The order is exact on vectors rounded to the lattice of `siftune.curation.embeddings.cosine`, so a cosine may be off
+    by 0.001 when rows are chosen; the cosines that are returned are in float64. Equally close rows come in the order
+    of `base`. Time: n x m x d multiplications; memory: a block of similarities at a time.
+
+    Args:
+        queries: vectors of any length, float [n, d].
+        base: vectors of any length, float [m, d].
+        k: how many rows for each query; all of them where `base` has fewer.
+
+    Returns:
+        Positions in `base`, int64 [n, min(k, m)], and cosines, float64 of the same shape.
     """
     k = min(k, len(base))
-    places = np.zeros((len(queries), k), dtype=np.int64)
+    positions = np.zeros((len(queries), k), dtype=np.int64)
     scores = np.zeros((len(queries), k))
-    if not places.size:
-        return places, scores
-    goal = lattice(base)
+    if not positions.size:
+        return positions, scores
+    base_lattice = lattice(base)
     for start in range(0, len(queries), BLOCK_ROWS):
-        here = slice(start, min(start + BLOCK_ROWS, len(queries)))
-        best = _top(lattice(queries[here]), goal, k)
-        rows = np.repeat(np.arange(here.start, here.stop), k)
-        found = cosines(queries, base, rows, best.ravel()).reshape(-1, k)
-        order = np.lexsort((best, -found), axis=1)
-        places[here] = np.take_along_axis(best, order, axis=1)
-        scores[here] = np.take_along_axis(found, order, axis=1)
-    return places, scores
+        block = slice(start, min(start + BLOCK_ROWS, len(queries)))
+        best = _top(lattice(queries[block]), base_lattice, k)
+        rows = np.repeat(np.arange(block.start, block.stop), k)
+        cosine = cosines(queries, base, rows, best.ravel()).reshape(-1, k)
+        order = np.lexsort((best, -cosine), axis=1)
+        positions[block] = np.take_along_axis(best, order, axis=1)
+        scores[block] = np.take_along_axis(cosine, order, axis=1)
+    return positions, scores
 
 
 def _top(queries: NDArray[np.float32], base: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """The k best columns for each row, ties by position: block by block, each block against the best so far."""
     best = np.empty((len(queries), 0), dtype=np.int64)
-    held = np.empty((len(queries), 0), dtype=np.float32)
+    best_product = np.empty((len(queries), 0), dtype=np.float32)
     for start in range(0, len(base), 4 * BLOCK_ROWS):
         product = queries @ base[start : start + 4 * BLOCK_ROWS].T
         width = min(k, product.shape[1])
@@ -60,8 +69,9 @@ def _top(queries: NDArray[np.float32], base: NDArray[np.float32], k: int) -> NDA
         row, column = row[rank], column[rank]
         first = np.searchsorted(row, np.arange(len(queries)))
         chosen = column[first[:, None] + np.arange(width)]
-        held = np.concatenate([held, np.take_along_axis(product, chosen, axis=1)], axis=1)
+        best_product = np.concatenate([best_product, np.take_along_axis(product, chosen, axis=1)], axis=1)
         best = np.concatenate([best, chosen + start], axis=1)
-        order = np.lexsort((best, -held), axis=1)[:, :k]
-        held, best = np.take_along_axis(held, order, axis=1), np.take_along_axis(best, order, axis=1)
+        order = np.lexsort((best, -best_product), axis=1)[:, :k]
+        best_product = np.take_along_axis(best_product, order, axis=1)
+        best = np.take_along_axis(best, order, axis=1)
     return best

@@ -27,7 +27,8 @@ from siftune.curation.progress import Progress
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
 _HEADER = np.dtype([("magic", "S8"), ("rows", "<u8"), ("dimension", "<u8"), ("checksum", "<u8")])
 _MAGIC = b"siftune1"
-FLUSH_ROWS = 2048  # what a killed process loses at most: some 10 seconds of a 2-core CPU
+#: Tuning: rows in a segment. A killed process loses at most so many: some 10 seconds of a 2-core CPU.
+FLUSH_ROWS = 2048
 _CHUNK_ROWS = 32_768  # distinct new texts held in memory, sorted by length
 
 
@@ -81,28 +82,27 @@ class EmbeddingStore:
         Only texts the store has not seen are encoded, each once, long ones first; they are stored as it goes, so
         a run that was killed goes on where it stopped, with the same result.
         """
-        known = _Segments(self.folder)
+        segments = _Segments(self.folder)
         keys: list[NDArray[np.void]] = []
         waiting: dict[bytes, str] = {}
         for batch in _batches(texts):
             digests = list(map(xxhash.xxh3_128_digest, map(str.encode, batch)))
             keys.append(np.frombuffer(b"".join(digests), dtype=_KEY))
-            missing = np.flatnonzero(known.find(keys[-1]) < 0)
+            missing = np.flatnonzero(segments.find(keys[-1]) < 0)
             waiting.update({digests[row]: batch[row] for row in missing})
             if len(waiting) >= _CHUNK_ROWS:
                 self._encode(waiting, progress)
-                waiting, known = {}, _Segments(self.folder)
+                waiting, segments = {}, _Segments(self.folder)
         if waiting:
             self._encode(waiting, progress)
-            known = _Segments(self.folder)
-        wanted = np.concatenate(keys) if keys else np.empty(0, dtype=_KEY)
-        return known.take(wanted)
+            segments = _Segments(self.folder)
+        return segments.take(np.concatenate([np.empty(0, dtype=_KEY), *keys]))
 
-    def stored(self, texts: Iterable[pl.Series] | Sequence[str]) -> Stored:
+    def stored(self, texts: Iterable[pl.Series] | Sequence[str]) -> StoredVectors:
         """Which of `texts` the store has seen; nothing is encoded. Raises `UserError` when there is no such model."""
-        known = _Segments(self.folder)
-        places = [known.find(_digests(batch)) for batch in _batches(texts)]
-        return Stored(known, np.concatenate([np.empty(0, np.int64), *places]))
+        segments = _Segments(self.folder)
+        positions = [segments.find(_digests(batch)) for batch in _batches(texts)]
+        return StoredVectors(segments, np.concatenate([np.empty(0, np.int64), *positions]))
 
     def _encode(self, waiting: dict[bytes, str], progress: Progress | None) -> None:
         """Encode and store. Sorted by length then key: the order of the input must not show in the files."""
@@ -116,25 +116,25 @@ class EmbeddingStore:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Texts and where in a store their vectors lie; the vectors stay on disk."""
+class StoredVectors:
+    """The vectors that a store holds of some texts; they stay on disk."""
 
     _segments: _Segments
-    _places: NDArray[np.int64]
+    _positions: NDArray[np.int64]
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """bool[n]: which texts have a vector."""
-        return self._places >= 0
+        return self._positions >= 0
 
     def cosines(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of every text with the unit vector `query`; NaN for a text that has no vector."""
-        found = np.full(len(self._places), np.nan, dtype=np.float32)
+        cosine = np.full(len(self._positions), np.nan, dtype=np.float32)
         rows = np.flatnonzero(self.known)
         for start in range(0, len(rows), _CHUNK_ROWS):
             part = rows[start : start + _CHUNK_ROWS]
-            found[part] = unit(self._segments.at(self._places[part])) @ query
-        return found
+            cosine[part] = unit(self._segments.at(self._positions[part])) @ query
+        return cosine
 
 
 def _digests(batch: Sequence[str]) -> NDArray[np.void]:
@@ -165,41 +165,41 @@ class _Segments:
                 keys.append(segment[0])
                 self._vectors.append(segment[1])
         sizes = [len(part) for part in keys]
-        every = np.concatenate(keys) if keys else np.empty(0, dtype=_KEY)
-        order = np.lexsort((every["low"].astype(np.uint64), every["high"].astype(np.uint64)))
-        self._high = every["high"].astype(np.uint64)[order]
-        self._low = every["low"].astype(np.uint64)[order]
+        all_keys = np.concatenate([np.empty(0, dtype=_KEY), *keys])
+        order = np.lexsort((all_keys["low"].astype(np.uint64), all_keys["high"].astype(np.uint64)))
+        self._high = all_keys["high"].astype(np.uint64)[order]
+        self._low = all_keys["low"].astype(np.uint64)[order]
         self._segment = np.repeat(np.arange(len(sizes)), sizes)[order]
         self._row = np.concatenate([np.arange(size) for size in sizes] or [np.empty(0, np.int64)])[order]
 
     def find(self, keys: NDArray[np.void]) -> NDArray[np.int64]:
-        """The place of each key in the table, or -1."""
+        """The position of each key in the table, int64 [n]; -1 where it is not there."""
         high, low = keys["high"].astype(np.uint64), keys["low"].astype(np.uint64)
         if not self._high.size:
             return np.full(len(keys), -1, dtype=np.int64)
-        place = np.minimum(np.searchsorted(self._high, high), self._high.size - 1)
+        position = np.minimum(np.searchsorted(self._high, high), self._high.size - 1)
         # Two texts that share 64 bits stand side by side: step on until the other 64 bits agree too.
         while True:
-            astray = (self._high[place] == high) & (self._low[place] != low) & (place + 1 < self._high.size)
-            astray &= self._high[np.minimum(place + 1, self._high.size - 1)] == high
-            if not astray.any():
+            step = (self._high[position] == high) & (self._low[position] != low) & (position + 1 < self._high.size)
+            step &= self._high[np.minimum(position + 1, self._high.size - 1)] == high
+            if not step.any():
                 break
-            place = place + astray
-        found = (self._high[place] == high) & (self._low[place] == low)
-        return np.where(found, place, -1)
+            position = position + step
+        equal = (self._high[position] == high) & (self._low[position] == low)
+        return np.where(equal, position, -1)
 
     def take(self, keys: NDArray[np.void]) -> NDArray[np.float16]:
         """The vectors of keys that are all in the table, float16 [n, d]."""
-        place = self.find(keys)
-        if (place < 0).any():
+        positions = self.find(keys)
+        if (positions < 0).any():
             raise RuntimeError("a vector that was just stored is gone; is another program deleting the cache?")
-        return self.at(place)
+        return self.at(positions)
 
-    def at(self, place: NDArray[np.int64]) -> NDArray[np.float16]:
-        """The vectors at these places of the table, float16 [n, d]."""
+    def at(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The vectors at these positions of the table, float16 [n, d]."""
         width = self._vectors[0].shape[1] if self._vectors else 0
-        vectors = np.empty((len(place), width), dtype=np.float16)
-        segment, row = self._segment[place], self._row[place]
+        vectors = np.empty((len(positions), width), dtype=np.float16)
+        segment, row = self._segment[positions], self._row[positions]
         order = np.argsort(segment, kind="stable")
         bounds = np.searchsorted(segment[order], np.arange(len(self._vectors) + 1))
         for number, part in enumerate(self._vectors):
@@ -228,8 +228,8 @@ def _read_segment(path: Path) -> tuple[NDArray[np.void], NDArray[np.float16]] | 
     data = np.memmap(path, dtype=np.uint8, mode="r")
     magic, rows, dimension, checksum = (value.item() for value in data[: _HEADER.itemsize].view(_HEADER)[0])
     body = data[_HEADER.itemsize :]
-    whole = magic == _MAGIC and body.size == rows * (_KEY.itemsize + 2 * dimension)
-    if not whole or xxhash.xxh3_64_intdigest(body.data) != checksum:
+    is_whole = magic == _MAGIC and body.size == rows * (_KEY.itemsize + 2 * dimension)
+    if not is_whole or xxhash.xxh3_64_intdigest(body.data) != checksum:
         return None
     split = rows * _KEY.itemsize
     return body[:split].view(_KEY), body[split:].view(np.float16).reshape(rows, dimension)

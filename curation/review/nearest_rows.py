@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curation.corpus import Corpus
-from siftune.curation.embeddings.store import EmbeddingStore, Stored, embedder
+from siftune.curation.embeddings.store import EmbeddingStore, StoredVectors, embedder
 from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.search import TextIndex
@@ -40,7 +40,7 @@ class Nearness:
     """The embeddings that the run's semantic stage left in the store, by place in EXAMPLES."""
 
     store: EmbeddingStore
-    stored: Stored
+    stored: StoredVectors
 
     @classmethod
     def open(cls, catalogue: Catalogue) -> Nearness | None:
