@@ -25,7 +25,7 @@ _UNITS = (
 )
 _NUMBER_WORDS = (
     {word: str(value) for value, word in enumerate(_UNITS)}
-    | {word: str(20 + 10 * place) for place, word in enumerate(_TENS)}
+    | {word: str(20 + 10 * tens) for tens, word in enumerate(_TENS)}
     | {"hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000"}
 )
 _NEGATIONS = ("not", "no", "never", "none", "nor", "neither", "nothing", "nobody", "nowhere", "without", "except")
@@ -69,8 +69,8 @@ def guard_tokens(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
     same are one token: `can't`, `cannot` and `can not`; `five` and `5`; `1,000` and `1000`. Bullets, enumerators,
     headings, rulers and emphasis are layout and do not count.
     """
-    chosen = [_PATTERNS[kind] for kind in _ORDER if kind in classes]
-    if not chosen:
+    patterns = [_PATTERNS[name] for name in _ORDER if name in classes]
+    if not patterns:
         return text.str.extract_all(r"\z.")
     plain = (
         text.str.normalize("NFKC")
@@ -85,7 +85,7 @@ def guard_tokens(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
     token = pl.element().str.strip_chars(" \t\r\n\u00a0")
     number = token.str.replace_all(r"(\d),(\d)", "$1$2")
     spelled = pl.when(token.str.contains(r"^\d")).then(number).otherwise(token.replace(_SPELLED))
-    return plain.str.extract_all("|".join(chosen)).list.eval(spelled)
+    return plain.str.extract_all("|".join(patterns)).list.eval(spelled)
 
 
 def guard_hash(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
@@ -97,14 +97,14 @@ def key_guard_tokens(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
     """The protected tokens of a compared text, over the columns of TEXTS.
 
     In a dialogue an answer of fewer than `SHORT_ANSWER` words is protected in every word: beside a long prompt it
-    weighs nothing in a similarity, yet "A" and "B", or "yes" and "no", are conflicting answers and no duplicates.
+    hardly changes a similarity, yet "A" and "B", or "yes" and "no", are conflicting answers and no duplicates.
     """
     tokens = guard_tokens(key_text(key), classes)
     if key != "dialogue" or not classes:
         return tokens
     short = word_count(pl.col("answer")) < SHORT_ANSWER
-    whole = pl.when(short).then(words(pl.col("answer"))).otherwise(pl.lit([], dtype=pl.List(pl.String)))
-    return pl.concat_list(tokens, whole)
+    answer_words = pl.when(short).then(words(pl.col("answer"))).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+    return pl.concat_list(tokens, answer_words)
 
 
 def key_guard_hash(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
@@ -113,16 +113,16 @@ def key_guard_hash(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
 
 
 def guard_difference(a: Sequence[str], b: Sequence[str], *, most: int = 4) -> str:
-    """What protects two texts from one another, for a reader: "1.022 ≠ 1.032"; at most `most` tokens a side."""
+    """The protected tokens in which two texts differ, as text: "1.022 ≠ 1.032"; at most `most` tokens of each."""
     only_a, only_b = Counter(a) - Counter(b), Counter(b) - Counter(a)
     left, right = list(only_a.elements()), list(only_b.elements())
     if not left and not right:  # the same tokens in another order
-        at = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
-        left, right = list(a[at:]), list(b[at:])
-    return f"{_few(left, most)} ≠ {_few(right, most)}"
+        first = next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+        left, right = list(a[first:]), list(b[first:])
+    return f"{_shortened(left, most)} ≠ {_shortened(right, most)}"
 
 
-def _few(tokens: Sequence[str], most: int) -> str:
+def _shortened(tokens: Sequence[str], most: int) -> str:
     if not tokens:
         return "∅"
     return " ".join(tokens[:most]) + (" …" if len(tokens) > most else "")

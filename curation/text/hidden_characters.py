@@ -1,4 +1,4 @@
-"""Text of unknown origin, made visible: characters that hide, reorder or steer are spelled out."""
+"""Characters that cannot be seen or that reorder others, spelled out in text of unknown origin."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ _HIDDEN = re.compile(
 
 def visible(text: str) -> str:
     """`text` with characters that cannot be seen, or that reorder others, spelled out as `⟨U+202E⟩`."""
-    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text.replace("\r\n", "\n"))
+    return _HIDDEN.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text.replace("\r\n", "\n"))

@@ -1,5 +1,4 @@
-"""The compiled inner loops of template detection. See `siftune.curation.text.shingle_kernels`."""
-
+"""Compiled loops of the detection of prompt templates. See `siftune.curation.text.shingle_kernels`."""
 
 # mypy: allow-untyped-defs
 
@@ -26,28 +25,37 @@ from siftune.curation.text.shingle_kernels import (
 def token_spans(text: U8, offsets: I64, slots: I64, starts: I64, ends: I64, hashes: U64) -> I64:
     """The tokens of each row between ASCII white space, lower-cased in ASCII; a CJK character or kana is a token.
 
-    Row i writes from slot `slots[i]`: `starts` and `ends` in `text`, and hashes. Returns int64[n], how many.
+    Args:
+        text: uint8, the UTF-8 of all rows.
+        offsets: int64[n + 1]: row i is `text[offsets[i]:offsets[i + 1]]`.
+        slots: int64[n + 1]: the tokens of row i are written from element `slots[i]` on.
+        starts: int64, written to: the first byte of each token in `text`.
+        ends: int64, written to: the byte after its last one.
+        hashes: uint64, written to: FNV-1a of each token.
+
+    Returns:
+        int64[n], the number of tokens of each row.
     """
     rows = offsets.size - 1
     counts = np.empty(rows, np.int64)
     for row in range(rows):
         slot = slots[row]
-        place, end = offsets[row], offsets[row + 1]
-        while place < end:
-            byte = text[place]
+        i, end = offsets[row], offsets[row + 1]
+        while i < end:
+            byte = text[i]
             if byte == 32 or 9 <= byte <= 13:
-                place += 1
+                i += 1
                 continue
-            starts[slot] = place
+            starts[slot] = i
             wide = 0xE3 <= byte <= 0xE9  # the UTF-8 lead bytes of U+3000 to U+9FFF
-            stop = place + 3 if wide else place + 1
+            stop = i + 3 if wide else i + 1
             while not wide and stop < end:
                 byte = text[stop]
                 if byte == 32 or 9 <= byte <= 13 or 0xE3 <= byte <= 0xE9:
                     break
                 stop += 1
             h = FNV_START
-            for at in range(place, stop):
+            for at in range(i, stop):
                 byte = text[at]
                 if 65 <= byte <= 90:
                     byte += np.uint8(32)
@@ -55,16 +63,24 @@ def token_spans(text: U8, offsets: I64, slots: I64, starts: I64, ends: I64, hash
             ends[slot] = stop
             hashes[slot] = h
             slot += 1
-            place = stop
+            i = stop
         counts[row] = slot - slots[row]
     return counts
 
 
 @njit(cache=True, nogil=True)
 def run_hashes(hashes: U64, slots: I64, counts: I64, salts: U64, size: int) -> I64:
-    """Turn the token hashes of each row into hashes of runs of `size` tokens, in place, salted by `salts[i]`.
+    """Replace the token hashes of each row by hashes of its runs of tokens, in place.
 
-    Returns int64[n], how many runs each row has: none where it has fewer tokens than `size`.
+    Args:
+        hashes: uint64, as `token_spans` wrote them.
+        slots: int64[n + 1]: the hashes of row i begin at `hashes[slots[i]]`.
+        counts: int64[n], the number of tokens of each row.
+        salts: uint64[n], mixed into the hashes of each row, so that equal runs of two sources differ.
+        size: Tokens in a run.
+
+    Returns:
+        int64[n], the number of runs of each row: none where it has fewer tokens than `size`.
     """
     runs = np.zeros(counts.size, np.int64)
     for row in range(counts.size):
@@ -77,7 +93,16 @@ def run_hashes(hashes: U64, slots: I64, counts: I64, salts: U64, size: int) -> I
 
 @njit(cache=True, nogil=True)
 def unique_rows(hashes: U64, slots: I64, counts: I64) -> I64:
-    """Sort the hashes of each row in place and drop repeats; returns int64[n], how many are left."""
+    """Sort the hashes of each row in place and drop repeats.
+
+    Args:
+        hashes: uint64.
+        slots: int64[n + 1]: the hashes of row i begin at `hashes[slots[i]]`.
+        counts: int64[n], the number of hashes of each row.
+
+    Returns:
+        int64[n], how many are left of each row.
+    """
     left = np.empty(counts.size, np.int64)
     for row in range(counts.size):
         left[row] = sorted_unique(hashes, slots[row], counts[row])
@@ -85,8 +110,15 @@ def unique_rows(hashes: U64, slots: I64, counts: I64) -> I64:
 
 
 @njit(cache=True, nogil=True)
-def tally(hashes: U64, slots: I64, counts: I64, table: U32) -> None:
-    """Add one to the counter of each hash; `table.size` is a power of two."""
+def count_hashes(hashes: U64, slots: I64, counts: I64, table: U32) -> None:
+    """Add one to the counter of each hash.
+
+    Args:
+        hashes: uint64.
+        slots: int64[n + 1]: the hashes of row i begin at `hashes[slots[i]]`.
+        counts: int64[n], the number of hashes of each row.
+        table: uint32, the counters; their number is a power of two, and a hash counts in the one of its low bits.
+    """
     mask = np.uint64(table.size - 1)
     for row in range(counts.size):
         for slot in range(slots[row], slots[row] + counts[row]):
@@ -94,11 +126,20 @@ def tally(hashes: U64, slots: I64, counts: I64, table: U32) -> None:
 
 
 @njit(cache=True, nogil=True)
-def cover(hashes: U64, slots: I64, runs: I64, size: int, table: U32, least: I64, covered: Bools) -> None:
-    """Mark the tokens of row i that lie in a run counted at least `least[i]` times.
+def cover_templates(hashes: U64, slots: I64, runs: I64, size: int, table: U32, minimums: I64, covered: Bools) -> None:
+    """Mark the tokens of each row that are in a run that was counted often.
 
-    A run counted less than half as often as one that it overlaps does not mark: it is template and the commonest
+    A run counted less than half as often as one that it overlaps does not mark: it is template and the most common
     first words of what follows it, and those words belong to the row ("… answer: What is").
+
+    Args:
+        hashes: uint64, as `run_hashes` wrote them.
+        slots: int64[n + 1]: the runs of row i begin at `hashes[slots[i]]`, and so do its tokens in `covered`.
+        runs: int64[n], the number of runs of each row.
+        size: Tokens in a run.
+        table: uint32, the counters of `count_hashes`.
+        minimums: int64[n], how often a run must be counted to be a template of the row's source.
+        covered: bool, written to: one element for each token.
     """
     mask = np.uint64(table.size - 1)
     for row in range(runs.size):
@@ -106,7 +147,7 @@ def cover(hashes: U64, slots: I64, runs: I64, size: int, table: U32, least: I64,
         until = start
         for slot in range(start, stop):
             count = np.int64(table[hashes[slot] & mask])
-            if count < least[row]:
+            if count < minimums[row]:
                 continue
             top = count
             for other in range(max(start, slot - size + 1), min(stop, slot + size)):
@@ -121,7 +162,21 @@ def cover(hashes: U64, slots: I64, runs: I64, size: int, table: U32, least: I64,
 def copy_uncovered(
     text: U8, offsets: I64, slots: I64, counts: I64, starts: I64, ends: I64, covered: Bools, out: U8
 ) -> I64:
-    """Write the uncovered tokens of row i, each after its own white space, to `out[offsets[i]:]`; returns lengths."""
+    """Copy the tokens of each row that are not covered, each after its own white space.
+
+    Args:
+        text: uint8, the UTF-8 of all rows.
+        offsets: int64[n + 1]: row i is written to `out[offsets[i]:]`.
+        slots: int64[n + 1]: the tokens of row i begin at element `slots[i]`.
+        counts: int64[n], the number of tokens of each row.
+        starts: int64, the first byte of each token in `text`.
+        ends: int64, the byte after its last one.
+        covered: bool, which tokens are left out.
+        out: uint8, written to.
+
+    Returns:
+        int64[n], the number of bytes written for each row.
+    """
     lengths = np.zeros(counts.size, np.int64)
     for row in range(counts.size):
         at = offsets[row]
@@ -130,14 +185,14 @@ def copy_uncovered(
                 continue
             if at > offsets[row]:
                 before = ends[slot - 1]
-                for place in range(before, starts[slot]):
-                    out[at] = text[place]
+                for i in range(before, starts[slot]):
+                    out[at] = text[i]
                     at += 1
                 if before == starts[slot] and covered[slot - 1]:
                     out[at] = 32
                     at += 1
-            for place in range(starts[slot], ends[slot]):
-                out[at] = text[place]
+            for i in range(starts[slot], ends[slot]):
+                out[at] = text[i]
                 at += 1
         lengths[row] = at - offsets[row]
     return lengths

@@ -1,4 +1,4 @@
-"""Template text: what a large part of a source's prompts share, left out of the compared text.
+"""Prompt templates: text that a large part of a source's prompts share, left out of the compared text.
 
 A template is a run of at least 8 tokens found in many distinct prompts of a source. Copies of one prompt count once,
 so a big family of true duplicates is not mistaken for a template.
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from siftune.curation.text import prompt_template_kernels as kernels
 
-#: Tokens in a run. Shorter runs are ordinary language: "what is the difference between the two" is found anywhere.
-RUN: Final = 8
+#: Tokens in a run. Shorter runs are ordinary language, such as "what is the difference between the two".
+RUN_TOKENS: Final = 8
 #: Counters, 4 bytes each. Runs share them by hash: 100 million distinct runs put 3 others on each counter on average,
 #: far below any threshold in use (at least 50 by default), so overcounting does not make templates.
 COUNTERS: Final = 1 << 25
@@ -25,11 +25,10 @@ COUNTERS: Final = 1 << 25
 class PromptTemplates:
     """Two passes over (source, prompt): `count` every batch, then `strip` every batch.
 
-    Args:
-        rows: a run is a template if at least this many distinct prompts of a source have it, and …
-        share: … at least this share of the source's rows.
+    A run of tokens is a template of a source if at least `rows` distinct prompts of the source have it, and as many as
+    are `share` of the source's rows.
 
-    Memory: the counters (128 MiB) and 8 bytes a row. Deterministic; the order of batches does not matter.
+    Memory: the counters (128 MiB) and 8 bytes per row. The order of batches does not matter.
     """
 
     def __init__(self, *, rows: int, share: float) -> None:
@@ -48,9 +47,9 @@ class PromptTemplates:
         fresh = keyed.filter(~_contains(self._seen, keyed["key"].to_numpy()))
         self._seen = np.sort(np.concatenate([self._seen, fresh["key"].to_numpy()]))
         tokens = _Tokens(fresh["prompt"])
-        runs = tokens.runs(_salts(fresh["source"]))
-        left = kernels.unique_rows(tokens.hashes, tokens.slots, runs)
-        kernels.tally(tokens.hashes, tokens.slots, left, self._counters)
+        runs = tokens.hash_runs(_salts(fresh["source"]))
+        distinct = kernels.unique_rows(tokens.hashes, tokens.slots, runs)
+        kernels.count_hashes(tokens.hashes, tokens.slots, distinct, self._counters)
 
     def strip(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with a column `core`: the prompt without template text.
@@ -58,24 +57,26 @@ class PromptTemplates:
         What is left keeps its own white space. A prompt that would have no word left stays whole.
         """
         tokens = _Tokens(frame["prompt"])
-        runs = tokens.runs(_salts(frame["source"]))
+        runs = tokens.hash_runs(_salts(frame["source"]))
         covered = np.zeros(tokens.hashes.size, np.bool_)
-        least = frame["source"].replace_strict(
-            {source: self.least(source) for source in frame["source"].unique()}, return_dtype=pl.Int64
+        minimums = frame["source"].replace_strict(
+            {source: self._minimum(source) for source in frame["source"].unique()}, return_dtype=pl.Int64
         )
-        kernels.cover(tokens.hashes, tokens.slots, runs, RUN, self._counters, least.to_numpy(), covered)
+        kernels.cover_templates(
+            tokens.hashes, tokens.slots, runs, RUN_TOKENS, self._counters, minimums.to_numpy(), covered
+        )
         core = tokens.uncovered(covered).alias("core")
         stripped = pl.Series(np.add.reduceat(np.append(covered, False), tokens.slots[:-1]) > 0)
-        left = pl.when(stripped & pl.col("core").str.contains(r"\w")).then("core").otherwise("prompt")
-        return frame.with_columns(core).with_columns(core=left)
+        remaining = pl.when(stripped & pl.col("core").str.contains(r"\w")).then("core").otherwise("prompt")
+        return frame.with_columns(core).with_columns(core=remaining)
 
-    def least(self, source: str) -> int:
+    def _minimum(self, source: str) -> int:
         """In how many distinct prompts of `source` a run must be found to be a template."""
         return max(self._rows, int(np.ceil(self._share * self._sizes.get(source, 0))))
 
 
 class _Tokens:
-    """The tokens of a batch of texts, in flat arrays with slots to spare."""
+    """The tokens of a batch of texts, in flat arrays with room to spare; see `prompt_template_kernels.token_spans`."""
 
     def __init__(self, texts: pl.Series) -> None:
         array = texts.fill_null("").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -89,10 +90,12 @@ class _Tokens:
         self.hashes = np.empty(room, np.uint64)
         self.counts = kernels.token_spans(self.text, self.offsets, self.slots, self.starts, self.ends, self.hashes)
 
-    def runs(self, salts: NDArray[np.uint64]) -> NDArray[np.int64]:
-        return kernels.run_hashes(self.hashes, self.slots, self.counts, salts, RUN)
+    def hash_runs(self, salts: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Replace `hashes` by those of runs, salted by row (uint64[n]); int64[n], the number of runs of each row."""
+        return kernels.run_hashes(self.hashes, self.slots, self.counts, salts, RUN_TOKENS)
 
     def uncovered(self, covered: NDArray[np.bool_]) -> pl.Series:
+        """The texts without the tokens that are `covered` (bool, one element for each token)."""
         base = self.offsets - self.offsets[0]
         out = np.empty(max(int(base[-1]), 1), np.uint8)
         text = self.text[int(self.offsets[0]) :]
@@ -110,5 +113,5 @@ def _salts(sources: pl.Series) -> NDArray[np.uint64]:
 
 
 def _contains(ordered: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    place = np.minimum(np.searchsorted(ordered, values), max(ordered.size - 1, 0))
-    return ordered[place] == values if ordered.size else np.zeros(values.size, np.bool_)
+    index = np.minimum(np.searchsorted(ordered, values), max(ordered.size - 1, 0))
+    return ordered[index] == values if ordered.size else np.zeros(values.size, np.bool_)

@@ -43,28 +43,29 @@ def words(text: pl.Expr) -> pl.Expr:
     that has no word at all (punctuation, emoji) has one: its normal form. An empty text has none.
     """
     plain = text.str.normalize("NFKC").str.to_lowercase()
-    found = plain.str.extract_all(_WORD)
-    whole = normalise(plain)
+    matches = plain.str.extract_all(_WORD)
+    normal_form = normalise(plain)
     return (
-        pl.when(found.list.len() > 0)
-        .then(found)
-        .when(whole != "")
-        .then(pl.concat_list(whole))
+        pl.when(matches.list.len() > 0)
+        .then(matches)
+        .when(normal_form != "")
+        .then(pl.concat_list(normal_form))
         .otherwise(pl.lit([], dtype=pl.List(pl.String)))
     )
 
 
 @cache
 def characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """How `words` reads each code point below 0x20000 by itself: its kind (uint8) and its lower case (uint32).
+    """How `words` reads each code point below 0x20000 by itself: uint8[0x20000], its kind, and uint32[0x20000], its
+    lower case.
 
     A code point is HARD where its part in a word depends on its neighbours: combining marks and everything else that
     a normal form may join or reorder, final sigma, and what becomes several characters.
     """
     codes = np.array([code for code in range(0x80, 0x20000) if not 0xD800 <= code < 0xE000], np.uint32)
-    one = pl.DataFrame({"one": [chr(code) for code in codes]})
-    plain = pl.col("one").str.normalize("NFKC").str.to_lowercase()
-    read = one.select(
+    characters = pl.DataFrame({"character": [chr(code) for code in codes]})
+    plain = pl.col("character").str.normalize("NFKC").str.to_lowercase()
+    read = characters.select(
         plain=plain,
         letters=plain.str.count_matches(r"\w"),
         unspaced=plain.str.contains(f"[{_UNSPACED}]"),

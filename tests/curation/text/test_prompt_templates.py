@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.text.prompt_templates import RUN, PromptTemplates
+from siftune.curation.text.prompt_templates import RUN_TOKENS, PromptTemplates
 
 SHARED = "If you are a doctor, please answer the medical questions based on the patient's description."
 
@@ -82,7 +82,7 @@ def test_batches_do_not_matter_and_cores_are_parts_of_prompts(prompts: list[str]
 
 def test_a_run_is_eight_tokens() -> None:
     seven, eight = " ".join("abcdefg"), " ".join("abcdefgh")
-    assert RUN == 8
+    assert RUN_TOKENS == 8
     assert cores([f"{seven} {row}" for row in range(9)])[0] == f"{seven} 0"
     assert cores([f"{eight} {row}" for row in range(9)])[0] == "0"
 
