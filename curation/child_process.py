@@ -19,8 +19,10 @@ def module_command(module: str, *arguments: str) -> list[str]:
 def module_environment(**variables: str) -> dict[str, str]:
     """This process's environment, with the folder that holds the package `siftune` at the end of the module path.
 
-    Variables that the user has set win over `variables`.
+    Empty entries of the user's PYTHONPATH are left out: to Python they are the present folder. PYTHONSAFEPATH is `-P`
+    for the processes that the child starts in its turn. Variables that the user has set win over `variables`.
     """
     package_folder = Path(sys.modules["siftune"].__file__ or "").parent
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package_folder.parent)]))
-    return {**variables, **os.environ, "PYTHONPATH": path}
+    entries = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(package_folder.parent)]
+    path = os.pathsep.join(filter(None, entries))
+    return {**variables, **os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

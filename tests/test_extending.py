@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from siftune.curation.run.paths import RunPaths
+from siftune.training.result import write_result
+from tests.training.worlds import training_result, write_tiny_run
 from tests.worlds import WORDS, write_source
 
 ROOT = Path(__file__).parents[1]
@@ -230,3 +233,81 @@ def test_adding_a_duplicate_stage_with_a_threshold_touches_four_files(checkout: 
     checkout.python("-c", SCRIPT, "run", str(checkout.root), cwd=folder)
     assert "opening" in checkout.python("-m", "siftune", "what-if", "run", "opening=0.6", cwd=folder)
     assert "opening: drop, shared opening" in checkout.python("-m", "siftune", "explain", "run", "s:1", cwd=folder)
+
+
+ENGINE = '''"""An engine that repeats the question: what an interface needs at the least."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from siftune.training.inference.engine import Chunk, EngineKind, Fingerprint, Request, Stats, refuse_unknown_arms
+
+
+class EchoEngine:
+    """Answers every arm with its own question."""
+
+    kind: EngineKind = "echo"
+
+    def __init__(self, arms: Sequence[str]) -> None:
+        self.arms = tuple(arms)
+
+    def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
+        refuse_unknown_arms(requests, self.arms)
+        start = time.perf_counter()
+        for index, request in enumerate(requests):
+            words = request.messages[-1].content.split()
+            seconds = time.perf_counter() - start
+            stats = Stats(len(words), len(words), seconds, seconds, "end")
+            yield Chunk(index, f"{request.arm}: {' '.join(words)}", len(words), seconds, stats)
+
+    def fingerprint(self, arm: str) -> Fingerprint:
+        digest = hashlib.sha256(arm.encode()).hexdigest()
+        return Fingerprint(digest, digest)
+
+    def close(self) -> None:
+        """Nothing is held."""
+'''
+
+ECHO_OPENER = """def _open_echo(options: EngineOptions) -> Engine:
+    from siftune.training.inference.echo_engine import EchoEngine
+
+    return EchoEngine(list(adapters_of(options.run, options.arms, seed=options.seed)))
+
+
+#: Every engine and how it is opened."""
+
+ASK_ECHO = """
+import sys
+
+from siftune.curation.run.folder import RunFolder
+from siftune.training.inference import factory
+from siftune.training.inference.engine import Message, Request
+
+run = RunFolder.open(sys.argv[1])
+assert factory.__file__.startswith(sys.argv[2])
+engine = factory.open_engine(run.path, run.recipe, kind="echo")
+assert engine.kind == "echo"
+requests = [Request(arm, (Message("user", "What is a list?"),)) for arm in engine.arms]
+print([chunk.text for chunk in engine.stream(requests)], len({str(engine.fingerprint(arm)) for arm in engine.arms}))
+"""
+
+
+def test_adding_an_engine_touches_three_files(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.add("training/inference/echo_engine.py", ENGINE)
+    checkout.edit("training/inference/engine.py", ('"llama.cpp", "openai"]', '"llama.cpp", "openai", "echo"]'))
+    checkout.edit(
+        "training/inference/factory.py",
+        ("#: Every engine and how it is opened.", ECHO_OPENER),
+        ('    "openai": _open_openai,\n', '    "openai": _open_openai,\n    "echo": _open_echo,\n'),
+    )
+    assert len(checkout.touched) <= 3
+
+    run = write_tiny_run(tmp_path / "run", model=tmp_path / "no-model")
+    for arm in ("raw", "curated"):
+        write_result(training_result(arm=arm), RunPaths(run).training(arm, 0))
+    expected = "['base: What is a list?', 'raw: What is a list?', 'curated: What is a list?'] 3\n"
+    assert checkout.python("-c", ASK_ECHO, str(run), str(checkout.root), cwd=tmp_path) == expected
