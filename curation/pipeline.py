@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import polars as pl
@@ -13,11 +12,10 @@ from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.outputs import write_outputs
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.loading import load_recipe
-from siftune.curation.recipe.sections import Recipe
 from siftune.curation.review import report
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import read_overrides
+from siftune.curation.run.recipe_file import RecipeFile
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import split_rows
 from siftune.curation.stages import Stage, measure_stage, stages
@@ -26,17 +24,20 @@ from siftune.curation.stages import Stage, measure_stage, stages
 def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
     """Run the curation half of a recipe and write its run folder; measures that are there are reused.
 
+    Args:
+        recipe_path: a recipe, or the `recipe.yaml` of a run, which is then continued.
+        progress: called while long work goes on.
+
     Raises:
         UserError: the recipe, a source, a reference or the run folder is not as it must be.
     """
-    recipe = load_recipe(recipe_path)
-    name = recipe.name or recipe_path.stem
-    run = RunFolder.create(run_path(recipe, recipe_path), recipe_name=name)
+    recipe_file = RecipeFile.read(recipe_path)
+    run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
     with run.locked():
-        recorder = RunRecorder.begin(run, recipe, recipe_path, progress)
+        recorder = RunRecorder.begin(run, recipe_file, progress)
         prepared = ingest_sources(recorder)
         alive = apply_overrides(recorder, prepared)
-        for stage in stages(recipe, base=recorder.base):
+        for stage in stages(recorder.recipe, base=recorder.base):
             alive = run_stage(recorder, prepared, stage, alive)
         splits = split_rows(recorder, prepared, alive)
         splits, copies = balance_rows(recorder, prepared, splits)
@@ -45,12 +46,6 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
         recorder.save()
         report.write(run)
     return run
-
-
-def run_path(recipe: Recipe, recipe_path: Path) -> Path:
-    """Where the run of a recipe lies: `run:` relative to the recipe, or runs/NAME beside it."""
-    folder = recipe_path.parent / (recipe.run or f"runs/{recipe.name or recipe_path.stem}")
-    return Path(os.path.normpath(folder))  # `data/../runs/demo` reads badly in every message
 
 
 def ingest_sources(recorder: RunRecorder) -> Prepared:

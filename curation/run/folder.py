@@ -118,7 +118,7 @@ class RunFolder(RunPaths):
         """A file that the manifest names. Raises `UserError` when this run has not come so far."""
         relative = self.manifest.files.get(name)
         if relative is None or not (self.path / relative).is_file():
-            raise UserError(f"{self.path} holds no {name} yet. Finish it with: siftune curate RECIPE.yaml")
+            raise UserError(f"{self.path} holds no {name} yet. Finish it with: siftune curate {self.recipe_path}")
         return self.path / relative
 
     def ledger(self) -> pl.DataFrame:
@@ -145,5 +145,5 @@ class RunFolder(RunPaths):
 
     def _frame(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
         if not path.is_file():
-            raise UserError(f"{self.path} holds no {path.name} yet. Finish it with: siftune curate RECIPE.yaml")
+            raise UserError(f"{self.path} holds no {path.name} yet. Finish it with: siftune curate {self.recipe_path}")
         return pl.read_parquet(path, columns=list(columns))

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation.atomic_files import write_text
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.ledger import Ledger
 from siftune.curation.run.manifest import FORMAT, Manifest, StageRecord, WriterRecord
+from siftune.curation.run.recipe_file import RecipeFile
 from siftune.curation.run.resources import ResourceMonitor
 
 _VERSIONED = (
@@ -54,21 +56,23 @@ class RunRecorder:
     ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
-    def begin(cls, run: RunFolder, recipe: Recipe, recipe_path: Path, progress: Progress | None) -> RunRecorder:
-        """Start a run: its manifest says that curation has begun.
+    def begin(cls, run: RunFolder, recipe_file: RecipeFile, progress: Progress | None) -> RunRecorder:
+        """Start a run: its manifest says that curation has begun, and the recipe is kept beside it.
 
         The records of earlier training runs are left out, since the arms may change.
         """
+        recipe = recipe_file.recipe
         manifest = Manifest(
             siftune=WriterRecord(format=FORMAT, version=metadata.version("siftune")),
-            recipe_name=recipe.name or recipe_path.stem,
-            recipe=recipe_path.read_text(encoding="utf-8"),
-            recipe_folder=str(recipe_path.parent.resolve()),
+            recipe_name=recipe_file.name,
+            recipe=recipe_file.text,
+            recipe_folder=str(recipe_file.base.resolve()),
             seed=recipe.seed,
             versions=_versions(),
         )
-        recorder = cls(run, recipe, recipe_path.parent, progress, manifest)
+        recorder = cls(run, recipe, recipe_file.base, progress, manifest)
         recorder.save()
+        write_text(recipe_file.text, run.recipe_path)
         return recorder
 
     def save(self) -> None:
