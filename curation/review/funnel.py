@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import isnan
+
+import polars as pl
+
 from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import StageRecord
@@ -54,17 +59,33 @@ def words_sentence(run: RunFolder) -> str:
 
 
 def warnings(run: RunFolder) -> list[str]:
-    """What ingest and the searches want a person to know: odd sources, quarantined rows, approximate searches."""
+    """What a person should know of a finished run, one sentence each.
+
+    Odd sources, quarantined rows, sources that lost more than half of their rows, searches that may have missed pairs.
+    """
     manifest = run.manifest
     lines = [f"{source.name}: {text}" for source in manifest.inputs for text in source.warnings]
     for source in manifest.inputs:
         if source.quarantined:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.quarantined.items())
             lines.append(f"{source.name}: rows in quarantine.jsonl: {reasons}")
-    for stage, notes in manifest.notes.items():
-        if "recall" in notes and notes["search"] != "exact":
-            lines.append(
-                f"{stage}: the search was approximate ({notes['search']}); it found an estimated "
-                f"{percent(float(notes['recall']), 1)} of the pairs, by {int(notes['sampled']):,} sampled rows"
-            )
-    return lines
+    if run.rows_path.is_file():
+        by_source = run.rows().group_by("source").agg(pl.len().alias("rows"), (pl.col("fate") == "dropped").sum())
+        for name, rows, dropped in by_source.sort("source").iter_rows():
+            if dropped > rows / 2:
+                lines.append(f"{name}: curation dropped {percent(dropped, rows)} of its {rows:,} rows")
+    return lines + [_search_sentence(stage, notes) for stage, notes in manifest.notes.items() if _may_miss_pairs(notes)]
+
+
+def _may_miss_pairs(notes: Mapping[str, str]) -> bool:
+    return notes.get("search", "exact") != "exact"
+
+
+def _search_sentence(stage: str, notes: Mapping[str, str]) -> str:
+    """How a stage searched that did not compare every pair of rows, and how many pairs it is estimated to find."""
+    recall, sampled = float(notes.get("recall", "nan")), int(notes.get("sampled", "0"))
+    if isnan(recall):
+        estimate = f"none of {sampled:,} sampled rows has a similar row, so its recall is not known"
+    else:
+        estimate = f"an estimated {percent(recall, 1)} of the pairs were found, by {sampled:,} sampled rows"
+    return f"{stage}: not every pair of rows was compared (search: {notes['search']}); {estimate}"
