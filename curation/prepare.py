@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json
 from siftune.curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
-from siftune.curation.ingest.sources import read_sources, sources_fingerprint
+from siftune.curation.ingest.sources import IngestedRow, read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
-from siftune.curation.row_checks import checks
+from siftune.curation.row_checks import mojibake
 from siftune.curation.run import cache_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import SourceRecord
@@ -43,8 +43,22 @@ class Prepared:
         return schema.conform(said, schema.DECISIONS)
 
 
-def prepare(recipe: Recipe, run: RunFolder, *, base: Path, progress: Progress | None) -> Prepared:
-    """Read the sources of `recipe` (paths relative to `base`) into the run's measures; reuse what is there.
+def prepare(
+    recipe: Recipe,
+    run: RunFolder,
+    *,
+    base: Path,
+    progress: Progress | None = None,
+    on_row: Callable[[IngestedRow], None] | None = None,
+) -> Prepared:
+    """Read the sources of a recipe into the run's measures; reuse what is there.
+
+    Args:
+        recipe: what is read, and how it is repaired and compared.
+        run: where the measures are stored.
+        base: the folder that the recipe's paths are relative to.
+        progress: called while long work goes on.
+        on_row: called with every input row; not when the rows were read by an earlier run.
 
     Raises:
         UserError: a source is missing, unreadable, or of no known format.
@@ -54,7 +68,9 @@ def prepare(recipe: Recipe, run: RunFolder, *, base: Path, progress: Progress | 
     report = run.measure_path("ingest", read, suffix="json")
 
     def ingested(out: Path) -> None:
-        found = read_sources(recipe.sources, base=base, out=out, quarantine=quarantine, progress=progress)
+        found = read_sources(
+            recipe.sources, base=base, out=out, quarantine=quarantine, on_row=on_row, progress=progress
+        )
         write_json(asdict(found), report)
 
     raw, reused = run.measure("ingested", read, ingested)
@@ -81,7 +97,7 @@ def _repair(run: RunFolder, raw: Path, *, key: str) -> tuple[Path, Path]:
 
     def mended() -> Iterator[pl.DataFrame]:
         for batch in batches(raw):
-            frame, told = checks.repair(batch)
+            frame, told = mojibake.repair_batch(batch)
             decisions.append(told)
             yield frame
 

@@ -23,8 +23,8 @@ REFUSAL = (
     r"participate|support|generate|create|write|discuss|share|access|browse|open|view|see (?:the|any|your)|perform|"
     r"process|recommend|predict|giv(?:e|ing))\b"
 )
-#: What every text that matches one of the two above holds: a sieve, because they are costly.
-SPEAKS = (
+#: Words of which every match of the two above has one: a cheap first search, because the two are slow.
+REFUSAL_WORDS = (
     r"(?i)\b(?:sorry|language model|an ai|artificial intelligence|cut-?off|I (?:can|am|will|won|must|do))|\bI['’]m\b"
 )
 #: Markers of chat templates: ChatML, Llama 2 and 3, Gemma, DeepSeek, Phi, OpenAssistant, Alpaca, Vicuna.

@@ -28,28 +28,30 @@ class RowChecks:
     settings: Checks
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:  # noqa: ARG003 - of the protocol
         return cls(recipe.checks)
 
     def depends(self) -> dict[str, Any]:
         return self.settings.model_dump()
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        found = [schema.empty(schema.FINDINGS)]
+        findings = [schema.empty(schema.FINDINGS)]
+        checked = 0
         for frame in corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()):
-            found.append(checks.findings(frame, self.settings))
+            findings.append(checks.findings(frame, self.settings))
+            checked += frame.height
             if progress:
-                progress("checking rows", sum(map(len, found)), alive.height)
-        return Measured(pl.concat(found))
+                progress("checking rows", checked, alive.height)
+        return Measured(pl.concat(findings))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         severity = {name: value for name, value in self.settings.model_dump().items() if isinstance(value, str)}
         action = pl.col("check").replace_strict(severity, default="report")
-        spared = pl.col("pinned") & (action == "drop")
+        is_spared = pl.col("pinned") & (action == "drop")
         return schema.conform(
             measured.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left").select(
                 "id",
-                pl.when(spared).then(pl.lit("report")).otherwise(action).alias("action"),
+                pl.when(is_spared).then(pl.lit("report")).otherwise(action).alias("action"),
                 pl.col("check").alias("reason"),
                 "score",
                 "detail",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from siftune.curation import schema
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Checks
-from siftune.curation.row_checks import checks, encoding, languages
+from siftune.curation.row_checks import checks, language_detection, mojibake
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample.jsonl"
 ALL_REPORTED = Checks(encoding="report", max_words=50)
@@ -35,8 +36,8 @@ def examples(*contents: list[str | None]) -> pl.DataFrame:
             "id": f"e:{row}",
             "source": "e",
             "messages": [
-                {"role": role, "content": said}
-                for role, said in zip(["user", "assistant"] * len(turns), turns, strict=False)
+                {"role": role, "content": content}
+                for role, content in zip(["user", "assistant"] * len(turns), turns, strict=False)
             ],
             "meta": '{"kept": "cafÃ©"}',
         }
@@ -47,7 +48,7 @@ def examples(*contents: list[str | None]) -> pl.DataFrame:
     )
 
 
-def found(prompt: str, answer: str, **changed: Any) -> set[str]:
+def checks_of(prompt: str, answer: str, **changed: Any) -> set[str]:
     settings = Checks.model_validate({**ALL_REPORTED.model_dump(), **changed})
     return set(checks.findings(texts((prompt, answer)), settings)["check"])
 
@@ -100,8 +101,8 @@ DEFECTS = [
 @pytest.mark.parametrize(("check", "prompt", "answer"), DEFECTS)
 def test_a_defect_is_found_and_nothing_else_is(check: str, prompt: str, answer: str) -> None:
     allowed = {check, "length"} if len((prompt + answer).split()) > 50 else {check}
-    assert check in found(prompt, answer)
-    assert found(prompt, answer) <= allowed
+    assert check in checks_of(prompt, answer)
+    assert checks_of(prompt, answer) <= allowed
 
 
 HONEST = [
@@ -136,7 +137,7 @@ HONEST = [
 
 @pytest.mark.parametrize(("prompt", "answer"), HONEST)
 def test_honest_rows_are_left_alone(prompt: str, answer: str) -> None:
-    assert found(prompt, answer, max_words=4096) == set()
+    assert checks_of(prompt, answer, max_words=4096) == set()
 
 
 def test_labelled_defects_of_the_sample_are_found_and_clean_rows_are_not() -> None:
@@ -153,7 +154,7 @@ def test_labelled_defects_of_the_sample_are_found_and_clean_rows_are_not() -> No
 
 def test_a_check_that_is_off_is_silent_and_findings_stand_in_the_order_of_the_rows() -> None:
     frame = texts(("a", "..."), ("b", "I cannot help you."), ("c", "<|im_end|>"), ("d", "..."))
-    off = Checks.model_validate(dict.fromkeys(checks._CHECKS, "off"))
+    off = Checks.model_validate(dict.fromkeys(checks.CHECKS, "off"))
     assert checks.findings(frame, off).is_empty()
     assert checks.findings(frame, off).schema == schema.FINDINGS
     assert checks.findings(frame, ALL_REPORTED)["id"].to_list() == ["t:0", "t:1", "t:2", "t:3"]
@@ -185,9 +186,9 @@ def test_what_cannot_be_repaired_is_reported_under_a_name_of_its_own() -> None:
 
 def test_repair_mends_every_message_and_says_so() -> None:
     frame = examples(["Where is the cafÃ©?", "It’s here.\nItâ€™s crÃ¨me."], ["Café?", "Yes – crème."], [None, "naÃ¯ve"])
-    mended, decisions = checks.repair(frame)
-    said = [[turn["content"] for turn in turns] for turns in mended["messages"].to_list()]
-    assert said == [["Where is the café?", "It’s here.\nIt’s crème."], ["Café?", "Yes – crème."], [None, "naïve"]]
+    mended, decisions = mojibake.repair_batch(frame)
+    after = [[turn["content"] for turn in turns] for turns in mended["messages"].to_list()]
+    assert after == [["Where is the café?", "It’s here.\nIt’s crème."], ["Café?", "Yes – crème."], [None, "naïve"]]
     assert mended.drop("messages").equals(frame.drop("messages"))
     assert decisions["id"].to_list() == ["e:0", "e:2"]
     assert set(decisions["action"]) == {"repair"}
@@ -197,20 +198,20 @@ def test_repair_mends_every_message_and_says_so() -> None:
 
 
 def test_repair_is_idempotent_and_leaves_sound_batches_as_they_are() -> None:
-    once, _ = checks.repair(examples(["cafÃ©", "thÃ©"]))
-    twice, decisions = checks.repair(once)
+    once, _ = mojibake.repair_batch(examples(["cafÃ©", "thÃ©"]))
+    twice, decisions = mojibake.repair_batch(once)
     assert twice.equals(once)
     assert decisions.is_empty()
 
 
 def test_a_repaired_row_is_no_longer_found() -> None:
     broken = "SÃ©bastien calls it â€œmodernâ€\x9d."
-    assert encoding.damage(broken) > 0
-    assert encoding.damage(encoding.mend(broken)) == 0
+    assert mojibake.damage(broken) > 0
+    assert mojibake.damage(mojibake.repair_text(broken)) == 0
 
 
 def test_a_sound_line_does_not_keep_a_broken_one_from_being_mended() -> None:
-    assert encoding.mend("日本\nÃ la carte") == "日本\nà la carte"
+    assert mojibake.repair_text("日本\nÃ la carte") == "日本\nà la carte"
 
 
 anything = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -246,7 +247,7 @@ def test_no_text_breaks_a_check_and_every_finding_names_a_row(pairs: list[tuple[
 @given(st.lists(st.lists(st.none() | hostile, max_size=4), max_size=5))
 def test_repair_conserves_rows_turns_and_roles(contents: list[list[str | None]]) -> None:
     frame = examples(*contents)
-    mended, decisions = checks.repair(frame)
+    mended, decisions = mojibake.repair_batch(frame)
     assert mended.schema == frame.schema
     assert mended.drop("messages").equals(frame.drop("messages"))
     roles = pl.col("messages").list.eval(pl.element().struct.field("role"))
@@ -256,9 +257,10 @@ def test_repair_conserves_rows_turns_and_roles(contents: list[list[str | None]])
 
 
 @given(hostile)
-def test_the_sieve_before_ftfy_lets_every_broken_text_through(text: str) -> None:
-    passed = pl.select(encoding.suspicious(pl.lit(text))).item()
-    assert passed or (encoding.damage(text) == 0 and encoding.mend(text) == text)
+def test_the_first_search_selects_every_damaged_text_but_a_lone_control_character(text: str) -> None:
+    assume(not re.search("[\x80-\x9f]", text))
+    selected = pl.select(mojibake.is_suspicious(pl.lit(text))).item()
+    assert selected or (mojibake.damage(text) == 0 and mojibake.repair_text(text) == text)
 
 
 def test_batches_do_not_change_what_is_found() -> None:
@@ -277,7 +279,7 @@ def test_a_missing_language_detector_is_named_with_its_extra(monkeypatch: pytest
 def test_an_unknown_language_is_refused_with_the_accepted_ones() -> None:
     pytest.importorskip("lingua")
     with pytest.raises(UserError, match=r"no language 'english'.*\ben\b"):
-        languages.check_codes(["english"])
+        language_detection.check_codes(["english"])
 
 
 @pytest.mark.slow

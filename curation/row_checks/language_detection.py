@@ -11,33 +11,47 @@ from siftune.curation.errors import UserError, did_you_mean, missing_extra
 
 
 @dataclass(frozen=True)
-class Detected:
+class DetectedLanguage:
     """The most probable language (ISO 639-1, lower case) and its confidence in [0, 1]; empty when there is none."""
 
     code: str
     confidence: float
 
 
-def detect(texts: Sequence[str], *, wanted: Sequence[str], confidence: float) -> list[Detected]:
+def detect(texts: Sequence[str], *, accepted: Sequence[str], confidence: float) -> list[DetectedLanguage]:
     """The language of each text, among all that lingua knows.
 
-    lingua's fast mode takes some short English texts for Latin (0.8 % of real rows); its accurate mode is right eight
-    times as often, but slower and a gigabyte large. It is asked only where the fast one is confidently not `wanted`.
+    lingua's fast mode takes some short English texts for Latin (0.8 % of real rows); its accurate mode makes an eighth
+    of these errors, but is slower and takes a gigabyte of memory. It is used only where the fast mode gives a language
+    that is not accepted.
+
+    Args:
+        texts: The texts.
+        accepted: ISO 639-1 codes in lower case.
+        confidence: In [0, 1]; the fast mode's result is checked when it is at least this sure.
 
     Raises:
         UserError: lingua is not installed.
     """
-    found = _detect(texts, accurate=False)
-    doubtful = [place for place, item in enumerate(found) if item.code not in wanted and item.confidence >= confidence]
+    detected = _detect(texts, accurate=False)
+    doubtful = [
+        index
+        for index, language in enumerate(detected)
+        if language.code not in accepted and language.confidence >= confidence
+    ]
     if doubtful:
-        second = _detect([texts[place] for place in doubtful], accurate=True)
-        for place, item in zip(doubtful, second, strict=True):
-            found[place] = item
-    return found
+        checked = _detect([texts[index] for index in doubtful], accurate=True)
+        for index, language in zip(doubtful, checked, strict=True):
+            detected[index] = language
+    return detected
 
 
 def check_codes(codes: Sequence[str]) -> None:
-    """Raise `UserError` for a code that lingua does not know, or when lingua is not installed."""
+    """Refuse codes that lingua does not know.
+
+    Raises:
+        UserError: lingua does not know one of `codes`, or is not installed.
+    """
     known = sorted(language.iso_code_639_1.name.lower() for language in _lingua().Language.all())
     for code in codes:
         if code.lower() not in known:
@@ -45,9 +59,9 @@ def check_codes(codes: Sequence[str]) -> None:
             raise UserError(f"checks.languages: no language {code!r}.{hint} Accepted: {', '.join(known)}.")
 
 
-def _detect(texts: Sequence[str], *, accurate: bool) -> list[Detected]:
+def _detect(texts: Sequence[str], *, accurate: bool) -> list[DetectedLanguage]:
     return [
-        _best(values)
+        _most_probable(values)
         for values in _detector(accurate=accurate).compute_language_confidence_values_in_parallel(list(texts))
     ]
 
@@ -66,7 +80,7 @@ def _lingua() -> Any:
     return lingua
 
 
-def _best(values: Sequence[Any]) -> Detected:
+def _most_probable(values: Sequence[Any]) -> DetectedLanguage:
     if not values or values[0].value <= 0:
-        return Detected("", 0.0)
-    return Detected(values[0].language.iso_code_639_1.name.lower(), float(values[0].value))
+        return DetectedLanguage("", 0.0)
+    return DetectedLanguage(values[0].language.iso_code_639_1.name.lower(), float(values[0].value))

@@ -1,0 +1,106 @@
+"""Mojibake, text that was written in one encoding and read in another: found and repaired line by line, with ftfy.
+
+ftfy is slow Python code, so only texts with a suspicious pair of characters are passed to it.
+"""
+
+from __future__ import annotations
+
+import ftfy
+import polars as pl
+from ftfy.badness import badness
+
+from siftune.curation import schema
+
+#: Every sequence that `ftfy.badness` counts has two characters beyond ASCII in a row, or one of these letters, which
+#: stand for the lead bytes C2, C3 and for ligatures of other code pages. The exception is a C1 control character
+#: (U+0080 to U+009F) alone among ASCII, which is not searched for. ftfy then decides on what is selected.
+_SUSPICIOUS = r"[^\x00-\x7F][^\x00-\x7F]|[ÂÃŒœ]|\x{FFFD}"
+#: The replacement character, which a decoder writes for bytes that are lost: it cannot be repaired, only reported.
+_REPLACEMENT = "\ufffd"
+
+
+def is_suspicious(text: pl.Expr) -> pl.Expr:
+    """Whether a text may be damaged: cheap, and false for a damaged text only where a C1 control character is alone."""
+    return text.str.contains(_SUSPICIOUS)
+
+
+def damage(text: str) -> int:
+    """How many unlikely sequences a text has (`ftfy.badness`), lost characters included; 0 for sound text.
+
+    A line with a single one that ftfy cannot decode counts as sound: phonetic script looks like that.
+    """
+    return sum(map(_line_damage, text.split("\n"))) + text.count(_REPLACEMENT)
+
+
+def _line_damage(line: str) -> int:
+    sequences = badness(line)
+    return 0 if sequences == 1 and _repair_line(line) == line else sequences
+
+
+def repair_text(text: str) -> str:
+    """`text` with its damaged lines decoded as they were meant; unchanged where that is no improvement.
+
+    Line by line, because one sound character elsewhere in a text keeps ftfy from decoding all of it (`Ã la carte`).
+    """
+    return "\n".join(_repair_line(line) if badness(line) else line for line in text.split("\n"))
+
+
+def _repair_line(line: str) -> str:
+    repaired = ftfy.fix_encoding(line)
+    better = badness(repaired) < badness(line) and repaired.count(_REPLACEMENT) <= line.count(_REPLACEMENT)
+    return repaired if better else line
+
+
+def first_difference(before: str, after: str, *, width: int = 60) -> str:
+    """Where two texts first differ, for a reader: `before → after`, at most `width` characters a side."""
+    shorter = min(len(before), len(after))
+    first = next((index for index in range(shorter) if before[index] != after[index]), shorter)
+    start = max(0, first - 12)
+    left, right = (" ".join(text[start : start + width].split()) for text in (before, after))
+    return f"{left} → {right}"
+
+
+def repair_batch(batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """EXAMPLES with mojibake repaired in every message, and the DECISIONS that record it, one for each repaired row.
+
+    Rows, their order and everything but the content of messages stay as they are. `score` is the number of unlikely
+    sequences before; `detail` shows the first difference.
+    """
+    # 1. Repair the turns that look suspicious.
+    rows = batch.with_row_index("position").select("position", "id", "messages")
+    turns = rows.explode("messages", empty_as_null=False).with_columns(pl.col("messages").struct.unnest())
+    turns = turns.with_columns(pl.int_range(pl.len()).over("position").alias("turn"))
+    suspicious = turns.filter(is_suspicious(pl.col("content"))).select("position", "id", "turn", "content")
+    repaired = suspicious.with_columns(
+        pl.col("content").map_elements(repair_text, return_dtype=pl.String).alias("after"),
+    ).filter(pl.col("after") != pl.col("content"))
+    if repaired.is_empty():
+        return batch, schema.empty(schema.DECISIONS)
+    # 2. Put all turns of a repaired row together again.
+    turns = turns.join(repaired, on="position", how="semi", maintain_order="left")
+    after = repaired.select("position", "turn", "after")
+    turns = turns.join(after, on=["position", "turn"], how="left", maintain_order="left")
+    content = pl.coalesce("after", "content").alias("content")
+    rewritten = turns.group_by("position", maintain_order=True).agg(pl.struct("role", content).alias("repaired"))
+    frame = (
+        batch.with_row_index("position")
+        .join(rewritten, on="position", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("repaired", "messages").alias("messages"))
+        .select(batch.columns)
+    )
+    return frame, _repair_decisions(repaired)
+
+
+def _repair_decisions(repaired: pl.DataFrame) -> pl.DataFrame:
+    sequences = pl.col("content").map_elements(damage, return_dtype=pl.Int64)
+    difference = pl.struct("content", "after").map_elements(
+        lambda pair: first_difference(pair["content"], pair["after"]), return_dtype=pl.String
+    )
+    turns = repaired.with_columns(sequences.alias("damage"), difference.alias("difference"))
+    decisions = turns.group_by("id", maintain_order=True).agg(
+        pl.lit("repair").first().alias("action"),
+        pl.lit("encoding").first().alias("reason"),
+        pl.col("damage").sum().cast(pl.Float64).alias("score"),
+        pl.col("difference").first().alias("detail"),
+    )
+    return schema.conform(decisions, schema.DECISIONS)
