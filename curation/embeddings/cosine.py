@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from siftune.curation.errors import UserError
+
 #: Lattice points per unit. By Cauchy-Schwarz every partial sum of a product of two lattice vectors is below
 #: (SCALE + sqrt(d) / 2)**2, which is below 2**24 for d <= 8,000: float32 holds it exactly, whatever the order.
 SCALE = 4000
@@ -29,8 +31,15 @@ def lattice(vectors: np.ndarray) -> NDArray[np.float32]:
 
     A dot product of two of them is their cosine times SCALE squared, to within 0.001 or so, and exactly the same on
     every machine.
+
+    Raises:
+        UserError: vectors have more dimensions than can be summed exactly.
     """
-    assert vectors.shape[1] <= _MOST_DIMENSIONS, "sums on the lattice would not be exact"
+    if vectors.shape[1] > _MOST_DIMENSIONS:
+        raise UserError(
+            f"These embeddings have {vectors.shape[1]:,} dimensions; at most {_MOST_DIMENSIONS:,} can be compared "
+            "exactly. Set `encoder:` to a model with fewer."
+        )
     return np.rint(unit(vectors) * np.float32(SCALE))
 
 
