@@ -66,9 +66,7 @@ class Docstring:
 def parse(doc: str) -> Docstring:
     """Take apart a docstring whose common indentation is gone (`inspect.cleandoc`)."""
     sections: dict[str, list[str]] = {}
-    name = "prose"
-    for found, line in _lines_by_section(doc.split("\n")):
-        name = found
+    for name, line in _lines_by_section(doc.split("\n")):
         sections.setdefault(name, []).append(line)
     lines, fields = _take_fields(sections.get("prose", []))
     prose, example = _split_example("\n".join(lines))
@@ -120,9 +118,9 @@ def _lines_by_section(lines: list[str]) -> Iterator[tuple[str, str]]:
             continue
         following = lines[number + 1] if number + 1 < len(lines) else ""
         underlined = bool(re.fullmatch(r"[-=~]{3,}\s*", following)) and bool(line.strip())
-        found = _header(line, following if not underlined else "", underlined=underlined)
-        if found:
-            section, skip = found, underlined
+        header = _header(line, following if not underlined else "", underlined=underlined)
+        if header:
+            section, skip = header, underlined
         elif section != "prose" and not underlined and line and not line[0].isspace() and _ends(section, lines, number):
             section = "prose"
             yield section, line
@@ -158,10 +156,10 @@ def _body(sections: dict[str, list[str]], name: str) -> str:
 
 def _split_example(prose: str) -> tuple[str, str]:
     """Prose and the doctest that ends it (the standard library has no header above it)."""
-    found = re.search(r"^\s*>>> ", prose, re.MULTILINE)
-    if found is None:
+    doctest = re.search(r"^\s*>>> ", prose, re.MULTILINE)
+    if doctest is None:
         return prose, ""
-    return prose[: found.start()], code(prose[found.start() :].strip("\n"))
+    return prose[: doctest.start()], code(prose[doctest.start() :].strip("\n"))
 
 
 def _split_signature(prose: str) -> tuple[str, str]:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from siftune.data.docstrings import Docstring, parse, plain
-from siftune.data.harvest import Documented
+from siftune.data.python_objects import DocumentedObject
 
-MAX_ANSWER_WORDS = 900  # beyond lie whole manuals in one docstring, which nobody would give as an answer
+MAX_ANSWER_WORDS = 900  # longer docstrings are whole manuals, which nobody would give as an answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class QuestionRow:
     """One row of the set; `object` is the dotted name asked about, `kind` the shape of the question."""
 
     instruction: str
@@ -30,18 +30,20 @@ class Row:
     kind: str
 
 
-def questions(item: Documented) -> list[Row]:
+def questions(item: DocumentedObject) -> list[QuestionRow]:
     """Every question that the docstring of `item` answers."""
     parts = parse(item.doc)
-    asked = [(kind, answer) for kind, ask in _SHAPES.items() for answer in ask(item, parts)]
+    triples = [(kind, triple) for kind, ask in _SHAPES.items() for triple in ask(item, parts)]
     return [
-        Row(instruction=question, input=context, output=answer, package=item.package, object=item.path, kind=kind)
-        for kind, (question, context, answer) in asked
-        if _tells(answer, question + context, kind) and len(answer.split()) <= MAX_ANSWER_WORDS
+        QuestionRow(
+            instruction=question, input=context, output=answer, package=item.package, object=item.path, kind=kind
+        )
+        for kind, (question, context, answer) in triples
+        if _says_more(answer, question + context, kind) and len(answer.split()) <= MAX_ANSWER_WORDS
     ]
 
 
-def topic_questions(name: str, text: str) -> list[Row]:
+def topic_questions(name: str, text: str) -> list[QuestionRow]:
     """Questions about a help topic of the language, such as `yield`: the lead, the whole, and its grammar."""
     title, _, body = text.strip().partition("\n")
     body = re.sub(r"^\s*\*+\n", "", body)
@@ -50,7 +52,7 @@ def topic_questions(name: str, text: str) -> list[Row]:
     prose = [part for part in paragraphs if "::=" not in part]
     subject = _pick(("{title}", "the help topic {title}", "{title} in Python"), name, "topic")
     subject = subject.format(title=title.replace('"', "`").strip())
-    asked = [
+    topics = [
         (
             "topic",
             f"{_pick(('Explain', 'Give a full explanation of', 'Tell me about'), name, 'whole')} {subject}.",
@@ -60,16 +62,17 @@ def topic_questions(name: str, text: str) -> list[Row]:
         ("grammar", f"Which grammar rules define {subject}?", [grammar]),
     ]
     return [
-        Row(instruction=question, input="", output=answer, package="python", object=name, kind=shape)
-        for shape, question, parts in asked
+        QuestionRow(instruction=question, input="", output=answer, package="python", object=name, kind=kind)
+        for kind, question, parts in topics
         if (answer := "\n\n".join(parts).strip()) and len(answer.split()) <= MAX_ANSWER_WORDS
     ]
 
 
-Answered = Iterator[tuple[str, str, str]]
+#: Question, context (or empty) and answer.
+Triples = Iterator[tuple[str, str, str]]
 
 
-def _ask_does(item: Documented, parts: Docstring) -> Answered:
+def _ask_does(item: DocumentedObject, parts: Docstring) -> Triples:
     context = _hash(item.path, "context") % 4
     typed = "\n".join(line for line in parts.example.split("\n") if line.startswith((">>>", "...")))
     if context == 0 and item.signature:
@@ -78,15 +81,15 @@ def _ask_does(item: Documented, parts: Docstring) -> Answered:
             "What is this {kind} of {package} for?",
             "Describe the following {kind}.",
         )
-        yield _word(item, "does", wordings), f"{item.path}{item.signature}", parts.description
+        yield _wording(item, "does", wordings), f"{item.path}{item.signature}", parts.description
     elif context == 1 and typed:
         wordings = (
             "What is the {kind} `{path}` for in code like this?",
             "I found the following lines. Explain what `{path}` does.",
         )
-        yield _word(item, "does", wordings), typed, parts.description
+        yield _wording(item, "does", wordings), typed, parts.description
     else:
-        yield _word(item, "does", _PLAIN_WORDINGS), "", parts.description
+        yield _wording(item, "does", _PLAIN_WORDINGS), "", parts.description
 
 
 _PLAIN_WORDINGS = (
@@ -101,7 +104,7 @@ _PLAIN_WORDINGS = (
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)(?<!vs\.)\s+(?=[A-Z`])")
 
 
-def _ask_brief(item: Documented, parts: Docstring) -> Answered:
+def _ask_brief(item: DocumentedObject, parts: Docstring) -> Triples:
     sentence = _SENTENCE_END.split(parts.summary, maxsplit=1)[0]
     if len(parts.description) > len(sentence) + 60:
         wordings = (
@@ -109,10 +112,10 @@ def _ask_brief(item: Documented, parts: Docstring) -> Answered:
             "What is `{path}`, in a single sentence?",
             "`{path}`: short summary, please.",
         )
-        yield _word(item, "brief", wordings), "", sentence
+        yield _wording(item, "brief", wordings), "", sentence
 
 
-def _ask_parameters(item: Documented, parts: Docstring) -> Answered:
+def _ask_parameters(item: DocumentedObject, parts: Docstring) -> Triples:
     if len(parts.parameters) >= 2:
         lines = [f"- `{name}`{f' ({kind})' if kind else ''}: {text}" for name, kind, text in parts.parameters]
         wordings = (
@@ -121,10 +124,10 @@ def _ask_parameters(item: Documented, parts: Docstring) -> Answered:
             "I want to call `{path}`. What can I pass to it?",
             "Explain the arguments of the {kind} `{path}`.",
         )
-        yield _word(item, "parameters", wordings), "", "\n".join(lines)
+        yield _wording(item, "parameters", wordings), "", "\n".join(lines)
 
 
-def _ask_parameter(item: Documented, parts: Docstring) -> Answered:
+def _ask_parameter(item: DocumentedObject, parts: Docstring) -> Triples:
     """One parameter of each object, two of those with many."""
     documented = [(name, text) for name, _, text in parts.parameters if len(text.split()) >= 5]
     start = _hash(item.path, "which")
@@ -136,28 +139,28 @@ def _ask_parameter(item: Documented, parts: Docstring) -> Answered:
             "When I use `{path}`, what should I give as `{parameter}`?",
         )
         context = f"{item.path}{item.signature}" if item.signature and _hash(item.path + name, "shown") % 3 == 0 else ""
-        yield _word(item, "parameter", wordings).replace("{parameter}", name), context, text
+        yield _wording(item, "parameter", wordings).replace("{parameter}", name), context, text
 
 
-def _ask_returns(item: Documented, parts: Docstring) -> Answered:
+def _ask_returns(item: DocumentedObject, parts: Docstring) -> Triples:
     wordings = (
         "What does `{path}` return?",
         "What do I get back from `{path}`?",
         "What is the result of calling `{path}`?",
     )
-    yield _word(item, "returns", wordings), "", parts.returns
+    yield _wording(item, "returns", wordings), "", parts.returns
 
 
-def _ask_raises(item: Documented, parts: Docstring) -> Answered:
+def _ask_raises(item: DocumentedObject, parts: Docstring) -> Triples:
     wordings = (
         "Which errors does `{path}` raise?",
         "What can go wrong when I call `{path}`?",
         "Which exceptions should I expect from `{path}`, and when?",
     )
-    yield _word(item, "raises", wordings), "", parts.raises
+    yield _wording(item, "raises", wordings), "", parts.raises
 
 
-def _ask_example(item: Documented, parts: Docstring) -> Answered:
+def _ask_example(item: DocumentedObject, parts: Docstring) -> Triples:
     if not parts.example:
         return
     answer = f"```python\n{parts.example}\n```"
@@ -166,7 +169,7 @@ def _ask_example(item: Documented, parts: Docstring) -> Answered:
             "Write an example that uses the {kind} documented below.",
             "This is the documentation of a {kind} of {package}. Show how it is used.",
         )
-        yield _word(item, "example", wordings), f"{item.path}{item.signature}\n\n{parts.description}", answer
+        yield _wording(item, "example", wordings), f"{item.path}{item.signature}\n\n{parts.description}", answer
         return
     wordings = (
         "Show an example of `{path}`.",
@@ -174,10 +177,10 @@ def _ask_example(item: Documented, parts: Docstring) -> Answered:
         "Give me a short example that uses the {kind} `{path}` of {package}.",
         "Write a snippet that demonstrates `{path}`.",
     )
-    yield _word(item, "example", wordings), "", answer
+    yield _wording(item, "example", wordings), "", answer
 
 
-def _ask_session(item: Documented, parts: Docstring) -> Answered:
+def _ask_session(item: DocumentedObject, parts: Docstring) -> Triples:
     """What the first statements of a doctest print, up to the first output."""
     session = re.match(r"((?:(?:>>>|\.\.\.).*\n)+)((?!>>>|\.\.\.).+(?:\n(?!>>>).+)*)", parts.example)
     if session and _hash(item.path, "session") % 2 == 0 and session[2].count("\n") <= 30:
@@ -186,45 +189,50 @@ def _ask_session(item: Documented, parts: Docstring) -> Answered:
             "Predict the output of the following code.",
             "Here is an interactive session that uses `{path}`. What is the output?",
         )
-        yield _word(item, "session", wordings), session[1].strip(), session[2].rstrip()
+        yield _wording(item, "session", wordings), session[1].strip(), session[2].rstrip()
 
 
-def _ask_notes(item: Documented, parts: Docstring) -> Answered:
+def _ask_notes(item: DocumentedObject, parts: Docstring) -> Triples:
     wordings = (
         "What should I keep in mind when I use `{path}`?",
         "Are there any caveats or background notes on `{path}`?",
         "Tell me more about how `{path}` behaves.",
     )
-    yield _word(item, "notes", wordings), "", parts.notes
+    yield _wording(item, "notes", wordings), "", parts.notes
 
 
-def _ask_related(item: Documented, parts: Docstring) -> Answered:
+def _ask_related(item: DocumentedObject, parts: Docstring) -> Triples:
     wordings = ("What is related to `{path}`?", "`{path}` is not quite what I need. What else is there?")
-    yield _word(item, "related", wordings), "", parts.see_also
+    yield _wording(item, "related", wordings), "", parts.see_also
 
 
-def _ask_signature(item: Documented, parts: Docstring) -> Answered:
+def _ask_signature(item: DocumentedObject, parts: Docstring) -> Triples:
     signature = f"{item.path.rpartition('.')[2]}{item.signature}" if item.signature else parts.signature
     if signature.count(",") >= 2 and _hash(item.path, "ask signature") % 4 == 0:
         wordings = ("What is the signature of `{path}`?", "How is `{path}` called? Give its signature with defaults.")
-        yield _word(item, "signature", wordings), "", f"```python\n{signature}\n```"
+        yield _wording(item, "signature", wordings), "", f"```python\n{signature}\n```"
 
 
-def _ask_find(item: Documented, parts: Docstring) -> Answered:
+def _ask_find(item: DocumentedObject, parts: Docstring) -> Triples:
     """The other way round: the description is given, the name is the answer."""
     name = item.path.rpartition(".")[2]
-    spoken = parts.summary if len(parts.summary.split()) >= 7 else ""
-    if spoken and "." in item.path and name.lower() not in spoken.lower() and _hash(item.path, "find") % 6 == 0:
+    description = parts.summary if len(parts.summary.split()) >= 7 else ""
+    if (
+        description
+        and "." in item.path
+        and name.lower() not in description.lower()
+        and _hash(item.path, "find") % 6 == 0
+    ):
         wordings = (
             "Which {kind} of {package} fits this description?",
             "I am looking for a {kind} in {package}. Its documentation begins as below. What is it called?",
             "Name the {kind} that is described here.",
         )
-        called = f" It is called as `{name}{item.signature}`." if item.signature else ""
-        yield _word(item, "find", wordings), spoken, f"That is `{item.path}`.{called}"
+        call = f" It is called as `{name}{item.signature}`." if item.signature else ""
+        yield _wording(item, "find", wordings), description, f"That is `{item.path}`.{call}"
 
 
-_SHAPES: dict[str, Callable[[Documented, Docstring], Answered]] = {
+_SHAPES: dict[str, Callable[[DocumentedObject, Docstring], Triples]] = {
     "does": _ask_does,
     "brief": _ask_brief,
     "parameters": _ask_parameters,
@@ -241,15 +249,15 @@ _SHAPES: dict[str, Callable[[Documented, Docstring], Answered]] = {
 _CODE_KINDS = frozenset({"example", "session", "signature", "find"})
 
 
-def _tells(answer: str, question: str, kind: str) -> bool:
+def _says_more(answer: str, question: str, kind: str) -> bool:
     """Whether an answer says more than the question: prose needs four words that the question does not hold."""
     if kind in _CODE_KINDS:
         return bool(answer.strip())
-    known = set(re.findall(r"\w+", question.lower()))
-    return len({word for word in re.findall(r"\w+", answer.lower()) if word not in known}) >= 4
+    question_words = set(re.findall(r"\w+", question.lower()))
+    return len(set(re.findall(r"\w+", answer.lower())) - question_words) >= 4
 
 
-def _word(item: Documented, kind: str, wordings: tuple[str, ...]) -> str:
+def _wording(item: DocumentedObject, kind: str, wordings: tuple[str, ...]) -> str:
     owner, _, name = item.path.rpartition(".")
     wording = _pick(wordings, item.path, kind)
     if not owner and "{owner}" in wording:

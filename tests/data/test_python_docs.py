@@ -14,7 +14,7 @@ import pytest
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import load_recipe
-from siftune.data import harvest, python_docs
+from siftune.data import python_docs, python_objects, rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +30,22 @@ def command(*arguments: str, seed: str = "0", folder: Path = ROOT) -> subprocess
     )
 
 
+def hostile_folder(path: Path) -> Path:
+    """A user's folder with modules of the same names as ours, the standard library's and the libraries'."""
+    for name in ("json.py", "datasets.py", "training.py", "app.py", "questions.py", "data/__init__.py"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(f"raise SystemExit('{name} of the present folder was imported')\n", encoding="utf-8")
+    return path
+
+
+def test_modules_of_the_present_folder_are_not_imported(tmp_path: Path) -> None:
+    result = command(folder=hostile_folder(tmp_path))
+    assert result.returncode == 2
+    assert result.stderr.startswith("Arguments found: none. Usage:")
+
+
 def test_one_package_walked_twice_is_the_same_and_holds_what_users_call() -> None:
-    first, second = harvest.walk("click"), harvest.walk("click")
+    first, second = python_objects.walk("click"), python_objects.walk("click")
     assert first == second
     paths = [item.path for item in first]
     assert paths == sorted(set(paths))
@@ -41,7 +55,7 @@ def test_one_package_walked_twice_is_the_same_and_holds_what_users_call() -> Non
 
 def test_inherited_docstrings_are_met_once_for_each_class() -> None:
     doc = "Exception.add_note(note) -- add a note"
-    notes = [item for item in harvest.walk("click") if item.path.endswith(".add_note")]
+    notes = [item for item in python_objects.walk("click") if item.path.endswith(".add_note")]
     assert len(notes) > 5
     assert all(item.doc.startswith(doc[:18]) for item in notes)
 
@@ -54,10 +68,10 @@ class Shelf:
 
 
 def test_texts_of_this_run_or_this_home_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert [item.path for item in harvest._members("t", "t.Shelf", Shelf)] == ["t.Shelf.label"]
-    monkeypatch.setattr(harvest, "_PLACES", (f"{tmp_path}/",))
+    assert [item.path for item in python_objects._members("t", "t.Shelf", Shelf)] == ["t.Shelf.label"]
+    monkeypatch.setattr(python_objects, "_FOLDERS", (f"{tmp_path}/",))
     Shelf.label.__doc__ = f"Written at {tmp_path}/cache."
-    assert list(harvest._members("t", "t.Shelf", Shelf)) == []
+    assert list(python_objects._members("t", "t.Shelf", Shelf)) == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("a.jsonl", "b.jsonl"), ("--help",), ("out.csv",)])
@@ -81,11 +95,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A builder whose walk writes two rows at once; the list records each time it is run."""
     runs: list[Path] = []
 
-    def walk(out: Path) -> None:
+    def write_rows(out: Path) -> None:
         runs.append(out)
         out.write_text('{"output": "a"}\n{"output": "a"}\n', encoding="utf-8")
 
-    monkeypatch.setattr(python_docs, "_run_walk", walk)
+    monkeypatch.setattr(python_docs, "_write_rows", write_rows)
     return runs
 
 
@@ -113,8 +127,8 @@ def test_another_version_or_a_damaged_file_or_sidecar_is_built_anew(
 
 
 def test_every_package_has_a_weight_and_a_version() -> None:
-    assert set(python_docs.WEIGHTS) == {"python", *harvest.PACKAGES}
-    assert list(harvest.PACKAGES) == sorted(harvest.PACKAGES)
+    assert set(rows.WEIGHTS) == {"python", *python_objects.PACKAGES}
+    assert list(python_objects.PACKAGES) == sorted(python_objects.PACKAGES)
     assert {"python", "numpy", "polars"} <= set(python_docs.versions())
 
 
@@ -149,26 +163,28 @@ def test_the_sample_is_labelled_consistently() -> None:
 
 @pytest.mark.slow
 def test_two_processes_with_other_hash_seeds_build_the_same_bytes(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
+    hostile_folder(tmp_path / "elsewhere")
     with ThreadPoolExecutor() as both:
         other = both.submit(command, str(tmp_path / "b.jsonl"), seed="2", folder=tmp_path / "elsewhere")
         first, second = command(str(tmp_path / "a.jsonl"), seed="1"), other.result()
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     built = (tmp_path / "a.jsonl").read_bytes()
     assert built == (tmp_path / "b.jsonl").read_bytes()
-    rows = [json.loads(line) for line in built.split(b"\n")[:-1]]
+    built_rows = [json.loads(line) for line in built.split(b"\n")[:-1]]
     assert first.stdout.count("\n") == 1
-    assert first.stdout.startswith(f"{len(rows):,} rows, ")
-    assert 15_000 <= len(rows) <= 25_000
-    assert set(rows[0]) == {"instruction", "input", "output", "package", "object", "kind"}
-    assert all(row["instruction"].strip() and row["output"].strip() for row in rows)
-    assert len({row["output"] for row in rows}) < 0.8 * len(rows), "natural duplicates are kept"
-    assert len({row["kind"] for row in rows}) >= 12
-    asked = [row for row in rows if not row["kind"].startswith("topic")]  # the language's own text is fixed: 0xdeadbeef
-    assert not any(harvest._ADDRESS.search(row["output"] + row["input"]) for row in asked)
+    assert first.stdout.startswith(f"{len(built_rows):,} rows, ")
+    assert 15_000 <= len(built_rows) <= 25_000
+    assert set(built_rows[0]) == {"instruction", "input", "output", "package", "object", "kind"}
+    assert all(row["instruction"].strip() and row["output"].strip() for row in built_rows)
+    assert len({row["output"] for row in built_rows}) < 0.8 * len(built_rows), "natural duplicates are kept"
+    assert len({row["kind"] for row in built_rows}) >= 12
+    about_objects = [
+        row for row in built_rows if not row["kind"].startswith("topic")
+    ]  # the language's own text is fixed: 0xdeadbeef
+    assert not any(python_objects._ADDRESS.search(row["output"] + row["input"]) for row in about_objects)
     assert str(ROOT) not in built.decode()
-    lengths = sorted(len(f"{row['instruction']} {row['input']}".split()) for row in rows)
+    lengths = sorted(len(f"{row['instruction']} {row['input']}".split()) for row in built_rows)
     assert lengths[0] <= 3
     assert lengths[len(lengths) * 95 // 100] >= 20
-    assert any(row["object"] == "yield" for row in rows)
+    assert any(row["object"] == "yield" for row in built_rows)
     assert list(tmp_path.glob(".*")) == []

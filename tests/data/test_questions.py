@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from siftune.data.harvest import Documented
+from siftune.data.python_objects import DocumentedObject
 from siftune.data.questions import questions, topic_questions
 
 DOC = """
@@ -29,12 +29,12 @@ Examples
 >>> scale([1], 2)
 array([2])
 """.strip()
-ITEM = Documented(
+ITEM = DocumentedObject(
     package="tool", path="tool.scale", kind="function", doc=DOC, signature="(signal, factor=1.0, out=None)"
 )
 
 
-def item(**changed: str) -> Documented:
+def item(**changed: str) -> DocumentedObject:
     return dataclasses.replace(ITEM, **changed)
 
 

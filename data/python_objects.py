@@ -1,7 +1,7 @@
-"""The walk over documented objects of the standard library and of installed packages.
+"""The documented objects of the standard library and of installed packages.
 
 Importing half of an installation is slow and noisy, and docstrings may quote the order of a set: `python_docs`
-therefore runs this walk in a process of its own with a fixed hash seed.
+therefore does it in a process of its own with a fixed hash seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-#: Packages that are asked besides the standard library when they are installed, and the modules where the walk
+#: Packages that are documented besides the standard library when they are installed, and the modules where the walk
 #: begins (the package itself when the tuple is empty: its public modules are found from there).
 PACKAGES: dict[str, tuple[str, ...]] = {
     "click": (),
@@ -101,12 +101,12 @@ _SKIPPED_PARTS = frozenset(
     ]
 )
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-#: Where this machine keeps things: a default value or a module quoted in a signature may name them.
-_PLACES = tuple(f"{place}/" for place in (Path.home(), *(sysconfig.get_path(name) for name in ("purelib", "stdlib"))))
+#: Folders of this machine, which a default value or a module quoted in a signature may name.
+_FOLDERS = tuple(f"{folder}/" for folder in (Path.home(), *map(sysconfig.get_path, ("purelib", "stdlib"))))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class PythonObject:
     """A public object with a docstring. `path` is its dotted name as a user writes it; `kind` is module, class,
     function, method or property; `doc` is cleaned of common indentation."""
 
@@ -118,8 +118,8 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Documented:
-    """What a question may be asked about: a `Found` as text. `signature` is empty where Python knows none."""
+class DocumentedObject:
+    """A `PythonObject` as text, to ask questions about. `signature` is empty where Python knows none."""
 
     package: str
     path: str
@@ -128,13 +128,13 @@ class Documented:
     signature: str
 
 
-def document(found: Found) -> Documented:
-    """`found` with its signature: apart from the walk, because it costs more than the walk does."""
-    signature = _signature(found.value, found.kind)
-    return Documented(package=found.package, path=found.path, kind=found.kind, doc=found.doc, signature=signature)
+def document(item: PythonObject) -> DocumentedObject:
+    """`item` with its signature: apart from the walk, because it takes longer than the walk does."""
+    signature = _signature(item.value, item.kind)
+    return DocumentedObject(package=item.package, path=item.path, kind=item.kind, doc=item.doc, signature=signature)
 
 
-def walk(package: str) -> list[Found]:
+def walk(package: str) -> list[PythonObject]:
     """Every documented public object of `package` (`python` is the standard library), sorted by path.
 
     Each object stands once under its shortest path; a method stands once for each class that has it, inherited or
@@ -142,8 +142,8 @@ def walk(package: str) -> list[Found]:
     """
     roots = _standard_library() if package == "python" else PACKAGES[package] or (package,)
     with _silence():
-        found = {item.path: item for item in _walk_modules(package, roots)}
-    return [found[path] for path in sorted(found)]
+        objects = {item.path: item for item in _walk_modules(package, roots)}
+    return [objects[path] for path in sorted(objects)]
 
 
 def installed() -> list[str]:
@@ -172,15 +172,15 @@ def _standard_library() -> tuple[str, ...]:
             continue
         names.append(top)
         for folder in spec.submodule_search_locations or ():
-            inner = sorted(found.name for found in pkgutil.iter_modules([folder]))
+            inner = sorted(module.name for module in pkgutil.iter_modules([folder]))
             names += [f"{top}.{name}" for name in inner if not name.startswith("_") and name not in _SKIPPED_PARTS]
     return tuple(names)
 
 
-def _walk_modules(package: str, roots: tuple[str, ...]) -> Iterator[Found]:
+def _walk_modules(package: str, roots: tuple[str, ...]) -> Iterator[PythonObject]:
     queue = deque(module for module in map(_import, roots) if module is not None)
     seen: set[int] = set()
-    while queue:  # breadth first, so that an object is met under its shortest path
+    while queue:  # breadth first, so that an object is reached under its shortest path
         module = queue.popleft()
         if id(module) in seen:
             continue
@@ -219,7 +219,7 @@ def _public(module: str) -> bool:
     return not any(part.startswith("_") or part in _SKIPPED_PARTS for part in module.split("."))
 
 
-def _members(package: str, path: str, value: object) -> Iterator[Found]:
+def _members(package: str, path: str, value: object) -> Iterator[PythonObject]:
     if not isinstance(value, type):
         yield from _documented(package, path, "function", value)
         return
@@ -233,7 +233,7 @@ def _members(package: str, path: str, value: object) -> Iterator[Found]:
                 yield from _documented(package, f"{path}.{name}", kind, member)
 
 
-def _documented(package: str, path: str, kind: str, value: object) -> Iterator[Found]:
+def _documented(package: str, path: str, kind: str, value: object) -> Iterator[PythonObject]:
     doc = getattr(value, "__doc__", None)
     if not isinstance(doc, str) or not doc.strip() or (kind != "class" and doc == type(value).__doc__):
         return
@@ -241,12 +241,12 @@ def _documented(package: str, path: str, kind: str, value: object) -> Iterator[F
     name = path.rpartition(".")[2]
     generated = kind == "class" and text.startswith(f"{name}(") and "\n" not in text  # what a dataclass is given
     if not generated and not _machine_bound(text):
-        yield Found(package=package, path=path, kind=kind, doc=text, value=value)
+        yield PythonObject(package=package, path=path, kind=kind, doc=text, value=value)
 
 
 def _machine_bound(text: str) -> bool:
     """Whether a text would differ from run to run or from machine to machine."""
-    return _ADDRESS.search(text) is not None or any(place in text for place in _PLACES)
+    return _ADDRESS.search(text) is not None or any(folder in text for folder in _FOLDERS)
 
 
 def _signature(value: object, kind: str) -> str:
