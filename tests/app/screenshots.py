@@ -14,10 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from playwright.sync_api import sync_playwright
 
+from siftune.app.web.pages import PAGES
 from tests.app.serving import FLAGS, chromium, serving
 
-PAGES = ["overview", "browse", "decisions", "thresholds", "training", "chat", "prompts", "verdict"]
 PLAIN = "light-1280"
+#: The addresses of the pages; that of the first is not used.
+NAMES = [draw_page.__name__ for draw_page in PAGES.values()]
 PROMPT = "What does itertools.groupby do?"
 
 
@@ -37,8 +39,8 @@ def photograph(run: Path, folder: Path, variants: Sequence[str] = (PLAIN,)) -> d
             theme, width = variant.split("-")
             context = browser.new_context(viewport={"width": int(width), "height": 900}, color_scheme=theme)
             page = context.new_page()
-            for name in PAGES:
-                _open(page, f"{address}/{'' if name == 'overview' else name}")
+            for name in NAMES:
+                _open(page, f"{address}/{'' if name == NAMES[0] else name}")
                 if name == "chat":
                     _ask(page)
                 shown[name] = page.get_by_test_id("stMainBlockContainer").inner_text()
