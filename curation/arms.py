@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from siftune.curation import sampling
 from siftune.curation.atomic_files import replacing
 from siftune.curation.corpus import BATCH, batches
 from siftune.curation.errors import require_conserved
 from siftune.curation.recipe.sections import ArmName
 from siftune.curation.run.manifest import ArmRecord
 from siftune.curation.run.paths import RunPaths
+from siftune.curation.sampling import shuffled_positions
 from siftune.curation.schema import ARM, HELDOUT, conform, empty
 from siftune.curation.split_names import HELD_OUT, TRAIN
 
@@ -68,7 +68,7 @@ def _members(rows: pl.DataFrame, *, seed: int, names: Sequence[ArmName]) -> dict
     curated = raw.filter(pl.col("fate") == "kept")
     curated = curated[np.repeat(np.arange(curated.height), curated["copies"].to_numpy())]
     size = curated.height
-    random = raw[np.sort(sampling.order(raw["id"], seed=seed, purpose="random arm")[:size])]
+    random = raw[np.sort(shuffled_positions(raw["id"], seed=seed, purpose="random arm")[:size])]
     by_answer_length = np.argsort(-raw["answer_words"].to_numpy().astype(np.int64), kind="stable")
     longest = raw[np.sort(by_answer_length[:size])]
     answer = pl.format("among the {} longest answers, {} words; {}", pl.lit(longest.height), "answer_words", "verdict")

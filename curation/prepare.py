@@ -16,7 +16,7 @@ from siftune.curation.ingest.sources import IngestedRow, read_sources, sources_f
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.row_checks import mojibake
-from siftune.curation.run import cache_key
+from siftune.curation.run.cache_key import measure_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import SourceRecord
 from siftune.curation.split_names import HELD_OUT, standard_splits
@@ -63,7 +63,7 @@ def prepare(
     Raises:
         UserError: a source is missing, unreadable, or of no known format.
     """
-    read = cache_key.of("ingest", {}, sources_fingerprint(recipe.sources, base=base))
+    read = measure_key("ingest", {}, sources_fingerprint(recipe.sources, base=base))
     quarantine = run.measure_path("quarantine", read, suffix="jsonl")
     report = run.measure_path("ingest", read, suffix="json")
 
@@ -74,9 +74,9 @@ def prepare(
         write_json(asdict(found), report)
 
     raw, reused = run.measure("ingested", read, ingested)
-    repaired = cache_key.of("repair", {"encoding": recipe.checks.encoding}, read)
+    repaired = measure_key("repair", {"encoding": recipe.checks.encoding}, read)
     examples, repairs = _repair(run, raw, key=repaired) if recipe.checks.encoding == "repair" else (raw, None)
-    compared = cache_key.of("texts", recipe.keys.model_dump(include={"template_rows", "template_share"}), repaired)
+    compared = measure_key("texts", recipe.keys.model_dump(include={"template_rows", "template_share"}), repaired)
     texts, _ = run.measure("texts", compared, lambda out: write_texts(examples, out, recipe.keys))
     index, _ = run.measure("index", compared, lambda out: write_batches(measure_index(examples, texts), out, _LASTING))
     return Prepared(

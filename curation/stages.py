@@ -23,7 +23,7 @@ from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.row_checks.stage import RowChecks
-from siftune.curation.run import cache_key
+from siftune.curation.run.cache_key import measure_key, rows_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.schema import Key
 
@@ -103,5 +103,5 @@ def measure_stage(
     Returns:
         The parquet file of the measure, and whether it was there.
     """
-    key = cache_key.of(stage.name, stage.depends(), corpus.key, cache_key.of_ids(alive["id"]))
+    key = measure_key(stage.name, stage.depends(), corpus.key, rows_key(alive["id"]))
     return run.measure(stage.name, key, lambda out: stage.measure(corpus, alive, progress).write(out))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from siftune.curation.allotment import water_fill
 from siftune.curation.embeddings.cosine import cosines, lattice
+from siftune.curation.sampling import water_fill
 
 #: Row positions, int64[m].
 Positions = NDArray[np.int64]

@@ -9,12 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation import sampling
-from siftune.curation.allotment import water_fill
 from siftune.curation.balance import coverage
 from siftune.curation.balance.length_bins import LengthBins, length_record
 from siftune.curation.recipe.sections import Balance
 from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
+from siftune.curation.sampling import shuffle_keys, water_fill
 from siftune.curation.schema import DECISIONS, conform
 
 #: How often a row may stand in the set when the recipe allows repeats: up to four passes over the same data train
@@ -138,7 +137,7 @@ class _Preference:
 
     @classmethod
     def of(cls, index: pl.DataFrame, vectors: np.ndarray | None, seed: int) -> _Preference:
-        keys = sampling.keys(index["id"], seed=seed, purpose="balance")
+        keys = shuffle_keys(index["id"], seed=seed, purpose="balance")
         return cls(keys, index["pinned"].to_numpy(), vectors)
 
     @property

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from siftune.curation.corpus import batches, write_batches
 from siftune.curation.progress import Progress
-from siftune.curation.run import cache_key
+from siftune.curation.run.cache_key import measure_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.lengths import LengthCounter, length_counter
 
@@ -63,4 +63,4 @@ def _read(run: RunFolder, frame: pl.DataFrame) -> TokenLengths:
 def _key(run: RunFolder) -> str:
     # The file of the texts is named by their content.
     model = run.recipe.model
-    return cache_key.of("tokens", {"tokenizer": model.name, "revision": model.revision}, run.texts.stem)
+    return measure_key("tokens", {"tokenizer": model.name, "revision": model.revision}, run.texts.stem)

@@ -1,4 +1,4 @@
-"""Content addresses: the same inputs and settings give the same name, so a measure is found instead of retaken."""
+"""Cache keys: the same inputs and settings give the same key, so a stored measure is found and not taken again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ import polars as pl
 MEASURES = 3
 
 
-def of(name: str, settings: dict[str, Any], *parents: str) -> str:
-    """The address (hex SHA-256) of a measure: its name, what it depends on, and the addresses of what it reads."""
+def measure_key(name: str, settings: dict[str, Any], *parents: str) -> str:
+    """The cache key of a measure, a hex SHA-256.
+
+    Args:
+        name: the measure.
+        settings: everything that its result depends on besides its input.
+        parents: the cache keys of what it reads.
+    """
     document = json.dumps([MEASURES, name, settings, parents], sort_keys=True, default=list)
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def of_ids(ids: pl.Series) -> str:
-    """The address of a set of rows, in order."""
+def rows_key(ids: pl.Series) -> str:
+    """The cache key of the rows with these ids, in order; a hex SHA-256."""
     digest = hashlib.sha256()
     for start in range(0, len(ids), 100_000):
         digest.update("\n".join(ids[start : start + 100_000]).encode())

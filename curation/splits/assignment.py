@@ -8,10 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation import sampling
-from siftune.curation.allotment import water_fill
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Splits
+from siftune.curation.sampling import shuffle_keys, water_fill
 from siftune.curation.split_names import HELD_OUT, TRAIN, standard_splits
 
 #: Pairs of similar rows: two integer arrays [m] of row positions.
@@ -131,7 +130,7 @@ def _check_enough(name: str, rows: int, *, free: int, eligible: int, groups_left
 
 def _draw(free: pl.DataFrame, rows: int, *, seed: int, purpose: str) -> pl.DataFrame:
     """`rows` of the representatives, in proportion to their strata, in row order."""
-    keyed = free.with_columns(key=sampling.keys(free["id"], seed=seed, purpose=purpose))
+    keyed = free.with_columns(key=shuffle_keys(free["id"], seed=seed, purpose=purpose))
     strata = keyed.group_by("source", "octave").len("held").sort("source", "octave", nulls_last=True)
     strata = strata.with_columns(take=water_fill(strata["held"].to_numpy(), strata["held"].to_numpy(), rows))
     ranked = keyed.join(strata, on=["source", "octave"], nulls_equal=True).sort("key", "position")

@@ -20,7 +20,7 @@ from siftune.curation.dedup.minhash import jaccard_pairs
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import Near, Splits
-from siftune.curation.run import cache_key
+from siftune.curation.run.cache_key import measure_key
 from siftune.curation.run.manifest import LeakageRecord
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
@@ -135,8 +135,8 @@ def _similar_rows(
     corpus, index, key = prepared.corpus, prepared.index, recorder.recipe.keys.leaks
 
     def stored(name: str, parameters: dict[str, Any], measure: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        measure_key = cache_key.of(name, {"key": key, **parameters}, corpus.key)
-        path, _ = recorder.run.measure(name, measure_key, lambda out: measure().write_parquet(out))
+        cache_key = measure_key(name, {"key": key, **parameters}, corpus.key)
+        path, _ = recorder.run.measure(name, cache_key, lambda out: measure().write_parquet(out))
         recorder.keep_file(name, path)
         return pl.read_parquet(path)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.allotment import water_fill
+from siftune.curation.sampling import water_fill
 
 entries = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), min_size=1, max_size=8)
 
