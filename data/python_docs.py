@@ -21,6 +21,7 @@ import platform
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,43 +58,14 @@ class BuildResult:
     fresh: bool
 
 
-def build(out: Path) -> BuildResult:
-    """Write the rows to `out` as JSON lines, unless it already holds what these versions give.
+def write_rows(out: Path) -> None:
+    """Write the rows to `out` as JSON lines, from a process of its own.
 
-    The documentation is read in a process of its own, which imports much; its hash seed is fixed, because docstrings
-    may quote the order of a set.
+    That process imports much, and its hash seed is fixed, because docstrings may quote the order of a set.
 
     Raises:
-        UserError: `out` cannot be written, or the documentation could not be read.
+        UserError: the documentation could not be read, or not in five minutes.
     """
-    start = time.perf_counter()
-    installed = versions()
-    key = {"versions": installed, "builder": _builder_hash()}
-    sidecar = out.with_name(out.name + ".json")
-    stored = _read_sidecar(sidecar)
-    if stored.get("key") == key and out.is_file() and stored.get("sha256") == file_sha256(out):
-        counts = {"rows": stored["rows"], "answers": stored["answers"]}
-        return BuildResult(path=out, **counts, versions=installed, seconds=time.perf_counter() - start, fresh=False)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _write_rows(out)
-    except OSError as fault:
-        raise UserError(f"{out} cannot be written: {fault}. Give a path in a folder of yours.") from None
-    lines = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]
-    counts = {"rows": len(lines), "answers": len({line["output"] for line in lines})}
-    record = {"key": key, **counts, "sha256": file_sha256(out)}
-    write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", sidecar)
-    return BuildResult(path=out, **counts, versions=installed, seconds=time.perf_counter() - start, fresh=True)
-
-
-def versions() -> dict[str, str]:
-    """The version of Python and of every package that is read, sorted by name; packages not installed are absent."""
-    names = [name for name in python_objects.installed() if name != "python"]
-    packages = {name: importlib.metadata.version(_DISTRIBUTIONS.get(name, name)) for name in names}
-    return dict(sorted({"python": platform.python_version(), **packages}.items()))
-
-
-def _write_rows(out: Path) -> None:
     variables = {
         "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore", "COLUMNS": "80", "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "DISPLAY": "",
@@ -112,6 +84,39 @@ def _write_rows(out: Path) -> None:
         if result.returncode:
             raise UserError(f"reading the documentation failed: {result.stderr.strip()[-500:]}")
         fresh.replace(out)
+
+
+def build(out: Path, *, write: Callable[[Path], None] = write_rows) -> BuildResult:
+    """Have the rows written to `out` by `write`, unless it already holds what these versions give.
+
+    Raises:
+        UserError: `out` cannot be written, or the documentation could not be read.
+    """
+    start = time.perf_counter()
+    installed = versions()
+    key = {"versions": installed, "builder": _builder_hash()}
+    sidecar = out.with_name(out.name + ".json")
+    stored = _read_sidecar(sidecar)
+    if stored.get("key") == key and out.is_file() and stored.get("sha256") == file_sha256(out):
+        counts = {"rows": stored["rows"], "answers": stored["answers"]}
+        return BuildResult(path=out, **counts, versions=installed, seconds=time.perf_counter() - start, fresh=False)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write(out)
+    except OSError as fault:
+        raise UserError(f"{out} cannot be written: {fault}. Give a path in a folder of yours.") from None
+    lines = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]
+    counts = {"rows": len(lines), "answers": len({line["output"] for line in lines})}
+    record = {"key": key, **counts, "sha256": file_sha256(out)}
+    write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", sidecar)
+    return BuildResult(path=out, **counts, versions=installed, seconds=time.perf_counter() - start, fresh=True)
+
+
+def versions() -> dict[str, str]:
+    """The version of Python and of every package that is read, sorted by name; packages not installed are absent."""
+    names = [name for name in python_objects.installed() if name != "python"]
+    packages = {name: importlib.metadata.version(_DISTRIBUTIONS.get(name, name)) for name in names}
+    return dict(sorted({"python": platform.python_version(), **packages}.items()))
 
 
 def _builder_hash() -> str:

@@ -193,7 +193,7 @@ def _walk_modules(package: str, roots: tuple[str, ...]) -> Iterator[PythonObject
                     queue.append(value)
             elif callable(value) and id(value) not in seen and _is_home(package, module, value):
                 seen.add(id(value))
-                yield from _members(package, f"{module.__name__}.{name}".removeprefix("builtins."), value)
+                yield from documented_members(package, f"{module.__name__}.{name}".removeprefix("builtins."), value)
 
 
 def _is_home(package: str, module: ModuleType, value: object) -> bool:
@@ -219,7 +219,11 @@ def _public(module: str) -> bool:
     return not any(part.startswith("_") or part in _SKIPPED_PARTS for part in module.split("."))
 
 
-def _members(package: str, path: str, value: object) -> Iterator[PythonObject]:
+def documented_members(package: str, path: str, value: object) -> Iterator[PythonObject]:
+    """A function, or a class with its public methods and properties, as far as they have docstrings.
+
+    Texts that hold a memory address or a folder of this machine are left out.
+    """
     if not isinstance(value, type):
         yield from _documented(package, path, "function", value)
         return

@@ -34,7 +34,7 @@ class ExampleWriter:
 
     def __init__(self, out: Path, quarantine: Path) -> None:
         self._out, self._quarantine = out, quarantine
-        self._batch = _Batch()
+        self._batch = _ExampleBatch()
 
     def __enter__(self) -> ExampleWriter:
         with ExitStack() as stack:
@@ -80,10 +80,10 @@ class ExampleWriter:
     def _flush(self) -> None:
         if self._batch.ids:
             self._parquet.write_table(self._batch.table(), row_group_size=ROW_GROUP)
-        self._batch = _Batch()
+        self._batch = _ExampleBatch()
 
 
-class _Batch:
+class _ExampleBatch:
     """The columns of EXAMPLES while rows are added: flat lists of texts, which cost the garbage collector nothing."""
 
     def __init__(self) -> None:

@@ -52,11 +52,11 @@ def check_codes(codes: Sequence[str]) -> None:
     Raises:
         UserError: lingua does not know one of `codes`, or is not installed.
     """
-    known = sorted(language.iso_code_639_1.name.lower() for language in _lingua().Language.all())
+    supported = sorted(language.iso_code_639_1.name.lower() for language in _lingua().Language.all())
     for code in codes:
-        if code.lower() not in known:
-            hint = did_you_mean(code, known)
-            raise UserError(f"checks.languages: no language {code!r}.{hint} Accepted: {', '.join(known)}.")
+        if code.lower() not in supported:
+            hint = did_you_mean(code, supported)
+            raise UserError(f"checks.languages: no language {code!r}.{hint} Accepted: {', '.join(supported)}.")
 
 
 def _detect(texts: Sequence[str], *, accurate: bool) -> list[DetectedLanguage]:
