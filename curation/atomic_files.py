@@ -1,4 +1,4 @@
-"""Files written in one step: to a temporary name, then renamed, so that no file is ever seen half written."""
+"""Atomic writes: to a temporary name, then renamed, so that no reader ever sees half a file."""
 
 from __future__ import annotations
 

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 from siftune.curation import schema
 from siftune.curation.recipe.sections import Keys
 from siftune.curation.schema import Key
-from siftune.curation.text import words as text
 from siftune.curation.text.prompt_templates import PromptTemplates
+from siftune.curation.text.words import key_text, word_count
 
+#: Rows that are held in memory at a time.
 BATCH = 50_000
-_ANSWERS = ("assistant",)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """EXAMPLES and TEXTS of a run, aligned row by row; `key` is their content address."""
+    """EXAMPLES and TEXTS of a run, aligned row by row; `key` is their cache key."""
 
     examples: Path
     texts: Path
@@ -39,7 +39,7 @@ class Corpus:
     def key_texts(self, key: Key, rows: np.ndarray) -> Iterator[pl.Series]:
         """The compared text of the rows at the ascending positions `rows`, in batches."""
         for frame in self.frames(["core", "answer"], rows):
-            yield frame.select(text.key_text(key).alias("text"))["text"]
+            yield frame.select(key_text(key).alias("text"))["text"]
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, *, size: int | None = None) -> Iterator[pl.DataFrame]:
@@ -53,18 +53,24 @@ def batches(path: Path, columns: Sequence[str] | None = None, *, size: int | Non
 
 def write_batches(frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema) -> int:
     """Write frames to one parquet file as they come; an empty iterator makes a file of no rows. Returns the rows."""
-    written = 0
+    rows = 0
     arrow = schema.empty(columns).to_arrow().schema
     with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
         for frame in frames:
             if frame.height:
                 writer.write_table(schema.conform(frame, columns).to_arrow().cast(arrow), row_group_size=BATCH)
-                written += frame.height
-    return written
+                rows += frame.height
+    return rows
 
 
 def write_texts(examples: Path, out: Path, keys: Keys) -> None:
-    """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then left out)."""
+    """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then removed).
+
+    Args:
+        examples: parquet with EXAMPLES.
+        out: the parquet file to write.
+        keys: what counts as a template.
+    """
     templates = PromptTemplates(rows=keys.template_rows, share=keys.template_share)
     for frame in _split_turns(examples):
         templates.count(frame)
@@ -81,27 +87,27 @@ def _split_turns(examples: Path) -> Iterator[pl.DataFrame]:
 def turns_text(*, answers: bool) -> pl.Expr:
     """All assistant turns of `messages` as one text, or all turns that are neither assistant nor system."""
     role = pl.element().struct.field("role")
-    wanted = role.is_in(_ANSWERS) if answers else ~role.is_in([*_ANSWERS, "system"])
-    contents = pl.col("messages").list.eval(pl.element().filter(wanted).struct.field("content"))
+    included = role == "assistant" if answers else ~role.is_in(["assistant", "system"])
+    contents = pl.col("messages").list.eval(pl.element().filter(included).struct.field("content"))
     return contents.list.join("\n", ignore_nulls=True).fill_null("")
 
 
-def measure_index(corpus_examples: Path, texts: Path) -> Iterator[pl.DataFrame]:
-    """The lasting columns of INDEX (all but rank and pinned), in batches aligned with EXAMPLES."""
+def measure_index(examples: Path, texts: Path) -> Iterator[pl.DataFrame]:
+    """INDEX without rank and pinned, in batches, aligned with EXAMPLES."""
     start = 0
     pairs = zip(
-        batches(corpus_examples, ["id", "source", "split", "messages"]),
+        batches(examples, ["id", "source", "split", "messages"]),
         batches(texts, ["prompt", "answer"]),
         strict=True,
     )
-    for example, spoken in pairs:
-        yield example.select(
-            pl.int_range(start, start + example.height, dtype=pl.UInt32).alias("row"),
+    for example_batch, text_batch in pairs:
+        yield example_batch.select(
+            pl.int_range(start, start + example_batch.height, dtype=pl.UInt32).alias("row"),
             "id",
             "source",
             "split",
             pl.col("messages").list.len().alias("turns"),
-            spoken.select(text.word_count(pl.col("prompt")).alias("prompt_words"))["prompt_words"],
-            spoken.select(text.word_count(pl.col("answer")).alias("answer_words"))["answer_words"],
+            text_batch.select(word_count(pl.col("prompt")).alias("prompt_words"))["prompt_words"],
+            text_batch.select(word_count(pl.col("answer")).alias("answer_words"))["answer_words"],
         )
-        start += example.height
+        start += example_batch.height

@@ -1,4 +1,4 @@
-"""From sources to a corpus: ingest, repair, derive the compared texts, each stored under its content address."""
+"""From sources to a corpus: ingest, repair, derive the compared texts, each stored under its cache key."""
 
 from __future__ import annotations
 
@@ -21,12 +21,24 @@ from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import SourceRecord
 from siftune.curation.split_names import HELD_OUT, standard_splits
 
-_LASTING = pl.Schema([(name, kind) for name, kind in schema.INDEX.items() if name not in ("rank", "pinned")])
+#: INDEX without what depends on the recipe and on decisions by hand.
+_STORED_INDEX = pl.Schema([(name, dtype) for name, dtype in schema.INDEX.items() if name not in ("rank", "pinned")])
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus with what was found on the way: `index` is INDEX, in the order of EXAMPLES."""
+    """The input of a run, ready to be compared.
+
+    Attributes:
+        corpus: EXAMPLES and TEXTS.
+        index: INDEX of the examples, in the order of EXAMPLES.
+        repairs: DECISIONS on texts whose encoding was repaired.
+        quarantined: columns id, source, reason and detail (`file:row`) of the rows that could not be read.
+        quarantine: the JSON Lines file that they stand in.
+        sources: each source as it was read.
+        files: the stored measures by name.
+        reused: whether the sources were read by an earlier run.
+    """
 
     corpus: Corpus
     index: pl.DataFrame
@@ -39,8 +51,7 @@ class Prepared:
 
     def quarantined_decisions(self) -> pl.DataFrame:
         """DECISIONS on the rows that could not be read."""
-        said = self.quarantined.with_columns(pl.lit("quarantine").alias("action"))
-        return schema.conform(said, schema.DECISIONS)
+        return schema.conform(self.quarantined.with_columns(action=pl.lit("quarantine")), schema.DECISIONS)
 
 
 def prepare(
@@ -63,72 +74,83 @@ def prepare(
     Raises:
         UserError: a source is missing, unreadable, or of no known format.
     """
-    read = measure_key("ingest", {}, sources_fingerprint(recipe.sources, base=base))
-    quarantine = run.measure_path("quarantine", read, suffix="jsonl")
-    report = run.measure_path("ingest", read, suffix="json")
+    # Rows in the sources become EXAMPLES, or go to the quarantine.
+    ingest_key = measure_key("ingest", {}, sources_fingerprint(recipe.sources, base=base))
+    quarantine = run.measure_path("quarantine", ingest_key, suffix="jsonl")
+    report = run.measure_path("ingest", ingest_key, suffix="json")
 
-    def ingested(out: Path) -> None:
-        found = read_sources(
+    def ingest(out: Path) -> None:
+        ingested = read_sources(
             recipe.sources, base=base, out=out, quarantine=quarantine, on_row=on_row, progress=progress
         )
-        write_json(asdict(found), report)
+        write_json(asdict(ingested), report)
 
-    raw, reused = run.measure("ingested", read, ingested)
-    repaired = measure_key("repair", {"encoding": recipe.checks.encoding}, read)
-    examples, repairs = _repair(run, raw, key=repaired) if recipe.checks.encoding == "repair" else (raw, None)
-    compared = measure_key("texts", recipe.keys.model_dump(include={"template_rows", "template_share"}), repaired)
-    texts, _ = run.measure("texts", compared, lambda out: write_texts(examples, out, recipe.keys))
-    index, _ = run.measure("index", compared, lambda out: write_batches(measure_index(examples, texts), out, _LASTING))
+    examples, reused = run.measure("ingested", ingest_key, ingest)
+
+    # Broken encodings are repaired; each repair is a decision.
+    encoding = recipe.checks.encoding
+    repair_key = measure_key("repair", {"encoding": encoding}, ingest_key)
+    repairs = schema.empty(schema.DECISIONS)
+    if encoding == "repair":
+        raw, repairs_path = examples, run.measure_path("repairs", repair_key)
+        examples, _ = run.measure("examples", repair_key, lambda out: _repair(raw, out, repairs_path))
+        repairs = pl.read_parquet(repairs_path)
+
+    # The texts that are compared, and the light frame that stages decide on.
+    template_settings = recipe.keys.model_dump(include={"template_rows", "template_share"})
+    texts_key = measure_key("texts", template_settings, repair_key)
+    texts, _ = run.measure("texts", texts_key, lambda out: write_texts(examples, out, recipe.keys))
+    index, _ = run.measure(
+        "index", texts_key, lambda out: write_batches(measure_index(examples, texts), out, _STORED_INDEX)
+    )
+    sources = json.loads(report.read_text(encoding="utf-8"))["sources"]
     return Prepared(
-        corpus=Corpus(examples=examples, texts=texts, key=compared),
+        corpus=Corpus(examples=examples, texts=texts, key=texts_key),
         index=rank(pl.read_parquet(index), recipe),
-        repairs=schema.empty(schema.DECISIONS) if repairs is None else pl.read_parquet(repairs),
-        quarantined=_quarantined(quarantine),
+        repairs=repairs,
+        quarantined=_read_quarantine(quarantine),
         quarantine=quarantine,
-        sources=[SourceRecord.model_validate(source) for source in json.loads(report.read_text("utf-8"))["sources"]],
+        sources=[SourceRecord.model_validate(source) for source in sources],
         files={"examples": examples, "texts": texts, "index": index},
         reused=reused,
     )
 
 
-def _repair(run: RunFolder, raw: Path, *, key: str) -> tuple[Path, Path]:
-    """EXAMPLES with broken encodings mended, and the DECISIONS that say so."""
+def _repair(raw: Path, out: Path, repairs_path: Path) -> None:
+    """Write EXAMPLES with broken encodings repaired, and DECISIONS on the rows that were."""
     decisions = [schema.empty(schema.DECISIONS)]
 
-    def mended() -> Iterator[pl.DataFrame]:
+    def repaired_batches() -> Iterator[pl.DataFrame]:
         for batch in batches(raw):
-            frame, told = mojibake.repair_batch(batch)
-            decisions.append(told)
-            yield frame
+            repaired, batch_decisions = mojibake.repair_batch(batch)
+            decisions.append(batch_decisions)
+            yield repaired
 
-    def make(out: Path) -> None:
-        write_batches(mended(), out, schema.EXAMPLES)
-        pl.concat(decisions).write_parquet(run.measure_path("repairs", key))
-
-    examples, _ = run.measure("examples", key, make)
-    return examples, run.measure_path("repairs", key)
+    write_batches(repaired_batches(), out, schema.EXAMPLES)
+    pl.concat(decisions).write_parquet(repairs_path)
 
 
-def _quarantined(path: Path) -> pl.DataFrame:
+def _read_quarantine(path: Path) -> pl.DataFrame:
     """Columns id, source, reason and detail (`file:row`) of the rows that could not be read."""
     columns = {"id": pl.String, "source": pl.String, "file": pl.String, "row": pl.Int64, "reason": pl.String}
-    if path.stat().st_size == 0:
+    if path.stat().st_size == 0:  # polars reads no columns from an empty file
         return pl.DataFrame(schema={"id": pl.String, "source": pl.String, "reason": pl.String, "detail": pl.String})
-    found = pl.read_ndjson(path, schema=columns)
-    place = pl.concat_str(["file", "row"], separator=":").alias("detail")
-    return found.select("id", "source", "reason", place)
+    rows = pl.read_ndjson(path, schema=columns)
+    return rows.select("id", "source", "reason", pl.concat_str(["file", "row"], separator=":").alias("detail"))
 
 
 def rank(index: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """INDEX with the place of each row in keep order, by the recipe's `keep`.
+    """INDEX with the rank of each row in keep order, by the recipe's `keep`; 0 is kept first.
 
     Where the data came with splits, the rows that must not give way come first: a duplicate across splits then costs
     the side that yields.
     """
-    yields = recipe.splits.yield_to if recipe.splits else "eval"
+    yielding = recipe.splits.yield_to if recipe.splits else "eval"
     held_out = standard_splits(index["split"]).is_in(HELD_OUT).fill_null(value=False)
-    first = pl.col("row").min().over(pl.col("id").str.replace(r":\d+$", ""))  # parts of a mixture are trusted alike
-    order = {"source": first, "answer": -pl.col("answer_words").cast(pl.Int64), "row": pl.col("row")}
-    by = [held_out if yields == "train" else ~held_out, *(order[name] for name in recipe.keep), pl.col("row")]
+    first_of_source = (
+        pl.col("row").min().over(pl.col("id").str.replace(r":\d+$", ""))
+    )  # parts of a mixture are trusted alike
+    orders = {"source": first_of_source, "answer": -pl.col("answer_words").cast(pl.Int64), "row": pl.col("row")}
+    by = [held_out if yielding == "train" else ~held_out, *(orders[name] for name in recipe.keep), pl.col("row")]
     ranked = index.sort(by).with_row_index("rank").sort("row")
     return schema.conform(ranked.with_columns(pl.lit(value=False).alias("pinned")), schema.INDEX)

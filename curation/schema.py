@@ -24,8 +24,8 @@ EXAMPLES = pl.Schema(
 TEXTS = pl.Schema({"id": pl.String, "source": pl.String, "prompt": pl.String, "core": pl.String, "answer": pl.String})
 
 #: The light frame that stages decide on: one row for each alive example, in the order of EXAMPLES.
-#: `row` is the position in EXAMPLES, `rank` the place in keep order (0 is kept first), `pinned` a row that the
-#: user restored by hand and that no stage may drop.
+#: `row` is the position in EXAMPLES, `rank` the position in keep order (0 is kept first), `pinned` says that the user
+#: restored the row by hand, so that no stage may drop it.
 INDEX = pl.Schema(
     {
         "row": pl.UInt32,
@@ -44,7 +44,7 @@ INDEX = pl.Schema(
 #: operators, identifiers or negations, so neither row may be called a duplicate of the other.
 PAIRS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "score": pl.Float64, "guarded": pl.Boolean})
 
-#: A row that resembles an item of a reference. `reference` is `name:row`; `field` says which part of the row
+#: A row that is similar to an item of a reference. `reference` is `name:row`; `field` says which part of the row
 #: matched (`prompt`, `answer` or `both`); `span` is the matched text.
 MATCHES = pl.Schema(
     {
@@ -56,14 +56,14 @@ MATCHES = pl.Schema(
         "span": pl.String,
     }
 )
-#: The rule of MATCHES whose score is an estimated chance, stored from `LEAST_CHANCE` on, and not a share of words.
-REPHRASED = "layered/semantic"
-LEAST_CHANCE = 0.5
+#: The rule of MATCHES whose score is an estimated probability, stored from `LOWEST_PROBABILITY` on, not a share of words.
+PARAPHRASE = "layered/semantic"
+LOWEST_PROBABILITY = 0.5
 
 
 def counted(threshold: float) -> pl.Expr:
-    """Which MATCHES count: rephrased items from `threshold` on, and every match of another rule."""
-    return (pl.col("rule") != REPHRASED) | (pl.col("score") >= threshold)
+    """Which MATCHES count: paraphrases from `threshold` on, and every match of another rule."""
+    return (pl.col("rule") != PARAPHRASE) | (pl.col("score") >= threshold)
 
 
 #: What a row check found: `check` is its name in the recipe, `score` a number that explains it.
@@ -86,7 +86,7 @@ DECISIONS = pl.Schema(
 LEDGER = pl.Schema([("id", pl.String()), ("step", pl.Int32()), ("stage", pl.String()), *list(DECISIONS.items())[1:]])
 
 #: The final fate of every input row. `stage` and `reason` say who decided when it was not kept; `group` joins rows
-#: that must not be cut by a split; `arms` lists the training arms that hold the row.
+#: that no split may separate; `arms` lists the training arms that hold the row.
 ROWS = pl.Schema(
     {
         "id": pl.String(),
@@ -115,7 +115,7 @@ ARM = pl.Schema(
     }
 )
 
-#: A held-out set: ARM, and whether a twin of the row stands in the raw data outside of its split (`leaked`).
+#: A held-out set: ARM, and whether the raw data holds a similar row outside of its split (`leaked`).
 HELDOUT = pl.Schema([*ARM.items(), ("split", pl.String()), ("leaked", pl.Boolean())])
 
 Fate = Literal["kept", "dropped", "quarantined"]
@@ -134,7 +134,7 @@ def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     Raises polars' `InvalidOperationError` where a value does not fit its type: a silent cast would lose it.
     """
     columns = [
-        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
-        for name, kind in schema.items()
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in schema.items()
     ]
     return frame.select(columns)

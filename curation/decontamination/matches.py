@@ -31,7 +31,7 @@ from siftune.curation.text import ngrams
 #: `layered/ngram`: at least this share of an item, or of its answer, is covered by 8-grams that the row has too.
 _COVERED_SHARE = 0.8
 #: The layers of `layered`, the surest first.
-_LAYERS = ("layered/exact", "layered/short", "layered/ngram", schema.REPHRASED)
+_LAYERS = ("layered/exact", "layered/short", "layered/ngram", schema.PARAPHRASE)
 
 #: One match of a part of a row (prompt, answer or both; `row` counts through all batches) and an item (a position).
 _PART_MATCHES = pl.Schema(

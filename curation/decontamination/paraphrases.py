@@ -108,7 +108,7 @@ def find_paraphrases(
         "row",
         "item",
         "part",
-        rule=pl.lit(schema.REPHRASED),
+        rule=pl.lit(schema.PARAPHRASE),
         score=1 / (1 + (-pl.col("log_odds")).exp()),
         span=pl.col("text").str.slice(0, SPAN_CHARACTERS),
     )

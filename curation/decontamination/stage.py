@@ -25,7 +25,7 @@ class Decontamination:
 
     name: ClassVar[str] = "contamination"
     title: ClassVar[str] = "Contamination"
-    knobs: ClassVar[tuple[Knob, ...]] = (Knob("contamination", ("contamination",), lowest=schema.LEAST_CHANCE),)
+    knobs: ClassVar[tuple[Knob, ...]] = (Knob("contamination", ("contamination",), lowest=schema.LOWEST_PROBABILITY),)
     compares: ClassVar[None] = None
     similarity: ClassVar[None] = None
     settings: Contamination
@@ -74,7 +74,7 @@ class Decontamination:
         decided = best.with_columns(
             action=pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop")),
             reason=pl.lit("contamination"),
-            threshold=pl.when(pl.col("rule") == schema.REPHRASED).then(self.settings.threshold),
+            threshold=pl.when(pl.col("rule") == schema.PARAPHRASE).then(self.settings.threshold),
             witness="reference",
             detail=pl.format("{}, {}: {}", "rule", "field", "span"),
         )

@@ -135,10 +135,10 @@ def test_a_higher_threshold_spares_look_alikes_of_a_benchmark(here: Path) -> Non
     run = curate(write_recipe(here, "s.jsonl", run="quizzed", contamination=settings))
     one, two, three = run.rows().filter(fate="kept")["id"].head(3)
     stored = [
-        (one, "quiz:0", schema.REPHRASED, "prompt", 0.9, "sure"),
+        (one, "quiz:0", schema.PARAPHRASE, "prompt", 0.9, "sure"),
         (one, "quiz:1", "layered/ngram", "prompt", 0.6, "copied"),
-        (two, "quiz:0", schema.REPHRASED, "prompt", 0.55, "alike"),
-        (three, "quiz:2", schema.REPHRASED, "both", 0.8, "at the threshold"),
+        (two, "quiz:0", schema.PARAPHRASE, "prompt", 0.55, "alike"),
+        (three, "quiz:2", schema.PARAPHRASE, "both", 0.8, "at the threshold"),
     ]
     pl.DataFrame(stored, schema=schema.MATCHES, orient="row").write_parquet(run.file("contamination"))
 
