@@ -11,8 +11,7 @@ from datasketch import MinHash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation.dedup import minhash
-from siftune.curation.dedup import minhash_kernels
+from siftune.curation.dedup import minhash, minhash_kernels
 from siftune.curation.text import words as text
 
 CHARACTERS = st.one_of(
