@@ -14,10 +14,10 @@ class Raw(str):
 
 
 def escape(text: str) -> str:
-    """`text` on one line, so that Markdown shows it letter for letter.
+    r"""`text` on one line, so that Markdown shows it letter for letter.
 
-    >>> escape("a *b* | <i>")
-    'a \\\\*b\\\\* \\\\| \\\\<i\\\\>'
+    >>> print(escape("a *b* | <i>"))
+    a \*b\* \| \<i\>
     """
     return "".join("\\" + sign if sign in _MARKUP else sign for sign in " ".join(text.split()))
 
@@ -28,14 +28,14 @@ def code(text: str) -> Raw:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> list[str]:
-    """The lines of a table, and an empty line after it.
+    r"""The lines of a table, and an empty line after it.
 
     Args:
         head: the heading of each column.
         rows: cells as plain text, which is escaped, or as `Raw`.
         numbers: positions of the columns that are aligned to the right.
 
-    >>> print("\\n".join(table(["stage", "rows"], [["near", "1,081"]], numbers=[1])))
+    >>> print("\n".join(table(["stage", "rows"], [["near", "1,081"]], numbers=[1])))
     | stage | rows |
     |---|---:|
     | near | 1,081 |

@@ -18,6 +18,7 @@ from siftune.curation.atomic_files import write_json, write_parquet
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import parse_training_name
+from siftune.curation.schema import conform
 from siftune.training.arm_names import BASE, arm_sort_key
 from siftune.training.evaluation.statistics import Floats
 
@@ -101,7 +102,7 @@ class HeldoutLosses:
 
 def write_evaluation(evaluation: Evaluation, losses: pl.DataFrame, folder: Path) -> None:
     """Write NAME.parquet, then NAME.json: where the second stands, the evaluation is finished."""
-    write_parquet(losses.select(LOSS_COLUMNS), folder / f"{evaluation.name}.parquet")
+    write_parquet(conform(losses, LOSS_COLUMNS), folder / f"{evaluation.name}.parquet")
     write_json(evaluation.model_dump(mode="json"), folder / f"{evaluation.name}.json")
 
 

@@ -51,7 +51,7 @@ def read_usage(run: RunFolder, seeds: Mapping[str, Sequence[int]]) -> tuple[ArmU
                 arm=arm,
                 seed=seed,
                 tokens=result.tokens,
-                minutes=result.minutes,
+                minutes=result.seconds / 60,
                 steps=result.steps,
                 rows=result.rows,
                 arm_rows=result.arm_rows,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
+from siftune.curation.markdown import table
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.formatting import format_budget
+from siftune.training.evaluation.verdict import Verdict
 from siftune.training.export.parity import ExportRecord
 from siftune.training.result import TrainingResult
 
@@ -42,19 +42,23 @@ def model_card(run: RunFolder, export: ExportRecord, result: TrainingResult) -> 
         "",
         "Next-token predictions on held-out rows, against the adapter before the export.",
         "",
-        "| | measured | limit |",
-        "|---|---|---|",
-        f"| top-1 agreement | {100 * parity.agreement:.2f} % | at least {100 * parity.limits.agreement:.0f} % |",
-        (
-            f"| mean KL(adapter ‖ export), nats per token | {parity.divergence:.5f} "
-            f"| at most {parity.limits.divergence:g} |"
+        *table(
+            ["", "measured", "limit"],
+            [
+                ["top-1 agreement", f"{parity.agreement:.2%}", f"at least {parity.limits.agreement:.0%}"],
+                [
+                    "mean KL(adapter ‖ export), nats per token",
+                    f"{parity.divergence:.5f}",
+                    f"at most {parity.limits.divergence:g}",
+                ],
+                [
+                    "loss on reference answers, nats per token",
+                    f"{parity.loss:.4f}",
+                    f"the adapter's is {parity.adapter_loss:.4f}",
+                ],
+                ["rows, tokens", f"{parity.rows}, {parity.tokens:,}", ""],
+            ],
         ),
-        (
-            f"| loss on reference answers, nats per token | {parity.loss:.4f} "
-            f"| the adapter's is {parity.adapter_loss:.4f} |"
-        ),
-        f"| rows, tokens | {parity.rows}, {parity.tokens:,} | |",
-        "",
         *_verdict(run),
     ]
     return "\n".join(lines)
@@ -74,8 +78,5 @@ def _how_it_was_made(export: ExportRecord, *, nf4: bool) -> list[str]:
 
 
 def _verdict(run: RunFolder) -> list[str]:
-    path = run.verdict_json
-    if not path.is_file():
-        return []
-    verdict = json.loads(path.read_text(encoding="utf-8"))
-    return ["## Verdict of the run", "", verdict["headline"], "", verdict["condition"], ""]
+    verdict = Verdict.read(run)
+    return [] if verdict is None else ["## Verdict of the run", "", verdict.headline, "", verdict.condition, ""]

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation.errors import UserError
+from siftune.curation.file_hash import file_sha256
 from siftune.curation.run.folder import RunFolder
-from siftune.training import jobs, masks, memory, models
+from siftune.training import masks, models
 from siftune.training.evaluation import evaluate, loss_worker
-from tests.training.worlds import heldout_frame, message
+from siftune.training.evaluation.losses import LOSS_COLUMNS, Evaluation, read_evaluation
+from siftune.training.result import read_result, write_result
+from tests.training.worlds import heldout_frame, message, training_result
 
 
 def quiet(*_: Any) -> None:
@@ -23,10 +27,11 @@ def quiet(*_: Any) -> None:
 
 def make_job(
     run: Path, *, load: str, engine: str | None = None, max_rows: int | None = None
-) -> loss_worker.EvaluateJob:
+) -> loss_worker.EvaluationJob:
     recipe = RunFolder.open(run).recipe
     resolved = models.resolve(recipe.model.name)
-    return loss_worker.EvaluateJob(
+    base = loss_worker.EvaluationTarget(name="base", adapter=None, digest=resolved.identity)
+    return loss_worker.EvaluationJob(
         heldout=run / "heldout" / "test.parquet",
         folder=run / "evaluation",
         max_length=128,
@@ -34,13 +39,13 @@ def make_job(
         seed=0,
         model=recipe.model.model_copy(update={"load": load}),
         resolved=resolved,
-        targets=[loss_worker.Target(name="base", adapter=None, digest=resolved.identity), *adapters(run, resolved)],
+        targets=[base, *adapters(run, resolved)],
         engine=engine,
         key="key",
     )
 
 
-def adapters(run: Path, resolved: models.ResolvedModel) -> list[loss_worker.Target]:
+def adapters(run: Path, resolved: models.ResolvedModel) -> list[loss_worker.EvaluationTarget]:
     """Random adapters, strong enough to matter, as training would leave them."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -53,15 +58,15 @@ def adapters(run: Path, resolved: models.ResolvedModel) -> list[loss_worker.Targ
             base = models.load_base(resolved, models.choose_loading("fp32", resolved))
             config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
             get_peft_model(base, config).save_pretrained(folder / "adapter")
-            digest = models.hash_file(folder / "adapter" / "adapter_model.safetensors")
-            facts = {"arm": arm, "seed": 0, "adapter_hash": digest, "key": arm}
-            (folder / jobs.DONE).write_text(json.dumps(facts))
-        digest = json.loads((folder / jobs.DONE).read_text())["adapter_hash"]
-        targets.append(loss_worker.Target(name=f"{arm}-seed-0", adapter=folder / "adapter", digest=digest))
+            digest = file_sha256(folder / "adapter" / "adapter_model.safetensors")
+            write_result(training_result(arm=arm, adapter_hash=digest), folder)
+        result = read_result(folder)
+        target = {"name": f"{arm}-seed-0", "adapter": folder / "adapter", "digest": result.adapter_hash}
+        targets.append(loss_worker.EvaluationTarget(**target))
     return targets
 
 
-def row_by_row(job: loss_worker.EvaluateJob, adapter: Path | None) -> dict[str, float]:
+def row_by_row(job: loss_worker.EvaluationJob, adapter: Path | None) -> dict[str, float]:
     """The oracle: one row at a time, all logits, float64 log-softmax."""
     import torch
     from peft import PeftModel
@@ -76,13 +81,13 @@ def row_by_row(job: loss_worker.EvaluateJob, adapter: Path | None) -> dict[str, 
         tokens = torch.from_numpy(ids.astype(np.int64))[None]
         with torch.no_grad():
             log_p = torch.log_softmax(model(input_ids=tokens).logits[0].double(), dim=-1)
-        losses[name] = -sum(float(log_p[place - 1, ids[place]]) for place in np.flatnonzero(trained))
+        losses[name] = -sum(float(log_p[index - 1, ids[index]]) for index in np.flatnonzero(trained))
     return losses
 
 
 def test_losses_are_those_of_one_row_at_a_time(tiny_run):
     job = make_job(tiny_run, load="fp32")
-    loss_worker.judge(job, quiet)
+    loss_worker.compute_losses(job, quiet)
     frames = {}
     for target in job.targets:
         frame = pl.read_parquet(job.folder / f"{target.name}.parquet")
@@ -92,99 +97,106 @@ def test_losses_are_those_of_one_row_at_a_time(tiny_run):
     assert frames["base"]["mask_hash"].equals(frames["raw-seed-0"]["mask_hash"])
     assert not frames["base"]["nll"].equals(frames["raw-seed-0"]["nll"])
     assert not frames["raw-seed-0"]["nll"].equals(frames["curated-seed-0"]["nll"])
-    facts = json.loads((job.folder / "raw-seed-0.json").read_text())
-    assert facts["engine"] == "merged"
-    assert facts["drift"] is None
-    assert facts["loss"] == pytest.approx(frames["raw-seed-0"]["nll"].sum() / frames["raw-seed-0"]["tokens"].sum())
+    assert frames["raw-seed-0"].schema == LOSS_COLUMNS
+    _, evaluation = read(job, "raw-seed-0")
+    assert evaluation.engine == "merged"
+    assert evaluation.drift is None
+    assert evaluation.loss == pytest.approx(frames["raw-seed-0"]["nll"].sum() / frames["raw-seed-0"]["tokens"].sum())
 
 
 def test_columns_come_from_the_held_out_rows(tiny_run):
     job = make_job(tiny_run, load="fp32")
-    loss_worker.judge(job.model_copy(update={"targets": job.targets[:1]}), quiet)
+    loss_worker.compute_losses(job.model_copy(update={"targets": job.targets[:1]}), quiet)
     frame = pl.read_parquet(job.folder / "base.parquet")
     heldout = pl.read_parquet(job.heldout)
     for column in ("id", "source", "group", "leaked"):
         assert frame[column].to_list() == heldout[column].to_list()
     answers = [turns[-1]["content"] for turns in heldout["messages"].to_list()]
-    whole = [place for place, text in enumerate(answers) if frame["bytes"][place] == len(text.encode())]
-    assert len(whole) + json.loads((job.folder / "base.json").read_text())["truncated_rows"] == 9
+    complete = [size for size, text in zip(frame["bytes"], answers, strict=True) if size == len(text.encode())]
+    assert len(complete) + read(job, "base")[1].truncated_rows == 9
     assert set(frame["length_bin"]) <= {"0033-0064 prompt tokens", "0065-0128 prompt tokens"}
 
 
-def test_merged_and_4_bit_agree_and_the_drift_is_told(tiny_run):
+def test_merged_and_4_bit_agree_and_the_drift_is_recorded(tiny_run):
     merged = make_job(tiny_run, load="nf4", engine="merged")
-    loss_worker.judge(merged, quiet)
-    loss = {name: read(merged, name) for name in ("base", "raw-seed-0", "curated-seed-0")}
-    loss_worker.judge(make_job(tiny_run, load="nf4", engine="nf4"), quiet)
-    for name, (frame, facts) in loss.items():
-        packed, told = read(merged, name)
-        assert told["engine"] == "nf4"
-        assert facts["engine"] == "merged"
+    loss_worker.compute_losses(merged, quiet)
+    by_merged = {name: read(merged, name) for name in ("base", "raw-seed-0", "curated-seed-0")}
+    loss_worker.compute_losses(make_job(tiny_run, load="nf4", engine="nf4"), quiet)
+    for name, (frame, evaluation) in by_merged.items():
+        packed, packed_evaluation = read(merged, name)
+        assert packed_evaluation.engine == "nf4"
+        assert evaluation.engine == "merged"
         per_token = (frame["nll"] - packed["nll"]) / frame["tokens"]
         assert float(per_token.abs().max()) < 0.05
-        # The sample is all nine rows here, so the drift that is told is the drift.
-        assert facts["drift"]["largest"] == pytest.approx(float(per_token.abs().max()), abs=1e-6)
+        # The sample is all nine rows here, so the recorded drift is the drift.
+        assert evaluation.drift.largest == pytest.approx(float(per_token.abs().max()), abs=1e-6)
         mean = (frame["nll"].sum() - packed["nll"].sum()) / frame["tokens"].sum()
-        assert facts["drift"]["mean"] == pytest.approx(mean, abs=1e-6)
+        assert evaluation.drift.mean == pytest.approx(mean, abs=1e-6)
 
 
-def read(job: loss_worker.EvaluateJob, name: str) -> tuple[pl.DataFrame, dict[str, Any]]:
-    return pl.read_parquet(job.folder / f"{name}.parquet"), json.loads((job.folder / f"{name}.json").read_text())
+def read(job: loss_worker.EvaluationJob, name: str) -> tuple[pl.DataFrame, Evaluation]:
+    evaluation = read_evaluation(job.folder, name)
+    assert evaluation is not None
+    return pl.read_parquet(job.folder / f"{name}.parquet"), evaluation
 
 
-def test_a_merged_model_that_drifts_is_not_used(tiny_run, monkeypatch):
-    monkeypatch.setattr(loss_worker, "DRIFT_LIMIT", -1.0)
+def test_a_merged_model_that_drifts_is_not_used(tiny_run):
+    job = make_job(tiny_run, load="nf4").model_copy(update={"drift_limit": 0.0})
+    assert loss_worker.compute_losses(job, quiet) == {"engine": "nf4"}
+    _, evaluation = read(job, "raw-seed-0")
+    assert "drifts by" in evaluation.engine_why
+    assert evaluation.drift.mean != 0.0
+
+
+def test_without_room_for_dense_copies_the_packed_model_is_used(tiny_run, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (1000, 1000))
     job = make_job(tiny_run, load="nf4")
-    assert loss_worker.judge(job, quiet) == {"engine": "nf4"}
-    assert "drifts by" in read(job, "base")[1]["engine_why"]
-
-
-def test_without_room_for_dense_copies_the_packed_model_judges(tiny_run, monkeypatch):
-    monkeypatch.setattr(memory, "_free", lambda _: 1000)
-    job = make_job(tiny_run, load="nf4")
-    assert loss_worker.judge(job, quiet) == {"engine": "nf4"}
-    facts = read(job, "raw-seed-0")[1]
-    assert facts["engine_why"].startswith("no room for two copies")
-    assert facts["drift"] is None
+    assert loss_worker.compute_losses(job, quiet) == {"engine": "nf4"}
+    _, evaluation = read(job, "raw-seed-0")
+    assert evaluation.engine_why.startswith("no room for two copies of the dense model")
+    assert evaluation.drift is None
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 1000))
 def test_batches_hold_every_row_once_and_keep_to_the_limit(lengths, most):
-    each = np.array(lengths, dtype=np.int64)
-    parts = loss_worker.length_batches(each, most_tokens=most)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
-    assert all(len(part) == 1 or int(each[part].max()) * len(part) <= most for part in parts)
+    tokens = np.array(lengths, dtype=np.int64)
+    batches = loss_worker.length_batches(tokens, most_tokens=most)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or int(tokens[batch].max()) * len(batch) <= most for batch in batches)
 
 
 def test_max_rows_draws_the_same_rows_each_time():
     frame = heldout_frame(40)
-    first, again = (loss_worker._chosen(frame, 10, seed=3)["id"].to_list() for _ in range(2))
+    first, again = (loss_worker.draw_rows(frame, 10, seed=3)["id"].to_list() for _ in range(2))
     assert first == again
     assert len(set(first)) == 10
     assert first == sorted(first, key=frame["id"].to_list().index)
-    assert loss_worker._chosen(frame, 10, seed=4)["id"].to_list() != first
-    assert loss_worker._chosen(frame, None, seed=4).equals(frame)
+    assert loss_worker.draw_rows(frame, 10, seed=4)["id"].to_list() != first
+    assert loss_worker.draw_rows(frame, None, seed=4).equals(frame)
 
 
 @pytest.mark.slow
-def test_only_what_is_new_is_judged_again(tiny_run):
+def test_only_what_is_new_is_evaluated_again(tiny_run):
     adapters(tiny_run, models.resolve(RunFolder.open(tiny_run).recipe.model.name))
-    said: list[str] = []
+    labels: list[str] = []
 
     def hear(label: str, _: int, __: int) -> None:
-        said.append(label)
+        labels.append(label)
 
-    facts = evaluate.evaluate(tiny_run, progress=hear)
-    assert [each["name"] for each in facts] == ["base", "curated-seed-0", "raw-seed-0"]
-    assert len([label for label in said if label.startswith("judged ")]) == 3
-    said.clear()
-    assert evaluate.evaluate(tiny_run, progress=hear) == facts
-    assert said == []
-    done = tiny_run / "training" / "raw" / "seed-0" / jobs.DONE
-    done.write_text(json.dumps({**json.loads(done.read_text()), "adapter_hash": "another"}))
+    def evaluated() -> list[str]:
+        return [label.split(":")[0] for label in labels if label.startswith("evaluated ")]
+
+    evaluations = evaluate.evaluate(tiny_run, progress=hear)
+    assert [evaluation.name for evaluation in evaluations] == ["base", "raw-seed-0", "curated-seed-0"]
+    assert evaluated() == ["evaluated base", "evaluated raw-seed-0", "evaluated curated-seed-0"]
+    labels.clear()
+    assert evaluate.evaluate(tiny_run, progress=hear) == evaluations
+    assert labels == []
+    write_result(training_result(adapter_hash="another"), tiny_run / "training" / "raw" / "seed-0")
     evaluate.evaluate(tiny_run, progress=hear)
-    assert [label.split(":")[0] for label in said if label.startswith("judged ")] == ["judged raw-seed-0"]
-    # Other held-out rows: everything is judged again, and nothing of before is left to be mixed in.
+    assert evaluated() == ["evaluated raw-seed-0"]
+    # Other held-out rows: everything is evaluated again, and nothing of before is left to be mixed in.
     changed = heldout_frame(5, start=2000)
     changed.write_parquet(tiny_run / "heldout" / "test.parquet")
     evaluate.evaluate(tiny_run, arms=["raw"], progress=hear)
@@ -192,7 +204,7 @@ def test_only_what_is_new_is_judged_again(tiny_run):
     assert left == ["base", "raw-seed-0", "truncated"]
 
 
-def test_what_is_not_trained_cannot_be_judged(tiny_run):
+def test_an_arm_that_is_not_trained_cannot_be_evaluated(tiny_run):
     with pytest.raises(UserError, match=r"No arm of .* is trained. Do: siftune train"):
         evaluate.evaluate(tiny_run)
     adapters(tiny_run, models.resolve(RunFolder.open(tiny_run).recipe.model.name))
@@ -208,4 +220,4 @@ def test_rows_without_a_question_are_refused(tiny_run):
     )
     rows.write_parquet(tiny_run / "heldout" / "test.parquet")
     with pytest.raises(UserError, match="None of 2 rows has a trained token"):
-        loss_worker.judge(make_job(tiny_run, load="fp32"), quiet)
+        loss_worker.compute_losses(make_job(tiny_run, load="fp32"), quiet)

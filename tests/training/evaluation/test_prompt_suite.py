@@ -16,8 +16,9 @@ from siftune.curation.recipe.loading import parse_recipe
 from siftune.curation.recipe.sections import Prompt
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation import answer_checks, prompt_suite
+from siftune.training.evaluation.prompt_answers import ANSWERS, read_answers
 from siftune.training.evaluation.prompt_tables import averages, markdown
-from siftune.training.inference.engine import Chunk, Engine, Fingerprint, Kind, Request, Stats
+from siftune.training.inference.engine import Chunk, Engine, EngineKind, Fingerprint, Request, Stats
 from tests.training.random_adapters import write_trained
 
 
@@ -54,22 +55,23 @@ def test_sentences_are_counted(text: str, count: int) -> None:
     ],
 )
 def test_expected_words_and_numbers_are_whole(text: str, expected: str, found: bool) -> None:
-    assert answer_checks.holds(text, expected) is found
+    assert answer_checks.contains_word(text, expected) is found
 
 
 def test_notes_say_only_what_was_asked_for() -> None:
     prompt = Prompt(text="x", max_sentences=1, expect="yes", forbid="```")
-    good, bad = answer_checks.check(prompt, "Yes."), answer_checks.check(prompt, "Well. Perhaps ```so```.")
+    good = answer_checks.check_answer(prompt, "Yes.")
+    bad = answer_checks.check_answer(prompt, "Well. Perhaps ```so```.")
     assert (good.sentences_kept, good.expected_found, good.forbidden_found) == (True, True, False)
     assert (bad.sentences_kept, bad.expected_found, bad.forbidden_found) == (False, False, True)
-    assert str(answer_checks.check(Prompt(text="x"), "Anything.")) == ""
-    assert answer_checks.check(prompt, "").sentences_kept is False, "no answer keeps no limit"
+    assert str(answer_checks.check_answer(Prompt(text="x"), "Anything.")) == ""
+    assert answer_checks.check_answer(prompt, "").sentences_kept is False, "no answer keeps no limit"
     with pytest.raises(UserError, match="not a regular expression"):
-        answer_checks.check(Prompt(text="x", forbid="("), "y")
+        answer_checks.check_answer(Prompt(text="x", forbid="("), "y")
 
 
 #: For each prompt of the suite an answer that must pass its checks and one that must not (None: nothing is checked).
-JUDGED = {
+RIGHT_AND_WRONG = {
     "arithmetic": ("The result is 1,081: 47 × 20 + 47 × 3.", "It is 1071."),
     "counting letters": ("There are three of them.", "There are 2."),
     "counting letters, false premise": ("There is no z in strawberry.", "Because it is an old word."),
@@ -88,10 +90,10 @@ JUDGED = {
 
 def test_the_ten_prompts_tell_right_answers_from_wrong_ones() -> None:
     suite = prompt_suite.default_suite()
-    assert [prompt.name for prompt in suite] == list(JUDGED)
+    assert [prompt.name for prompt in suite] == list(RIGHT_AND_WRONG)
     for prompt in suite:
-        for answer, right in zip(JUDGED[prompt.name or ""], (True, False), strict=True):
-            notes = answer_checks.check(prompt, answer)
+        for answer, right in zip(RIGHT_AND_WRONG[prompt.name or ""], (True, False), strict=True):
+            notes = answer_checks.check_answer(prompt, answer)
             passed = (notes.sentences_kept, notes.expected_found, notes.forbidden_found) in _ALL_WELL
             assert passed is right, (prompt.name, answer, str(notes))
 
@@ -102,7 +104,7 @@ _ALL_WELL = {(kept, found, bad) for kept in (None, True) for found in (None, Tru
 class Scripted:
     """An engine whose answers are written down: what a suite does with answers needs no model."""
 
-    kind: Kind = "transformers"
+    kind: EngineKind = "transformers"
     arms = ("base", "raw", "curated")
 
     def __init__(self, answers: dict[str, str] | None = None) -> None:
@@ -133,49 +135,49 @@ def trained(tiny_run: Path, tiny_model: Path) -> Path:
 
 def test_every_arm_answers_every_prompt_with_its_costs_and_fingerprint(trained: Path) -> None:
     engine: Engine = Scripted()
-    found = prompt_suite.answer(trained, engine=engine)
-    assert found.schema == prompt_suite.ANSWERS
-    assert found.height == 30
-    assert found["arm"].to_list()[:3] == ["base", "raw", "curated"]
-    row = found.row(5, named=True)
+    answers = prompt_suite.answer_suite(trained, engine=engine)
+    assert answers.schema == ANSWERS
+    assert answers.height == 30
+    assert answers["arm"].to_list()[:3] == ["base", "raw", "curated"]
+    row = answers.row(5, named=True)
     assert (row["prompt"], row["arm"], row["answer"]) == ("counting letters", "curated", "curated says 3.")
     assert (row["seconds"], row["tokens"], row["tokens_per_second"], row["first_token_seconds"]) == (2.0, 4, 2.0, 0.5)
     assert (row["weights"], row["logits"]) == ("weights of curated", "logits of curated")
     assert row["expected_found"] is True
-    assert found.filter(arm="base")["repeated_words"].null_count() == 10
-    assert found.filter(arm="raw")["repeated_words"].null_count() == 0
-    assert pl.read_parquet(trained / "prompts" / "answers.parquet").equals(found)
+    assert answers.filter(arm="base")["repeated_words"].null_count() == 10
+    assert answers.filter(arm="raw")["repeated_words"].null_count() == 0
+    assert read_answers(RunFolder.open(trained)).equals(answers)
 
 
 def test_answers_are_kept_and_an_interrupted_suite_goes_on(trained: Path) -> None:
     engine = Scripted()
     engine.fail_at = "Doppler"
     with pytest.raises(KeyboardInterrupt):
-        prompt_suite.answer(trained, engine=engine)
+        prompt_suite.answer_suite(trained, engine=engine)
     before = len(engine.asked)
     assert before == 6 * 3
     engine.fail_at = None
-    whole = prompt_suite.answer(trained, engine=engine)
+    complete = prompt_suite.answer_suite(trained, engine=engine)
     assert len(engine.asked) == 30
     assert len(set(engine.asked)) == 30, "nothing was asked twice"
-    assert prompt_suite.answer(trained, engine=engine).equals(whole)
+    assert prompt_suite.answer_suite(trained, engine=engine).equals(complete)
     assert len(engine.asked) == 30
 
 
 def test_one_more_prompt_is_asked_alone_and_stays(trained: Path) -> None:
     engine = Scripted()
-    prompt_suite.answer(trained, engine=engine)
-    found = prompt_suite.answer(trained, engine=engine, added=["What is a tuple made of, and why?"])
+    prompt_suite.answer_suite(trained, engine=engine)
+    answers = prompt_suite.answer_suite(trained, engine=engine, added=["What is a tuple made of, and why?"])
     assert engine.asked[30:] == [(arm, "What is a tuple made of, and why?") for arm in engine.arms]
-    assert found["prompt"].to_list()[-1] == "What is a tuple made of,"
-    assert prompt_suite.answer(trained, engine=engine).height == 33
+    assert answers["prompt"].to_list()[-1] == "What is a tuple made of,"
+    assert prompt_suite.answer_suite(trained, engine=engine).height == 33
 
 
 def test_a_retrained_arm_is_asked_again_and_only_that_arm(trained: Path, tiny_model: Path) -> None:
     engine = Scripted()
-    prompt_suite.answer(trained, engine=engine)
+    prompt_suite.answer_suite(trained, engine=engine)
     write_trained(trained, tiny_model, arms=("curated",), seed=0)  # other weights: seed 1 instead of 2
-    prompt_suite.answer(trained, engine=engine)
+    prompt_suite.answer_suite(trained, engine=engine)
     assert {arm for arm, _ in engine.asked[30:]} == {"curated"}
     assert len(engine.asked) == 40
 
@@ -189,17 +191,17 @@ def test_prompts_of_the_recipe_are_asked_and_names_are_made_unique(trained: Path
     import yaml
 
     recipe = parse_recipe(yaml.safe_dump(folder.recipe.model_dump(exclude_unset=True) | {"compare": section}))
-    found = prompt_suite.answer(trained, recipe, engine=Scripted())
-    assert found["prompt"].unique(maintain_order=True).to_list() == ["a b", "a b (2)"]
+    answers = prompt_suite.answer_suite(trained, recipe, engine=Scripted())
+    assert answers["prompt"].unique(maintain_order=True).to_list() == ["a b", "a b (2)"]
 
 
 def test_tables_hold_the_labs_numbers_and_no_answer_is_rendered(trained: Path) -> None:
     hostile = "````\n<script>alert(1)</script> ![x](http://evil/x.png) =cmd()"
-    found = prompt_suite.answer(trained, engine=Scripted({"raw": hostile, "base": "=HYPERLINK(1)"}))
-    means = averages(found).filter(arm="raw").row(0, named=True)
+    answers = prompt_suite.answer_suite(trained, engine=Scripted({"raw": hostile, "base": "=HYPERLINK(1)"}))
+    means = averages(answers).filter(arm="raw").row(0, named=True)
     assert (means["seconds"], means["tokens"], means["tokens_per_second"]) == (2.0, 4.0, 2.0)
     page = (trained / "prompts" / "prompts.md").read_text(encoding="utf-8")
-    assert page == markdown(found)
+    assert page == markdown(answers)
     outside = [line for line, inside in _fences(page) if not inside]
     assert not any("<script" in line or "evil" in line for line in outside)
     rows = list(csv.DictReader(io.StringIO((trained / "prompts" / "prompts.csv").read_text(encoding="utf-8"))))
@@ -220,22 +222,17 @@ def _fences(page: str) -> Iterator[tuple[str, bool]]:
 
 def test_without_training_the_message_says_what_to_run(tiny_run: Path) -> None:
     with pytest.raises(UserError, match="siftune train"):
-        prompt_suite.answer(tiny_run)
+        prompt_suite.answer_suite(tiny_run)
 
 
 @pytest.mark.slow
-def test_a_real_engine_answers_the_suite_and_need_not_be_loaded_again(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = prompt_suite.answer(trained)
-    assert found.height == 30
-    assert found["engine"].unique().to_list() == ["transformers"]
-    assert found.group_by("arm").agg(pl.col("logits").n_unique())["logits"].to_list() == [1, 1, 1]
-    assert found["logits"].n_unique() == 3
-    assert found["tokens"].max() <= 8
-
-    def never(*_: object, **__: object) -> Engine:
-        raise AssertionError("a finished suite needs no model")
-
-    monkeypatch.setattr(prompt_suite, "open_engine", never)
-    assert prompt_suite.answer(trained).equals(found)
+def test_a_real_engine_answers_the_suite_and_need_not_be_loaded_again(trained: Path) -> None:
+    answers = prompt_suite.answer_suite(trained)
+    assert answers.height == 30
+    assert answers["engine"].unique().to_list() == ["transformers"]
+    assert answers.group_by("arm").agg(pl.col("logits").n_unique())["logits"].to_list() == [1, 1, 1]
+    assert answers["logits"].n_unique() == 3
+    assert answers["tokens"].max() <= 8
+    for weights in trained.glob("training/*/*/adapter/*.safetensors"):
+        weights.unlink()
+    assert prompt_suite.answer_suite(trained).equals(answers), "a finished suite needs no model"

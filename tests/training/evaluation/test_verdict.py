@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import json
 from pathlib import Path
@@ -15,18 +16,24 @@ from scipy import stats
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Budget, Compare, Training
-from siftune.training.evaluation import losses as judged
-from siftune.training.evaluation import statistics
-from siftune.training.evaluation.losses import JUDGED, Judged
-from siftune.training.evaluation.verdict import Verdict, difference, verdict
-from siftune.training.evaluation.verdict_report import length_range
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.paths import training_name
+from siftune.training.evaluation import formatting, statistics
+from siftune.training.evaluation.differences import paired_difference
+from siftune.training.evaluation.formatting import format_budget, format_p, format_stratum
+from siftune.training.evaluation.losses import HeldoutLosses
+from siftune.training.evaluation.verdict import Verdict, compute_verdict
+from siftune.training.evaluation.verdict_report import write_verdict
+from siftune.training.evaluation.verdict_sentences import headline
+from siftune.training.result import RESULT_FILE, write_result
+from tests.training.worlds import training_result
 
 QUICK = Compare(bootstrap=2_000, permutations=2_000)
 
 
 def simulated(
     rng: np.random.Generator, *, effect: float, groups: int = 60, runs: int = 1, run_spread: float = 0.0
-) -> Judged:
+) -> HeldoutLosses:
     """Clustered, skewed rows on which `curated` has a loss per token of `effect` more than `raw`, in expectation."""
     sizes = 1 + rng.poisson(1.0, groups)
     codes = np.repeat(np.arange(groups), sizes)
@@ -40,7 +47,7 @@ def simulated(
     strata = pl.DataFrame(
         {"length_bin": ["a"] * len(codes), "source": ["s"] * len(codes), "leaked": [False] * len(codes)}
     )
-    return Judged([str(i) for i in range(len(codes))], tokens, codes, strata, losses, seeds)
+    return HeldoutLosses([str(i) for i in range(len(codes))], tokens, codes, strata, losses, seeds)
 
 
 @pytest.mark.slow
@@ -49,10 +56,10 @@ def test_intervals_cover_a_known_effect_at_their_level_and_p_is_uniform_without_
     covered, ps = [], []
     for simulation in range(1_000):
         # Both are the same experiment: an effect shifts every row, so the truth is known exactly.
-        found, _ = difference(simulated(rng, effect=0.05), "curated", "raw", QUICK, seed=simulation)
-        assert found.per_token.low is not None
-        assert found.per_token.high is not None
-        covered.append(found.per_token.low <= 0.05 <= found.per_token.high)
+        estimated, _ = paired_difference(simulated(rng, effect=0.05), "curated", "raw", QUICK, seed=simulation)
+        assert estimated.per_token.low is not None
+        assert estimated.per_token.high is not None
+        covered.append(estimated.per_token.low <= 0.05 <= estimated.per_token.high)
     assert 0.93 <= np.mean(covered) <= 0.97
     for simulation in range(1_000):
         symmetric = rng.normal(0, 1, 40) * rng.gamma(2, 1, 40)
@@ -67,12 +74,14 @@ def test_with_several_runs_the_interval_holds_the_spread_between_runs() -> None:
     hits, blind = [], []
     for simulation in range(300):
         data = simulated(rng, effect=0.05, runs=3, run_spread=0.05)
-        found, _ = difference(data, "curated", "raw", QUICK, seed=simulation)
-        assert found.per_token.low is not None
-        assert found.per_token.high is not None
-        hits.append(found.per_token.low <= 0.05 <= found.per_token.high)
-        single = Judged(data.ids, data.tokens, data.groups, data.strata, {k: v[:1] for k, v in data.losses.items()}, {})
-        alone, _ = difference(single, "curated", "raw", QUICK, seed=simulation)
+        estimated, _ = paired_difference(data, "curated", "raw", QUICK, seed=simulation)
+        assert estimated.per_token.low is not None
+        assert estimated.per_token.high is not None
+        hits.append(estimated.per_token.low <= 0.05 <= estimated.per_token.high)
+        single = HeldoutLosses(
+            data.ids, data.tokens, data.groups, data.strata, {k: v[:1] for k, v in data.nll.items()}, {}
+        )
+        alone, _ = paired_difference(single, "curated", "raw", QUICK, seed=simulation)
         assert alone.per_token.low is not None
         assert alone.per_token.high is not None
         blind.append(alone.per_token.low <= 0.05 <= alone.per_token.high)
@@ -82,12 +91,12 @@ def test_with_several_runs_the_interval_holds_the_spread_between_runs() -> None:
 
 def test_estimates_are_the_plain_ratio_mean_and_share() -> None:
     data = simulated(np.random.default_rng(3), effect=-0.1)
-    found, _ = difference(data, "curated", "raw", QUICK, seed=0)
-    rows = data.losses["curated"][0] - data.losses["raw"][0]
-    assert found.per_token.value == pytest.approx(rows.sum() / data.tokens.sum())
-    assert found.per_row.value == pytest.approx(np.mean(rows / data.tokens))
-    assert found.improved.value == pytest.approx(np.mean(rows < 0))
-    assert (found.rows, found.groups) == (len(rows), 60)
+    estimated, _ = paired_difference(data, "curated", "raw", QUICK, seed=0)
+    rows = data.nll["curated"][0] - data.nll["raw"][0]
+    assert estimated.per_token.value == pytest.approx(rows.sum() / data.tokens.sum())
+    assert estimated.per_row.value == pytest.approx(np.mean(rows / data.tokens))
+    assert estimated.improved.value == pytest.approx(np.mean(rows < 0))
+    assert (estimated.rows, estimated.groups) == (len(rows), 60)
 
 
 def test_interval_agrees_with_scipys_bootstrap_on_single_row_groups() -> None:
@@ -96,7 +105,7 @@ def test_interval_agrees_with_scipys_bootstrap_on_single_row_groups() -> None:
     ones = np.ones_like(values)
     ratio, error = statistics.ratio_error(values, ones)
     assert error[0] == pytest.approx(stats.sem(values[0]))
-    draws = error[0] * statistics.pivots(values, ones, draws=20_000, seed=1)[0]
+    draws = error[0] * statistics.bootstrap_pivots(values, ones, draws=20_000, seed=1)[0]
     ours = statistics.estimate(float(ratio[0]), float(error[0]), draws, groups=200)
     theirs = stats.bootstrap((values[0],), np.mean, n_resamples=20_000, rng=1).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.015)
@@ -105,7 +114,7 @@ def test_interval_agrees_with_scipys_bootstrap_on_single_row_groups() -> None:
 def test_pivots_are_what_a_loop_over_drawn_groups_gives() -> None:
     rng = np.random.default_rng(2)
     top, bottom = rng.normal(1, 1, (2, 12)), rng.uniform(1, 5, (2, 12))
-    drawn = statistics.pivots(top, bottom, draws=50, seed=9)
+    drawn = statistics.bootstrap_pivots(top, bottom, draws=50, seed=9)
     chosen = np.random.default_rng(9).integers(12, size=(50, 12), dtype=np.uint32)
     observed, _ = statistics.ratio_error(top, bottom)
     for draw, index in enumerate(chosen):
@@ -134,32 +143,34 @@ def test_holm_by_hand() -> None:
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_votes_are_exact(wins: int, losses: int) -> None:
-    found = statistics.votes(wins, losses, 3)
+    result = statistics.vote_result(wins, losses, 3)
     total = wins + losses
     if total == 0:
-        assert (found.low, found.high, found.p, found.needed) == (0.0, 1.0, 1.0, None)
+        assert (result.low, result.high, result.p, result.needed) == (0.0, 1.0, 1.0, None)
         return
     low = stats.beta.ppf(0.025, wins, losses + 1) if wins else 0.0
     high = stats.beta.ppf(0.975, wins + 1, losses) if losses else 1.0
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (result.low, result.high) == pytest.approx((low, high))
     brute = sum(
         stats.binom.pmf(k, total, 0.5)
         for k in range(total + 1)
         if stats.binom.pmf(k, total, 0.5) <= stats.binom.pmf(wins, total, 0.5) * (1 + 1e-9)
     )
-    assert found.p == pytest.approx(min(1.0, brute))
-    assert (found.needed is None) == (wins == losses)
+    assert result.p == pytest.approx(min(1.0, brute))
+    assert (result.needed is None) == (wins == losses)
 
 
 def test_votes_for_power_are_the_textbook_numbers() -> None:
     assert [statistics.votes_for_power(share) for share in (0.6, 0.65, 0.7, 0.4)] == [194, 85, 47, 194]
-    assert statistics.votes(12, 8).needed == 174
+    assert statistics.vote_result(12, 8).needed == 174
 
 
 # --- from files -------------------------------------------------------------------------------------------------------
 
 
-def write_run(run: Path, *, seeds: int = 1, shift: dict[str, float] | None = None, groups: int = 80) -> Path:
+def write_run(path: Path, *, seeds: int = 1, shift: dict[str, float] | None = None, groups: int = 80) -> RunFolder:
+    """A run whose arms were trained and evaluated; `shift` is added to the base's loss per token."""
+    run = RunFolder(path)
     rng = np.random.default_rng(0)
     count = groups * 2
     tokens = rng.integers(10, 80, count)
@@ -172,21 +183,21 @@ def write_run(run: Path, *, seeds: int = 1, shift: dict[str, float] | None = Non
         "length_bin": ["<50" if i % 2 else "50+" for i in range(count)],
         "leaked": [i % 4 == 0 for i in range(count)],
         "mask_hash": [f"m{i}" for i in range(count)],
+        "bytes": tokens * 4,
     }
-    (run / "evaluation").mkdir(parents=True)
-    pl.DataFrame({**common, "nll": base}).write_parquet(run / "evaluation" / "base.parquet")
+    run.evaluation_folder.mkdir(parents=True)
+    pl.DataFrame({**common, "nll": base}).write_parquet(run.losses("base"))
     for arm, by in (shift or {"raw": -0.5, "curated": -0.7, "random": -0.5}).items():
         for seed in range(seeds):
             nll = base + tokens * (by + rng.normal(0, 0.2, count))
-            # Rows in another order: files are joined by id and never by place.
+            # Rows in another order: files are joined by id and never by position.
             frame = pl.DataFrame({**common, "nll": nll}).sample(fraction=1.0, shuffle=True, seed=seed)
-            frame.write_parquet(run / "evaluation" / f"{arm}-seed-{seed}.parquet")
-            folder = run / "training" / arm / f"seed-{seed}"
-            folder.mkdir(parents=True)
+            frame.write_parquet(run.losses(training_name(arm, seed)))
             size = 300 if arm == "raw" else 200
-            done = {"tokens": 20_000 + seed, "seconds": 300.0, "steps": 50, "rows": 400, "truncated_rows": 1}
-            done |= {"arm_rows": size, "arm_tokens": size * 40}
-            (folder / "done.json").write_text(json.dumps(done))
+            result = training_result(
+                arm=arm, seed=seed, tokens=20_000 + seed, seconds=300.0, arm_rows=size, arm_tokens=size * 40
+            )
+            write_result(result, run.training(arm, seed))
     return run
 
 
@@ -194,64 +205,103 @@ TRAINING = Training(budget=Budget(tokens=20_000))
 
 
 def test_a_verdict_from_files(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    found = verdict(run, QUICK, training=TRAINING)
-    words = {(each.arm, each.against): each.word for each in found.comparisons}
-    assert words["curated", "raw"] == "better"
-    assert words["curated", "random"] == "better"
-    assert words["random", "raw"] == "not enough evidence"
-    declared = [each for each in found.comparisons if each.declared]
-    assert {each.against for each in declared} == {"raw", "random"}
-    assert all(each.p_adjusted is not None and each.p_adjusted >= each.difference.p for each in declared)
-    assert "Conditional on one training run" in found.condition
-    assert found.budget == "20,000 trained tokens"
-    assert [(use.arm, use.tokens, use.minutes) for use in found.usage] == [
+    verdict = compute_verdict(write_run(tmp_path / "run"), QUICK, training=TRAINING)
+    outcomes = {(comparison.arm, comparison.against): comparison.outcome for comparison in verdict.comparisons}
+    assert outcomes["curated", "raw"] == "better"
+    assert outcomes["curated", "random"] == "better"
+    assert outcomes["random", "raw"] == "not enough evidence"
+    assert [comparison.against for comparison in verdict.declared] == ["raw", "random"]
+    ps = [comparison.difference.p for comparison in verdict.declared]
+    assert [comparison.p_adjusted for comparison in verdict.declared] == statistics.holm(ps)
+    assert {comparison.p_adjusted for comparison in verdict.comparisons if not comparison.declared} == {None}
+    assert "Conditional on one training run" in verdict.condition
+    assert verdict.budget == "20,000 trained tokens"
+    assert [(usage.arm, usage.tokens, usage.minutes) for usage in verdict.usage] == [
         ("raw", 20_000, 5.0),
         ("curated", 20_000, 5.0),
         ("random", 20_000, 5.0),
     ]
-    assert found.curated_away == {"rows": 100, "answer_tokens": 4_000}
-    part = {(s.column, s.value): s.difference.rows for s in declared[0].strata}
-    assert part["leaked", "True"] == 40
-    assert part["length_bin", "50+"] + part["length_bin", "<50"] == found.rows == 160
+    assert verdict.curated_away == {"rows": 100, "answer_tokens": 4_000}
+    rows = {(stratum.column, stratum.value): stratum.difference.rows for stratum in verdict.declared[0].strata}
+    assert rows["leaked", "True"] == 40
+    assert rows["length_bin", "50+"] + rows["length_bin", "<50"] == verdict.rows == 160
 
 
-def test_what_is_written_is_what_was_found_and_the_same_each_time(tmp_path: Path) -> None:
+def test_what_is_written_is_read_again_and_is_the_same_each_time(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    verdict(run, QUICK, training=TRAINING).write(run)
-    first = (run / "verdict.json").read_bytes(), (run / "verdict.md").read_bytes()
-    verdict(run, QUICK, training=TRAINING).write(run)
-    assert ((run / "verdict.json").read_bytes(), (run / "verdict.md").read_bytes()) == first
-    page = (run / "verdict.md").read_text(encoding="utf-8")
-    assert "negative means that the first arm is better" in page
-    assert "two\\|\\<b\\>" in page  # a hostile source name stays text
-    assert "<b>" not in page.replace("\\<b\\>", "")
-    document = json.loads((run / "verdict.json").read_text(encoding="utf-8"))
+    assert Verdict.read(run) is None
+    verdict = compute_verdict(run, QUICK, training=TRAINING)
+    write_verdict(verdict, run)
+    assert Verdict.read(run) == verdict
+    first = run.verdict_json.read_bytes(), run.verdict_markdown.read_bytes()
+    write_verdict(compute_verdict(run, QUICK, training=TRAINING), run)
+    assert (run.verdict_json.read_bytes(), run.verdict_markdown.read_bytes()) == first
+    document = json.loads(run.verdict_json.read_text(encoding="utf-8"))
     assert document["comparisons"][0]["difference"]["per_token"]["value"] < 0
 
 
+def test_the_report_says_what_the_verdict_says_and_renders_nothing_of_the_data(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    verdict = compute_verdict(run, QUICK, training=TRAINING)
+    write_verdict(verdict, run)
+    page = run.verdict_markdown.read_text(encoding="utf-8")
+    assert verdict.headline in page
+    for comparison in verdict.declared:
+        assert f"- {comparison.sentence}\n" in page
+    assert "negative means that the first arm is better" in page
+    assert "two\\|\\<b\\>" in page  # a hostile source name stays text
+    assert "<b>" not in page.replace("\\<b\\>", "")
+
+
+def test_a_verdict_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.verdict_json.write_text('{"headline": "Curated is better."}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"another version of siftune wrote it. Write it again: siftune compare "):
+        Verdict.read(run)
+
+
 def test_worse_and_no_evidence_are_said(tmp_path: Path) -> None:
-    worse = verdict(write_run(tmp_path / "a", shift={"raw": -0.7, "curated": -0.5}), QUICK)
-    assert worse.comparisons[0].word == "worse"
-    assert "Curated is worse than raw" in worse.headline
-    same = verdict(write_run(tmp_path / "b", shift={"raw": -0.5, "curated": -0.5, "random": -0.5}), QUICK)
-    assert same.headline.count("Not enough evidence") == 2
-    assert "found four times out of five" in same.headline
+    worse = compute_verdict(write_run(tmp_path / "a", shift={"raw": -0.7, "curated": -0.5}), QUICK)
+    assert worse.comparisons[0].outcome == "worse"
+    assert worse.headline == "On held-out loss, curated is worse than raw."
+    assert worse.comparisons[0].sentence.startswith("Curated is worse than raw on held-out loss: curated − raw = +0.")
+    same = compute_verdict(write_run(tmp_path / "b", shift={"raw": -0.5, "curated": -0.5, "random": -0.5}), QUICK)
+    assert same.headline == "Not enough evidence that curated is better or worse than raw or random on held-out loss."
+    effect = same.comparisons[0].difference.per_token.minimum_detectable_effect
+    assert f"minimum detectable effect is {effect:.4f}" in same.comparisons[0].sentence
+
+
+def test_the_headline_says_what_follows_for_curation() -> None:
+    unclear = "not enough evidence"
+    assert headline("curated", {}).startswith("No verdict on curation")
+    assert headline("curated", {"raw": "better", "random": "worse"}) == (
+        "On held-out loss, curated is better than raw and worse than random."
+    )
+    assert headline("curated", {"raw": "better", "random": unclear}) == (
+        "On held-out loss, curated is better than raw; against random there is not enough evidence. "
+        "It is not shown that curation did more than any subset of the same size."
+    )
+    assert headline("curated", {"raw": "better", "random": "better"}).endswith("not only by making the set smaller.")
+    assert headline("curated", {"raw": "better"}).endswith("says nothing about curation apart from size.")
+    assert headline("curated", {"raw": unclear, "random": "better"}) == (
+        "On held-out loss, curated is better than random; against raw there is not enough evidence."
+    )
 
 
 def test_three_seeds_change_the_condition_and_widen_the_interval(tmp_path: Path) -> None:
-    found = verdict(write_run(tmp_path / "run", seeds=3), QUICK)
-    assert found.comparisons[0].runs == (3, 3)
-    assert "Over 3 training runs" in found.condition
-    assert found.comparisons[0].difference.p >= found.comparisons[0].p_rows
+    verdict = compute_verdict(write_run(tmp_path / "run", seeds=3), QUICK)
+    assert verdict.comparisons[0].runs == (3, 3)
+    assert "Over 3 training runs" in verdict.condition
+    assert verdict.comparisons[0].difference.p >= verdict.comparisons[0].p_rows
 
 
 def test_one_group_is_no_evidence(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", groups=1)
-    found: Verdict = verdict(run, QUICK)
-    assert {each.word for each in found.comparisons} == {"not enough evidence"}
-    assert found.comparisons[0].difference.per_token.low is None
-    found.write(run)
+    verdict = compute_verdict(run, QUICK)
+    assert {comparison.outcome for comparison in verdict.comparisons} == {"not enough evidence"}
+    assert verdict.comparisons[0].difference.per_token.low is None
+    write_verdict(verdict, run)
+    assert Verdict.read(run) == verdict
 
 
 @pytest.mark.parametrize(
@@ -260,35 +310,40 @@ def test_one_group_is_no_evidence(tmp_path: Path) -> None:
         (pl.col("tokens") + (pl.col("id") == "s:3").cast(pl.Int64), "numbers of tokens in 1 rows, e.g. s:3"),
         (pl.when(pl.col("id") == "s:4").then(pl.lit("x")).otherwise("mask_hash").alias("mask_hash"), "mask hashes"),
         (pl.when(pl.col("id") == "s:5").then(pl.lit("s:x")).otherwise("id").alias("id"), "different held-out rows"),
+        (pl.when(pl.col("id") == "s:5").then(pl.lit("s:6")).otherwise("id").alias("id"), "holds a row twice"),
         (pl.when(pl.col("id") == "s:5").then(float("nan")).otherwise("nll").alias("nll"), "not finite"),
     ],
 )
-def test_arms_that_were_not_judged_alike_are_refused(tmp_path: Path, change: pl.Expr, says: str) -> None:
+def test_arms_that_were_not_evaluated_alike_are_refused(tmp_path: Path, change: pl.Expr, says: str) -> None:
     run = write_run(tmp_path / "run")
-    path = run / "evaluation" / "curated-seed-0.parquet"
+    path = run.losses("curated-seed-0")
     pl.read_parquet(path).with_columns(change).write_parquet(path)
     with pytest.raises(UserError, match=says):
-        verdict(run, QUICK)
+        compute_verdict(run, QUICK)
 
 
 def test_missing_pieces_say_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="siftune train"):
-        verdict(tmp_path, QUICK)
+        compute_verdict(RunFolder(tmp_path), QUICK)
     run = write_run(tmp_path / "run")
-    (run / "training" / "raw" / "seed-0" / "done.json").unlink()
-    with pytest.raises(UserError, match="training is not finished"):
-        verdict(run, QUICK)
-    for path in (run / "evaluation").glob("*-seed-*"):
+    (run.training("raw", 0) / RESULT_FILE).unlink()
+    with pytest.raises(UserError, match=r"training is not finished.*siftune train .* --arm raw"):
+        compute_verdict(run, QUICK)
+    for path in run.evaluation_folder.glob("*-seed-*"):
         path.unlink()
     with pytest.raises(UserError, match="compares two arms"):
-        verdict(run, QUICK)
+        compute_verdict(run, QUICK)
+    pl.read_parquet(run.losses("base")).drop("mask_hash").write_parquet(run.losses("raw-seed-0"))
+    with pytest.raises(UserError, match="lacks the columns mask_hash"):
+        compute_verdict(run, QUICK)
 
 
-def test_frames_have_the_columns_that_evaluation_promises() -> None:
-    assert list(JUDGED) == ["id", "nll", "tokens", "group", "source", "length_bin", "leaked", "mask_hash"]
-    assert judged.arm_sort_key("raw") < judged.arm_sort_key("curated") < judged.arm_sort_key("another")
-
-
-def test_length_bins_are_named_as_people_read_them():
-    assert length_range("0033-0064 prompt tokens") == "33–64 prompt tokens"
-    assert length_range("0000-0032 prompt tokens") == "0–32 prompt tokens"
+def test_numbers_are_written_as_people_read_them() -> None:
+    results = doctest.testmod(formatting)
+    assert (results.failed, results.attempted) == (0, 2)
+    assert format_stratum("length_bin", "0033-0064 prompt tokens") == ("prompt length", "33–64 prompt tokens")
+    assert format_stratum("length_bin", "0000-0032 prompt tokens") == ("prompt length", "0–32 prompt tokens")
+    assert format_stratum("leaked", "True") == ("similar row in raw", "yes")
+    assert format_stratum("source", "dolly") == ("source", "dolly")
+    assert [format_p(p) for p in (None, 0.0004, 0.001, 0.25)] == ["—", "< 0.001", "0.001", "0.250"]
+    assert [format_budget(budget) for budget in (None, Budget(epochs=1.5))] == ["not recorded", "1.5 epochs"]
