@@ -10,7 +10,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def text(manifest: Manifest, recipe: Recipe) -> str:
-    """A dataset card in the hub's form: what the set is made of, what was removed and why, how to load it."""
+    """A dataset card as the Hugging Face hub reads it: the sources, what was removed and why, how to load the set."""
     counts = manifest.finished_counts()
     size = next((label for limit, label in _SIZES if counts.kept < limit), "1M<n<10M")
     splits = [TRAIN, *(name for name in HELD_OUT if getattr(counts, name))]

@@ -24,7 +24,7 @@ def require_conserved(holds: bool, fault: str) -> None:  # noqa: FBT001 - reads 
 
 
 def did_you_mean(found: str, accepted: Iterable[str]) -> str:
-    """A ready sentence (" Did you mean 'x'?") for the closest accepted word, or an empty string."""
+    """A ready sentence (" Did you mean 'x'?") for the closest accepted word; empty when none is close."""
     close = difflib.get_close_matches(found.lower(), {word.lower(): word for word in accepted}, n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -1,6 +1,6 @@
-"""How long work says how far it is."""
+"""How long-running work reports its progress."""
 
 from collections.abc import Callable
 
-#: Called with what is being done, how much of it is done, and how much there is.
+#: Called with a label, how much is done, and how much there is in all.
 Progress = Callable[[str, int, int], None]

@@ -56,7 +56,8 @@ MATCHES = pl.Schema(
         "span": pl.String,
     }
 )
-#: The rule of MATCHES whose score is an estimated probability, stored from `LOWEST_PROBABILITY` on, not a share of words.
+#: The rule of MATCHES whose score is an estimated probability, stored from `LOWEST_PROBABILITY` on; others score a
+#: share of words.
 PARAPHRASE = "layered/semantic"
 LOWEST_PROBABILITY = 0.5
 

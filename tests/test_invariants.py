@@ -1,11 +1,9 @@
-"""The laws of the design, on generated data, for every stage that `stages()` lists."""
+"""The invariants of the design, on generated data, for every stage that `stages()` lists."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from siftune.curation import corpus, pipeline
+from siftune.curation.child_process import module_command, module_environment
 from siftune.curation.pipeline import curate
 from siftune.curation.recipe.loading import load_recipe
 from siftune.curation.run.folder import RunFolder
@@ -27,7 +26,7 @@ from tests.worlds import bag_encoder, cosine, jaccard, kept_rows, many, rows, wr
 
 DEDUPLICATING = ("exact", "near", "answers", "conflicts", "semantic")
 #: Whole runs for each example: few of them, and none spent on making a failure smaller.
-LAW = settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
+EXAMPLES = settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
 SPLIT = {"splits": {"test": 5, "near": 0.6}, "keys": {"leaks": "prompt"}}
 DUPLICATES: dict[str, Any] = {
     "near": {"threshold": 0.7, "floor": 0.5, "shingle": 2},
@@ -56,24 +55,24 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A new folder for each generated example; encoders are tiny."""
     with bag_encoder(tmp_path_factory.mktemp("cache")):
-        yield lambda: tmp_path_factory.mktemp("law")
+        yield lambda: tmp_path_factory.mktemp("invariants")
 
 
-def spoken(run: RunFolder) -> dict[str, tuple[str, str]]:
+def prompts_and_answers(run: RunFolder) -> dict[str, tuple[str, str]]:
     frame = pl.read_parquet(run.texts)
     return {row["id"]: (row["prompt"], row["answer"]) for row in frame.iter_rows(named=True)}
 
 
-def write_world(data: list[dict[str, Any]], here: Path, reference: list[dict[str, Any]], **sections: Any) -> Path:
-    write_source(data, here / "s.jsonl")
-    write_source(reference, here / "reference.jsonl")
-    return write_recipe(here, "s.jsonl", **sections)
+def write_world(data: list[dict[str, Any]], folder: Path, reference: list[dict[str, Any]], **sections: Any) -> Path:
+    write_source(data, folder / "s.jsonl")
+    write_source(reference, folder / "reference.jsonl")
+    return write_recipe(folder, "s.jsonl", **sections)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@LAW
+@EXAMPLES
 @given(data=rows(), size=st.integers(1, 7))
-def test_laws_hold_for_every_stage(folder: Any, name: str, data: list[dict[str, Any]], size: int) -> None:
+def test_invariants_hold_for_every_stage(folder: Any, name: str, data: list[dict[str, Any]], size: int) -> None:
     here, sections = folder(), RECIPES[name]
     reference = [row for row in data if row["output"]][:1]
     run = curate(write_world(data, here, reference, **sections))
@@ -92,8 +91,8 @@ def test_laws_hold_for_every_stage(folder: Any, name: str, data: list[dict[str, 
 def every_row_has_one_fate(run: RunFolder, data: list[dict[str, Any]]) -> None:
     fates = run.rows()
     assert sorted(fates["id"]) == sorted(f"s:{row}" for row in range(len(data)))
-    lost = {f"s:{row}" for row, each in enumerate(data) if each["output"] is None}
-    assert set(fates.filter(pl.col("fate") == "quarantined")["id"]) == lost
+    unreadable = {f"s:{number}" for number, row in enumerate(data) if row["output"] is None}
+    assert set(fates.filter(pl.col("fate") == "quarantined")["id"]) == unreadable
     written = pl.read_parquet(run.path / "curated" / "train.parquet")["id"].to_list()
     assert written == fates.filter(fate="kept")["id"].to_list()
     for before, after in pairwise(run.manifest.stages):
@@ -101,14 +100,14 @@ def every_row_has_one_fate(run: RunFolder, data: list[dict[str, Any]]) -> None:
 
 
 def every_duplicate_names_a_kept_row_that_is_similar_enough(run: RunFolder) -> None:
-    texts, ledger = spoken(run), run.ledger()
+    texts, ledger = prompts_and_answers(run), run.ledger()
     for stage in DEDUPLICATING:
         drops = ledger.filter(pl.col("stage") == stage, pl.col("action") == "drop")
         step = drops["step"].max() if drops.height else -1
-        gone = set(ledger.filter(pl.col("action") == "drop", pl.col("step") <= step)["id"])
+        dropped_ids = set(ledger.filter(pl.col("action") == "drop", pl.col("step") <= step)["id"])
         for drop in drops.iter_rows(named=True):
             assert drop["witness"] in texts
-            assert drop["witness"] not in gone
+            assert drop["witness"] not in dropped_ids
             assert drop["score"] >= drop["threshold"] == THRESHOLDS[stage]
             score = similarity(stage, texts[drop["id"]], texts[drop["witness"]])
             assert drop["score"] == pytest.approx(score, abs=1e-9)
@@ -127,9 +126,9 @@ def similarity(stage: str, one: tuple[str, str], two: tuple[str, str]) -> float:
     return float(a == b)
 
 
-def test_the_laws_are_held_over_all_stages(tmp_path: Path) -> None:
-    wanted = load_recipe(write_world([], tmp_path, [], **RECIPES["every stage"]))
-    listed = [stage.name for stage in stages(wanted, base=tmp_path)]
+def test_the_invariants_are_tested_over_all_stages(tmp_path: Path) -> None:
+    recipe = load_recipe(write_world([], tmp_path, [], **RECIPES["every stage"]))
+    listed = [stage.name for stage in stages(recipe, base=tmp_path)]
     assert sorted(listed) == sorted(["checks", *DEDUPLICATING, "contamination"])
 
 
@@ -158,16 +157,16 @@ def test_determinism_threads_do_not_matter(tmp_path: Path) -> None:
     for threads in ("1", "2"):
         path = write_recipe(tmp_path, "s.jsonl", run=f"run{threads}", **SPLIT)
         variables = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "PYTHONHASHSEED")
-        environment = os.environ | dict.fromkeys(variables, threads)
-        command = [sys.executable, "-m", "app", "curate", str(path)]
+        environment = module_environment() | dict.fromkeys(variables, threads)
+        command = module_command("siftune", "curate", str(path))
         subprocess.run(command, check=True, env=environment, capture_output=True)
         ledgers.append((tmp_path / f"run{threads}" / "ledger.parquet").read_bytes())
     assert ledgers[0] == ledgers[1]
 
 
-@LAW
+@EXAMPLES
 @given(data=rows(most=40))
-def test_no_leak_no_pair_across_splits_reaches_the_threshold(folder: Any, data: list[dict[str, Any]]) -> None:
+def test_no_pair_across_splits_reaches_the_threshold(folder: Any, data: list[dict[str, Any]]) -> None:
     if len({row["instruction"] for row in data if row["output"]}) < 12:
         return
     here = folder()
@@ -177,7 +176,7 @@ def test_no_leak_no_pair_across_splits_reaches_the_threshold(folder: Any, data: 
     held = pl.read_parquet(run.path / "heldout" / "test.parquet")
     arms = [pl.read_parquet(path).select("id") for path in sorted((run.path / "arms").glob("*.parquet"))]
     assert len(arms) == 4
-    texts = spoken(run)
+    texts = prompts_and_answers(run)
     assert held.height == 1
     assert run.manifest.certificate.passed
     for one in held["id"]:
@@ -192,7 +191,7 @@ def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     def command(name: str) -> list[str]:
         (tmp_path / name).mkdir(exist_ok=True)
         recipe_file = write_recipe(tmp_path / name, str(tmp_path / "s.jsonl"), **SPLIT)
-        return [sys.executable, "-m", "app", "curate", str(recipe_file)]
+        return module_command("siftune", "curate", str(recipe_file))
 
     subprocess.run(command("warm"), check=True, capture_output=True)  # compiled kernels are cached from here on
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Small worlds of instruction rows, full of copies, for the law tests."""
+"""Small sets of instruction rows, full of copies, for the tests of the invariants."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _ANSWERS = st.lists(st.sampled_from(WORDS), min_size=12, max_size=16).map(" ".jo
 @st.composite
 def rows(draw: st.DrawFn, *, most: int = 24) -> list[dict[str, Any]]:
     """Rows that often copy an earlier one: whole, or with a word, a number, the case or the answer changed."""
-    found: list[dict[str, Any]] = []
+    made: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(2, most))):
         fresh = {"instruction": draw(_PROMPTS), "output": draw(_ANSWERS)}
-        if not found or draw(st.integers(0, 3)) == 0:
-            found.append(fresh)
+        if not made or draw(st.integers(0, 3)) == 0:
+            made.append(fresh)
             continue
-        copied = dict(found[draw(st.integers(0, len(found) - 1))])
+        copied = dict(made[draw(st.integers(0, len(made) - 1))])
         change = draw(st.sampled_from(["none", "space", "case", "word", "number", "answer", "prompt", "broken"]))
         if change == "space":
             copied["instruction"] = copied["instruction"].replace(" ", "  ")
@@ -54,22 +54,22 @@ def rows(draw: st.DrawFn, *, most: int = 24) -> list[dict[str, Any]]:
             copied["instruction"] = fresh["instruction"]
         elif change == "broken":
             copied["output"] = None
-        found.append(copied)
-    return found
+        made.append(copied)
+    return made
 
 
 def many(count: int, *, seed: int = 7) -> list[dict[str, Any]]:
     """Random rows, every third a copy of an earlier one with a word changed."""
     draw = random.Random(seed)
-    found: list[dict[str, Any]] = []
+    made: list[dict[str, Any]] = []
     for number in range(count):
         words = [draw.choice(WORDS) + draw.choice(WORDS) for _ in range(24)]
         if number % 3 == 2:
-            copied = found[draw.randrange(len(found))]
+            copied = made[draw.randrange(len(made))]
             words = [*copied["instruction"].split(), *copied["output"].split()]
             words[draw.randrange(24)] = "changed"
-        found.append({"instruction": " ".join(words[:12]), "output": " ".join(words[12:])})
-    return found
+        made.append({"instruction": " ".join(words[:12]), "output": " ".join(words[12:])})
+    return made
 
 
 def write_source(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -82,7 +82,7 @@ def write_source(rows: list[dict[str, Any]], path: Path) -> Path:
 def write_recipe(folder: Path, source: str, *, run: str = "run", **sections: Any) -> Path:
     """A recipe that finds duplicates in short texts, without an encoder; `sections` replace its own."""
     document: dict[str, Any] = {
-        "name": "law",
+        "name": "tiny",
         "run": run,
         "sources": [{"path": source, "name": "s", "format": "alpaca"}],
         "encoder": None,
@@ -92,7 +92,7 @@ def write_recipe(folder: Path, source: str, *, run: str = "run", **sections: Any
             "conflicts": "drop",
         },
     }
-    path = folder / "law.yaml"
+    path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump({**document, **sections}), encoding="utf-8")
     return path
 
@@ -118,32 +118,32 @@ def kept_rows(run: Path) -> list[dict[str, Any]]:
     ]
 
 
-class Bag:
-    """An encoder that needs no weights: words hashed into a bag of 64 places. Word order does not count."""
+class BagOfWords:
+    """An encoder without weights: counts of words, hashed into 64 dimensions. Word order does not count."""
 
     name = "bag-of-words"
 
     def encode(self, texts: Sequence[str], progress: object = None) -> np.ndarray:
-        found = np.zeros((len(texts), 64), np.float32)
+        counts = np.zeros((len(texts), 64), np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split():
-                found[row, zlib.crc32(word.encode()) % 64] += 1
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.where(lengths > 0, lengths, 1)
+                counts[row, zlib.crc32(word.encode()) % 64] += 1
+        lengths = np.linalg.norm(counts, axis=1, keepdims=True)
+        return counts / np.where(lengths > 0, lengths, 1)
 
 
 def cosine(one: str, two: str) -> float:
-    """The cosine of two texts by `Bag`, as it is stored (float16), without our code."""
-    a, b = Bag().encode([one, two]).astype(np.float16).astype(float)
+    """The cosine of two texts by `BagOfWords`, as it is stored (float16), without our code."""
+    a, b = BagOfWords().encode([one, two]).astype(np.float16).astype(float)
     return float(a @ b / math.sqrt(float(a @ a) * float(b @ b))) if a.any() and b.any() else 0.0
 
 
 @contextmanager
 def bag_encoder(cache: Path) -> Iterator[str]:
-    """While this is open, every encoder that a recipe names is `Bag`; yields a name for `encoder:`."""
+    """While this is open, every encoder that a recipe names is `BagOfWords`; yields a name for `encoder:`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIFTUNE_CACHE", str(cache))
-        patch.setattr(store, "load", lambda name: Bag())
+        patch.setattr(store, "load", lambda name: BagOfWords())
         store.embedder.cache_clear()
-        yield Bag.name
+        yield BagOfWords.name
         store.embedder.cache_clear()

@@ -1,4 +1,4 @@
-"""Recipes read and checked: every fault is named with its line, what was found and what is accepted."""
+"""Reading and checking a recipe: every error names its line, what was found and what is accepted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        UserError: the file is missing, is not YAML, or says something that is not accepted; every fault is named.
+        UserError: the file is missing, is not YAML, or holds a value that is not accepted; every error is named.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -41,18 +41,17 @@ def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as fault:
         lines = _line_numbers(text)
-        problems = [_explain(error, lines) for error in fault.errors()]
-        raise UserError(f"{name}: " + "\n".join(problems)) from None
+        raise UserError(f"{name}: " + "\n".join(_explain(error, lines) for error in fault.errors())) from None
 
 
-def source_from_command_line(path: str, layout: str) -> Source:
+def source_from_command_line(path: str, format_name: str) -> Source:
     """A source of one path, as a command line names it. Raises `UserError` when the format is not known."""
     try:
-        return Source.model_validate({"path": path, "format": layout})
+        return Source.model_validate({"path": path, "format": format_name})
     except ValidationError:
         known = get_args(FormatName)
-        hint = did_you_mean(layout, known)
-        raise UserError(f"There is no format {layout!r}.{hint} Known: {', '.join(known)}.") from None
+        hint = did_you_mean(format_name, known)
+        raise UserError(f"There is no format {format_name!r}.{hint} Known: {', '.join(known)}.") from None
 
 
 def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:
@@ -60,13 +59,13 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> st
     location = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
     where = ".".join(str(part) for part in location) or "recipe"
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
-    place = f"{where} (line {line})" if line else where
+    where = f"{where} (line {line})" if line else where
     if error["type"] == "extra_forbidden":
         accepted = _accepted_keys(location[:-1])
         hint = did_you_mean(str(location[-1]), accepted)
-        return f"{place}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
+        return f"{where}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
     if error["type"] == "missing":
-        return f"{place}: is missing."
+        return f"{where}: is missing."
     message = error["msg"].removeprefix("Value error, ")
     found = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
     hint = ""
@@ -75,7 +74,7 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> st
             word.strip("' ") for word in error.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(",")
         ]
         hint = did_you_mean(str(error["input"]), accepted)
-    return f"{place}: {message}.{found}{hint}"
+    return f"{where}: {message}.{found}{hint}"
 
 
 def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
@@ -84,24 +83,23 @@ def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         field = section.model_fields.get(str(part))
-        inner = _any_section(field.annotation) if field else None
-        if inner is not None:
-            section = inner
+        section = (_any_section(field.annotation) if field else None) or section
     return list(section.model_fields)
 
 
 def _any_section(annotation: Any) -> type[Section] | None:
+    """The section in a type annotation, however deep it stands in lists and unions."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        found = _any_section(inner)
-        if found is not None:
-            return found
+        section = _any_section(inner)
+        if section is not None:
+            return section
     return None
 
 
 def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
-    """The line (from 1) on which each key of a YAML document stands, by its path."""
+    """The line number (from 1) of each key and list entry of a YAML document, by its path."""
     lines: dict[tuple[str | int, ...], int] = {}
 
     def walk(node: yaml.Node | None, path: tuple[str | int, ...]) -> None:
@@ -111,9 +109,9 @@ def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:
                 lines[inner] = key.start_mark.line + 1
                 walk(value, inner)
         elif isinstance(node, yaml.SequenceNode):
-            for position, value in enumerate(node.value):
-                lines[(*path, position)] = value.start_mark.line + 1
-                walk(value, (*path, position))
+            for index, value in enumerate(node.value):
+                lines[(*path, index)] = value.start_mark.line + 1
+                walk(value, (*path, index))
 
     walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
     return lines

@@ -17,7 +17,7 @@ def json_schema() -> dict[str, Any]:
 
 def starting_recipe() -> str:
     """A commented recipe with every field at its default; sections that are off by default are commented out."""
-    lines = ["# A siftune recipe. Every field but `sources` may be left out; what stands here is the default.", ""]
+    lines = ["# A siftune recipe. Only `sources` is required; the values below are the defaults.", ""]
     lines += [f"# {Recipe.model_fields['sources'].description}", "sources:", "  - path: data.jsonl"]
     lines += [f"    # {line}" for line in _field_comments(Source, skip={"path"})]
     for name, field in Recipe.model_fields.items():
@@ -28,9 +28,9 @@ def starting_recipe() -> str:
         if section is None:
             lines.append(_yaml_line(name, field.default))
         elif field.default is None:
-            off = section() if not _required(section) else None
+            defaults = section() if not _has_required_field(section) else None
             lines.append(f"# {name}:")
-            lines += [f"#   {line}" for line in _section_lines(section, off)]
+            lines += [f"#   {line}" for line in _section_lines(section, defaults)]
         else:
             lines.append(f"{name}:")
             lines += [f"  {line}" for line in _section_lines(section, field.default)]
@@ -66,7 +66,7 @@ def _yaml_line(name: str, value: object) -> str:
     return f"{name}: {text.removesuffix('...').strip()}"
 
 
-def _required(section: type[Section]) -> bool:
+def _has_required_field(section: type[Section]) -> bool:
     return any(field.is_required() for field in section.model_fields.values())
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
+from siftune.curation.child_process import module_command, module_environment
 from siftune.curation.pipeline import curate
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text import words as text
@@ -107,8 +106,8 @@ def test_nothing_is_lost_and_every_duplicate_resembles_a_row_that_stays(
 @pytest.mark.parametrize("name", FILES)
 def test_the_near_stage_leaves_no_pair_that_it_would_drop(curated: Any, name: str) -> None:
     run = curated(name)
-    ended = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
-    gone = ended.filter(~pl.col("stage").is_in(["answers", "conflicts"]))["id"].implode()
+    removals = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
+    gone = removals.filter(~pl.col("stage").is_in(["answers", "conflicts"]))["id"].implode()
     left = run.pairs("near").filter(~pl.col("a").is_in(gone), ~pl.col("b").is_in(gone))
     assert left.filter(pl.col("score") >= 0.8, ~pl.col("guarded")).is_empty()
 
@@ -125,9 +124,9 @@ def test_a_second_pass_drops_nothing(curated: Any, tmp_path: Path, name: str) ->
 def test_threads_and_a_kill_change_nothing_and_nothing_leaks(shared_data: Path, tmp_path: Path, name: str) -> None:
     source = {"path": str(shared_data / "instructions" / name), "name": "s"}
     recipe = write_recipe(tmp_path, source, "killed", splits={"test": 50})
-    command = [sys.executable, "-m", "app", "curate", str(recipe)]
+    command = module_command("siftune", "curate", str(recipe))
     variables = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "PYTHONHASHSEED")
-    alone: dict[str, Any] = {"env": os.environ | dict.fromkeys(variables, "1"), "stdout": subprocess.DEVNULL}
+    alone: dict[str, Any] = {"env": module_environment() | dict.fromkeys(variables, "1"), "stdout": subprocess.DEVNULL}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, **alone) as process:
         while process.poll() is None and not (tmp_path / "killed" / "manifest.json").is_file():
             time.sleep(0.02)

@@ -215,7 +215,7 @@ def test_a_broken_line_costs_one_row_and_is_named(call: Call, tmp_path: Path) ->
 def test_a_folder_that_is_being_written_is_left_alone(call: Call, tmp_path: Path, run: Path) -> None:
     with (run / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        assert "Another process is writing" in refused(call("curate", run.parent / "law.yaml"))
+        assert "Another process is writing" in refused(call("curate", run.parent / "tiny.yaml"))
 
 
 def test_what_is_shown_steers_no_terminal(call: Call, run: Path) -> None:
@@ -228,7 +228,7 @@ def test_what_is_shown_steers_no_terminal(call: Call, run: Path) -> None:
 
 
 def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call, run: Path) -> None:
-    done = call("curate", run.parent / "law.yaml")
+    done = call("curate", run.parent / "tiny.yaml")
     assert done.exit_code == 0
     for word in (
         "rows in",
@@ -247,7 +247,7 @@ def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call,
 def test_machines_get_json_and_nothing_else(call: Call, run: Path) -> None:
     for words in (
         ["inspect", run.parent / "s.jsonl"],
-        ["curate", run.parent / "law.yaml"],
+        ["curate", run.parent / "tiny.yaml"],
         ["explain", run, "s:0"],
         ["what-if", run, "near=0.6"],
         ["diff", run, run],
@@ -262,6 +262,15 @@ def test_a_new_recipe_is_a_recipe(call: Call, tmp_path: Path) -> None:
     (tmp_path / "new.yaml").write_text(call("recipe", "new").stdout.replace("encoder: auto", "encoder: null"))
     done = call("curate", "new.yaml")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("group", [[], ["recipe"]], ids=["siftune", "siftune recipe"])
+def test_help_lists_every_command_with_a_whole_sentence_in_80_columns(group: list[str]) -> None:
+    listing = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).output.split("Commands:\n")[1]
+    for line in listing.splitlines():
+        assert len(line) <= 80
+        assert line.endswith("."), line
+        assert not line.endswith(("…", "..."))
 
 
 def test_exit_codes_of_the_real_command(tmp_path: Path) -> None:
