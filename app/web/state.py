@@ -16,7 +16,7 @@ from siftune.app.web import markup, queries
 from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue, Query
-from siftune.curation.review.nearest_rows import Nearness
+from siftune.curation.review.nearest_rows import RowEmbeddings
 from siftune.curation.review.search import TextIndex
 from siftune.curation.review.token_lengths import TokenLengths, count_lengths, stored_lengths
 from siftune.curation.run.folder import RunFolder
@@ -270,28 +270,28 @@ def endpoint(arms: tuple[tuple[str, tuple[str, str]], ...]) -> Engine:
     return engine
 
 
-def nearness(run: RunFolder) -> Nearness | None:
+def row_embeddings(run: RunFolder) -> RowEmbeddings | None:
     """The run's embeddings; None where it has none, or their encoder is not on this machine."""
-    return _nearness(str(run.path), run_version(run), _catalogue=catalogue(run))
+    return _row_embeddings(str(run.path), run_version(run), _catalogue=catalogue(run))
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the embeddings of this run")
-def _nearness(path: str, version: str, _catalogue: Catalogue) -> Nearness | None:
+def _row_embeddings(path: str, version: str, _catalogue: Catalogue) -> RowEmbeddings | None:
     del path, version
-    return Nearness.open(_catalogue)
+    return RowEmbeddings.open(_catalogue)
 
 
-def prepare_nearness(run: RunFolder) -> None:
+def prepare_row_embeddings(run: RunFolder) -> None:
     """Load the encoder in a thread, once, before the user asks for the rows nearest to an answer."""
-    _prepare_nearness(str(run.path), run_version(run), _catalogue=catalogue(run))
+    _prepare_row_embeddings(str(run.path), run_version(run), _catalogue=catalogue(run))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _prepare_nearness(path: str, version: str, _catalogue: Catalogue) -> threading.Thread:
+def _prepare_row_embeddings(path: str, version: str, _catalogue: Catalogue) -> threading.Thread:
     def load() -> None:
-        nearness = _nearness(path, version, _catalogue=_catalogue)
-        if nearness is not None:
-            nearness.store.encoder.encode(["a text"])
+        embeddings = _row_embeddings(path, version, _catalogue=_catalogue)
+        if embeddings is not None:
+            embeddings.store.encoder.encode(["a text"])
             freeze()
 
     thread = threading.Thread(target=load, daemon=True)

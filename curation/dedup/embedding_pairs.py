@@ -144,9 +144,11 @@ def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: floa
                 "the exact and near stages drop repeated rows first."
             )
     parts.append((np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0)))
-    a, b, score = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort((b, a))
-    return EmbeddingPairs(a[order], b[order], score[order])
+    first = np.concatenate([part[0] for part in parts])
+    second = np.concatenate([part[1] for part in parts])
+    scores = np.concatenate([part[2] for part in parts])
+    order = np.lexsort((second, first))
+    return EmbeddingPairs(first[order], second[order], scores[order])
 
 
 def _exact(

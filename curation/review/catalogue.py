@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -89,22 +90,23 @@ class Catalogue:
         return self._results[key]
 
     def _find(self, query: Query, hits: Positions | None) -> Positions:
-        wanted = [pl.col(name).is_in(getattr(query, name)) for name in _NAMES if getattr(query, name)]
+        conditions = [pl.col(name).is_in(getattr(query, name)) for name in _NAMES if getattr(query, name)]
         if query.arm:
-            wanted.append(pl.any_horizontal([pl.col(_flag(arm)) for arm in query.arm if arm in self.arms] or [False]))
+            flags = [pl.col(_flag(arm)) for arm in query.arm if arm in self.arms]
+            conditions.append(pl.any_horizontal(flags or [False]))
         if query.group is not None:
-            wanted.append(pl.col("group") == query.group)
+            conditions.append(pl.col("group") == query.group)
         ranges = {name: getattr(query, name) for name in ("turns", "prompt_words", "answer_words")}
-        wanted += [pl.col(name).is_between(*ends) for name, ends in ranges.items() if ends is not None]
+        conditions += [pl.col(name).is_between(*ends) for name, ends in ranges.items() if ends is not None]
         mask = np.ones(len(self), dtype=np.bool_)
-        if wanted:
-            mask = self.frame.select(pl.all_horizontal(wanted).fill_null(value=False)).to_series().to_numpy()
-        found = (np.flatnonzero(mask) if hits is None else hits[mask[hits]]).astype(np.uint32)
+        if conditions:
+            mask = self.frame.select(pl.all_horizontal(conditions).fill_null(value=False)).to_series().to_numpy()
+        positions = (np.flatnonzero(mask) if hits is None else hits[mask[hits]]).astype(np.uint32)
         if query.order != "row":
-            found = found[np.argsort(self._keys(query)[found], kind="stable")]
+            positions = positions[np.argsort(self._keys(query)[positions], kind="stable")]
         elif query.descending:
-            found = found[::-1]
-        return found
+            positions = positions[::-1]
+        return positions
 
     def _keys(self, query: Query) -> npt.NDArray[np.integer]:
         keys = self.frame[query.order].fill_null(0).to_numpy()
@@ -126,20 +128,20 @@ class Catalogue:
 
     def position(self, row_id: str) -> int | None:
         """Where a row stands, or None when no row has this id."""
-        found = self.frame["id"].index_of(row_id)
-        return None if found is None else int(found)
+        position = self.frame["id"].index_of(row_id)
+        return None if position is None else int(position)
 
     @cached_property
-    def places(self) -> npt.NDArray[np.int64]:
+    def example_positions(self) -> npt.NDArray[np.int64]:
         """For each row its position in EXAMPLES; -1 for rows that were quarantined and have no text."""
         ids = pl.scan_parquet(self.run.examples).select("id").collect().to_series()
         alive = (self.frame["fate"] != "quarantined").fill_null(value=True).to_numpy()
         if int(alive.sum()) == len(ids) and bool((self.frame["id"].filter(pl.Series(alive)) == ids).all()):
             return np.where(alive, np.cumsum(alive) - 1, -1)
-        places = self.frame.select("id").join(
-            pl.DataFrame({"id": ids}).with_row_index("place"), on="id", how="left", maintain_order="left"
+        joined = self.frame.select("id").join(
+            pl.DataFrame({"id": ids}).with_row_index("example"), on="id", how="left", maintain_order="left"
         )
-        return places["place"].cast(pl.Int64).fill_null(-1).to_numpy()
+        return joined["example"].cast(pl.Int64).fill_null(-1).to_numpy()
 
     def examples(self, positions: Sequence[int] | Positions) -> dict[int, dict[str, Any]]:
         """EXAMPLES rows by position; quarantined rows are absent."""
@@ -150,29 +152,29 @@ class Catalogue:
         return self._read("texts", positions)
 
     def _read(self, name: str, positions: Sequence[int] | Positions) -> dict[int, dict[str, Any]]:
-        places = {int(self.places[position]): int(position) for position in positions}
-        places.pop(-1, None)
-        if not places:
+        row_of = {int(self.example_positions[position]): int(position) for position in positions}
+        row_of.pop(-1, None)
+        if not row_of:
             return {}
-        found = read_rows(self.run.file(name), sorted(places))
-        return {places[place]: row for place, row in found.items()}
+        examples = read_parquet_rows(self.run.file(name), sorted(row_of))
+        return {row_of[example]: row for example, row in examples.items()}
 
 
-def read_rows(path: Any, places: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Rows of a parquet file by position, reading only the row groups that hold them. `places` rise."""
+def read_parquet_rows(path: Path, positions: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Rows of a parquet file by position (ascending), reading only the row groups that hold them."""
     import pyarrow.parquet as pq
 
-    found: dict[int, dict[str, Any]] = {}
+    rows: dict[int, dict[str, Any]] = {}
     with pq.ParquetFile(path, memory_map=True) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
-        wanted = np.asarray(places)
-        groups = np.searchsorted(ends, wanted, side="right")
+        requested = np.asarray(positions)
+        groups = np.searchsorted(ends, requested, side="right")
         for group in np.unique(groups[groups < len(sizes)]):
-            here = wanted[groups == group]
-            table = file.read_row_group(int(group)).take(here - (ends[group] - sizes[group]))
-            found.update(zip(here.tolist(), table.to_pylist(), strict=True))
-    return found
+            inside = requested[groups == group]
+            table = file.read_row_group(int(group)).take(inside - (ends[group] - sizes[group]))
+            rows.update(zip(inside.tolist(), table.to_pylist(), strict=True))
+    return rows
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ def diff(before: RunFolder, after: RunFolder) -> pl.DataFrame:
     if left.height and right.height and both.height == left.height + right.height:
         raise UserError(f"{before.path} and {after.path} share no row id; they were made from different sources.")
     absent = pl.lit("absent")
-    told = both.with_columns(
+    filled = both.with_columns(
         pl.col("fate", "fate_after").fill_null(absent), pl.col("source").fill_null(pl.col("source_after"))
     )
     changed = pl.any_horizontal(
         pl.col(name).ne_missing(pl.col(f"{name}_after")) for name in ("fate", "stage", "reason")
     )
-    return told.filter(changed).drop("source_after")
+    return filled.filter(changed).drop("source_after")
 
 
 def summary(changed: pl.DataFrame) -> pl.DataFrame:

@@ -94,8 +94,8 @@ def _chain(rows: pl.LazyFrame, ledger: pl.DataFrame, row_id: str) -> list[dict[s
 
 
 def _one(rows: pl.LazyFrame, row_id: str) -> dict[str, Any] | None:
-    found = rows.filter(pl.col("id") == row_id).collect().to_dicts()
-    return found[0] if found else None
+    matching = rows.filter(pl.col("id") == row_id).collect().to_dicts()
+    return matching[0] if matching else None
 
 
 def _unknown(run: RunFolder, row_id: str) -> str:

@@ -50,12 +50,12 @@ def read_labels(run: RunFolder, measure: str) -> pl.DataFrame:
 def _parse(line: str, where: str) -> dict[str, object]:
     try:
         entry = json.loads(line)
-        known = {name: entry[name] for name in LABELS}
+        label = {name: entry[name] for name in LABELS}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{where}: not a label (a, b, measure, same, time); found {line[:80]!r}") from None
-    if not isinstance(known["same"], bool):
-        raise UserError(f"{where}: `same` is true or false; found {known['same']!r}")
-    return known
+    if not isinstance(label["same"], bool):
+        raise UserError(f"{where}: `same` is true or false; found {label['same']!r}")
+    return label
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ def precision(scored: pl.DataFrame, threshold: float) -> LabelPrecision:
     return LabelPrecision(same, above.height, *clopper_pearson(same, above.height))
 
 
-def propose(scored: pl.DataFrame, *, wanted: float = 0.9) -> float | None:
-    """The lowest labelled score from which on the lower end of the precision's interval is at least `wanted`.
+def propose(scored: pl.DataFrame, *, target: float = 0.9) -> float | None:
+    """The lowest labelled score from which on the lower end of the precision's interval is at least `target`.
 
     None while the labels do not support any: with no mistake seen, 0.9 takes 36 labels, 0.95 takes 73.
     """
     good = None
     for score in scored["score"].unique().sort(descending=True).to_list():
-        if precision(scored, score).low >= wanted:
+        if precision(scored, score).low >= target:
             good = score
     return good

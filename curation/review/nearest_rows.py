@@ -23,9 +23,15 @@ _CANDIDATES = 40
 
 
 @dataclass(frozen=True)
-class Source:
-    """A row at `position`. `share` of the answer's three-word runs stand in it; `cosine` is that of the answer's
-    embedding with the row's, None where the run has no embeddings. `prompt` and `text` are the row's.
+class NearestRow:
+    """A row that resembles an answer.
+
+    Attributes:
+        position: of the row, in ROWS.
+        share: how many of the answer's three-word runs stand in the row, as a share of all of them.
+        cosine: of the answer's embedding with the row's; None where the run has no embeddings.
+        prompt: of the row.
+        text: the answer of the row.
     """
 
     position: int
@@ -36,14 +42,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Nearness:
-    """The embeddings that the run's semantic stage left in the store, by place in EXAMPLES."""
+class RowEmbeddings:
+    """The embeddings that the run's semantic stage left in the store, in the order of EXAMPLES."""
 
     store: EmbeddingStore
     stored: StoredVectors
 
     @classmethod
-    def open(cls, catalogue: Catalogue) -> Nearness | None:
+    def open(cls, catalogue: Catalogue) -> RowEmbeddings | None:
         """Look the run's rows up in the store: hashes of their texts, no encoding. None where there is no encoder on
         this machine, or no row has a vector.
         """
@@ -51,66 +57,76 @@ class Nearness:
         if run.recipe.encoder is None or run.recipe.duplicates.semantic is None:
             return None
         corpus = Corpus(run.examples, run.texts, key="")
-        every = np.arange(pl.scan_parquet(run.texts).select(pl.len()).collect().item(), dtype=np.uint32)
+        rows = np.arange(pl.scan_parquet(run.texts).select(pl.len()).collect().item(), dtype=np.uint32)
         try:
             store = embedder(run.recipe.encoder)
-            stored = store.stored(corpus.key_texts(run.recipe.keys.duplicates, every))
+            stored = store.stored(corpus.key_texts(run.recipe.keys.duplicates, rows))
         except UserError:
             return None
         return cls(store, stored) if stored.known.any() else None
 
 
 def nearest_rows(
-    catalogue: Catalogue, index: TextIndex, answer: str, *, nearness: Nearness | None = None, most: int = 5
-) -> list[Source]:
-    """The rows nearest to `answer`.
+    catalogue: Catalogue, index: TextIndex, answer: str, *, embeddings: RowEmbeddings | None = None, most: int = 5
+) -> list[NearestRow]:
+    """The rows nearest to an answer, the nearest first.
 
-    With `nearness`: by the cosine of embeddings, exactly, over every row that has one (rows that an earlier stage
+    With `embeddings`: by the cosine of embeddings, exactly, over every row that has one (rows that an earlier stage
     dropped as copies have none) and those that share most words with it, which are encoded for this. Without: by the
     share of the answer's three-word runs that stand in a row. Rows that share no run are left out then.
+
+    Args:
+        catalogue: the rows of the run.
+        index: their search index.
+        answer: the text.
+        embeddings: those of the run, if there are any.
+        most: how many rows are returned.
     """
     runs = _runs(answer)
-    worded = _worded(catalogue, index, runs)[:most]
-    if nearness is None or not answer.strip():
-        return worded
-    query = nearness.store.encoder.encode([answer])[0]
-    cosines = nearness.stored.cosines(query)
+    by_words = _nearest_by_words(catalogue, index, runs)[:most]
+    if embeddings is None or not answer.strip():
+        return by_words
+    query = embeddings.store.encoder.encode([answer])[0]
+    cosines = embeddings.stored.cosines(query)
+    # The candidates: the rows with the best cosines, and those that share most words.
     best = np.argsort(-np.nan_to_num(cosines, nan=-2.0), kind="stable")[:most]
-    position = _positions(catalogue)
-    texts = catalogue.texts(position[best[~np.isnan(cosines[best])]])
-    texts |= catalogue.texts([each.position for each in worded])
-    places = [int(catalogue.places[place]) for place in texts]
-    known = dict(zip(texts, cosines[places], strict=True))
-    known |= _encoded(catalogue, nearness, query, {place: texts[place] for place in texts if np.isnan(known[place])})
-    found = [
-        Source(place, _share(runs, row), float(known[place]), row["prompt"] or "", row["answer"] or "")
-        for place, row in texts.items()
+    row_of = _rows_of_examples(catalogue)
+    texts = catalogue.texts(row_of[best[~np.isnan(cosines[best])]])
+    texts |= catalogue.texts([row.position for row in by_words])
+    # The cosine of each, encoded now where the store has not seen the row.
+    cosine_of = {position: float(cosines[catalogue.example_positions[position]]) for position in texts}
+    unseen = {position: row for position, row in texts.items() if np.isnan(cosine_of[position])}
+    cosine_of |= _encoded(catalogue, embeddings, query, unseen)
+    rows = [
+        NearestRow(position, _share(runs, row), cosine_of[position], row["prompt"] or "", row["answer"] or "")
+        for position, row in texts.items()
     ]
-    found.sort(key=lambda each: (-(each.cosine or 0.0), -each.share, each.position))
-    return found[:most]
+    rows.sort(key=lambda row: (-(row.cosine or 0.0), -row.share, row.position))
+    return rows[:most]
 
 
 def _encoded(
-    catalogue: Catalogue, nearness: Nearness, query: np.ndarray, rows: dict[int, dict[str, str]]
+    catalogue: Catalogue, embeddings: RowEmbeddings, query: np.ndarray, rows: dict[int, dict[str, str]]
 ) -> dict[int, float]:
     """The cosine of rows that the store has not seen."""
     if not rows:
         return {}
     frame = pl.DataFrame([{name: row[name] for name in ("core", "answer")} for row in rows.values()])
     key = key_text(catalogue.run.recipe.keys.duplicates)
-    vectors = nearness.store.encoder.encode(frame.select(key.alias("text"))["text"].fill_null("").to_list())
+    vectors = embeddings.store.encoder.encode(frame.select(key.alias("text"))["text"].fill_null("").to_list())
     return dict(zip(rows, (vectors @ query).tolist(), strict=True))
 
 
-def _positions(catalogue: Catalogue) -> np.ndarray:
-    """For each place in EXAMPLES the position of its row."""
-    order = np.flatnonzero(catalogue.places >= 0)
-    positions = np.zeros(int(catalogue.places.max(initial=-1)) + 1, dtype=np.uint32)
-    positions[catalogue.places[order]] = order
-    return positions
+def _rows_of_examples(catalogue: Catalogue) -> np.ndarray:
+    """For each of EXAMPLES the position of its row in ROWS: uint32 [n]."""
+    examples = catalogue.example_positions
+    rows = np.flatnonzero(examples >= 0)
+    row_of = np.zeros(int(examples.max(initial=-1)) + 1, dtype=np.uint32)
+    row_of[examples[rows]] = rows
+    return row_of
 
 
-def _worded(catalogue: Catalogue, index: TextIndex, runs: set[str]) -> list[Source]:
+def _nearest_by_words(catalogue: Catalogue, index: TextIndex, runs: set[str]) -> list[NearestRow]:
     """Rows that share runs of words with an answer, most first.
 
     Candidates are found through the search index, rare runs counting more; their shares are then counted exactly.
@@ -118,18 +134,19 @@ def _worded(catalogue: Catalogue, index: TextIndex, runs: set[str]) -> list[Sour
     if not runs:
         return []
     weight = np.zeros(len(catalogue), dtype=np.float32)
-    asked = sorted(runs)
-    for run in asked[:: max(1, len(asked) // _MOST_RUNS)][:_MOST_RUNS]:
+    ordered = sorted(runs)
+    for run in ordered[:: max(1, len(ordered) // _MOST_RUNS)][:_MOST_RUNS]:
         hits = index.search(f'"{run}"')
         if len(hits):
             weight[hits] += np.log1p(len(catalogue) / len(hits))
     best = np.argsort(-weight, kind="stable")[:_CANDIDATES]
     texts = catalogue.texts(best[weight[best] > 0].astype(np.uint32))
-    found = [
-        Source(place, _share(runs, row), None, row["prompt"] or "", row["answer"] or "") for place, row in texts.items()
+    rows = [
+        NearestRow(position, _share(runs, row), None, row["prompt"] or "", row["answer"] or "")
+        for position, row in texts.items()
     ]
-    found.sort(key=lambda each: (-each.share, each.position))
-    return [each for each in found if each.share > 0]
+    rows.sort(key=lambda row: (-row.share, row.position))
+    return [row for row in rows if row.share > 0]
 
 
 def _share(runs: set[str], row: dict[str, str]) -> float:

@@ -39,7 +39,7 @@ def index_path(run: RunFolder) -> Path:
 
 @dataclass(frozen=True)
 class TextIndex:
-    """An index that is there. Safe to use from several threads: each call opens the file anew."""
+    """An index on disk. Safe to use from several threads: each call opens the file anew."""
 
     path: Path
 
@@ -51,10 +51,10 @@ class TextIndex:
             return None
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-                found = db.execute("SELECT value FROM about WHERE name = 'stamp'").fetchone()
+                stamp = db.execute("SELECT value FROM about WHERE name = 'stamp'").fetchone()
         except sqlite3.DatabaseError:
             return None
-        return cls(path) if found == (_stamp(run),) else None
+        return cls(path) if stamp == (_stamp(run),) else None
 
     @classmethod
     def build(cls, catalogue: Catalogue, *, progress: Progress | None = None) -> TextIndex:
@@ -96,8 +96,8 @@ class TextIndex:
         numbers = [int(position) for position in positions]
         marks = ",".join("?" * len(numbers))
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as db:
-            found = db.execute(f"SELECT * FROM previews WHERE position IN ({marks})", numbers).fetchall()  # noqa: S608
-        return {position: (prompt, answer) for position, prompt, answer in found}
+            rows = db.execute(f"SELECT * FROM previews WHERE position IN ({marks})", numbers).fetchall()  # noqa: S608
+        return {position: (prompt, answer) for position, prompt, answer in rows}
 
 
 def to_match(text: str) -> str | None:
@@ -106,33 +106,33 @@ def to_match(text: str) -> str | None:
     Words must all occur; `"a phrase"` in this order; `wor*` is a prefix (of three letters or more); `-word` must not
     occur. Everything else, FTS5 operators too, is taken as text.
     """
-    wanted: list[str] = []
-    unwanted: list[str] = []
+    required: list[str] = []
+    excluded: list[str] = []
     for minus, phrase, word in _TERM.findall(text):
         pieces = _PIECES.findall(phrase or word)
         if pieces:
             star = "*" if word.endswith("*") and len(pieces[-1]) >= SHORTEST_PREFIX else ""
-            (unwanted if minus else wanted).append(f'"{" ".join(pieces)}"{star}')
-    if not wanted:
+            (excluded if minus else required).append(f'"{" ".join(pieces)}"{star}')
+    if not required:
         return None
-    found = " AND ".join(wanted)
-    return f"({found}) NOT ({' OR '.join(unwanted)})" if unwanted else found
+    expression = " AND ".join(required)
+    return f"({expression}) NOT ({' OR '.join(excluded)})" if excluded else expression
 
 
 def _batches(catalogue: Catalogue) -> Iterator[tuple[int, list[tuple[int, str, str]]]]:
     import pyarrow.parquet as pq
 
-    places = catalogue.places
-    order = np.flatnonzero(places >= 0)
-    position_of = np.full(int(places.max(initial=-1)) + 1, -1, dtype=np.int64)
-    position_of[places[order]] = order
+    examples = catalogue.example_positions
+    rows_with_text = np.flatnonzero(examples >= 0)
+    row_of = np.full(int(examples.max(initial=-1)) + 1, -1, dtype=np.int64)
+    row_of[examples[rows_with_text]] = rows_with_text
     start = 0
     with pq.ParquetFile(catalogue.run.texts) as file:
         for batch in file.iter_batches(_BATCH, columns=["prompt", "answer"]):
             frame = pl.DataFrame(pl.from_arrow(batch)).fill_null("")
-            here = position_of[start : start + frame.height]
+            positions = row_of[start : start + frame.height]
             start += frame.height
-            rows = zip(here.tolist(), frame["prompt"].to_list(), frame["answer"].to_list(), strict=True)
+            rows = zip(positions.tolist(), frame["prompt"].to_list(), frame["answer"].to_list(), strict=True)
             yield start, [row for row in rows if row[0] >= 0]
 
 

@@ -25,13 +25,13 @@ def _show(run: RunFolder, turn: StoredTurn) -> None:
         markup.draw(markup.notice("The search index of this run is still being built. Try again in a minute."))
         return
     catalogue = state.catalogue(run)
-    nearness = state.nearness(run)
+    embeddings = state.row_embeddings(run)
     with st.spinner("Searching for similar rows"):
-        matches = nearest_rows(catalogue, index_build.ready, turn.answer, nearness=nearness)
+        matches = nearest_rows(catalogue, index_build.ready, turn.answer, embeddings=embeddings)
     if not matches:
         markup.draw(markup.note("No row shares three consecutive words with this answer."))
         return
-    markup.draw(markup.note(_method(by_embedding=nearness is not None)))
+    markup.draw(markup.note(_method(by_embedding=embeddings is not None)))
     for match in matches:
         row = catalogue.frame.row(match.position, named=True)
         markup.draw(markup.row_head(str(row["id"]), row))

@@ -230,7 +230,7 @@ def _past(run: RunFolder, turns: list[StoredTurn], settings: dict[str, Any], *, 
         )
     numbers = list(dict.fromkeys(turn.turn for turn in turns))
     if turns and not busy and run.rows_path.is_file():
-        state.prepare_nearness(run)
+        state.prepare_row_embeddings(run)
     for number in numbers:
         answers = [turn for turn in turns if turn.turn == number]
         markup.draw(markup.bubble("user", answers[0].prompt))

@@ -74,13 +74,13 @@ def test_labels_of_two_tabs_are_all_kept_and_the_last_one_counts(plain_run: Path
 
 def test_a_threshold_is_proposed_where_the_labels_support_it() -> None:
     scored = pl.DataFrame({"score": [0.8 + 0.002 * n for n in range(80)], "same": [n >= 30 for n in range(80)]})
-    proposed = propose(scored, wanted=0.9)
+    proposed = propose(scored, target=0.9)
     assert proposed is not None
     assert precision(scored, proposed).low >= 0.9
     lower = [score for score in scored["score"] if score < proposed]
     assert all(precision(scored, score).low < 0.9 for score in lower)
-    assert propose(scored.tail(35), wanted=0.9) is None
-    assert propose(scored.tail(36), wanted=0.9) is not None
+    assert propose(scored.tail(35), target=0.9) is None
+    assert propose(scored.tail(36), target=0.9) is not None
 
 
 def turn(number: int, arm: str, round_: str = "r", answer: str = "a") -> StoredTurn:

@@ -10,7 +10,7 @@ import pytest
 
 from siftune.curation.pipeline import curate
 from siftune.curation.review.catalogue import Catalogue
-from siftune.curation.review.nearest_rows import Nearness, nearest_rows
+from siftune.curation.review.nearest_rows import RowEmbeddings, nearest_rows
 from siftune.curation.review.search import TextIndex
 from tests.worlds import bag_encoder, cosine, write_recipe, write_source
 
@@ -39,9 +39,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Catalogue,
 
 def test_rows_are_ranked_by_the_cosine_of_every_stored_vector(world: tuple[Catalogue, TextIndex]) -> None:
     catalogue, index = world
-    nearness = Nearness.open(catalogue)
-    assert nearness is not None
-    found = nearest_rows(catalogue, index, ANSWER, nearness=nearness, most=30)
+    embeddings = RowEmbeddings.open(catalogue)
+    assert embeddings is not None
+    found = nearest_rows(catalogue, index, ANSWER, embeddings=embeddings, most=30)
     texts = [f"{row['instruction']}\n{row['output']}" for row in [*DATA, COPY]]
     expected = sorted((cosine(ANSWER, text) for text in texts), reverse=True)
     assert [each.cosine for each in found] == pytest.approx(expected, abs=2e-3)
@@ -57,20 +57,20 @@ def test_a_paraphrase_that_shares_no_run_of_words_is_found(world: tuple[Catalogu
     catalogue, index = world
     backwards = " ".join(reversed(ANSWER.split()))
     assert nearest_rows(catalogue, index, backwards) == []
-    found = nearest_rows(catalogue, index, backwards, nearness=Nearness.open(catalogue))
+    found = nearest_rows(catalogue, index, backwards, embeddings=RowEmbeddings.open(catalogue))
     assert found[0].text == ANSWER
     assert found[0].share == 0.0
 
 
-def test_without_embeddings_there_is_no_nearness(tmp_path: Path) -> None:
+def test_without_an_encoder_there_are_no_embeddings(tmp_path: Path) -> None:
     write_source(DATA, tmp_path / "s.jsonl")
     found = Catalogue.load(curate(write_recipe(tmp_path, "s.jsonl")))
-    assert Nearness.open(found) is None
+    assert RowEmbeddings.open(found) is None
     assert nearest_rows(found, TextIndex.build(found), ANSWER)[0].cosine is None
 
 
 def test_an_empty_store_falls_back_to_words(world: tuple[Catalogue, TextIndex], tmp_path: Path) -> None:
     catalogue, _ = world
     with bag_encoder(tmp_path / "empty"):
-        assert Nearness.open(catalogue) is None
+        assert RowEmbeddings.open(catalogue) is None
     assert pl.read_parquet(catalogue.run.texts).height == len(DATA) + 1
