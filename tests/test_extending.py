@@ -43,9 +43,10 @@ class Checkout:
         file.write_text(text, encoding="utf-8")
         self.touched.add(path)
 
-    def python(self, *arguments: str, cwd: Path) -> str:
+    def python(self, *arguments: str, cwd: Path, **variables: str) -> str:
         """Run Python with this copy first on the path; returns what it printed."""
         environment = os.environ | {"PYTHONPATH": str(self.root), "SIFTUNE_CACHE": str(self.root / "cache")}
+        environment |= variables
         command = [sys.executable, *arguments]
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -311,3 +312,43 @@ def test_adding_an_engine_touches_three_files(checkout: Checkout, tmp_path: Path
         write_result(training_result(arm=arm), RunPaths(run).training(arm, 0))
     expected = "['base: What is a list?', 'raw: What is a list?', 'curated: What is a list?'] 3\n"
     assert checkout.python("-c", ASK_ECHO, str(run), str(checkout.root), cwd=tmp_path) == expected
+
+
+PAGE = '''"""Sources: how many sources the run has."""
+
+from __future__ import annotations
+
+from siftune.app.web import markup, state
+
+
+def sources() -> None:
+    """Draw the page."""
+    run = state.open_run()
+    markup.draw(markup.headline(f"{len(run.manifest.inputs)} source(s)"))
+'''
+
+OPEN_PAGE = """
+from streamlit.testing.v1 import AppTest
+from siftune.app.web.pages import PAGES
+
+draw_page = PAGES["Sources"]
+script = f"from {draw_page.__module__} import {draw_page.__name__} as draw; draw()"
+opened = AppTest.from_string(script, default_timeout=60).run()
+assert not opened.exception, opened.exception
+print(opened.get("html")[0].proto.body)
+"""
+
+
+def test_adding_a_page_touches_two_files(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.add("app/web/pages/sources.py", PAGE)
+    checkout.edit(
+        "app/web/pages/__init__.py",
+        ("overview, prompts, thresholds,", "overview, prompts, sources, thresholds,"),
+        ('    "Verdict": verdict.verdict,\n', '    "Verdict": verdict.verdict,\n    "Sources": sources.sources,\n'),
+    )
+    write_source([{"instruction": "what is a?", "output": "A letter."}], tmp_path / "rows.jsonl")
+    (tmp_path / "r.yaml").write_text("sources: [{path: rows.jsonl}]\nencoder: null\nrun: run\n")
+    checkout.python("-P", "-m", "siftune", "curate", "r.yaml", cwd=tmp_path)
+    shown = checkout.python("-P", "-c", OPEN_PAGE, cwd=tmp_path, SIFTUNE_RUN=str(tmp_path / "run"))
+    assert "1 source(s)" in shown
+    assert len(checkout.touched) == 2

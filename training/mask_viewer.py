@@ -37,7 +37,7 @@ def row_tokens(run: RunFolder | Path, row_id: str) -> list[tuple[str, bool]]:
 
 def _read_row(run: Path, row_id: str) -> pl.DataFrame:
     paths = RunPaths(run)
-    files = [*map(paths.arm, paths.arms()), *map(paths.heldout, HELD_OUT)]
+    files = [path for path in [*map(paths.arm, paths.arms()), *map(paths.heldout, HELD_OUT)] if path.is_file()]
     for path in files:
         row = pl.scan_parquet(path).filter(pl.col("id") == row_id).collect()
         if row.height:

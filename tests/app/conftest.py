@@ -47,13 +47,13 @@ def serve() -> Iterator[Callable[[Path], str]]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="no browser test: pip install playwright")
-    found = chromium()
-    if found is None:
+    executable = chromium()
+    if executable is None:
         pytest.skip("no browser test: there is no Chromium on this machine (apt-get install chromium)")
     with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
@@ -65,5 +65,5 @@ def tab(browser: Any, serve: Callable[[Path], str]):
         return tabs[-1]
 
     yield opened
-    for each in tabs:
-        each.context.close()
+    for open_tab in tabs:
+        open_tab.context.close()

@@ -26,24 +26,25 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def serving(run: Path) -> Iterator[tuple[str, int]]:
-    """The app on a free port of this machine; yields its address and the server's process id."""
+def serving(run: Path, *, started_in: Path | None = None) -> Iterator[tuple[str, int]]:
+    """The app on a free port of this machine, started in a folder; yields its address and the server's process id."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command, environment = server(run, port=port, headless=True)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, cwd=started_in, stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait(address)
+        _wait(address, process)
         yield address, process.pid
     finally:
         process.terminate()
         process.wait(timeout=20)
 
 
-def _wait(address: str) -> None:
+def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
     for _ in range(480):
+        assert process.poll() is None, "the server ended"
         try:
             urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
         except (urllib.error.URLError, ConnectionError):

@@ -10,41 +10,41 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 
 class Tab:
-    """A browser tab on the app that notes every request, dialog and script error."""
+    """A browser tab on the app that records requests to other hosts, dialogs and script errors."""
 
     def __init__(self, browser: Any, address: str) -> None:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
         self.page = self.context.new_page()
         self.address = address
-        self.outside: list[str] = []
-        self.trouble: list[str] = []
+        self.foreign_requests: list[str] = []
+        self.faults: list[str] = []
         self.context.on("request", self._request)
-        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.trouble.append(dialog.message), dialog.dismiss()))
-        self.asked = self.runs = False
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
+        self.requested = self.running = False
         self.page.on("websocket", self._connected)
 
     def _connected(self, socket: Any) -> None:
         if "/stream" in socket.url:
-            # A new page asks for a run by itself; the run of the page before it ends unheard.
-            self.asked, self.runs = True, False
+            # A new page requests a script run by itself; the end of the last page's run is not received.
+            self.requested, self.running = True, False
             socket.on("framesent", self._sent)
             socket.on("framereceived", self._received)
 
     def _sent(self, frame: Any) -> None:
         if isinstance(frame, bytes) and BackMsg.FromString(frame).WhichOneof("type") == "rerun_script":
-            self.asked = True
+            self.requested = True
 
     def _received(self, frame: Any) -> None:
-        told = ForwardMsg.FromString(frame).WhichOneof("type") if isinstance(frame, bytes) else None
-        if told == "new_session":
-            self.asked, self.runs = False, True
-        elif told == "script_finished":
-            self.runs = False
+        kind = ForwardMsg.FromString(frame).WhichOneof("type") if isinstance(frame, bytes) else None
+        if kind == "new_session":
+            self.requested, self.running = False, True
+        elif kind == "script_finished":
+            self.running = False
 
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.address, "data:", "blob:", "about:", self.address.replace("http", "ws"))):
-            self.outside.append(request.url)
+            self.foreign_requests.append(request.url)
 
     def open(self, name: str) -> None:
         self.page.goto(f"{self.address}/{'' if name == 'overview' else name}")
@@ -52,30 +52,30 @@ class Tab:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until every run of the script that was asked for has ended, and the page shows it.
+        """Wait until every requested run of the script has finished and the page shows it.
 
-        Twice: some widgets send what they were told a moment later.
+        Twice, because some widgets send their values a moment later.
         """
-        latest = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         for pause in (100, 150):
             self.page.wait_for_timeout(pause)
-            while self.asked or self.runs:
-                assert time.monotonic() < latest, "the script runs on and on"
+            while self.requested or self.running:
+                assert time.monotonic() < deadline, "the script does not finish"
                 self.page.wait_for_timeout(20)
             self.page.wait_for_selector('.stApp[data-test-script-state="notRunning"]', timeout=60_000)
 
     def reload(self) -> None:
-        """Streamlit mounts the page anew when its first run ends: what was opened before is closed again."""
+        """Reload the page. Streamlit mounts it anew when its first run finishes, and popovers close."""
         self.page.reload()
         self.settle()
 
     def text(self) -> str:
         return str(self.page.inner_text('[data-testid="stMainBlockContainer"]'))
 
-    def holds(self, text: str) -> None:
+    def wait_for_text(self, text: str) -> None:
         """Wait until the page shows `text`."""
-        wanted = "wanted => document.querySelector('[data-testid=stMainBlockContainer]')?.innerText.includes(wanted)"
-        self.page.wait_for_function(wanted, arg=text, timeout=30_000)
+        shows = "text => document.querySelector('[data-testid=stMainBlockContainer]')?.innerText.includes(text)"
+        self.page.wait_for_function(shows, arg=text, timeout=30_000)
 
     def type(self, label: str, text: str) -> None:
         box = self.page.get_by_role("textbox", name=label, exact=True)
@@ -83,18 +83,18 @@ class Tab:
         box.press("Enter")
         self.settle()
 
-    def click(self, name: str, *, place: int = 0) -> None:
-        self.page.get_by_role("button", name=name, exact=True).nth(place).click()
+    def click(self, name: str, *, index: int = 0) -> None:
+        self.page.get_by_role("button", name=name, exact=True).nth(index).click()
         self.settle()
 
-    def clean(self) -> None:
-        """Nothing ran, nothing was asked of another host, nothing broke."""
+    def assert_clean(self) -> None:
+        """Check that no foreign script ran, no other host was contacted, and no error occurred."""
         assert self.page.evaluate("window.pwned") is None
-        assert self.outside == []
-        assert self.trouble == []
+        assert self.foreign_requests == []
+        assert self.faults == []
         assert self.page.locator('[data-testid="stException"]').count() == 0
 
-    def say(self, text: str) -> None:
+    def send_prompt(self, text: str) -> None:
         """Send a prompt in Chat."""
         box = self.page.get_by_test_id("stChatInputTextArea")
         box.fill(text)

@@ -17,109 +17,112 @@ pytestmark = pytest.mark.browser
 
 
 def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
-    found = tab(plain_run)
-    found.open("browse")
+    opened = tab(plain_run)
+    opened.open("browse")  # the first visit of this server: Streamlit must not take our modules for its own pages
+    assert opened.page.locator('[data-testid="stSidebar"]').count() == 0
     for name, text in HOSTILE.items():
-        found.type("Search", f'"attack {name}"')
+        opened.type("Search", f'"attack {name}"')
         start = re.sub(r"[\x00-\x1f\u200b-\u206f].*", "", text)[:40]
-        found.holds(start.strip())
-        found.holds("1 of 600 rows")
-        assert found.page.locator(".sf script, .sf img, .sf iframe, .sf svg, .sf a, .sf style, .sf .katex").count() == 0
-        found.clean()
+        opened.wait_for_text(start.strip())
+        opened.wait_for_text("1 of 600 rows")
+        assert (
+            opened.page.locator(".sf script, .sf img, .sf iframe, .sf svg, .sf a, .sf style, .sf .katex").count() == 0
+        )
+        opened.assert_clean()
     endless = {"long word": "980,000 more characters", "many turns": "440 more turns"}
     for name, holds in {**endless, "by role": "<script>window.pwned = 5"}.items():
-        found.type("Search", f'"attack {name}"')
-        found.holds(holds)
-    found.clean()
+        opened.type("Search", f'"attack {name}"')
+        opened.wait_for_text(holds)
+    opened.assert_clean()
     for name in ("decisions", "thresholds", "overview"):
-        found.open(name)
-        found.clean()
+        opened.open(name)
+        opened.assert_clean()
 
 
 def test_every_page_of_a_trained_run_in_a_browser(tab, done_run: Path) -> None:
-    found = tab(done_run)
-    _look_at_the_data(found, done_run)
-    _chat(found, done_run)
-    _vote_blind(found, done_run)
-    found.open("training")
-    found.page.locator('[data-testid="stVegaLiteChart"]').nth(3).wait_for()
-    found.open("prompts")
-    with found.page.expect_download() as download:
-        found.page.get_by_role("button", name="CSV", exact=True).click()
+    opened = tab(done_run)
+    _look_at_the_data(opened, done_run)
+    _chat(opened, done_run)
+    _vote_blind(opened, done_run)
+    opened.open("training")
+    opened.page.locator('[data-testid="stVegaLiteChart"]').nth(3).wait_for()
+    opened.open("prompts")
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="CSV", exact=True).click()
     assert Path(download.value.path()).read_text().startswith("prompt,")
-    found.open("verdict")
-    found.holds("Curated is better than raw")
-    found.holds("curated against raw")
-    found.clean()
+    opened.open("verdict")
+    opened.wait_for_text("Curated is better than raw")
+    opened.wait_for_text("curated against raw")
+    opened.assert_clean()
 
 
-def _look_at_the_data(found: Tab, run: Path) -> None:
-    found.open("overview")
-    found.page.locator(".st-key-funnel-near button").first.click()
-    found.page.wait_for_url("**/browse")
-    found.settle()
+def _look_at_the_data(opened: Tab, run: Path) -> None:
+    opened.open("overview")
+    opened.page.locator(".st-key-funnel-near button").first.click()
+    opened.page.wait_for_url("**/browse")
+    opened.settle()
     near = json.loads((run / "manifest.json").read_text())["stages"][2]
-    found.holds(f"{near['rows'] - near['kept']} of 400 rows")
-    found.open("decisions")
-    assert found.page.locator("mark").count() > 2
-    found.click("Restore")
+    opened.wait_for_text(f"{near['rows'] - near['kept']} of 400 rows")
+    opened.open("decisions")
+    assert opened.page.locator("mark").count() > 2
+    opened.click("Restore")
     assert '"action": "restore"' in (run / "overrides.jsonl").read_text()
-    found.open("thresholds")
-    before = found.text()
-    found.page.get_by_role("slider").press("ArrowRight")
-    found.holds("Against the run's own threshold")
-    assert found.text() != before
-    found.click("Same")
+    opened.open("thresholds")
+    before = opened.text()
+    opened.page.get_by_role("slider").press("ArrowRight")
+    opened.wait_for_text("Compared with the run's own threshold")
+    assert opened.text() != before
+    opened.click("Same")
     assert '"same": true' in (run / "labels.jsonl").read_text()
-    found.clean()
+    opened.assert_clean()
 
 
-def _chat(found: Tab, run: Path) -> None:
-    found.open("chat")
-    found.say("What colour has door 3?")
-    answers = found.page.locator(".sf.turn.assistant")
+def _chat(opened: Tab, run: Path) -> None:
+    opened.open("chat")
+    opened.send_prompt("What colour has door 3?")
+    answers = opened.page.locator(".sf.turn.assistant")
     answers.nth(1).wait_for(timeout=60_000)
-    found.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
-    found.settle()
+    opened.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
+    opened.settle()
     with sqlite3.connect(run / "votes.sqlite") as db:
         stored = dict(db.execute("SELECT arm, answer FROM turns WHERE live").fetchall())
         prints = {arm: json.loads(facts)["fingerprint"] for arm, facts in db.execute("SELECT arm, facts FROM turns")}
     assert prints["raw"] != prints["curated"]
-    columns = found.page.locator('[data-testid="stColumn"]')
+    columns = opened.page.locator('[data-testid="stColumn"]')
     for arm in ("raw", "curated"):
-        column = columns.filter(has=found.page.locator(f".sf.turn.{arm}")).last
+        column = columns.filter(has=opened.page.locator(f".sf.turn.{arm}")).last
         said = re.sub(r"\s+", "", column.inner_text())
         assert re.sub(r"\s+", "", stored[arm])[:20] in said
         assert prints[arm] in said
-    found.click("Where does this come from?")
-    found.page.get_by_role("dialog").wait_for()
-    found.page.keyboard.press("Escape")
-    found.reload()
-    found.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
-    found.click("More")
-    with found.page.expect_download() as download:
-        found.page.get_by_role("button", name="Export JSONL", exact=True).click()
+    opened.click("Similar rows")
+    opened.page.get_by_role("dialog").wait_for()
+    opened.page.keyboard.press("Escape")
+    opened.reload()
+    opened.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
+    opened.click("More")
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Export JSONL", exact=True).click()
     lines = Path(download.value.path()).read_text().splitlines()
     assert {json.loads(line)["arm"]: json.loads(line)["messages"][-1]["content"] for line in lines} == stored
-    found.clean()
+    opened.assert_clean()
 
 
-def _vote_blind(found: Tab, run: Path) -> None:
-    found.open("chat")
-    found.page.get_by_text("Blind", exact=True).click()
-    found.settle()
-    found.say("And door 4?")
-    found.page.get_by_role("button", name="Left is better").wait_for(timeout=60_000)
-    found.settle()
-    last = found.page.locator(".sf.turn.assistant .who")
+def _vote_blind(opened: Tab, run: Path) -> None:
+    opened.open("chat")
+    opened.page.get_by_text("Blind", exact=True).click()
+    opened.settle()
+    opened.send_prompt("And door 4?")
+    opened.page.get_by_role("button", name="Left is better").wait_for(timeout=60_000)
+    opened.settle()
+    last = opened.page.locator(".sf.turn.assistant .who")
     assert last.all_inner_texts()[-2:] == ["Left", "Right"]
-    costs = found.page.get_by_text("tokens/s").count()
-    found.click("Left is better")
-    assert found.page.get_by_text("tokens/s").count() == costs + 2
+    costs = opened.page.get_by_text("tokens/s").count()
+    opened.click("Left is better")
+    assert opened.page.get_by_text("tokens/s").count() == costs + 2
     shown = [text.split(": ")[1] for text in last.all_inner_texts()[-2:]]
     with sqlite3.connect(run / "votes.sqlite") as db:
         assert db.execute("SELECT left_arm, right_arm, choice FROM votes").fetchall() == [(*shown, "left")]
-    found.clean()
+    opened.assert_clean()
 
 
 def test_both_themes_fit_a_narrow_window(tab, trained_world: Path, browser: Any) -> None:

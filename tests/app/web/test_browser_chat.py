@@ -80,16 +80,16 @@ def served() -> Iterator[Served]:
 def live(run: Path) -> dict[str, dict[str, Any]]:
     """The answers of the last turn that stand in the conversation, by arm."""
     with sqlite3.connect(run / "votes.sqlite") as db:
-        found = db.execute("SELECT turn, arm, prompt, answer, facts FROM turns WHERE live").fetchall()
-    last = max(turn for turn, *_ in found)
+        turns = db.execute("SELECT turn, arm, prompt, answer, facts FROM turns WHERE live").fetchall()
+    last = max(turn for turn, *_ in turns)
     return {
         arm: {"prompt": prompt, "answer": answer, **json.loads(facts)}
-        for turn, arm, prompt, answer, facts in found
+        for turn, arm, prompt, answer, facts in turns
         if turn == last
     }
 
 
-def wait_for_answers(found: Tab, turns: int) -> None:
+def wait_for_answers(opened: Tab, turns: int) -> None:
     """Until this many turns stand on the page, each answer with its costs, and nothing runs."""
     done = """turns => {
         const count = each => document.querySelectorAll(each).length;
@@ -97,40 +97,40 @@ def wait_for_answers(found: Tab, turns: int) -> None:
         return count('.sf.turn.user') === turns && answers >= turns && answers === count('.sf.facts')
             && !document.body.innerText.includes('▍');
     }"""
-    found.page.wait_for_function(done, arg=turns, timeout=90_000)
-    found.page.get_by_role("button", name="Stop", exact=True).wait_for(state="detached", timeout=30_000)
-    found.settle()
+    opened.page.wait_for_function(done, arg=turns, timeout=90_000)
+    opened.page.get_by_role("button", name="Stop", exact=True).wait_for(state="detached", timeout=30_000)
+    opened.settle()
 
 
-def choose(found: Tab, *arms: str) -> None:
+def choose(opened: Tab, *arms: str) -> None:
     """Make these the arms of the next prompt."""
-    box = found.page.locator(".st-key-chat_arms input")
+    box = opened.page.locator(".st-key-chat_arms input")
     for _ in range(4):
         box.press("Backspace")
-        found.settle()
+        opened.settle()
     for arm in arms:
         box.fill(arm)
         box.press("Enter")
-        found.settle()
+        opened.settle()
     box.press("Escape")
-    found.settle()
+    opened.settle()
 
 
-def set_up(found: Tab, **boxes: str) -> None:
+def set_up(opened: Tab, **boxes: str) -> None:
     """Fill text and number boxes of the settings by their session keys."""
-    found.click("Settings")
+    opened.click("Settings")
     for key, text in boxes.items():
-        box = found.page.locator(f".st-key-chat_{key}").locator("input, textarea").first
+        box = opened.page.locator(f".st-key-chat_{key}").locator("input, textarea").first
         box.fill(text)
         box.press("Tab")
-        found.settle()
-    found.page.keyboard.press("Escape")
-    found.settle()
+        opened.settle()
+    opened.page.keyboard.press("Escape")
+    opened.settle()
 
 
-def columns(found: Tab) -> list[tuple[str, str]]:
+def columns(opened: Tab) -> list[tuple[str, str]]:
     """Label and answer of every answer on the page."""
-    answers = found.page.locator(".sf.turn.assistant")
+    answers = opened.page.locator(".sf.turn.assistant")
     return [
         (each.locator(".who").inner_text(), squeezed(each.locator(":scope > :not(.who)").all_inner_texts()))
         for each in answers.all()
@@ -143,19 +143,19 @@ def squeezed(texts: list[str]) -> str:
 
 
 def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Served) -> None:
-    found = tab(done_run)
-    found.open("chat")
-    set_up(found, system="Be brief.", tokens="7", seed="5", url=served.url, model="curated, other")
-    found.click("Settings")
-    found.page.locator(".st-key-chat_temperature").get_by_role("slider").press("ArrowRight")
-    found.settle()
-    found.page.locator(".st-key-chat_top_p").get_by_role("slider").press("ArrowLeft")
-    found.settle()
-    found.page.keyboard.press("Escape")
+    opened = tab(done_run)
+    opened.open("chat")
+    set_up(opened, system="Be brief.", tokens="7", seed="5", url=served.url, model="curated, other")
+    opened.click("Settings")
+    opened.page.locator(".st-key-chat_temperature").get_by_role("slider").press("ArrowRight")
+    opened.settle()
+    opened.page.locator(".st-key-chat_top_p").get_by_role("slider").press("ArrowLeft")
+    opened.settle()
+    opened.page.keyboard.press("Escape")
     host = served.url.removeprefix("http://").removesuffix("/v1")
-    choose(found, "raw", f"curated at {host}", f"other at {host}")
-    found.say("Who are you?")
-    wait_for_answers(found, 1)
+    choose(opened, "raw", f"curated at {host}", f"other at {host}")
+    opened.send_prompt("Who are you?")
+    wait_for_answers(opened, 1)
     answers = live(done_run)
     assert set(answers) == {"raw", f"curated at {host}", f"other at {host}"}
     for answer in answers.values():
@@ -168,86 +168,86 @@ def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Ser
         sent = {name: body[name] for name in ("temperature", "top_p", "max_tokens", "seed")}
         assert sent == pytest.approx({"temperature": 0.1, "top_p": 0.95, "max_tokens": 7, "seed": 5})
         assert [each["role"] for each in body["messages"]] == ["system", "user"]
-    found.say("And now?")
-    wait_for_answers(found, 2)
+    opened.send_prompt("And now?")
+    wait_for_answers(opened, 2)
     told = next(body["messages"] for body in served.asked[2:] if body["model"] == "other")
     assert told[2] == {"role": "assistant", "content": "other said 0 1 2 3 4 "}
-    found.clean()
+    opened.assert_clean()
 
 
 def test_regenerate_and_edit_replace_the_last_turn(tab, done_run: Path, served: Served) -> None:
-    found = tab(done_run)
-    found.open("chat")
-    set_up(found, url=served.url, model="far", tokens="6")
-    choose(found, "raw", "far")
-    found.say("One?")
-    wait_for_answers(found, 1)
+    opened = tab(done_run)
+    opened.open("chat")
+    set_up(opened, url=served.url, model="far", tokens="6")
+    choose(opened, "raw", "far")
+    opened.send_prompt("One?")
+    wait_for_answers(opened, 1)
     seed = live(done_run)["raw"]["sampling"]["seed"]
-    found.click("Regenerate")
-    wait_for_answers(found, 1)
+    opened.click("Regenerate")
+    wait_for_answers(opened, 1)
     again = live(done_run)
     assert [body["seed"] for body in served.asked] == [seed, seed + 1]
     assert all(answer["sampling"]["seed"] == seed + 1 for answer in again.values())
     assert len(again) == 2
-    found.click("Edit prompt")
-    box = found.page.locator('[data-testid="stPopoverBody"] textarea').last
+    opened.click("Edit prompt")
+    box = opened.page.locator('[data-testid="stPopoverBody"] textarea').last
     box.fill("Two?")
     box.press("Tab")
-    found.settle()
-    found.click("Ask this instead")
-    wait_for_answers(found, 1)
+    opened.settle()
+    opened.click("Send edited prompt")
+    wait_for_answers(opened, 1)
     assert {answer["prompt"] for answer in live(done_run).values()} == {"Two?"}
     assert [each["content"] for each in served.asked[-1]["messages"]] == ["Two?"]
     with sqlite3.connect(done_run / "votes.sqlite") as db:
         assert db.execute("SELECT count(*) FROM turns").fetchone() == (6,)  # nothing was lost
-    found.clean()
+    opened.assert_clean()
 
 
 def test_stop_ends_all_arms_early_and_keeps_what_they_said(
     tab, done_run: Path, served: Served, record_property
 ) -> None:
     served.pause = 0.05
-    found = tab(done_run)
-    found.open("chat")
-    set_up(found, url=served.url, model="far", tokens="400")
-    choose(found, "far", "raw")
-    found.say("Tell me everything")
-    found.holds("said 0 1 2")
+    opened = tab(done_run)
+    opened.open("chat")
+    set_up(opened, url=served.url, model="far", tokens="400")
+    choose(opened, "far", "raw")
+    opened.send_prompt("Tell me everything")
+    opened.wait_for_text("said 0 1 2")
     start = time.perf_counter()
-    found.page.get_by_role("button", name="Stop", exact=True).click()
-    found.page.get_by_text("by you").first.wait_for(timeout=60_000)
+    opened.page.get_by_role("button", name="Stop", exact=True).click()
+    opened.page.get_by_text("by you").first.wait_for(timeout=60_000)
     record_property("stopped, stored and drawn after the click, s", round(time.perf_counter() - start, 2))
-    wait_for_answers(found, 1)
+    wait_for_answers(opened, 1)
     answers = live(done_run)
     far = next(answer for arm, answer in answers.items() if arm.startswith("far"))
     assert far["stopped"] == "cancelled"
     assert 3 < far["tokens"] < 200
     assert far["answer"].startswith("far said 0 1 2")
     assert served.sent[0] < 200
-    assert squeezed([far["answer"]]) in columns(found)[0][1]
-    found.clean()
+    assert squeezed([far["answer"]]) in columns(opened)[0][1]
+    opened.assert_clean()
 
 
 def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, served: Served) -> None:
     served.pause = 0.02
-    found = tab(done_run)
-    found.open("chat")
-    set_up(found, url=served.url, model="far", tokens="60")
-    choose(found, "curated", "raw", "far")
-    found.say("Door 1?")
-    found.holds("said 0 1")
-    choose(found, "base", "curated")  # while the others still answer
-    wait_for_answers(found, 1)
+    opened = tab(done_run)
+    opened.open("chat")
+    set_up(opened, url=served.url, model="far", tokens="60")
+    choose(opened, "curated", "raw", "far")
+    opened.send_prompt("Door 1?")
+    opened.wait_for_text("said 0 1")
+    choose(opened, "base", "curated")  # while the others still answer
+    wait_for_answers(opened, 1)
     first = live(done_run)
-    found.say("Door 2?")
-    wait_for_answers(found, 2)
+    opened.send_prompt("Door 2?")
+    wait_for_answers(opened, 2)
     second = live(done_run)
     assert [sorted(first), sorted(second)] == [
         sorted(["curated", "raw", next(arm for arm in first if arm.startswith("far"))]),
         ["base", "curated"],
     ]
     assert len({answer["fingerprint"] for answer in {**first, **second}.values()}) == 4
-    shown = columns(found)
+    shown = columns(opened)
     order = [sorted(turn, key=lambda arm: turn[arm]["place"]) for turn in (first, second)]
     assert [label for label, _ in shown] == [*order[0], *order[1]]
     assert order[0][:2] == ["curated", "raw"]
@@ -257,6 +257,6 @@ def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, serv
     assert [text.removesuffix("(empty)") for _, text in shown] == expected
     assert first["curated"]["fingerprint"] == second["curated"]["fingerprint"]
     prints = [turn[arm]["fingerprint"] for turn, arms in zip((first, second), order, strict=True) for arm in arms]
-    drawn = found.page.locator(".sf.facts", has_text="tokens/s").all_inner_texts()
+    drawn = opened.page.locator(".sf.facts", has_text="tokens/s").all_inner_texts()
     assert all(print_ in text for print_, text in zip(prints, drawn, strict=True))
-    found.clean()
+    opened.assert_clean()

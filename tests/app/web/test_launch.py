@@ -9,19 +9,30 @@ import pytest
 
 from siftune.app.web import launch
 from siftune.curation.errors import UserError
+from tests.app.serving import serving
 
 
 def flags(command: list[str]) -> dict[str, str]:
-    return dict(each[2:].split("=", 1) for each in command if each.startswith("--"))
+    return dict(word[2:].split("=", 1) for word in command if word.startswith("--"))
 
 
 def test_the_server_is_for_this_machine_and_tells_nobody(plain_world: Path) -> None:
     command, environment = launch.server(plain_world)
-    found = flags(command)
-    assert found["server.address"] == "127.0.0.1"
-    assert found["server.enableXsrfProtection"] == "true"
-    assert found["browser.gatherUsageStats"] == "false"
+    options = flags(command)
+    assert options["server.address"] == "127.0.0.1"
+    assert options["server.enableXsrfProtection"] == "true"
+    assert options["browser.gatherUsageStats"] == "false"
     assert environment["SIFTUNE_RUN"] == str(plain_world.resolve())
+
+
+def test_files_of_the_users_folder_are_not_imported(plain_world: Path, tmp_path: Path) -> None:
+    """The server imports every page before it listens."""
+    for name in ("app", "training", "curation", "state", "queries", "charts", "pages", "streamlit", "polars", "json"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('the user's {name}.py was imported')")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").write_text("raise ImportError('the user's data was imported')")
+    with serving(plain_world, started_in=tmp_path) as (address, _):
+        assert address
 
 
 def test_it_is_headless_where_there_is_no_display(plain_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

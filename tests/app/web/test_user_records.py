@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from siftune.curation.errors import UserError
-from siftune.curation.review.labels import labels_path, precision, propose, read_labels, write_label
+from siftune.curation.review.labels import precision, propose, read_labels, write_label
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override, read_overrides, remove_override, write_override
 from siftune.training.evaluation.votes import (
@@ -67,7 +67,7 @@ def test_labels_of_two_tabs_are_all_kept_and_the_last_one_counts(plain_run: Path
     labels = read_labels(run, "near")
     assert labels.height == 90
     assert labels.filter(~pl.col("same")).select("a", "b").rows() == [("x", "3")]
-    labels_path(run).write_text("{}\n", encoding="utf-8")
+    run.labels_path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a label"):
         read_labels(run, "near")
 
