@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -148,7 +148,13 @@ class SourceCounts:
 
 
 def read_sources(
-    sources: Sequence[Source], *, base: Path, out: Path, quarantine: Path, progress: Progress | None = None
+    sources: Sequence[Source],
+    *,
+    base: Path,
+    out: Path,
+    quarantine: Path,
+    on_row: Callable[[IngestedRow], None] | None = None,
+    progress: Progress | None = None,
 ) -> IngestReport:
     """Read all sources into one parquet file of EXAMPLES. Both files are written in one step at the end.
 
@@ -158,6 +164,7 @@ def read_sources(
         out: The parquet file.
         quarantine: The JSON Lines file of rows that cannot be used. A line has id, source, file, row (its position in
             the file, from 0), reason (see `faults.REASONS`), detail, and raw (the first 2,000 characters).
+        on_row: Is called with every row.
         progress: Is called with bytes read.
 
     Raises:
@@ -168,6 +175,8 @@ def read_sources(
         for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
             counts = SourceCounts(name=location.name, path=source.path)
             for row in stream_rows(source, location, counts, progress=progress):
+                if on_row is not None:
+                    on_row(row)
                 row_id = f"{location.name}:{row.position}"
                 if isinstance(row.result, Fault):
                     writer.quarantine(row_id, row.source, row.file, row.file_row, row.value, row.result)
