@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 
@@ -17,17 +16,12 @@ from siftune.curation.run.folder import RunFolder
 LABELS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "same": pl.Boolean, "time": pl.String})
 
 
-def labels_path(run: RunFolder) -> Path:
-    """Where the labels of a run are kept."""
-    return run.path / "labels.jsonl"
-
-
 def write_label(run: RunFolder, *, a: str, b: str, measure: str, same: bool) -> None:
     """Append what the user said about a pair; a later label of the same pair replaces this one when read."""
     entry = {"a": a, "b": b, "measure": measure, "same": same, "time": datetime.now(UTC).isoformat()}
     line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     # One write to a file opened for appending cannot be cut by another tab's.
-    handle = os.open(labels_path(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    handle = os.open(run.labels_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, line)
     finally:
@@ -36,7 +30,7 @@ def write_label(run: RunFolder, *, a: str, b: str, measure: str, same: bool) -> 
 
 def read_labels(run: RunFolder, measure: str) -> pl.DataFrame:
     """LABELS of a measure, the last one of each pair. Raises `UserError` when the file holds something else."""
-    path = labels_path(run)
+    path = run.labels_path
     if not path.is_file():
         return pl.DataFrame(schema=LABELS)
     entries = []

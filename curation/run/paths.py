@@ -61,6 +61,11 @@ class RunPaths:
         return self.path / "overrides.jsonl"
 
     @property
+    def labels_path(self) -> Path:
+        """The labels of pairs by hand, as JSON Lines."""
+        return self.path / "labels.jsonl"
+
+    @property
     def report_html(self) -> Path:
         """The report as one HTML file."""
         return self.path / "report.html"
