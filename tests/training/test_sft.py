@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,22 @@ from hypothesis import strategies as st
 
 from siftune.curation import schema
 from siftune.curation.errors import UserError
+from siftune.curation.file_hash import file_sha256
 from siftune.curation.recipe.sections import Budget, Model, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.training import arms, dry_run, jobs, models, sanity_checks, sft, worker
-from siftune.training import schedule
-from tests.training.worlds import arm_frame, heldout_frame, tiny_recipe, toy_messages, write_tiny_llama, write_tiny_run
+from siftune.training.mask_viewer import row_tokens
+from siftune.training.result import LOG_COLUMNS, RESULT_FILE, read_log, read_result, read_truncated, write_result
+from siftune.training.schedule import forward_passes, learning_rate_factor, plan_steps
+from tests.training.worlds import (
+    arm_frame,
+    heldout_frame,
+    tiny_recipe,
+    toy_messages,
+    training_result,
+    write_tiny_llama,
+    write_tiny_run,
+)
 
 
 def quiet(*_: Any) -> None:
@@ -45,13 +54,13 @@ def make_job(folder: Path, model: Path, frame: pl.DataFrame, *, load: str = "nf4
 
 # --- the plan ---
 
-counts = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(lambda each: np.array(each, dtype=np.int64))
+counts = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(lambda tokens: np.array(tokens, dtype=np.int64))
 
 
 @given(counts, st.integers(1, 800), st.integers(1, 8), st.integers(0, 3))
 def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
     settings = Training(budget=Budget(tokens=budget), batch_rows=batch, micro_rows=1)
-    made = schedule.plan_steps(trained, settings, seed=seed)
+    made = plan_steps(trained, settings, seed=seed)
     taken = np.concatenate(made.steps)
     assert int(made.tokens.sum()) == int(trained[taken].sum())
     assert abs(int(made.tokens.sum()) - budget) <= max(int(trained.max()) / 2, int(trained.max()) - budget)
@@ -62,21 +71,21 @@ def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
 
 @given(counts, st.integers(1, 8), st.integers(1, 9))
 def test_steps_and_epochs(trained, batch, steps):
-    by_steps = schedule.plan_steps(trained, Training(budget=Budget(steps=steps), batch_rows=batch, micro_rows=1), seed=1)
+    by_steps = plan_steps(trained, Training(budget=Budget(steps=steps), batch_rows=batch, micro_rows=1), seed=1)
     assert [len(step) for step in by_steps.steps] == [batch] * steps
-    by_epochs = schedule.plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    by_epochs = plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
     assert by_epochs.rows == 2 * len(trained)
-    other = schedule.plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    other = plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
     assert all(np.array_equal(one, two) for one, two in zip(by_epochs.steps, other.steps, strict=True))
 
 
 def brute_force_cost(lengths: list[int], most: int, overhead: int) -> float:
     lengths = sorted(lengths, reverse=True)
     best = float("inf")
-    for cuts in range(2 ** (len(lengths) - 1)):
+    for boundaries in range(2 ** (len(lengths) - 1)):
         parts: list[list[int]] = [[lengths[0]]]
-        for place, length in enumerate(lengths[1:]):
-            if cuts >> place & 1:
+        for index, length in enumerate(lengths[1:]):
+            if boundaries >> index & 1:
                 parts.append([length])
             else:
                 parts[-1].append(length)
@@ -86,22 +95,22 @@ def brute_force_cost(lengths: list[int], most: int, overhead: int) -> float:
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=9), st.integers(50, 600), st.sampled_from([0, 48, 300]))
-def test_passes_are_the_cheapest_cut(lengths, most, overhead):
-    each = np.array(lengths, dtype=np.int64)
-    parts = schedule.forward_passes(each, most_tokens=most, overhead=overhead)
+def test_passes_are_the_cheapest_division(lengths, most, overhead):
+    tokens = np.array(lengths, dtype=np.int64)
+    parts = forward_passes(tokens, most_tokens=most, overhead=overhead)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
-    cost = sum(int(each[part].max()) * len(part) + overhead for part in parts)
+    cost = sum(int(tokens[part].max()) * len(part) + overhead for part in parts)
     assert cost == brute_force_cost(lengths, most, overhead)
-    assert all(int(each[part].max()) * len(part) <= most or len(part) == 1 for part in parts)
+    assert all(int(tokens[part].max()) * len(part) <= most or len(part) == 1 for part in parts)
 
 
 def test_rate_rises_then_does_what_its_name_says():
-    assert schedule.learning_rate_factor("constant", 0.05, warmup=0.1) == pytest.approx(0.5)
-    assert [schedule.learning_rate_factor(kind, 0.55, warmup=0.1) for kind in ("constant", "linear", "cosine")] == pytest.approx(
+    assert learning_rate_factor("constant", 0.05, warmup=0.1) == pytest.approx(0.5)
+    assert [learning_rate_factor(kind, 0.55, warmup=0.1) for kind in ("constant", "linear", "cosine")] == pytest.approx(
         [1, 0.5, 0.5]
     )
-    assert [schedule.learning_rate_factor(kind, 1.0, warmup=0.1) for kind in ("linear", "cosine")] == pytest.approx([0, 0])
-    assert schedule.learning_rate_factor("constant", 0.0, warmup=0.0) == 1
+    assert [learning_rate_factor(kind, 1.0, warmup=0.1) for kind in ("linear", "cosine")] == pytest.approx([0, 0])
+    assert learning_rate_factor("constant", 0.0, warmup=0.0) == 1
 
 
 # --- the loss ---
@@ -131,7 +140,7 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, 
         check(model, **rest)
 
     monkeypatch.setattr(sanity_checks, "check_gradients", spy)
-    facts = sft.train(job, quiet)
+    result = sft.train(job, quiet)
 
     tokenizer = models.load_tokenizer(job.resolved)
     base = models.load_base(job.resolved, models.choose_loading("fp32", job.resolved))
@@ -149,8 +158,8 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, 
     logits = model(input_ids=ids, attention_mask=mask).logits
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     loss.backward()
-    assert facts["last_loss"] == pytest.approx(loss.item(), rel=1e-5)
-    assert facts["tokens"] == int((labels != -100).sum())
+    assert result.last_loss == pytest.approx(loss.item(), rel=1e-5)
+    assert result.tokens == int((labels != -100).sum())
     wanted = {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
     assert wanted.keys() == seen.keys()
     for name, gradient in wanted.items():
@@ -171,7 +180,7 @@ def test_fast_dropout_drops_its_share_and_keeps_the_mean():
     assert torch.equal(drop.eval()(x), x)
 
 
-# --- guards ---
+# --- sanity checks ---
 
 
 class Layers:
@@ -197,7 +206,7 @@ def layer(number: int, part: str = "lora_A") -> str:
     return f"base_model.model.model.layers.{number}.mlp.up_proj.{part}.default.weight"
 
 
-def test_gradient_guard():
+def test_gradients_are_checked():
     zero, some = [0.0, 0.0, 0.0], [0.0, 1e-30, 0.0]
     # At the first step A has no gradient, since B is zero: a module is alive when either of them is.
     sanity_checks.check_gradients(Layers({layer(0): zero, layer(0, "lora_B"): some, layer(1): some}), step=1)
@@ -210,16 +219,15 @@ def test_gradient_guard():
     sanity_checks.check_gradients(Layers({layer(0): [float("inf"), 1.0, 0.0]}), step=3, may_overflow=True)
 
 
-def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
+def test_the_trap_itself_is_caught(tiny_model):
     """A 4-bit model that was evaluated in the training process: fresh adapters are dead, trained ones learn wrongly."""
     import torch
     from peft import LoraConfig, get_peft_model
 
-    if not models._cpu_has_bf16() or torch.cuda.is_available():
+    if not models.cpu_has_bf16() or torch.cuda.is_available():
         pytest.skip("bitsandbytes repacks 4-bit weights only on CPUs with avx512_bf16")
     resolved = models.resolve(str(tiny_model))
-    monkeypatch.setattr(models, "_forbid_repacking", lambda _: None)
-    base = models.load_base(resolved, models.choose_loading("nf4", resolved))
+    base = models.load_base(resolved, models.choose_loading("nf4", resolved), repacking=True)
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     ids = torch.arange(20, 40).reshape(1, -1)
 
@@ -243,8 +251,7 @@ def test_the_trap_itself_is_caught(tiny_model, monkeypatch):
     step()  # past its first steps an adapter passes some gradient on by itself: nothing is zero, all of it is wrong
     with pytest.raises(UserError, match="4-bit weights of 14 modules were repacked for inference before step 3"):
         sanity_checks.check_gradients(model, step=3)
-    monkeypatch.setattr(sanity_checks, "_repacked", lambda _: 0)
-    sanity_checks.check_gradients(model, step=3)
+    sanity_checks.check_gradient_values(model, step=3)
 
 
 def test_our_4_bit_base_is_safe_to_evaluate(tiny_model):
@@ -299,18 +306,15 @@ def test_the_run_is_checked_before_anything_is_trained(tiny_run):
         arms.train(tiny_run, arms=["curted"])
     rows = pl.DataFrame({"id": ["toy:0"], "arms": [["curated"]]})
     rows.write_parquet(tiny_run / "rows.parquet")
-    with pytest.raises(UserError, match=r"holds 12 rows and rows\.parquet promises 1"):
+    with pytest.raises(UserError, match=r"holds 12 rows, but rows\.parquet lists 1"):
         arms.train(tiny_run, arms=["curated"])
     assert not (tiny_run / "training").exists()
 
 
-def test_not_enough_memory_is_said_before_loading(tmp_path, tiny_model, monkeypatch):
-    from siftune.training import memory
-
-    monkeypatch.setattr(memory, "_free", lambda _: 2**20)
+def test_not_enough_memory_is_refused_before_loading(tmp_path, tiny_model):
     job = make_job(tmp_path, tiny_model, arm_frame([toy_messages(1)]))
     with pytest.raises(UserError, match=r"needs about .* GiB .* free on the cpu. Lower training.micro_rows"):
-        sft.train(job, quiet)
+        sft.train(job, quiet, free=lambda _: 2**20)
 
 
 # --- training ---
@@ -336,21 +340,21 @@ def test_it_memorises_a_tiny_set_and_logs_every_step(tmp_path, tiny_model):
         **MEMORISE,
         checkpoint_steps=500,
     )
-    said = []
-    facts = sft.train(job, lambda label, done, total: said.append((label, done, total)))
-    assert facts["last_loss"] < 0.05
-    log = pl.read_parquet(job.folder / "log.parquet")
-    assert log.schema == jobs.LOG_COLUMNS
+    reports = []
+    result = sft.train(job, lambda label, done, total: reports.append((label, done, total)))
+    assert result.last_loss < 0.05
+    log = read_log(job.folder)
+    assert log.schema == LOG_COLUMNS
     assert log["step"].to_list() == list(range(1, 161))
-    assert log["tokens"][-1] == facts["tokens"] == facts["planned"]["tokens"]
+    assert log["tokens"][-1] == result.tokens == result.planned.tokens
     assert log["tokens"].is_sorted()
     assert log["seconds"].is_sorted()
-    assert said[-1][1:] == (160, 160)
-    assert "tokens/s" in said[-1][0]
-    assert facts["rows"] == 480
-    assert facts["epochs"] == 160
-    assert facts["adapter_hash"] == models.hash_file(job.folder / "adapter" / "adapter_model.safetensors")
-    assert jobs.done(job.folder, key=job.key) == json.loads((job.folder / "done.json").read_text())
+    assert reports[-1][1:] == (160, 160)
+    assert "tokens/s" in reports[-1][0]
+    assert result.rows == 480
+    assert result.epochs == 160
+    assert result.adapter_hash == file_sha256(job.folder / "adapter" / "adapter_model.safetensors")
+    assert read_result(job.folder, key=job.key) == result
 
 
 @pytest.mark.slow
@@ -382,12 +386,11 @@ def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, mon
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-10"
     (job.folder / "adapter").symlink_to(checkpoint)
-    facts = {"arm": "raw", "seed": 0, "adapter_hash": models.hash_file(checkpoint / "adapter_model.safetensors")}
-    (job.folder / "done.json").write_text(json.dumps(facts))
-    judged = evaluate.evaluate(run)
-    assert [each["name"] for each in judged] == ["base", "raw-seed-0"]
+    write_result(training_result(adapter_hash=file_sha256(checkpoint / "adapter_model.safetensors")), job.folder)
+    evaluations = evaluate.evaluate(run)
+    assert [evaluation.name for evaluation in evaluations] == ["base", "raw-seed-0"]
     (job.folder / "adapter").unlink()
-    (job.folder / "done.json").unlink()
+    (job.folder / RESULT_FILE).unlink()
 
     first_layer: list[float] = []
     check = sanity_checks.check_gradients
@@ -398,10 +401,10 @@ def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, mon
         check(model, **rest)
 
     monkeypatch.setattr(sanity_checks, "check_gradients", spy)
-    done = sft.train(job, quiet)
+    result = sft.train(job, quiet)
     assert len(first_layer) == 150
     assert min(first_layer) > 0
-    assert done["last_loss"] < 0.05
+    assert result.last_loss < 0.05
 
 
 def test_a_checkpoint_that_was_not_finished_is_passed_over(tmp_path):
@@ -417,23 +420,18 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over(tmp_path):
 def test_minutes_end_the_run(tmp_path, tiny_model):
     frame = arm_frame([toy_messages(number) for number in range(4)])
     job = make_job(tmp_path, tiny_model, frame, budget={"minutes": 0.03}, schedule="linear", checkpoint_steps=10_000)
-    facts = sft.train(job, quiet)
-    log = pl.read_parquet(job.folder / "log.parquet")
+    result = sft.train(job, quiet)
+    log = read_log(job.folder)
     assert log["seconds"][-1] >= 1.8
     assert (log["seconds"][:-1] < 1.8).all()
-    assert facts["steps"] == log.height < facts["planned"]["steps"]
+    assert result.steps == log.height < result.planned.steps
 
 
 def kill_after(job: jobs.TrainJob, *, steps: int) -> None:
-    """Run the worker as the parent does, and kill -9 it when it has told of so many steps."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "siftune.training.sft"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=worker._environment(),
-    )
+    """Run the worker as the parent does, and kill -9 it when it has reported this many steps."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with (job.folder / "killed.log").open("w") as log:
+        process = worker.start(jobs.WORKER, log=log)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(job.model_dump_json())
@@ -454,16 +452,14 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
     whole = make_job(tmp_path / "whole", tiny_model, frame, **settings)
     broken = make_job(tmp_path / "broken", tiny_model, frame, **settings)
     kill_after(broken, steps=5)
-    assert jobs.done(broken.folder) is None
+    assert read_result(broken.folder) is None
     checkpoint = sft.last_checkpoint(broken.folder)
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-3"
-    log = broken.folder / "worker.log"
-    resumed = worker.call("siftune.training.sft", broken.model_dump_json(), log=log)
-    expected = worker.call("siftune.training.sft", whole.model_dump_json(), log=whole.folder / "worker.log")
-    assert resumed["adapter_hash"] == expected["adapter_hash"]
+    resumed, expected = jobs.train_in_worker(broken), jobs.train_in_worker(whole)
+    assert resumed.adapter_hash == expected.adapter_hash
     same = ["step", "loss", "learning_rate", "grad_norm", "tokens"]
-    logs = [pl.read_parquet(job.folder / "log.parquet").select(same) for job in (broken, whole)]
+    logs = [read_log(job.folder).select(same) for job in (broken, whole)]
     assert logs[0].equals(logs[1])
 
 
@@ -473,25 +469,25 @@ def test_another_job_in_the_same_folder_starts_anew(tmp_path, tiny_model):
     first = sft.train(job, quiet)
     settings = job.training.model_copy(update={"learning_rate": 1e-4})
     other = job.model_copy(update={"training": settings})
-    assert jobs.done(other.folder, key=other.key) is None
+    assert read_result(other.folder, key=other.key) is None
     second = sft.train(other, quiet)
-    assert second["adapter_hash"] != first["adapter_hash"]
-    assert jobs.done(job.folder, key=job.key) is None
+    assert second.adapter_hash != first.adapter_hash
+    assert read_result(job.folder, key=job.key) is None
 
 
 @pytest.mark.slow
-def test_arms_are_trained_once_and_told_in_the_manifest(tiny_run):
-    said: list[str] = []
-    facts = arms.train(tiny_run, arms=["raw", "curated", "base"], progress=lambda label, *_: said.append(label))
-    assert [each["arm"] for each in facts] == ["raw", "curated"]
-    assert facts[0]["adapter_hash"] != facts[1]["adapter_hash"]
-    manifest = json.loads((tiny_run / "manifest.json").read_text())
-    assert manifest["training"]["raw-seed-0"]["load"]["why"].startswith("the recipe says nf4")
-    assert manifest["training"]["raw-seed-0"]["tokens"] == facts[0]["tokens"]
-    said.clear()
-    again = arms.train(tiny_run, arms=["raw", "curated"], progress=lambda label, *_: said.append(label))
-    assert again == facts
-    assert said == ["raw seed 0: already trained", "curated seed 0: already trained"]
+def test_arms_are_trained_once_and_recorded_in_the_manifest(tiny_run):
+    labels: list[str] = []
+    results = arms.train(tiny_run, arms=["raw", "curated", "base"], progress=lambda label, *_: labels.append(label))
+    assert [result.arm for result in results] == ["raw", "curated"]
+    assert results[0].adapter_hash != results[1].adapter_hash
+    record = RunFolder.open(tiny_run).manifest.training["raw-seed-0"]
+    assert record.load.why.startswith("the recipe says nf4")
+    assert record.tokens == results[0].tokens
+    labels.clear()
+    again = arms.train(tiny_run, arms=["raw", "curated"], progress=lambda label, *_: labels.append(label))
+    assert again == results
+    assert labels == ["raw seed 0: already trained", "curated seed 0: already trained"]
 
 
 @pytest.mark.slow
@@ -506,34 +502,35 @@ def test_a_fault_in_the_worker_reaches_the_user_word_for_word(tiny_run):
 @pytest.mark.slow
 def test_dry_run_plans_all_arms_and_writes_nothing(tiny_run):
     before = sorted(tiny_run.rglob("*"))
-    told = dry_run.dry_run(tiny_run)
+    plan = dry_run.dry_run(tiny_run)
     assert sorted(tiny_run.rglob("*")) == before
-    assert [each.arm for each in told.arms] == ["raw", "curated", "random"]
-    assert [each.rows for each in told.arms] == [24, 12, 12]
-    assert all(each.steps == 6 for each in told.arms)
-    assert told.tokens_per_second > 0
-    assert told.minutes == pytest.approx(sum(each.minutes for each in told.arms))
-    assert told.memory["total"] > 0
+    assert [arm.arm for arm in plan.arms] == ["raw", "curated", "random"]
+    assert [arm.rows for arm in plan.arms] == [24, 12, 12]
+    assert all(arm.steps == 6 for arm in plan.arms)
+    assert plan.tokens_per_second > 0
+    assert plan.minutes == pytest.approx(sum(arm.minutes for arm in plan.arms))
+    assert plan.memory["total"] > 0
 
 
 def test_mask_shows_each_token(tiny_run):
-    tokens = dry_run.mask(tiny_run, "toy:1")
+    tokens = row_tokens(tiny_run, "toy:1")
     answer = toy_messages(1)[1]["content"]
     assert "".join(text for text, trained in tokens if trained) == answer + "<|im_end|>"
     assert "".join(text for text, trained in tokens if not trained).endswith("<|im_start|>assistant\n")
-    assert dry_run.mask(tiny_run, "toy:1000")
+    assert row_tokens(tiny_run, "toy:1000")
     with pytest.raises(UserError, match="holds the row 'toy:77'"):
-        dry_run.mask(tiny_run, "toy:77")
+        row_tokens(tiny_run, "toy:77")
 
 
 def test_truncated_rows_are_written_and_counted(tmp_path, tiny_model):
     frame = arm_frame([toy_messages(number) for number in range(8)])
     job = make_job(tmp_path, tiny_model, frame, budget={"steps": 1}, max_length=110)
-    facts = sft.train(job, quiet)
-    told = pl.read_parquet(job.folder / "truncated.parquet")
-    assert told.schema == schema.LEDGER
-    assert facts["truncated_rows"] == told.height > 0
-    assert set(told["action"]) == {"truncate"}
+    result = sft.train(job, quiet)
+    truncated = read_truncated(job.folder)
+    assert truncated is not None
+    assert truncated.schema == schema.LEDGER
+    assert result.truncated_rows == truncated.height > 0
+    assert set(truncated["action"]) == {"truncate"}
 
 
 @pytest.mark.slow
@@ -543,7 +540,7 @@ def test_other_loads_train_too(tmp_path):
     hashes = set()
     for load in ("bf16", "fp32", "nf4"):
         job = make_job(tmp_path / load, model, frame, load=load, budget={"steps": 3})
-        facts = sft.train(job, quiet)
-        assert facts["load"]["load"] == load
-        hashes.add(facts["adapter_hash"])
+        result = sft.train(job, quiet)
+        assert result.load.load == load
+        hashes.add(result.adapter_hash)
     assert len(hashes) == 3
