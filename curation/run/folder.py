@@ -10,6 +10,7 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
@@ -60,7 +61,9 @@ class RunFolder(RunPaths):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; a run needs a folder of its own. Set `run:` in the recipe.")
         run = cls(path)
-        entries = [entry.name for entry in path.iterdir() if entry.name != ".lock"] if path.exists() else []
+        names = [entry.name for entry in path.iterdir()] if path.exists() else []
+        # A run that was killed while it wrote its first file left only these two.
+        entries = [name for name in names if name != ".lock" and not fnmatch(name, ".manifest.json.*.partial")]
         if entries and not run.manifest_path.is_file():
             raise UserError(
                 f"{path} is not empty and was not made by siftune (it holds {', '.join(sorted(entries)[:3])}); "

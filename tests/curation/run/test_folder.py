@@ -92,3 +92,10 @@ def test_what_a_run_does_not_have_yet_is_one_message(tmp_path: Path) -> None:
     assert run.matches().height == 0
     assert run.pairs("near").height == 0
     assert json.loads((run.path / "manifest.json").read_text())["recipe_name"] == "mine"
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_first_file_is_continued(tmp_path: Path) -> None:
+    for name in (".lock", ".manifest.json.123.partial"):
+        (tmp_path / name).write_text("{")
+    run = RunFolder.create(tmp_path, recipe_name="mine")
+    assert [path.name for path in run.path.iterdir()] == [".lock"]
