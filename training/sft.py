@@ -33,7 +33,7 @@ from siftune.training import models, sanity_checks, worker
 from siftune.training.fast_dropout import use_fast_dropout
 from siftune.training.jobs import TrainJob
 from siftune.training.masks import TokenRows, tokenise
-from siftune.training.memory import MemoryEstimate, estimate_memory, require_memory
+from siftune.training.memory import FreeMemory, MemoryEstimate, estimate_memory, free_memory, require_memory
 from siftune.training.result import (
     LOG_FILE,
     RESULT_FILE,
@@ -51,10 +51,15 @@ from siftune.training.step_log import StepLog
 IGNORED = -100
 
 
-def train(job: TrainJob, progress: Progress) -> TrainingMeasurements:
+def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) -> TrainingMeasurements:
     """Train the arm of `job` and return its result. Continues from the last whole checkpoint.
 
     A probe (`job.probe_steps`) saves nothing and returns only what it measured.
+
+    Args:
+        job: The arm, its rows and all settings.
+        progress: Called after each optimiser step.
+        free: Asked for the memory that is free.
 
     Raises:
         UserError: what the sanity checks, the model or the memory estimate object to.
@@ -69,7 +74,7 @@ def train(job: TrainJob, progress: Progress) -> TrainingMeasurements:
 
     # 2. The base model, when there is room for it.
     loading = models.choose_loading(job.model.load, job.resolved)
-    memory = estimate_memory(job.resolved, loading, job.training)
+    memory = estimate_memory(job.resolved, loading, job.training, free=free)
     require_memory(memory, job.resolved.name)
     base = models.load_base(job.resolved, loading)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from siftune.curation.file_hash import file_sha256
+from siftune.curation.run.paths import RunPaths
+from siftune.training.result import write_result
+from tests.training.worlds import training_result
 
 
 def write_adapter(
@@ -26,15 +30,10 @@ def write_adapter(
 
 
 def write_trained(run: Path, model: Path, arms: tuple[str, ...] = ("raw", "curated"), *, seed: int = 0) -> Path:
-    """Adapters and done.json of arms in a run folder, as `siftune train` leaves them."""
-    import hashlib
-
-    for place, arm in enumerate(arms):
-        folder = run / "training" / arm / f"seed-{seed}"
-        adapter = write_adapter(folder / "adapter", model, seed=10 * seed + place + 1)
-        digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
-        facts = {"arm": arm, "seed": seed, "adapter_hash": digest, "tokens": 1000, "seconds": 60.0, "steps": 10}
-        facts |= {"rows": 40, "arm_rows": 24, "arm_tokens": 800, "truncated_rows": 0, "key": "k"}
-        facts |= {"model": {"name": "tiny", "origin": "a folder"}, "load": {"load": "nf4"}}
-        (folder / "done.json").write_text(json.dumps(facts), encoding="utf-8")
+    """Adapters and results of arms in a run folder, as `siftune train` leaves them."""
+    paths = RunPaths(run)
+    for index, arm in enumerate(arms):
+        adapter = write_adapter(paths.adapter(arm, seed), model, seed=10 * seed + index + 1)
+        digest = file_sha256(adapter / "adapter_model.safetensors")
+        write_result(training_result(arm=arm, seed=seed, adapter_hash=digest), paths.training(arm, seed))
     return run

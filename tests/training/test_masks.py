@@ -3,11 +3,11 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siftune.curation import schema
 from siftune.curation.errors import UserError
 from siftune.training import masks
 from tests.training.worlds import SMOLLM2, TEMPLATES, arm_frame, message, tiny_tokenizer
@@ -119,14 +119,14 @@ def test_truncation_is_counted_and_an_emptied_row_left_out(tokenizers):
     cut = masks.tokenise(tokenizers["smollm2"], frame, max_length=length)
     assert cut.names == ["toy:0", "toy:1", "toy:3"]
     assert [len(row) for row in cut.ids] == [length, length, len(full.ids[2])]
-    told = {row["id"]: row for row in cut.truncated.to_dicts()}
-    assert set(told) == {"toy:1", "toy:2"}
-    assert told["toy:1"]["action"] == "truncate"
-    assert told["toy:1"]["reason"] == "max_length"
-    assert told["toy:1"]["score"] == len(full.ids[1])
+    truncated = {row["id"]: row for row in cut.truncated.to_dicts()}
+    assert set(truncated) == {"toy:1", "toy:2"}
+    assert truncated["toy:1"]["action"] == "truncate"
+    assert truncated["toy:1"]["reason"] == "max_length"
+    assert truncated["toy:1"]["score"] == len(full.ids[1])
     lost = int(full.trained[1].sum() - cut.trained[1].sum())
-    assert told["toy:1"]["detail"] == f"{lost} trained tokens are cut off"
-    assert told["toy:2"]["reason"] == "no_answer"
+    assert truncated["toy:1"]["detail"] == f"{lost} trained tokens are cut off"
+    assert truncated["toy:2"]["reason"] == "no_answer"
 
 
 def test_hashes_tell_ids_and_masks_apart(tokenizers):
@@ -169,10 +169,11 @@ def test_no_trained_token_at_all(tokenizers):
         masks.tokenise(tokenizers["smollm2"], arm_frame([SINGLE]), max_length=9)
 
 
-def test_rows_keep_their_order_over_batches(tokenizers, monkeypatch):
-    monkeypatch.setattr(masks, "_BATCH", 2)
+def test_rows_keep_their_order_over_batches(tokenizers):
     frame = arm_frame([SINGLE, SECOND, SINGLE + SECOND, SECOND, SINGLE])
-    rows = masks.tokenise(tokenizers["chatml"], frame, max_length=4096)
+    rows = masks.tokenise(tokenizers["chatml"], frame, max_length=4096, batch_rows=2)
+    whole = masks.tokenise(tokenizers["chatml"], frame, max_length=4096)
+    assert rows.hashes() == whole.hashes()
     assert rows.names == frame["id"].to_list()
-    assert rows.truncated.height == 0
-    assert isinstance(rows.truncated, pl.DataFrame)
+    assert rows.truncated.schema == schema.LEDGER
+    assert rows.truncated.is_empty()

@@ -26,12 +26,12 @@ def edit_json(path: Path, **changes: object) -> None:
 
 
 def test_a_folder_is_known_by_its_content(tmp_path, tiny_model):
-    here = models.resolve(str(tiny_model))
-    there = models.resolve(str(copied(tiny_model, tmp_path / "copy")))
-    assert here.identity == there.identity
-    assert not here.quantised
+    original = models.resolve(str(tiny_model))
+    copy = models.resolve(str(copied(tiny_model, tmp_path / "copy")))
+    assert original.identity == copy.identity
+    assert not original.quantised
     other = models.resolve(str(write_tiny_llama(tmp_path / "other", seed=1)))
-    assert other.identity != here.identity
+    assert other.identity != original.identity
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_what_the_hub_answers_becomes_advice(monkeypatch, fault, message):
         raise Refusal
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError) as said:
+    with pytest.raises(UserError) as error:
         models.resolve("owner/name", revision="v9")
-    assert message in str(said.value)
+    assert message in str(error.value)
 
 
 def test_a_folder_that_is_no_model_or_holds_only_pickles(tmp_path, tiny_model):
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_is_4_bit_already_stays_so(tmp_path, tiny_model):
     )
 
 
-def test_memory_is_told_from_the_config(tiny_model):
+def test_memory_is_estimated_from_the_config(tiny_model):
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -188,34 +188,33 @@ def test_memory_is_told_from_the_config(tiny_model):
     settings = Training(lora=Lora(rank=8))
     for load in ("fp32", "nf4"):
         loading = models.choose_loading(load, resolved)
-        told = memory.estimate_memory(resolved, loading, settings)
+        estimate = memory.estimate_memory(resolved, loading, settings)
         base = models.load_base(resolved, loading)
         held = sum(part.numel() * part.element_size() for part in base.parameters())
         if load == "nf4":  # the scales are not parameters
             linear = [part for part in base.modules() if type(part).__name__ == "Linear4bit"]
             held += sum(part.weight.quant_state.absmax.numel() for part in linear)
-        assert told.weights == pytest.approx(held, rel=0.02)
+        assert estimate.weights == pytest.approx(held, rel=0.02)
         model = get_peft_model(base, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
         adapter = sum(part.numel() for part in model.parameters() if part.requires_grad)
-        assert told.adapter == adapter * 16
+        assert estimate.adapter == adapter * 16
     longer = memory.estimate_memory(resolved, loading, settings.model_copy(update={"max_length": 1024}))
-    assert longer.activations == 2 * told.activations
+    assert longer.activations == 2 * estimate.activations
     assert torch.get_default_device().type == "cpu"
 
 
-def test_what_does_not_fit_is_checkpointed_then_refused(tiny_model, monkeypatch):
+def test_what_does_not_fit_is_checkpointed_then_refused(tiny_model):
     resolved = models.resolve(str(tiny_model))
     loading = models.choose_loading("fp32", resolved)
     full = memory.estimate_memory(resolved, loading, Training())
     assert not full.checkpointing
-    monkeypatch.setattr(memory, "_free", lambda _: full.total - 1)
-    less = memory.estimate_memory(resolved, loading, Training())
+    less = memory.estimate_memory(resolved, loading, Training(), free=lambda _: full.total - 1)
     assert less.checkpointing
     assert less.total < full.total
     memory.require_memory(less, "tiny")
-    monkeypatch.setattr(memory, "_free", lambda _: less.total - 1)
+    least = memory.estimate_memory(resolved, loading, Training(), free=lambda _: less.total - 1)
     with pytest.raises(UserError, match="needs about"):
-        memory.require_memory(memory.estimate_memory(resolved, loading, Training()), "tiny")
+        memory.require_memory(least, "tiny")
 
 
 @pytest.mark.slow
@@ -228,22 +227,20 @@ def test_smollm2_comes_from_its_package_and_is_converted_once(tmp_path, monkeypa
     assert "dequantised to bf16" in first.origin
     tokenizer = models.load_tokenizer(first)
     assert "SmolLM" in tokenizer.chat_template
-
-    def never(*_: object) -> None:
-        raise AssertionError("converted twice")
-
-    monkeypatch.setattr(models, "_convert_gguf", never)
+    weights = next(first.folder.glob("*.safetensors"))
+    converted = weights.stat().st_mtime_ns
     assert models.resolve("smollm2") == first
+    assert weights.stat().st_mtime_ns == converted, "converted once"
     loading = models.choose_loading("nf4", first)
-    told = memory.estimate_memory(first, loading, Training())
-    assert told.weights // 2**20 in range(95, 120)  # 135 M parameters, of which 28 M are embeddings in 16 bits
+    estimate = memory.estimate_memory(first, loading, Training())
+    assert estimate.weights // 2**20 in range(95, 120)  # 135 M parameters, of which 28 M are embeddings in 16 bits
 
 
 def test_loading_says_nothing_of_its_own(tiny_model):
-    said = "\n".join(
+    script = "\n".join(
         [
             "import sys, warnings",
-            "from training import models",
+            "from siftune.training import models",
             "resolved = models.resolve(sys.argv[1])",
             "base = models.load_base(resolved, models.choose_loading('nf4', resolved))",
             "base.is_gradient_checkpointing",  # what TRL and PEFT ask
@@ -251,7 +248,9 @@ def test_loading_says_nothing_of_its_own(tiny_model):
             "warnings.warn('of another kind', FutureWarning)",
         ]
     )
-    told = subprocess.run([sys.executable, "-c", said, str(tiny_model)], capture_output=True, text=True, check=True)
-    lines = [line for line in (told.stdout + told.stderr).splitlines() if line.strip()]
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_model)], capture_output=True, text=True, check=True
+    )
+    lines = [line for line in (process.stdout + process.stderr).splitlines() if line.strip()]
     assert len(lines) == 1, lines
     assert "FutureWarning: of another kind" in lines[0]

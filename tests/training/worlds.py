@@ -18,6 +18,8 @@ from siftune.curation import schema
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from siftune.training.result import TrainingResult
+
 CHATML = (
     "{% for message in messages %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -165,6 +167,46 @@ def write_tiny_llama(folder: Path, *, template: str = "smollm2", seed: int = 0, 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def training_result(**changes: Any) -> TrainingResult:
+    """A plausible result of a training run that never was; `changes` replaces fields."""
+    from siftune.training.result import TrainingResult
+
+    document = {
+        "key": "k",
+        "arm": "raw",
+        "seed": 0,
+        "data": "d" * 64,
+        "model": {"name": "tiny", "identity": "i" * 64, "origin": "a folder"},
+        "load": {"load": "nf4", "device": "cpu", "compute": "bfloat16", "why": "the recipe says nf4"},
+        "budget": {"steps": 10},
+        "steps": 10,
+        "tokens": 1000,
+        "rows": 40,
+        "epochs": 1.6667,
+        "seconds": 60.0,
+        "minutes": 1.0,
+        "truncated_rows": 0,
+        "arm_rows": 24,
+        "arm_tokens": 800,
+        "planned": {"steps": 10, "tokens": 1000},
+        "tokens_per_second": 16.67,
+        "last_loss": 1.5,
+        "memory": {
+            "weights": 100,
+            "adapter": 10,
+            "activations": 50,
+            "free": 8000,
+            "total": 860,
+            "unit": "MiB",
+            "checkpointing": False,
+        },
+        "threads": 1,
+        "versions": {"python": "3.11"},
+        "adapter_hash": "a" * 64,
+    }
+    return TrainingResult.model_validate(document | changes)
 
 
 def tiny_recipe(model: Path | str, **training: Any) -> dict[str, Any]:

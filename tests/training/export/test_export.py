@@ -1,4 +1,4 @@
-"""Exports: the merged folder is the adapter's function, drift is measured against numpy, failures are loud."""
+"""Exports: the merged folder is the adapter's function, parity is checked against scipy, failures are loud."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from scipy.special import rel_entr, softmax
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.training import models
-from siftune.training.export import export, parity
-from siftune.training.export.parity import Drift, Limit, compare, limit_for
+from siftune.training.export.export import export, find_converter, merge_adapter
+from siftune.training.export.parity import Parity, ParityLimits, compare_logits, measure_parity, parity_limits
 from siftune.training.inference.engine import Message, Request, Sampling
-from siftune.training.inference.factory import exported, open_engine
+from siftune.training.inference.factory import gguf_exports, open_engine
 from tests.training.random_adapters import write_adapter, write_trained
 from tests.training.worlds import write_tiny_run
 
 PROMPT = (Message("user", "What colour has apple 7?"),)
 
 
-def test_drift_is_kl_and_agreement() -> None:
+def test_parity_is_kl_and_agreement() -> None:
     rng = np.random.default_rng(0)
-    wanted = rng.normal(size=(50, 20)).astype(np.float32)
-    found = np.concatenate([wanted + rng.normal(0, 0.5, wanted.shape), np.full((50, 3), 9.0)], axis=1).astype(
-        np.float32
-    )
-    truth = rng.integers(0, 20, 50).astype(np.int32)
-    same, kl, loss, own = compare(wanted, found, truth)
-    p, q = softmax(wanted.astype(float), axis=1), softmax(found[:, :20].astype(float), axis=1)
+    adapter = rng.normal(size=(50, 20)).astype(np.float32)
+    noisy = adapter + rng.normal(0, 0.5, adapter.shape)
+    export_logits = np.concatenate([noisy, np.full((50, 3), 9.0)], axis=1).astype(np.float32)
+    next_tokens = rng.integers(0, 20, 50).astype(np.int32)
+    same, kl, loss, adapter_loss = compare_logits(adapter, export_logits, next_tokens)
+    p, q = softmax(adapter.astype(float), axis=1), softmax(export_logits[:, :20].astype(float), axis=1)
     assert kl == pytest.approx(rel_entr(p, q).sum(1), rel=1e-6)
-    assert (same == (wanted.argmax(1) == found[:, :20].argmax(1))).all()
-    assert loss == pytest.approx(-np.log(q[np.arange(50), truth]))
-    assert own == pytest.approx(-np.log(p[np.arange(50), truth]))
+    assert (same == (adapter.argmax(1) == export_logits[:, :20].argmax(1))).all()
+    assert 0 < same.sum() < 50
+    assert loss == pytest.approx(-np.log(q[np.arange(50), next_tokens]))
+    assert adapter_loss == pytest.approx(-np.log(p[np.arange(50), next_tokens]))
 
 
-def test_limits_are_kept_or_not() -> None:
-    limit = Limit(0.9, 0.1)
-    assert Drift(1, 1, 0.95, 0.05, 1, 1, limit).passed
-    assert not Drift(1, 1, 0.85, 0.05, 1, 1, limit).passed
-    assert not Drift(1, 1, 0.95, 0.15, 1, 1, limit).passed
-    assert not Drift(1, 1, 0.95, float("nan"), 1, 1, limit).passed
-    assert limit_for(None).divergence < limit_for("q8_0").divergence < limit_for("Q4_K_M").divergence
+def test_parity_limits_are_kept_or_not() -> None:
+    limits = ParityLimits(0.9, 0.1)
+    assert Parity(1, 1, 0.95, 0.05, 1, 1, limits).passed
+    assert not Parity(1, 1, 0.85, 0.05, 1, 1, limits).passed
+    assert not Parity(1, 1, 0.95, 0.15, 1, 1, limits).passed
+    assert not Parity(1, 1, 0.95, float("nan"), 1, 1, limits).passed
+    assert parity_limits(None).divergence < parity_limits("q8_0").divergence < parity_limits("Q4_K_M").divergence
 
 
 @pytest.fixture
@@ -56,19 +56,19 @@ def trained(tiny_run: Path, tiny_model: Path) -> Path:
 def test_a_merged_export_answers_as_its_adapter_and_says_how_it_was_made(trained: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    done = export.export(trained, "curated", to="merged")
-    assert done.path == trained / "exports" / "curated-merged"
-    assert done.drift.agreement > 0.95
-    assert "Drift passed" in str(done)
-    model = AutoModelForCausalLM.from_pretrained(done.path, dtype="auto")
+    record = export(trained, "curated", to="merged")
+    assert record.path == trained / "exports" / "curated-merged"
+    assert record.parity.agreement > 0.95
+    assert "Parity check passed" in str(record)
+    model = AutoModelForCausalLM.from_pretrained(record.path, dtype="auto")
     assert not hasattr(model.config, "quantization_config")
     assert not any("lora" in name for name, _ in model.named_parameters())
-    assert AutoTokenizer.from_pretrained(done.path).chat_template
-    card = (done.path / "README.md").read_text(encoding="utf-8")
+    assert AutoTokenizer.from_pretrained(record.path).chat_template
+    card = (record.path / "README.md").read_text(encoding="utf-8")
     assert "NF4 → dense" in card
     assert "the arm `curated`" in card
-    again = export.export(trained, "curated", to="merged")
-    assert again.drift == done.drift, "an earlier export is replaced, and the numbers are the same"
+    again = export(trained, "curated", to="merged")
+    assert again.parity == record.parity, "an earlier export is replaced, and the numbers are the same"
 
 
 def test_over_a_checkpoint_that_is_4_bit_already_the_export_is_dense(tmp_path: Path, tiny_model: Path) -> None:
@@ -79,57 +79,55 @@ def test_over_a_checkpoint_that_is_4_bit_already_the_export_is_dense(tmp_path: P
     base.save_pretrained(tmp_path / "packed")
     models.load_tokenizer(resolved).save_pretrained(tmp_path / "packed")
     run = write_trained(write_tiny_run(tmp_path / "run", model=tmp_path / "packed"), tiny_model)
-    done = export.export(run, "curated", to="merged")
-    assert done.drift.passed
-    model = AutoModelForCausalLM.from_pretrained(done.path, dtype="auto")
+    record = export(run, "curated", to="merged")
+    assert record.parity.passed
+    model = AutoModelForCausalLM.from_pretrained(record.path, dtype="auto")
     assert {parameter.dtype.itemsize for parameter in model.parameters()} <= {2, 4}
 
 
-def test_another_arms_weights_fail_the_drift_check(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_arms_weights_fail_the_parity_check(trained: Path) -> None:
     other = trained / "training" / "raw" / "seed-0" / "adapter"
-    real = export._merge
-    monkeypatch.setattr(export, "_merge", lambda recipe, _adapter, out: real(recipe, other, out))
     with pytest.raises(UserError, match="does not answer as the adapter does"):
-        export.export(trained, "curated", to="merged")
+        export(trained, "curated", to="merged", merge=lambda recipe, _, out: merge_adapter(recipe, other, out))
     folder = trained / "exports" / "curated-merged"
-    assert json.loads((folder / "drift.json").read_text(encoding="utf-8"))["passed"] is False
-    assert "failed its drift check" in (folder / "README.md").read_text(encoding="utf-8")
+    assert json.loads((folder / "parity.json").read_text(encoding="utf-8"))["passed"] is False
+    assert "failed its parity check" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_exported_is_said_before_any_work(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trained arm 'longest'"):
-        export.export(trained, "longest", to="merged")
+        export(trained, "longest", to="merged")
     with pytest.raises(UserError, match="nothing to export"):
-        export.export(trained, "base", to="merged")
+        export(trained, "base", to="merged")
     with pytest.raises(UserError, match="--quant is for"):
-        export.export(trained, "raw", to="merged", quant="Q4_K_M")
+        export(trained, "raw", to="merged", quant="Q4_K_M")
     with pytest.raises(UserError, match="with seed 7"):
-        export.export(trained, "raw", to="merged", seed=7)
+        export(trained, "raw", to="merged", seed=7)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
-        export.export(trained, "raw", to="merged", out=tmp_path / "full")
+        export(trained, "raw", to="merged", out=tmp_path / "full")
     pytest.importorskip("llama_cpp")
     with pytest.raises(UserError, match="Did you mean 'q4_k_s'"):
-        export.export(trained, "raw", to="gguf", quant="Q4_K_N")
+        export(trained, "raw", to="gguf", quant="Q4_K_N")
 
 
 @pytest.mark.slow
 def test_smollm2_goes_to_gguf_and_two_arms_answer_from_contexts_of_their_own(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     try:
-        export._converter()
+        find_converter()
         smollm2 = models.resolve("smollm2").folder
     except UserError as fault:
         pytest.skip(str(fault))
     run = write_tiny_run(tmp_path / "run", model="smollm2")
     write_trained(run, smollm2)
-    for place, arm in enumerate(("raw", "curated")):
+    for index, arm in enumerate(("raw", "curated")):
         shutil.rmtree(adapter := run / "training" / arm / "seed-0" / "adapter")
-        write_adapter(adapter, smollm2, seed=place + 1, rank=16, scale=0.01)
-    done = [export.export(run, arm, to="gguf", quant="Q8_0") for arm in ("raw", "curated")]
-    assert [each.path.name for each in done] == ["raw-Q8_0.gguf", "curated-Q8_0.gguf"]
-    assert list(exported(run)) == ["raw", "curated"]
+        write_adapter(adapter, smollm2, seed=index + 1, rank=16, scale=0.01)
+    records = [export(run, arm, to="gguf", quant="Q8_0") for arm in ("raw", "curated")]
+    assert [record.path.name for record in records] == ["raw-Q8_0.gguf", "curated-Q8_0.gguf"]
+    assert list(gguf_exports(run)) == ["raw", "curated"]
     assert not list((run / "exports").rglob("*.safetensors")), "no intermediate weights are left"
     engine = open_engine(run, RunFolder.open(run).recipe, kind="llama.cpp")
     try:
@@ -152,6 +150,9 @@ def test_few_held_out_rows_are_enough_and_none_is_an_error(trained: Path) -> Non
     (trained / "heldout" / "test.parquet").unlink()
     adapter = trained / "training" / "raw" / "seed-0" / "adapter"
     with pytest.raises(UserError, match="no held-out rows"):
-        parity._drift(
-            RunFolder.open(trained), adapter, lambda ids: np.zeros((len(ids), 512), np.float32), limit=limit_for(None)
+        measure_parity(
+            RunFolder.open(trained),
+            adapter,
+            lambda ids: np.zeros((len(ids), 512), np.float32),
+            limits=parity_limits(None),
         )

@@ -1,4 +1,4 @@
-"""Engines on tiny models: the tokens of transformers alone, rows that never mix, cancel, fingerprints, refusals."""
+"""Engines on tiny models: the tokens of transformers alone, rows that never mix, stopping, fingerprints, refusals."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Model
+from siftune.training import models
 from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import Chunk, Engine, Message, Request, Sampling, Stats
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
-from siftune.training.inference.lora_layers import ArmLinear, _Siblings, install, read_adapter  # noqa: E402
+from siftune.training.inference.lora_layers import ArmLinear, FusedLinears, Strategy, install_adapters, read_adapter  # noqa: E402
 from siftune.training.inference.openai_engine import OpenAIEngine, ServedModel  # noqa: E402
-from siftune.training.inference.transformers_engine import TransformersEngine, encode  # noqa: E402
+from siftune.training.inference.transformers_engine import TransformersEngine, encode_prompt  # noqa: E402
 from tests.training.random_adapters import write_adapter  # noqa: E402 - only where torch is
 
 PROMPT = (Message("user", "What colour has apple 7?"),)
@@ -55,7 +56,7 @@ def collect(engine: Engine, requests: list[Request], **more: Any) -> tuple[list[
         if chunk.stats is not None:
             stats[chunk.request] = chunk.stats
     assert len(stats) == len(requests), "every request ends"
-    return texts, [stats[place] for place in range(len(requests))]
+    return texts, [stats[index] for index in range(len(requests))]
 
 
 def generated(tiny_model: Path, adapter: Path | None, messages: tuple[Message, ...], tokens: int) -> tuple[str, int]:
@@ -66,7 +67,7 @@ def generated(tiny_model: Path, adapter: Path | None, messages: tuple[Message, .
     if adapter is not None:
         model = peft.PeftModel.from_pretrained(model, str(adapter))
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    ids = torch.tensor([encode(tokenizer, messages)])
+    ids = torch.tensor([encode_prompt(tokenizer, messages)])
     out = model.eval().generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False
     )
@@ -77,12 +78,12 @@ def generated(tiny_model: Path, adapter: Path | None, messages: tuple[Message, .
 def test_all_arms_at_once_answer_what_each_answers_alone_in_transformers(
     engine: TransformersEngine, tiny_model: Path, adapters: dict[str, Path | None]
 ) -> None:
-    asked = [(arm, messages) for arm in ("curated", "base", "raw") for messages in (PROMPT, LONGER)]
-    requests = [Request(arm, messages, Sampling(max_new_tokens=12)) for arm, messages in asked]
+    questions = [(arm, messages) for arm in ("curated", "base", "raw") for messages in (PROMPT, LONGER)]
+    requests = [Request(arm, messages, Sampling(max_new_tokens=12)) for arm, messages in questions]
     texts, stats = collect(engine, requests)
-    for (arm, messages), text, cost in zip(asked, texts, stats, strict=True):
-        wanted, count = generated(tiny_model, adapters[arm], messages, 12)
-        assert text == wanted
+    for (arm, messages), text, cost in zip(questions, texts, stats, strict=True):
+        expected, count = generated(tiny_model, adapters[arm], messages, 12)
+        assert text == expected
         assert cost.tokens in {count, count - 1}  # generate counts the end token
     assert len(set(texts[::2])) == 3, "three arms that answer alike would prove nothing"
 
@@ -133,7 +134,9 @@ def test_sampling_is_seeded_and_top_p_narrows_it(engine: TransformersEngine) -> 
     assert collect(engine, beside)[0][1] == ask(temperature=1.5, seed=1), "a seed belongs to its request"
 
 
-def test_fingerprints_tell_arms_apart_and_do_not_change(engine: TransformersEngine, adapters: dict[str, Path | None]) -> None:
+def test_fingerprints_tell_arms_apart_and_do_not_change(
+    engine: TransformersEngine, adapters: dict[str, Path | None]
+) -> None:
     import hashlib
 
     prints = {arm: engine.fingerprint(arm) for arm in engine.arms}
@@ -142,7 +145,7 @@ def test_fingerprints_tell_arms_apart_and_do_not_change(engine: TransformersEngi
     file = (adapters["raw"] / "adapter_model.safetensors").read_bytes()
     assert prints["raw"].weights == hashlib.sha256(file).hexdigest()
     collect(engine, [Request("curated", PROMPT, Sampling(max_new_tokens=3))])
-    assert engine._logit_hash("raw") == prints["raw"].logits
+    assert engine.logit_hash("raw") == prints["raw"].logits
 
 
 def test_the_same_weights_under_two_names_are_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -158,31 +161,33 @@ def test_the_same_weights_under_two_names_are_refused(tiny_model: Path, tmp_path
 
 def test_nf4_arms_answer_over_the_values_that_nf4_left(tiny_model: Path, adapters: dict[str, Path | None]) -> None:
     pytest.importorskip("bitsandbytes")
-    found = TransformersEngine(Model(name=str(tiny_model), load="nf4"), adapters)
+    nf4 = TransformersEngine(Model(name=str(tiny_model), load="nf4"), adapters)
     dense = TransformersEngine(Model(name=str(tiny_model), load="bf16"), adapters)
-    assert found.choice.startswith(("batched", "merged"))
-    assert found.fingerprint("base").logits != dense.fingerprint("base").logits
-    assert collect(found, [Request(arm, PROMPT, Sampling(max_new_tokens=4)) for arm in found.arms])[1][0].tokens == 4
+    assert nf4.choice.startswith(("batched", "merged"))
+    assert nf4.fingerprint("base").logits != dense.fingerprint("base").logits
+    assert collect(nf4, [Request(arm, PROMPT, Sampling(max_new_tokens=4)) for arm in nf4.arms])[1][0].tokens == 4
 
 
 @pytest.mark.parametrize("strategy", ["auto", "batched"])
-def test_packed_weights_answer_as_plain_ones_do(
-    tiny_model: Path, adapters: dict[str, Path | None], strategy: str, monkeypatch: pytest.MonkeyPatch
+def test_packed_weights_answer_as_unpacked_ones_do(
+    tiny_model: Path, adapters: dict[str, Path | None], strategy: Strategy
 ) -> None:
-    model = Model(name=str(tiny_model), load="bf16")
-    packed = TransformersEngine(model, adapters, strategy=strategy)
-    monkeypatch.setattr("siftune.training.inference.lora_layers._can_pack", lambda _: False)
-    plain = TransformersEngine(model, adapters, strategy="batched")
+    weights = {arm: read_adapter(folder) if folder else None for arm, folder in adapters.items()}
+
+    def linears(strategy: Strategy, *, pack: bool) -> list[ArmLinear]:
+        base = models.load_dense(Model(name=str(tiny_model), load="bf16"))[0]
+        return install_adapters(base, weights, strategy=strategy, pack=pack)[0]
+
     rows = [0, 2, 1, 1]
-    for one, other in zip(packed._linears, plain._linears, strict=True):
-        one.assign(rows)
-        other.assign(rows)
-        x = torch.randn(4, 3, other.down.shape[2], generator=torch.Generator().manual_seed(0)).to(other.down.dtype)
-        assert torch.allclose(one(x).float(), other(x).float(), atol=0.05, rtol=0.05)
-        assert other.weight is not None
-        truth = [(other.weight.float() + other.up[arm].float() @ other.down[arm].float()) for arm in rows]
-        wanted = torch.stack([each.float() @ matrix.T for each, matrix in zip(x, truth, strict=True)])
-        assert torch.allclose(other(x).float(), wanted, atol=0.1, rtol=0.05)
+    for packed, plain in zip(linears(strategy, pack=True), linears("batched", pack=False), strict=True):
+        packed.assign(rows)
+        plain.assign(rows)
+        x = torch.randn(4, 3, plain.down.shape[2], generator=torch.Generator().manual_seed(0)).to(plain.down.dtype)
+        assert torch.allclose(packed(x).float(), plain(x).float(), atol=0.05, rtol=0.05)
+        assert plain.weight is not None
+        matrices = [(plain.weight.float() + plain.up[arm].float() @ plain.down[arm].float()) for arm in rows]
+        expected = torch.stack([row.float() @ matrix.T for row, matrix in zip(x, matrices, strict=True)])
+        assert torch.allclose(plain(x).float(), expected, atol=0.1, rtol=0.05)
 
 
 @pytest.mark.parametrize("strategy", ["batched", "merged"])
@@ -199,30 +204,32 @@ def test_modules_computed_together_are_those_of_peft_one_by_one(tmp_path: Path, 
     base.save_pretrained(tmp_path / "base")
     targets = {"some": ["q_proj", "v_proj", "up_proj"], "others": ["k_proj", "down_proj"], "all": "all-linear"}
     folders = {
-        arm: write_adapter(tmp_path / arm, tmp_path / "base", seed=place, rank=3 + place, targets=names)
-        for place, (arm, names) in enumerate(targets.items())
+        arm: write_adapter(tmp_path / arm, tmp_path / "base", seed=index, rank=3 + index, targets=names)
+        for index, (arm, names) in enumerate(targets.items())
     }
     ids = torch.arange(12).view(3, 4)
-    linears, _ = install(base.eval(), {arm: read_adapter(each) for arm, each in folders.items()}, strategy=strategy)
+    linears, _ = install_adapters(
+        base.eval(), {arm: read_adapter(each) for arm, each in folders.items()}, strategy=strategy
+    )
     assert len(linears) == 4 * sizes["num_hidden_layers"]
     for rows in ([0, 1, 2], [2, 0, 0]):
         for linear in linears:
             linear.assign(rows)
-        found = base(input_ids=ids).logits
-        for place, row in enumerate(rows):
+        logits = base(input_ids=ids).logits
+        for index, row in enumerate(rows):
             plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
             peft_model = peft.PeftModel.from_pretrained(plain, str(list(folders.values())[row])).eval()
-            assert torch.allclose(found[place], peft_model(input_ids=ids[place : place + 1]).logits[0], atol=1e-4)
+            assert torch.allclose(logits[index], peft_model(input_ids=ids[index : index + 1]).logits[0], atol=1e-4)
 
 
 def test_modules_computed_together_may_be_asked_with_other_inputs() -> None:
     modules = [torch.nn.Linear(5, wide, bias=wide != 2) for wide in (3, 2, 4)]
     linear = ArmLinear(modules, [None])
     linear.assign([0, 0])
-    siblings = _Siblings(linear, [3, 2, 4])
+    fused = FusedLinears(linear, [3, 2, 4])
     one, two = torch.randn(2, 1, 5), torch.randn(2, 1, 5)
-    for place, x in [(0, one), (1, two), (2, two), (2, two), (1, one), (0, one), (0, one)]:
-        assert torch.allclose(siblings.take(place, x), modules[place](x), atol=1e-6)
+    for index, x in [(0, one), (1, two), (2, two), (2, two), (1, one), (0, one), (0, one)]:
+        assert torch.allclose(fused.take(index, x), modules[index](x), atol=1e-6)
 
 
 def test_what_cannot_be_answered_is_said(engine: TransformersEngine, tiny_model: Path, tmp_path: Path) -> None:
@@ -249,8 +256,8 @@ def test_an_adapter_of_another_base_is_refused(tiny_model: Path, tmp_path: Path)
 def test_pieces_join_to_the_text_and_no_half_character_is_shown(text: str, size: int) -> None:
     data = text.encode("utf-8", errors="replace")
     parts = [data[at : at + size] for at in range(0, len(data), size)]
-    whole = Detokenizer(lambda ids: b"".join(parts[place] for place in ids).decode("utf-8", errors="replace"))
-    pieces = [whole.add(place) for place in range(len(parts))]
+    whole = Detokenizer(lambda ids: b"".join(parts[index] for index in ids).decode("utf-8", errors="replace"))
+    pieces = [whole.add(index) for index in range(len(parts))]
     assert "".join(pieces) + whole.flush() == data.decode("utf-8")
     assert "\ufffd" in text or not any("\ufffd" in piece for piece in pieces)
 

@@ -1,0 +1,132 @@
+"""Every command works in a folder of the user's own modules: none of them is imported in place of ours or a library."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from siftune.app.cli.commands import main
+from tests.training.worlds import tiny_recipe, write_tiny_llama
+from tests.worlds import many, write_source
+
+#: Names of ours, of libraries that we use and of the standard library.
+MODULES = [
+    *("siftune.py", "training.py", "app.py", "curation/__init__.py", "data/__init__.py"),
+    *("datasets.py", "torch.py", "transformers/__init__.py", "trl.py", "polars.py", "numpy/__init__.py", "yaml.py"),
+    *("streamlit.py", "altair.py", "pandas.py", "json.py", "logging.py", "types.py", "random.py", "sitecustomize.py"),
+]
+MARKER = "imported.txt"
+SIFTUNE = Path(sys.executable).with_name("siftune")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder whose modules leave a mark and raise when they are imported."""
+    folder = tmp_path / "hostile"
+    for module in MODULES:
+        path = folder / module
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mark = f"open({str(folder / MARKER)!r}, 'a').write({module!r} + ' ')"
+        path.write_text(f"{mark}\nraise ImportError('the module of the user was imported: {module}')\n")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """Ours, for tiny tensors."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "SIFTUNE_CACHE": "cache"}
+
+
+def siftune(folder: Path, *arguments: str) -> str:
+    """Run a command from inside `folder`; returns what it printed."""
+    process = subprocess.run(
+        [SIFTUNE, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, (arguments, process.stdout[-2000:], process.stderr[-3000:])
+    return process.stdout
+
+
+def serve_the_app(folder: Path) -> None:
+    """Start the app's server, wait until it answers, and end it with everything that it started."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "server.log"
+    with log.open("w") as sink:
+        server = subprocess.Popen(
+            [SIFTUNE, "app", "run", "--headless", "--port", str(port)],
+            cwd=folder,
+            env=environment(),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        while True:
+            assert server.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                time.sleep(0.1)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+@pytest.mark.slow
+def test_every_command_works_in_a_folder_of_the_users_own_modules(hostile: Path, tmp_path: Path) -> None:
+    if not SIFTUNE.is_file():
+        pytest.skip("the siftune command is not installed beside this Python")
+    rows = write_source(many(48), hostile / "rows.jsonl")
+    model = write_tiny_llama(tmp_path / "model")
+    recipe = {
+        **tiny_recipe(model, arms=["raw", "curated"], budget={"steps": 1}, max_length=512),
+        "name": "hostile",
+        "run": "run",
+        "sources": [{"path": rows.name, "name": "s"}],
+        "encoder": None,
+        "splits": {"test": 6},
+    }
+    recipe["compare"] = {**recipe["compare"], "default_prompts": False, "prompts": [{"text": "What is a list?"}]}
+    (hostile / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (hostile / "plan.yaml").write_text(yaml.safe_dump({"questions": 1, "max_new_tokens": 4}))
+
+    commands = {
+        "inspect": lambda: siftune(hostile, "inspect", "rows.jsonl"),
+        "run": lambda: siftune(hostile, "run", "recipe.yaml"),
+        "curate": lambda: siftune(hostile, "curate", "recipe.yaml"),
+        "train": lambda: siftune(hostile, "train", "run", "--dry-run", "--arm", "raw"),
+        "compare": lambda: siftune(hostile, "compare", "run"),
+        "prompts": lambda: siftune(hostile, "prompts", "run", "--prompt", "What is a tuple?"),
+        "sweep": lambda: siftune(hostile, "sweep", "run", "plan.yaml"),
+        "mask": lambda: siftune(hostile, "mask", "run", row_id()),
+        "export": lambda: siftune(hostile, "export", "run", "--to", "merged"),
+        "explain": lambda: siftune(hostile, "explain", "run", row_id()),
+        "what-if": lambda: siftune(hostile, "what-if", "run", "near=0.9"),
+        "diff": lambda: siftune(hostile, "diff", "run", "run"),
+        "recipe": lambda: siftune(hostile, "recipe", "new") + siftune(hostile, "recipe", "schema"),
+        "app": lambda: serve_the_app(hostile),
+    }
+    assert set(commands) == set(main.commands), "a command is missing here"
+
+    def row_id() -> str:
+        import polars as pl
+
+        return str(pl.read_parquet(hostile / "run" / "arms" / "curated.parquet")["id"][0])
+
+    for name, command in commands.items():
+        command()
+        mark = hostile / MARKER
+        assert not mark.exists(), f"siftune {name} imported the user's {mark.read_text()}"
+    assert json.loads((hostile / "run" / "verdict.json").read_text())["comparisons"]
