@@ -19,12 +19,12 @@ from tests.worlds import jaccard, many, write_recipe, write_source
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    here = tmp_path_factory.mktemp("outputs")
+    folder = tmp_path_factory.mktemp("outputs")
     rows: list[dict[str, Any]] = many(90)
     rows[3]["output"] = None
     rows[4]["unusual"] = {"deep": ["ü", 1]}
-    write_source(rows, here / "s.jsonl")
-    return curate(write_recipe(here, "s.jsonl", splits={"test": 6, "validation": 4, "near": 0.6}))
+    write_source(rows, folder / "s.jsonl")
+    return curate(write_recipe(folder, "s.jsonl", splits={"test": 6, "validation": 4, "near": 0.6}))
 
 
 def test_the_curated_set_opens_with_datasets(run: RunFolder, tmp_path: Path) -> None:
@@ -43,11 +43,11 @@ def test_the_curated_set_opens_with_datasets(run: RunFolder, tmp_path: Path) -> 
 def test_the_card_is_one_the_hub_understands(run: RunFolder) -> None:
     text = (run.path / "curated" / "README.md").read_text(encoding="utf-8")
     _, front, body = text.split("---\n", 2)
-    said = yaml.safe_load(front)
-    files = {each["split"]: each["path"] for each in said["configs"][0]["data_files"]}
+    card = yaml.safe_load(front)
+    files = {entry["split"]: entry["path"] for entry in card["configs"][0]["data_files"]}
     assert set(files) == {"train", "test", "validation"}
     assert all((run.path / "curated" / path).is_file() for path in files.values())
-    assert said["size_categories"] == ["n<1K"]
+    assert card["size_categories"] == ["n<1K"]
     assert "| near | " in body
 
 
@@ -58,8 +58,8 @@ def test_every_input_row_is_in_one_place(run: RunFolder) -> None:
     curated = {path.stem: set(pl.read_parquet(path)["id"]) for path in sorted((run.path / "curated").glob("*.parquet"))}
     assert sum(map(len, curated.values())) == len(set.union(*curated.values()))
     assert set.union(*curated.values()) == set(rows.filter(fate="kept")["id"])
-    ended = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
-    assert sorted(ended["id"]) == sorted(rows.filter(pl.col("fate") != "kept")["id"])
+    removals = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
+    assert sorted(removals["id"]) == sorted(rows.filter(pl.col("fate") != "kept")["id"])
     for row in rows.iter_rows(named=True):
         arms = {
             path.stem
@@ -94,18 +94,18 @@ def test_decisions_by_hand_are_obeyed_and_named(tmp_path: Path) -> None:
 
 def test_a_restored_row_that_resembles_a_held_out_one_is_dropped_all_the_same(tmp_path: Path) -> None:
     rows = many(40)
-    for place, row in enumerate(rows):
-        row["split"] = "test" if place < 6 else "train"
+    for number, row in enumerate(rows):
+        row["split"] = "test" if number < 6 else "train"
     rows[20] = {**rows[2], "split": "train", "output": rows[2]["output"] + " besides"}
     write_source(rows, tmp_path / "s.jsonl")
     recipe = write_recipe(tmp_path, "s.jsonl", duplicates={"exact": True, "near": None}, splits={"near": 0.6})
     first = curate(recipe)
-    leak = first.ledger().filter(id="s:20", action="drop").to_dicts()
-    assert [each["reason"] for each in leak] == ["leak"]
+    leaks = first.ledger().filter(id="s:20", action="drop").to_dicts()
+    assert [leak["reason"] for leak in leaks] == ["leak"]
     write_override(first, Override("s:20", "restore", "I want it"))
     second = curate(recipe)
-    told = second.ledger().filter(pl.col("id") == "s:20", pl.col("action") != "report")
-    assert told["action"].to_list() == ["restore", "drop"]
-    assert told["reason"].to_list()[-1] == "leak"
+    decisions = second.ledger().filter(pl.col("id") == "s:20", pl.col("action") != "report")
+    assert decisions["action"].to_list() == ["restore", "drop"]
+    assert decisions["reason"].to_list()[-1] == "leak"
     assert second.manifest.certificate.passed
     assert jaccard(rows[20]["instruction"], rows[2]["instruction"], 3) == 1.0

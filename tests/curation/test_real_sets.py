@@ -1,4 +1,4 @@
-"""The laws on real data, straight from disk."""
+"""The invariants on real data, straight from disk."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def curated(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def make(name: str) -> RunFolder:
         if name not in _RUNS:
-            here = tmp_path_factory.mktemp("real")
+            folder = tmp_path_factory.mktemp("real")
             source = {"path": str(shared_data / "instructions" / name), "name": "s"}
-            _RUNS[name] = curate(write_recipe(here, source, "run"))
+            _RUNS[name] = curate(write_recipe(folder, source, "run"))
         return _RUNS[name]
 
     yield make
@@ -69,8 +69,8 @@ def rows_on_disk(path: Path) -> int:
 def words_of(run: RunFolder, ids: set[str]) -> dict[str, tuple[list[str], list[str]]]:
     """The words of the compared prompt and answer of some rows."""
     frame = pl.scan_parquet(run.texts).filter(pl.col("id").is_in(sorted(ids)))
-    said = frame.select("id", text.words(pl.col("core")).alias("core"), text.words(pl.col("answer")).alias("answer"))
-    return {row[0]: (row[1], row[2]) for row in said.collect().iter_rows()}
+    tokens = frame.select("id", text.words(pl.col("core")).alias("core"), text.words(pl.col("answer")).alias("answer"))
+    return {row[0]: (row[1], row[2]) for row in tokens.collect().iter_rows()}
 
 
 def jaccard(one: list[str], two: list[str], size: int = 3) -> float:
@@ -85,20 +85,22 @@ def test_nothing_is_lost_and_every_duplicate_resembles_a_row_that_stays(
     run = curated(name)
     rows, ledger = run.rows(), run.ledger()
     assert rows.height == rows["id"].n_unique() == rows_on_disk(shared_data / "instructions" / name)
-    ended = ledger.filter(pl.col("action").is_in(["drop", "quarantine"]))
-    assert sorted(ended["id"]) == sorted(rows.filter(pl.col("fate") != "kept")["id"])
+    removals = ledger.filter(pl.col("action").is_in(["drop", "quarantine"]))
+    assert sorted(removals["id"]) == sorted(rows.filter(pl.col("fate") != "kept")["id"])
     written = pl.read_parquet(run.path / "curated" / "train.parquet", columns=["id"])
     assert written["id"].to_list() == rows.filter(fate="kept")["id"].to_list()
     drops = ledger.filter(pl.col("action") == "drop", pl.col("stage").is_in(DUPLICATES))
     texts = words_of(run, {*drops["id"], *drops["witness"]})
     steps = dict(ledger.filter(action="drop").select("id", "step").iter_rows())
     for drop in drops.iter_rows(named=True):
-        mine, other = texts[drop["id"]], texts[drop["witness"]]
+        dropped_words, witness_words = texts[drop["id"]], texts[drop["witness"]]
         assert steps.get(drop["witness"], 10**6) > drop["step"], "the witness did not outlive the stage"
         if drop["stage"] == "exact":
-            assert mine == other
+            assert dropped_words == witness_words
             continue
-        one, two = (mine[1], other[1]) if drop["stage"] == "answers" else (mine[0] + mine[1], other[0] + other[1])
+        one, two = dropped_words[1], witness_words[1]
+        if drop["stage"] != "answers":
+            one, two = dropped_words[0] + one, witness_words[0] + two
         assert drop["score"] == pytest.approx(jaccard(one, two), abs=1e-12)
         assert drop["score"] >= drop["threshold"]
 
@@ -108,8 +110,8 @@ def test_the_near_stage_leaves_no_pair_that_it_would_drop(curated: Any, name: st
     run = curated(name)
     removals = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
     gone = removals.filter(~pl.col("stage").is_in(["answers", "conflicts"]))["id"].implode()
-    left = run.pairs("near").filter(~pl.col("a").is_in(gone), ~pl.col("b").is_in(gone))
-    assert left.filter(pl.col("score") >= 0.8, ~pl.col("guarded")).is_empty()
+    stored_pairs = run.pairs("near").filter(~pl.col("a").is_in(gone), ~pl.col("b").is_in(gone))
+    assert stored_pairs.filter(pl.col("score") >= 0.8, ~pl.col("guarded")).is_empty()
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "t0_prompt_completion.jsonl.gz"])
@@ -160,25 +162,27 @@ def test_questions_under_one_instruction_stay(shared_data: Path, curated: Any) -
     run = curated("mix.jsonl.gz")
     with gzip.open(shared_data / "instructions" / "mix.jsonl.gz", "rt", encoding="utf-8") as lines:
         raw = [json.loads(line) for line in lines if line.strip()]
-    asked = {f"s:{place}": row["input"] for place, row in enumerate(raw) if row["source"] == "chatdoctor5k"}
-    assert len(asked) > 5000
+    questions = {f"s:{number}": row["input"] for number, row in enumerate(raw) if row["source"] == "chatdoctor5k"}
+    assert len(questions) > 5000
     kept = run.rows().filter(fate="kept")["id"].to_list()
-    assert {asked[row] for row in kept if row in asked} == set(asked.values())
+    assert {questions[row] for row in kept if row in questions} == set(questions.values())
 
 
 def test_another_number_is_another_question(tmp_path: Path, shared_data: Path) -> None:
     """Among real rows, two in which only a number differs: both stay, and the ledger says why."""
     with gzip.open(shared_data / "instructions" / "mix.jsonl.gz", "rt", encoding="utf-8") as lines:
         real = [json.loads(next(lines)) for _ in range(300)]
-    asked = "How much energy does a photon need at least to make an electron and a positron near a nucleus? Is it {}?"
-    told = "It must have the rest energy of both, and what it has besides that becomes kinetic energy of the two."
-    pair = [{"instruction": asked.format(value), "output": told} for value in ("1.022 MeV", "1.032 MeV")]
+    question = (
+        "How much energy does a photon need at least to make an electron and a positron near a nucleus? Is it {}?"
+    )
+    answer = "It must have the rest energy of both, and what it has besides that becomes kinetic energy of the two."
+    pair = [{"instruction": asked.format(value), "output": answer} for value in ("1.022 MeV", "1.032 MeV")]
     rows = [*({name: row[name] for name in ("instruction", "input", "output")} for row in real), *pair]
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "r.yaml").write_text("sources: [{path: s.jsonl}]\nencoder: null\nrun: run\n", encoding="utf-8")
     run = curate(tmp_path / "r.yaml")
     fates = dict(run.rows().select("id", "fate").iter_rows())
     assert fates["s:300"] == fates["s:301"] == "kept"
-    (said,) = run.ledger().filter(pl.col("id").is_in(["s:300", "s:301"]), pl.col("action") == "guard").to_dicts()
-    assert said["score"] >= said["threshold"]
-    assert said["detail"] in ("1.032 ≠ 1.022", "1.022 ≠ 1.032")
+    (guarded,) = run.ledger().filter(pl.col("id").is_in(["s:300", "s:301"]), pl.col("action") == "guard").to_dicts()
+    assert guarded["score"] >= guarded["threshold"]
+    assert guarded["detail"] in ("1.032 ≠ 1.022", "1.022 ≠ 1.032")
