@@ -176,7 +176,7 @@ def test_another_number_is_another_question(tmp_path: Path, shared_data: Path) -
         "How much energy does a photon need at least to make an electron and a positron near a nucleus? Is it {}?"
     )
     answer = "It must have the rest energy of both, and what it has besides that becomes kinetic energy of the two."
-    pair = [{"instruction": asked.format(value), "output": answer} for value in ("1.022 MeV", "1.032 MeV")]
+    pair = [{"instruction": question.format(value), "output": answer} for value in ("1.022 MeV", "1.032 MeV")]
     rows = [*({name: row[name] for name in ("instruction", "input", "output")} for row in real), *pair]
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "r.yaml").write_text("sources: [{path: s.jsonl}]\nencoder: null\nrun: run\n", encoding="utf-8")
