@@ -11,6 +11,7 @@ from siftune.app.web import markup, state
 from siftune.app.web.components import layout
 from siftune.app.web.components.row_details import override_controls
 from siftune.curation.review.catalogue import Catalogue
+from siftune.curation.review.pairs import threshold_stages
 from siftune.curation.review.tables import decision_counts, duplicate_groups
 from siftune.curation.review.tables import decisions as decisions_of_kind
 from siftune.curation.review.wording import reason_text
@@ -48,7 +49,7 @@ def _one_by_one(catalogue: Catalogue) -> None:
     if kinds.is_empty():
         markup.draw(markup.notice("No stage of this run made a decision about any row."))
         return
-    kind = _kind(kinds)
+    kind = _kind(kinds, [stage.name for stage in threshold_stages(catalogue.run)])
     number = layout.pager(f"decisions {kind['stage']} {kind['action']} {kind['reason']}", -(-kind["rows"] // PAGE))
     page = decisions_of_kind(
         catalogue.run, stage=kind["stage"], action=kind["action"], reason=kind["reason"], page=number, size=PAGE
@@ -71,13 +72,12 @@ def _one_by_one(catalogue: Catalogue) -> None:
     _override(catalogue, decision["id"])
 
 
-def _kind(kinds: pl.DataFrame) -> dict[str, Any]:
+def _kind(kinds: pl.DataFrame, scored_stages: list[str]) -> dict[str, Any]:
+    """The kind that the user chooses; at first the drops of the first stage with a threshold, or any drops."""
     lines = kinds.to_dicts()
-    start = next(
-        (index for index, line in enumerate(lines) if line["action"] == "drop" and line["stage"] == "near"), None
-    )
-    if start is None:
-        start = next((index for index, line in enumerate(lines) if line["action"] == "drop"), 0)
+    drops = [index for index, line in enumerate(lines) if line["action"] == "drop"]
+    scored = [index for index in drops if lines[index]["stage"] in scored_stages]
+    start = next(iter([*scored, *drops]), 0)
     index = st.selectbox(
         "Stage, action and reason", range(len(lines)), index=start, format_func=lambda index: _kind_name(lines[index])
     )
