@@ -93,7 +93,8 @@ def _only(items: TokenLists, chosen: NDArray[np.bool_]) -> TokenLists:
     """The same items in the same positions; those that are not chosen (bool [n]) lose their words."""
     counts = np.where(chosen, items.counts, 0)
     kept = np.repeat(chosen, items.counts)
-    return TokenLists(items.tokens.filter(pl.Series(kept)), items.hashes[kept], np.concatenate([[0], np.cumsum(counts)]))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return TokenLists(items.tokens.filter(pl.Series(kept)), items.hashes[kept], offsets)
 
 
 class WholeItemRule:

@@ -28,7 +28,7 @@ class RowChecks:
     settings: Checks
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:  # noqa: ARG003 - of the protocol
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
         return cls(recipe.checks)
 
     def depends(self) -> dict[str, Any]:
