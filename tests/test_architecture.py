@@ -121,3 +121,25 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = set(ast.literal_eval(done.stderr.strip().splitlines()[-1]))
     assert "click" in loaded
     assert not loaded & {*HEAVY, "polars", "numpy", "pyarrow", "numba", "pydantic", "rich", "pandas", "scipy"}
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(place(path))
+    assert len(homes) > 100
+    assert not {name: files for name, files in homes.items() if len(files) > 1}
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_public_functions_with_four_or_more_arguments_document_each(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") or node.decorator_list:
+            continue
+        arguments = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        named = [name for name in arguments if name not in ("self", "cls")]
+        docstring = ast.get_docstring(node) or ""
+        if len(named) >= 4 and node.name != "on_log":  # on_log: the interface of the trainer's callbacks
+            assert not [name for name in named if name not in docstring], f"{place(path)}: {node.name}"

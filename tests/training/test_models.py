@@ -233,7 +233,9 @@ def test_smollm2_comes_from_its_package_and_is_converted_once(tmp_path, monkeypa
     assert weights.stat().st_mtime_ns == converted, "converted once"
     loading = models.choose_loading("nf4", first)
     estimate = memory.estimate_memory(first, loading, Training())
-    assert estimate.weights // 2**20 in range(95, 120)  # 135 M parameters, of which 28 M are embeddings in 16 bits
+    # 135 M parameters, of which 28 M are embeddings that are not quantised.
+    bounds = (150, 175) if loading.compute == "float32" else (95, 120)
+    assert bounds[0] <= estimate.weights / 2**20 < bounds[1]
 
 
 def test_loading_says_nothing_of_its_own(tiny_model):
