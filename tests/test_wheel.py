@@ -73,8 +73,11 @@ def test_the_wheel_works_away_from_the_checkout(installed: Path, tmp_path: Path)
         return done.stdout
 
     assert python("-c", "import siftune; print(siftune.__file__)").startswith(str(installed))
-    shutil.copy(installed / "siftune" / "data" / "sample.jsonl", tmp_path / "rows.jsonl")
-    (tmp_path / "recipe.yaml").write_text("sources: [{path: rows.jsonl}]\nencoder: null\nrun: run\n", encoding="utf-8")
-    assert "65" in python("-m", "siftune", "inspect", "rows.jsonl")
-    python("-m", "siftune", "curate", "recipe.yaml")
-    assert (tmp_path / "run" / "report.html").is_file()
+    assert python("-m", "siftune", "recipe", "new").startswith("# A siftune recipe")
+    loaded = python(
+        "-c",
+        "from siftune.curation.recipe.loading import load_recipe; import sys, pathlib\n"
+        "print(load_recipe(pathlib.Path(sys.argv[1])).name)",
+        str(installed / "siftune/data/demo.yaml"),
+    )
+    assert loaded == "demo\n"
