@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from siftune.curation.markdown import table
 from siftune.curation.recipe.sections import Recipe
+from siftune.curation.review.funnel import funnel
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.split_names import HELD_OUT, TRAIN
 
@@ -15,11 +17,12 @@ def text(manifest: Manifest, recipe: Recipe) -> str:
     size = next((label for limit, label in _SIZES if counts.kept < limit), "1M<n<10M")
     splits = [TRAIN, *(name for name in HELD_OUT if getattr(counts, name))]
     files = "\n".join(f"  - split: {name}\n    path: {name}.parquet" for name in splits)
-    funnel = "\n".join(
-        f"| {record.stage} | {record.rows:,} | {record.removed:,} | {record.kept:,} |"
-        for record in manifest.stages
-        if record.stage != "write"
-    )
+    steps = [
+        [step.stage, f"{step.rows:,}", f"{step.removed:,}", f"{step.kept:,}"]
+        for step in funnel(manifest)
+        if step.stage != "write"
+    ]
+    funnel_table = "\n".join(table(["stage", "rows in", "removed", "rows out"], steps, numbers=(1, 2, 3)))
     sources = "\n".join(f"- `{source.path}`" for source in recipe.sources)
     return f"""---
 configs:
@@ -41,10 +44,7 @@ Instruction data curated by siftune {manifest.siftune.version}.
 {counts.kept:,} of {counts.input:,} rows were kept.
 Licences are those of the sources.
 
-| stage | rows in | removed | rows out |
-|---|---:|---:|---:|
-{funnel}
-
+{funnel_table}
 Sources:
 
 {sources}

@@ -45,7 +45,7 @@ def machine() -> str:
 def stage_table(run: RunFolder) -> str:
     rows = [
         (step.stage, f"{step.rows:,}", f"{step.rows - step.kept:,}", f"{step.kept:,}", f"{step.seconds:.1f}")
-        for step in funnel(run)
+        for step in funnel(run.manifest)
     ]
     return "\n".join(
         markdown.table(("stage", "rows in", "removed", "rows out", "seconds"), rows, numbers=range(1, 5))

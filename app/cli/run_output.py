@@ -16,6 +16,7 @@ from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import funnel, kept_sentence, other_decisions, warnings
 from siftune.curation.review.leakage import certificate_sentence, random_split_sentence
 from siftune.curation.review.lengths import balance_summary
+from siftune.curation.review.pairs import GUARDED
 from siftune.curation.review.samples import compared_texts
 from siftune.curation.review.what_if import Replay
 from siftune.curation.review.wording import decision_text, reason_text
@@ -51,9 +52,9 @@ def funnel_table(run: RunFolder) -> Table:
             step.kept,
             Text(bar(step.kept / total if total else 0.0), style="cyan"),
             other_decisions(step),
-            "stored" if step.reused else f"{step.seconds:,.1f} s",
+            "cached" if step.reused else f"{step.seconds:,.1f} s",
         )
-        for step in funnel(run)
+        for step in funnel(run.manifest)
         if step.stage != "write"
     ]
     return table("Funnel", ["stage", "rows in", "removed", "rows out", "", "other decisions", "time"], rows)
@@ -61,7 +62,7 @@ def funnel_table(run: RunFolder) -> Table:
 
 def _outcome(run: RunFolder) -> Iterator[Text]:
     """Sentences about the rows kept, leakage under a random split, the certificate, and the balance of lengths."""
-    yield Text(f"{kept_sentence(run)}.", style="bold")
+    yield Text(kept_sentence(run), style="bold")
     if leaked := random_split_sentence(run):
         yield Text(leaked)
     if certificate := run.manifest.certificate:
@@ -119,12 +120,9 @@ def story_report(story: Story) -> RenderableType:
         steps = " → ".join(f"{step['witness']} ({step['fate'] or 'a reference'})" for step in story.chain)
         parts += [Text(), Text(f"Witnesses: {line(row['id'])} → {plain(steps)}")]
     if story.neighbours:
-        columns = ["measure", "id", "score", "guarded", "fate"]
-        rows = [
-            [row[name] if name != "guarded" else ("yes" if row[name] else "") for name in columns]
-            for row in story.neighbours
-        ]
-        parts += [Text(), table("Most similar rows", columns, rows)]
+        columns = ["measure", "id", "score", "fate"]
+        rows = [[*(row[name] for name in columns), GUARDED if row["guarded"] else ""] for row in story.neighbours]
+        parts += [Text(), table("Most similar rows", [*columns, ""], rows)]
     return Group(*parts)
 
 
@@ -154,7 +152,9 @@ def replay_report(run: RunFolder, replay: Replay) -> RenderableType:
     ]
     if replay.unmeasured:
         parts.append(
-            Text("Rows 'not measured' did not reach that stage in the run: they count as kept. Curate to measure them.")
+            Text(
+                "Rows under 'not measured' did not reach that stage in the run and count as kept. Curate to measure them."
+            )
         )
     for title, changed in (
         ("Also dropped", after.join(before, on="id", how="anti", maintain_order="left")),

@@ -142,7 +142,9 @@ class _Preference:
 
     @property
     def method(self) -> str:
-        return "a seeded draw, as there are no embeddings" if self.vectors is None else "coverage of the embeddings"
+        if self.vectors is None:
+            return "a seeded random draw, as there are no embeddings"
+        return "coverage of the embeddings"
 
     def pinned_among(self, rows: np.ndarray) -> int:
         return int(self.pinned[rows].sum())

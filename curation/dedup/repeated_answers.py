@@ -52,7 +52,7 @@ class RepeatedAnswers:
 
     @property
     def similarity(self) -> Similarity:
-        measure = f"Jaccard similarity of {self.shingle}-word shingles"
+        measure = f"Jaccard similarity of {self.shingle}-word shingles of the answers"
         return Similarity(measure, self.settings.threshold, self.settings.floor)
 
     def depends(self) -> dict[str, Any]:

@@ -81,7 +81,13 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
         alt.Chart(_data(histogram))
         .mark_bar()
         .encode(
-            x=alt.X("score:Q", bin="binned", title="similarity", scale=alt.Scale(domain=[low, 1.0])),
+            x=alt.X(
+                "score:Q",
+                bin="binned",
+                title="similarity",
+                scale=alt.Scale(domain=[low, 1.0]),
+                axis=alt.Axis(tickCount=6, format=".2f"),
+            ),
             x2="to:Q",
             y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3, tickMinStep=1, format=",d")),
             color=alt.Color(

@@ -7,9 +7,9 @@ from math import isnan
 
 import polars as pl
 
-from siftune.curation.review.wording import percent
+from siftune.curation.review.wording import percent, reason_text
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.manifest import StageRecord
+from siftune.curation.run.manifest import Manifest, StageRecord
 
 #: Decisions that leave a row in the set, as words.
 _OTHER_ACTIONS = {
@@ -21,13 +21,13 @@ _OTHER_ACTIONS = {
 }
 
 
-def funnel(run: RunFolder) -> list[StageRecord]:
-    """The stages in the order in which they decided; each takes in what the one before it let through.
+def funnel(manifest: Manifest) -> list[StageRecord]:
+    """The stages of a run in the order in which they decided; each takes in what the one before it let through.
 
     Rows that were dropped by hand before the first stage are a step of their own, `overrides`.
     """
     steps: list[StageRecord] = []
-    for record in run.manifest.stages:
+    for record in manifest.stages:
         if steps and steps[-1].stage == "ingest" and record.rows < steps[-1].kept:
             by_hand = {"drop": steps[-1].kept - record.rows}
             steps.append(StageRecord(stage="overrides", rows=steps[-1].kept, kept=record.rows, actions=by_hand))
@@ -48,14 +48,14 @@ def kept_sentence(run: RunFolder) -> str:
     share = percent(counts.kept, counts.input)
     return (
         f"{counts.kept:,} of {counts.input:,} rows kept{f' ({share})' if share else ''}: "
-        f"{counts.train:,} to train on" + (f", {held_out:,} held out" if held_out else "")
+        f"{counts.train:,} to train on" + (f", {held_out:,} held out." if held_out else ".")
     )
 
 
 def words_sentence(run: RunFolder) -> str:
-    """How many words of the input are not trained on any more."""
+    """How many words of the input are in no kept row."""
     words = run.manifest.finished_counts().words
-    return f"{words.saved:,} of {words.input:,} words are not trained on any more."
+    return f"The removed rows hold {words.removed:,} of {words.input:,} words."
 
 
 def warnings(run: RunFolder) -> list[str]:
@@ -67,8 +67,8 @@ def warnings(run: RunFolder) -> list[str]:
     lines = [f"{source.name}: {text}" for source in manifest.inputs for text in source.warnings]
     for source in manifest.inputs:
         if source.quarantined:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.quarantined.items())
-            lines.append(f"{source.name}: rows in quarantine.jsonl: {reasons}")
+            reasons = ", ".join(f"{count:,} {reason_text(reason)}" for reason, count in source.quarantined.items())
+            lines.append(f"{source.name}: rows that cannot be used are in quarantine.jsonl: {reasons}")
     if run.rows_path.is_file():
         by_source = run.rows().group_by("source").agg(pl.len().alias("rows"), (pl.col("fate") == "dropped").sum())
         for name, rows, dropped in by_source.sort("source").iter_rows():

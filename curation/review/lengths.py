@@ -64,12 +64,12 @@ def balance_summary(run: RunFolder) -> BalanceSummary | None:
     before, after = record.before, record.after
     effective = f"{before.effective_bins:.2f} → {after.effective_bins:.2f}"
     facts = [
-        ("rows", f"{before.rows:,} → {after.rows:,}"),
+        ("training rows", f"{before.rows:,} → {after.rows:,}"),
         ("effective number of bins", effective),
         ("entropy", f"{before.entropy:.3f} → {after.entropy:.3f} nats"),
-        ("distance to the target", f"{before.distance:.3f} → {after.distance:.3f}"),
-        ("length in", record.unit),
-        ("chosen by", record.chosen_by),
+        ("total variation distance to the target", f"{before.distance:.3f} → {after.distance:.3f}"),
+        ("lengths in", record.unit),
+        ("rows of a bin chosen by", record.chosen_by),
     ]
     lines = [
         {"bin": _bin_name(length_bin), "set": name, "rows": rows}

@@ -13,8 +13,10 @@ from siftune.curation.measurement import Similarity
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import stages
 
-#: What a stored pair can come to: guarded ones are never duplicates, however similar.
-PAIR_KINDS = ("can be duplicates", "guarded: numbers, names or a negation differ")
+#: Why a pair is guarded: it is never a duplicate, however similar.
+GUARDED = "guarded: numbers, names or a negation differ"
+#: What a stored pair can come to.
+PAIR_KINDS = ("can be duplicates", GUARDED)
 
 NEIGHBOURS = pl.Schema(
     {

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 def write(run: RunFolder) -> None:
     """Write both reports of a curated run. All dataset text is escaped and made visible."""
-    manifest = run.manifest
+    manifest, contamination_settings = run.manifest, run.recipe.contamination
     thresholds = samples.threshold_samples(run)
     facts: dict[str, Any] = {
         "name": manifest.recipe_name,
         "version": manifest.siftune.version,
         "kept": funnel.kept_sentence(run),
         "words": funnel.words_sentence(run),
-        "funnel": funnel.funnel(run),
+        "funnel": funnel.funnel(manifest),
         "warnings": funnel.warnings(run),
         "by_source": tables.duplicates_by_source(run),
         "contamination": tables.contamination_table(run),
+        "references": bool(contamination_settings and contamination_settings.references),
+        "no_contamination": tables.no_contamination_sentence(run),
         "random_split": manifest.naive_split,
         "certificate": manifest.certificate,
         "certified": leakage.certificate_sentence(run),
@@ -50,20 +52,20 @@ def _charts(
     readable = rows.filter(pl.col("fate") != "quarantined")
     if not readable.height:
         return {}
-    drawn: dict[str, alt.Chart | alt.LayerChart] = {
+    drawings: dict[str, alt.Chart | alt.LayerChart] = {
         name: charts.lengths(lengths.length_histogram(readable, column), title=title)
         for name, column, title in (
             ("prompts", "prompt_words", "instruction length in words"),
             ("answers", "answer_words", "answer length in words"),
         )
     }
-    for each in thresholds:
-        if each.pairs:
-            histogram, threshold = each.histogram, each.stage.similarity.threshold
-            drawn[f"pairs of {each.stage.name}"] = charts.scores(histogram, threshold=threshold)
+    for pairs in thresholds:
+        if pairs.stored:
+            threshold = pairs.stage.similarity.threshold
+            drawings[f"pairs of {pairs.stage.name}"] = charts.scores(pairs.histogram, threshold=threshold)
     if balance is not None:
-        drawn["balance"] = charts.balance(balance.bins)
-    return {name: charts.svg(chart) for name, chart in drawn.items()}
+        drawings["balance"] = charts.balance(balance.bins)
+    return {name: charts.svg(chart) for name, chart in drawings.items()}
 
 
 def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:

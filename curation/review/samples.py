@@ -13,15 +13,19 @@ from siftune.curation.text.differences import DiffSpan, word_differences
 
 _SAMPLES = 10  # of each reason
 _BORDERLINE = 6  # pairs of each threshold
-_MOST_CHARACTERS = 900  # of each text
+_MAX_CHARACTERS = 900  # of each text
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A row beside its witness, cut into parts that both share and parts that differ; `right` is empty without one."""
+    """A row beside its witness, or beside the other row of a stored pair.
+
+    `left` is the text of the row and `right` that of the witness, cut into spans that both share and spans that differ.
+    Without a witness `right` is empty.
+    """
 
     id: str
-    other: str | None
+    witness: str | None
     score: float | None
     detail: str | None
     left: list[DiffSpan]
@@ -32,12 +36,12 @@ class Sample:
 class ThresholdSamples:
     """A stage with a threshold, its stored pairs, and those closest to the threshold on each side.
 
-    `histogram` is that of `siftune.curation.review.pairs.score_histogram`, `pairs` their number.
+    `histogram` is that of `siftune.curation.review.pairs.score_histogram`, `stored` the number of its pairs.
     """
 
     stage: ThresholdStage
     histogram: pl.DataFrame
-    pairs: int
+    stored: int
     above: list[Sample]
     below: list[Sample]
 
@@ -57,7 +61,7 @@ def decision_samples(run: RunFolder) -> dict[tuple[str, str, str], list[Sample]]
 
 def threshold_samples(run: RunFolder) -> list[ThresholdSamples]:
     """The pairs closest to each threshold of the run, the closest first."""
-    found = []
+    stage_samples = []
     for stage in threshold_stages(run):
         threshold = stage.similarity.threshold
         pairs = borderline(run, stage.name, threshold, most=_BORDERLINE)
@@ -66,8 +70,8 @@ def threshold_samples(run: RunFolder) -> list[ThresholdSamples]:
         above = [sample for sample in samples if (sample.score or 0.0) >= threshold]
         below = [sample for sample in samples if (sample.score or 0.0) < threshold]
         histogram = score_histogram(run, stage.name)
-        found.append(ThresholdSamples(stage, histogram, int(histogram["pairs"].sum()), above, below))
-    return found
+        stage_samples.append(ThresholdSamples(stage, histogram, int(histogram["pairs"].sum()), above, below))
+    return stage_samples
 
 
 def compared_texts(run: RunFolder, ids: Iterable[str]) -> dict[str, str]:
@@ -77,9 +81,9 @@ def compared_texts(run: RunFolder, ids: Iterable[str]) -> dict[str, str]:
     return {row_id: f"{prompt}\n{answer}" for row_id, prompt, answer in texts.collect().iter_rows()}
 
 
-def _sample(texts: dict[str, str], row_id: str, other: str | None, score: float | None, detail: str | None) -> Sample:
-    text = texts.get(row_id, "")[:_MOST_CHARACTERS]
-    if other is None or other not in texts:
-        return Sample(row_id, other, score, detail, [("same", text)], [])
-    left, right = word_differences(text, texts[other][:_MOST_CHARACTERS])
-    return Sample(row_id, other, score, detail, left, right)
+def _sample(texts: dict[str, str], row_id: str, witness: str | None, score: float | None, detail: str | None) -> Sample:
+    text = texts.get(row_id, "")[:_MAX_CHARACTERS]
+    if witness is None or witness not in texts:
+        return Sample(row_id, witness, score, detail, [("same", text)], [])
+    left, right = word_differences(text, texts[witness][:_MAX_CHARACTERS])
+    return Sample(row_id, witness, score, detail, left, right)

@@ -89,5 +89,5 @@ def contamination_table(run: RunFolder) -> pl.DataFrame:
 def no_contamination_sentence(run: RunFolder) -> str:
     """Why `contamination_table` is empty."""
     if run.recipe.contamination is not None and run.recipe.contamination.references:
-        return "No row resembles an item of the benchmarks it was compared with."
+        return "No row matches an item of the benchmarks."
     return "No benchmark was given. Name one under `contamination: references:` in the recipe."

@@ -171,8 +171,8 @@ class WordCounts(Document):
     kept: int = 0
 
     @property
-    def saved(self) -> int:
-        """Words that are not trained on any more."""
+    def removed(self) -> int:
+        """Words of the rows that were not kept."""
         return self.input - self.kept
 
 

@@ -34,9 +34,9 @@ def certify(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> C
     with_embeddings = any(check.measure == "semantic" for check in checks)
     return CertificateRecord(
         passed=all(check.pairs == 0 for check in checks),
-        method="every pair of rows across splits compared: equal normalised text; Jaccard similarity of "
-        f"{thresholds.shingle}-word shingles through an inverted index"
-        + ("; cosine of embeddings by blocks" if with_embeddings else "; no embeddings, so no cosine"),
+        method="every pair of rows across splits was compared by equal normalised text, by the Jaccard similarity of "
+        f"{thresholds.shingle}-word shingles (inverted index) and "
+        + ("by the cosine of embeddings" if with_embeddings else "not by cosine, as there are no embeddings"),
         thresholds={"exact": 1.0, "near": thresholds.near}
         | ({"semantic": thresholds.semantic} if with_embeddings else {}),
         rows={name: len(split.ids) for name, split in splits.items()},

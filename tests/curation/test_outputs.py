@@ -90,6 +90,7 @@ def test_decisions_by_hand_are_obeyed_and_named(tmp_path: Path) -> None:
     assert rows[dropped]["fate"] == "kept"
     assert (rows[kept]["fate"], rows[kept]["stage"], rows[kept]["reason"]) == ("dropped", "overrides", "by_hand")
     assert dict(ledger.select("id", "detail").iter_rows()) == {dropped: "these differ", kept: "a bad row"}
+    assert "| overrides | 60 | 1 | 59 |" in (before.curated_folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_restored_row_that_resembles_a_held_out_one_is_dropped_all_the_same(tmp_path: Path) -> None:

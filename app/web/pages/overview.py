@@ -11,6 +11,7 @@ from siftune.curation.review.funnel import funnel, warnings
 from siftune.curation.review.leakage import certificate_sentence
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
 from siftune.curation.review.tables import contamination_table, no_contamination_sentence, source_table
+from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.verdict import Verdict
 
@@ -50,7 +51,7 @@ def _headline(catalogue: Catalogue) -> None:
 
 def _funnel(catalogue: Catalogue) -> None:
     st.subheader("Rows removed by each stage")
-    for step in funnel(catalogue.run):
+    for step in funnel(catalogue.run.manifest):
         if step.removed:
             query = Query(stage=(step.stage,))
             _funnel_line(catalogue, step.stage, step.rows, step.removed, f"− {step.removed:,} of {step.rows:,}", query)
@@ -70,10 +71,10 @@ def _funnel_line(catalogue: Catalogue, name: str, rows: int, removed: int, count
         query: the rows that the button opens.
     """
     total = max(1, len(catalogue))
-    label, drawn, number, button = st.columns(_FUNNEL_COLUMNS, vertical_alignment="center")
+    label, bar, number, button = st.columns(_FUNNEL_COLUMNS, vertical_alignment="center")
     with label:
         markup.draw(markup.row_label(name))
-    with drawn:
+    with bar:
         markup.draw(markup.bar(rows / total, "kept", dropped=removed / total))
     with number:
         markup.draw(markup.note(count))
@@ -101,8 +102,8 @@ def _leakage(run: RunFolder) -> None:
             (
                 leak.measure,
                 f"{leak.expected:,.1f} of {leak.test_rows:,}",
-                f"{leak.share:.1%}",
-                f"{leak.low:.1%} to {leak.high:.1%}",
+                percent(leak.share, 1),
+                f"{percent(leak.low, 1)} to {percent(leak.high, 1)}",
             )
             for leak in leaks
         ]
@@ -126,7 +127,7 @@ def _contamination(run: RunFolder) -> None:
 def _sources(catalogue: Catalogue) -> None:
     st.subheader("Sources")
     rows = [
-        (line["source"], f"{line['rows']:,}", f"{line['kept']:,}", f"{line['share']:.0%}")
+        (line["source"], f"{line['rows']:,}", f"{line['kept']:,}", percent(line["kept"], line["rows"]))
         for line in source_table(catalogue.frame).head(20).to_dicts()
     ]
     markup.draw(markup.table(["source", "rows", "kept", "share kept"], rows, numbers=(1, 2, 3)))

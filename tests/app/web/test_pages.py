@@ -22,9 +22,10 @@ from siftune.curation.review.pairs import PAIR_KINDS, score_histogram
 from siftune.curation.review.token_lengths import stored_lengths
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
-from siftune.curation.run.overrides import read_overrides
+from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training import truncation
 from siftune.training.evaluation.prompt_answers import read_answers
+from siftune.training.result import RESULT_FILE
 
 #: Function, and address, of each page.
 NAMES = [draw_page.__name__ for draw_page in PAGES.values()]
@@ -77,7 +78,7 @@ def test_the_entry_script_stands_alone_in_its_folder() -> None:
 
 @pytest.mark.parametrize("name", ABOUT_TRAINING)
 def test_pages_of_the_second_half_say_what_to_run_next(page, plain_world: Path, name: str) -> None:
-    assert f"siftune curate {plain_world}" in shown(page(name, plain_world))
+    assert f"siftune curate {plain_world / 'recipe.yaml'}" in shown(page(name, plain_world))
 
 
 def test_what_is_next_follows_the_state_of_the_run(page, done_run: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_run_that_is_being_written_opens_and_then_shows_itself(page, plain_run
 
 def test_the_funnel_adds_up(page, plain_world: Path) -> None:
     catalogue = Catalogue.load(RunFolder.open(plain_world))
-    steps = funnel(catalogue.run)
+    steps = funnel(catalogue.run.manifest)
     assert [step.stage for step in steps] == ["ingest", "exact", "near"]
     assert steps[0].rows == len(catalogue)
     assert all(one.kept == two.rows for one, two in itertools.pairwise(steps))
@@ -142,7 +143,8 @@ def test_searching_and_filtering_narrow_the_rows(page, plain_world: Path) -> Non
     assert "⟨U+001B⟩[31mred" in shown(at)
     at.text_input("text 0").set_value("").run()
     at.multiselect("fate 0").set_value(["quarantined"]).run()
-    assert "of 600 rows" in shown(at)
+    quarantined = RunFolder.open(plain_world).rows().filter(pl.col("fate") == "quarantined").height
+    assert f"{quarantined} of 600 rows" in shown(at)
     assert "could not be read as an example" in shown(at)
     at.multiselect("fate 0").set_value([]).run()
     at.text_input("text 0").set_value("wordthatisnowhere").run()
@@ -159,26 +161,29 @@ def test_a_page_turns_and_a_new_question_starts_at_its_first(page, plain_world: 
 
 def test_another_page_can_ask_for_rows(page, plain_world: Path) -> None:
     at = page("browse", plain_world, browse=Query(stage=("near",)), browse_version=1)
-    assert "near" in at.multiselect("stage 1").value
-    assert "dropped" in shown(at)
+    assert at.multiselect("stage 1").value == ["near"]
+    dropped = RunFolder.open(plain_world).rows().filter(pl.col("stage") == "near").height
+    assert f"{dropped} of 600 rows" in shown(at)
 
 
 def test_restore_is_written_and_can_be_taken_back(page, plain_run: Path) -> None:
     at = page("decisions", plain_run)
-    button = next(each for each in at.button if each.label == "Restore")
+    button = next(button for button in at.button if button.label == "Restore")
     row_id = button.key.removeprefix("restore ")
     at.text_input(f"reason {row_id}").set_value("they differ")
     button.click().run()
     overrides = read_overrides(RunFolder.open(plain_run).overrides_path)
-    assert [(each.id, each.action, each.note) for each in overrides.values()] == [(row_id, "restore", "they differ")]
+    assert list(overrides.values()) == [Override(row_id, "restore", "they differ")]
     at.button(f"undo {row_id}").click().run()
     assert read_overrides(RunFolder.open(plain_run).overrides_path) == {}
 
 
 def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path) -> None:
     row = RunFolder.open(plain_run).ledger().head(1)
-    told = {"action": "truncate", "reason": "max_length", "score": 2618.0, "threshold": 1024.0, "witness": None}
-    cut = row.with_columns(**{name: pl.lit(value) for name, value in told.items()}, detail=pl.lit("2 tokens are cut"))
+    changes = {"action": "truncate", "reason": "max_length", "score": 2618.0, "threshold": 1024.0, "witness": None}
+    cut = row.with_columns(
+        **{name: pl.lit(value) for name, value in changes.items()}, detail=pl.lit("2 tokens are cut")
+    )
     truncation.record(plain_run, truncation.training_stage("raw"), schema.conform(cut, schema.LEDGER))
     at = page("decisions", plain_run)
     kind = next(name for name in at.selectbox[0].options if name.startswith("train/raw"))
@@ -229,7 +234,7 @@ def greedy(run: RunFolder, threshold: float) -> int:
 def test_settings_that_differ_are_marked(page, done_run: Path) -> None:
     text = shown(page("training", done_run))
     assert text.count("<mark>") == 2  # the adapter's hash, once an arm
-    done = done_run / "training" / "raw" / "seed-0" / "done.json"
+    done = RunFolder.open(done_run).training("raw", 0) / RESULT_FILE
     done.write_text(json.dumps(json.loads(done.read_text()) | {"rows": 99}))
     assert shown(page("training", done_run)).count("<mark>") == 4
 
@@ -240,7 +245,7 @@ def test_the_mask_viewer_marks_what_is_trained(page, trained_world: Path) -> Non
     assert 'class="token trained"' in shown(at)
     assert 'class="token"' in shown(at)
     at.text_input("mask row").set_value("alpha:99999").run()
-    assert "alpha:99999" in shown(at)
+    assert "No arm and no held-out set of" in shown(at)
 
 
 def test_a_prompt_is_added_and_answered_by_every_arm(page, done_run: Path) -> None:
@@ -289,7 +294,7 @@ def test_pairs_that_the_guard_keeps_apart_are_counted_apart(plain_world: Path) -
 def test_a_member_of_a_duplicate_group_can_be_restored(page, plain_run: Path) -> None:
     at = page("decisions", plain_run)
     at.button_group[0].set_value(["Duplicate groups"]).run()
-    button = next(each for each in at.button if each.label == "Restore")
+    button = next(button for button in at.button if button.label == "Restore")
     row_id = button.key.removeprefix("restore ")
     button.click().run()
     assert list(read_overrides(RunFolder.open(plain_run).overrides_path)) == [row_id]
@@ -309,8 +314,8 @@ def test_the_slider_counts_tokens_of_the_base_model(page, done_run: Path) -> Non
     kept = run.rows().filter(pl.col("fate") == "kept")["id"]
     texts = pl.read_parquet(run.texts).filter(pl.col("id").is_in(kept.implode()))
     tokenizer = AutoTokenizer.from_pretrained(run.recipe.model.name)
-    both = [*texts["prompt"], *texts["answer"]]
-    expected = sum(map(len, tokenizer(both, add_special_tokens=False)["input_ids"]))
+    both_columns = [*texts["prompt"], *texts["answer"]]
+    expected = sum(map(len, tokenizer(both_columns, add_special_tokens=False)["input_ids"]))
     at = page("thresholds", done_run)
     for _ in range(100):
         if at.metric[2].label == "Tokens left":

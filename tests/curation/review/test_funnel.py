@@ -10,13 +10,29 @@ import pytest
 from siftune.curation import schema
 from siftune.curation.review import funnel
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.manifest import FORMAT, Manifest, SourceRecord, WriterRecord
+from siftune.curation.run.manifest import FORMAT, Manifest, SourceRecord, StageRecord, WriterRecord
 
 
 def run_with(folder: Path, **parts: object) -> RunFolder:
     run = RunFolder(folder)
     Manifest(siftune=WriterRecord(format=FORMAT), **parts).write(run.manifest_path)
     return run
+
+
+def test_rows_dropped_by_hand_are_a_step_of_the_funnel() -> None:
+    stages = [
+        StageRecord(stage="ingest", rows=10, kept=9, actions={"quarantine": 1}),
+        StageRecord(stage="near", rows=7, kept=5, actions={"drop": 2, "guard": 1_500, "report": 3}),
+        StageRecord(stage="splits", rows=5, kept=5),
+    ]
+    steps = funnel.funnel(Manifest(siftune=WriterRecord(format=FORMAT), stages=stages))
+    assert [(step.stage, step.rows, step.removed, step.kept) for step in steps] == [
+        ("ingest", 10, 1, 9),
+        ("overrides", 9, 2, 7),
+        ("near", 7, 2, 5),
+        ("splits", 5, 0, 5),
+    ]
+    assert [funnel.other_decisions(step) for step in steps] == ["", "", "1,500 guarded, 3 reported", ""]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +67,7 @@ def test_warnings_of_a_source_and_its_quarantine_are_told(tmp_path: Path) -> Non
     source = SourceRecord(**counts, quarantined={"no_answer": 2}, warnings=["a line was cut"])
     assert funnel.warnings(run_with(tmp_path, inputs=[source])) == [
         "s: a line was cut",
-        "s: rows in quarantine.jsonl: 2 no_answer",
+        "s: rows that cannot be used are in quarantine.jsonl: 2 no answer",
     ]
 
 

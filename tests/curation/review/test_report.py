@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from siftune.curation.pipeline import curate
+from siftune.curation.review import report
+from siftune.curation.review.funnel import funnel
 from siftune.curation.review.tables import contamination_table
 from siftune.curation.review.wording import score_text
 from siftune.curation.run.folder import RunFolder
@@ -22,14 +27,14 @@ LOADING = {"script", "link", "iframe", "object", "embed", "img", "image", "video
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    here = tmp_path_factory.mktemp("report")
+    folder = tmp_path_factory.mktemp("report")
     rows = many(60)
-    for place in (0, 1):  # the second is dropped for the first, so both stand among the samples
-        rows[place] = {"instruction": f"{HOSTILE} {rows[5]['instruction']}", "output": rows[5]["output"]}
+    for position in (0, 1):  # the second is dropped for the first, so both stand among the samples
+        rows[position] = {"instruction": f"{HOSTILE} {rows[5]['instruction']}", "output": rows[5]["output"]}
     rows[1]["output"] += " <b onclick=alert(3)>more</b>"
-    write_source(rows, here / "s.jsonl")
+    write_source(rows, folder / "s.jsonl")
     source = {"path": "s.jsonl", "name": "<script>s</script>", "format": "alpaca"}
-    return curate(write_recipe(here, "s.jsonl", sources=[source], splits={"test": 5}, name="<img src=x onerror=1>"))
+    return curate(write_recipe(folder, "s.jsonl", sources=[source], splits={"test": 5}, name="<img src=x onerror=1>"))
 
 
 class Tags(HTMLParser):
@@ -37,20 +42,20 @@ class Tags(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
 
 def test_the_report_loads_nothing_and_runs_nothing(run: RunFolder) -> None:
     page = (run.path / "report.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(page)
-    names = {tag for tag, _ in tags.found}
+    names = {tag for tag, _ in tags.tags}
     assert {"svg", "table", "details"} <= names
     assert not names & LOADING
-    for tag, attributes in tags.found:
+    for tag, attributes in tags.tags:
         assert not [name for name in attributes if name.startswith("on")], tag
         assert not {"src", "href", "xlink:href", "action", "srcset"} & set(attributes), tag
     assert not re.findall(r"url\(\s*['\"]?(?!#)|@import", page)
@@ -77,12 +82,46 @@ def test_the_report_tells_what_the_run_did(run: RunFolder) -> None:
             "Leakage under a random split",
             "Certificate",
             "near duplicate",
-            "words are not trained on",
+            "The removed rows hold",
         ):
             assert word in text.replace("_", " "), (file, word)
         for stage in manifest.stages:
             assert stage.stage in text
         assert f"{manifest.finished_counts().kept:,}" in text
+
+
+def test_report_and_dataset_card_show_one_funnel(run: RunFolder) -> None:
+    steps = [f"{step.rows:,} {step.removed:,} {step.kept:,}" for step in funnel(run.manifest)]
+    page = re.sub(r"<[^>]*>", " ", run.report_html.read_text(encoding="utf-8"))
+    markdown = run.report_markdown.read_text(encoding="utf-8").replace("|", " ")
+    card = (run.curated_folder / "README.md").read_text(encoding="utf-8").replace("|", " ")
+    for text, shown_steps in ((page, steps), (markdown, steps), (card, steps[:-1])):
+        numbers = " ".join(text.split())
+        for step in shown_steps:
+            assert step in numbers
+    assert run.manifest.stages[-1].stage == "write"  # the card stands in the set that this step writes
+
+
+def test_the_report_shows_the_warnings_of_the_run(run: RunFolder, tmp_path: Path) -> None:
+    copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    manifest = copy.manifest
+    manifest.notes = {"near": {"search": "faiss IVF64, nprobe 8", "recall": "0.9931", "sampled": "2000"}}
+    manifest.write(copy.manifest_path)
+    report.write(copy)
+    for path in (copy.report_markdown, copy.report_html):
+        assert "an estimated 99.3 % of the pairs were found" in path.read_text(encoding="utf-8")
+
+
+def test_the_report_says_that_no_row_matches_a_benchmark(run: RunFolder, tmp_path: Path) -> None:
+    copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    manifest = copy.manifest
+    manifest.recipe = yaml.safe_dump(
+        yaml.safe_load(manifest.recipe) | {"contamination": {"references": [{"path": "exam.jsonl"}]}}
+    )
+    manifest.write(copy.manifest_path)
+    report.write(copy)
+    for path, compared in ((run.report_html, False), (copy.report_html, True), (copy.report_markdown, True)):
+        assert ("No row matches an item of the benchmarks." in path.read_text(encoding="utf-8")) == compared
 
 
 def test_the_contamination_table_counts_rows_by_what_matches(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
