@@ -1,1 +1,1 @@
-"""Train the arms of a run under one budget and say honestly whether curation helped."""
+"""Train the arms of a run under one budget, evaluate them, and test whether curation helped."""

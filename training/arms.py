@@ -38,7 +38,7 @@ def train(
         progress: Called after each optimiser step.
 
     Raises:
-        UserError: an arm that curation did not make, or what `sanity_checks`, `models` or `memory` object to.
+        UserError: an arm that curation did not write, or a check of `sanity_checks`, `models` or `memory` that fails.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     results = []
@@ -93,7 +93,7 @@ def training_of(run: RunFolder) -> Training:
 
 
 def read_arm(run: Path, arm: str) -> pl.DataFrame:
-    """ARM rows of an arm. Raises `UserError` naming the arms there are."""
+    """ARM rows of an arm. Raises `UserError` with the run's arms when there is no such arm, or when it has no rows."""
     path = RunPaths(run).arm(arm)
     if not path.is_file():
         names = RunPaths(run).arms()

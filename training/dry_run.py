@@ -1,4 +1,4 @@
-"""What training would take on this machine, before it is paid for."""
+"""Estimate steps, tokens, minutes and memory of training on this machine, before it starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBE_STEPS = 3
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """What the budget buys of one arm under one seed."""
+    """What training one arm under one seed would use of the budget."""
 
     arm: str
     rows: int
@@ -77,7 +77,7 @@ def dry_run(
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
     if not train_jobs:
-        raise UserError("There is nothing to train: the only arm named is the untrained base. Name another arm.")
+        raise UserError("There is nothing to train: the base arm is the untrained model. Name another arm.")
     first = train_jobs[0]
     with tempfile.TemporaryDirectory(prefix="siftune-probe-") as scratch:
         probe = jobs.probe_in_worker(first, folder=Path(scratch), steps=PROBE_STEPS, progress=progress)

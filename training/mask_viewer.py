@@ -1,4 +1,4 @@
-"""Which tokens of a row are trained, as text for people."""
+"""The tokens of a row as text, each with whether it is trained."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _read_row(run: Path, row_id: str) -> pl.DataFrame:
         if row.height:
             return row
     if not files:
-        raise UserError(f"{run} has no arms yet. Finish it with: siftune curate RECIPE.yaml")
+        raise UserError(f"{run} has no arms yet. Curate first: siftune curate RECIPE.yaml")
     ids = pl.concat([pl.scan_parquet(path).select("id").head(1000) for path in files]).collect()["id"].to_list()
     example = f" An id looks like {ids[0]}." if ids else ""
     raise UserError(
         f"No arm and no held-out set of {run} holds the row {row_id!r}.{did_you_mean(row_id, ids) or example} "
-        f"A row that was dropped has its story in: siftune explain {run} {row_id}"
+        f"For the history of a dropped row: siftune explain {run} {row_id}"
     )

@@ -1,4 +1,4 @@
-"""Checks that stop a training run which could not mean anything, before it starts or at the step where it breaks."""
+"""Checks that stop a training run with a meaningless result, before it starts or at the step where it fails."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def check_masks(rows: TokenRows, *, what: str) -> None:
 
 
 def check_arms_differ(hashes: Mapping[str, str]) -> None:
-    """Raise `UserError` when two arms hold the same dialogues: their difference would be noise by construction."""
+    """Raise `UserError` when two arms hold the same dialogues: their true difference is zero."""
     for (first, one), (second, other) in combinations(hashes.items(), 2):
         if one == other:
             raise UserError(
-                f"The arms {first!r} and {second!r} hold the same rows, so comparing them says nothing. Either "
+                f"The arms {first!r} and {second!r} hold the same rows, so comparing them is meaningless. Either "
                 "curation removed no row (see report.md), or one arm should be left out of training.arms."
             )
 
@@ -56,7 +56,7 @@ def check_heldout(arms: Mapping[str, pl.DataFrame], heldout: pl.DataFrame) -> No
         if leaked_ids:
             raise UserError(
                 f"The arm {name!r} holds {len(set(leaked_ids)):,} held-out rows (such as {leaked_ids[0]}), so its "
-                "result would be false. The run folder was changed after curation: curate again."
+                "result would be invalid. The run folder was changed after curation: curate again."
             )
 
 
@@ -86,7 +86,7 @@ def check_gradient_values(model: Any, *, step: int, may_overflow: bool = False) 
     largest = {module: _largest(gradients) for module, gradients in _gradients_by_module(model).items()}
     if not may_overflow and any(not value < float("inf") for value in largest.values()):
         raise UserError(
-            f"Gradients are not finite at step {step}; training stopped before they spoilt the adapter. Lower "
+            f"Gradients are not finite at step {step}; training stopped before they damaged the adapter. Lower "
             "training.learning_rate, or set model.load: fp32."
         )
     dead = [module for module, value in largest.items() if value == 0.0]

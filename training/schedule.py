@@ -1,6 +1,6 @@
-"""What a budget buys: which rows are in which optimiser step, planned before training starts.
+"""The optimiser steps within a budget and the rows of each, planned before training starts.
 
-A plan made ahead makes equal budgets exact, a resumed run the same run, and progress honest.
+A plan made ahead makes budgets exactly equal, a resumed run the same as an uninterrupted one, and progress exact.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StepPlan:
 
 
 def plan_steps(trained: TokenCounts, training: Training, *, seed: int) -> StepPlan:
-    """Plan the steps that the budget of `training` buys.
+    """Plan the steps within the budget of `training`.
 
     Rows are taken in a new random order each epoch, `batch_rows` per step. A budget in tokens ends on the row that
     brings the total closest to it, so arms differ by less than one row.

@@ -62,7 +62,7 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
         free: Asked for the memory that is free.
 
     Raises:
-        UserError: what the sanity checks, the model or the memory estimate object to.
+        UserError: a sanity check fails, the model cannot be loaded, or there is too little memory.
     """
     _prepare_folder(job)
 

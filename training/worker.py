@@ -24,8 +24,15 @@ from siftune.curation.progress import Progress
 _USER_ERROR = 2
 #: Lines of the log that a crash shows.
 _LOG_LINES = 12
-#: One GPU is visible: one arm trains on one device.
-_VARIABLES = {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0", "PYTHONUNBUFFERED": "1"}
+#: The worker's environment where the user's own sets nothing else.
+VARIABLES = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    # One arm trains on one GPU.
+    "CUDA_VISIBLE_DEVICES": "0",
+    # Threads that wait for work sleep. By default OpenMP's spin, and beside another busy process they take its cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
@@ -37,7 +44,7 @@ def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
         stderr=log,
         text=True,
         encoding="utf-8",
-        env=module_environment(**_VARIABLES),
+        env=module_environment(**VARIABLES),
     )
 
 

@@ -1,4 +1,4 @@
-"""The commands. Only this module prints; heavy packages are imported inside the command that needs them."""
+"""The commands. Only this module prints; each command imports the heavy packages that it needs."""
 
 from __future__ import annotations
 
@@ -284,9 +284,11 @@ def recipe_schema() -> None:
     "--address",
     default="127.0.0.1",
     show_default=True,
-    help="The address to listen on; another one than this gives others access.",
+    help="The address to listen on. With any other address, other machines can reach the app.",
 )
-@click.option("--headless/--browser", default=None, help="Whether to open a browser. Default: if there is a display.")
+@click.option(
+    "--headless/--browser", default=None, help="Whether to open a browser. Default: only where there is a display."
+)
 def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> None:
     """Open RUN in a browser: rows, decisions, training, chat."""
     from siftune.app.web.launch import launch

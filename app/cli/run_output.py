@@ -152,9 +152,7 @@ def replay_report(run: RunFolder, replay: Replay) -> RenderableType:
     ]
     if replay.unmeasured:
         parts.append(
-            Text(
-                "Rows under 'not measured' did not reach that stage in the run and count as kept. Curate to measure them."
-            )
+            Text("Rows 'not measured' did not reach that stage in the run and count as kept. Curate to measure them.")
         )
     for title, changed in (
         ("Also dropped", after.join(before, on="id", how="anti", maintain_order="left")),

@@ -78,4 +78,4 @@ def intervals(rows: Sequence[dict[str, Any]], *, title: str) -> alt.LayerChart:
         ],
     )
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]}).to_pandas()).mark_rule(strokeDash=[4, 4], color="#8A8A8A")
-    return alt.layer(zero.encode(x="zero:Q"), spread, point).properties(height=max(90, 42 * len(rows) + 40))
+    return alt.layer(zero.encode(x="zero:Q"), spread, point).properties(height=42 * len(rows) + 85)

@@ -21,7 +21,7 @@ from siftune.training.inference.engine import Engine, Request, Stats
 
 @dataclass
 class ArmAnswer:
-    """The answer of one arm so far. `finished` without `stats` means that it broke off."""
+    """The answer of one arm so far. `finished` without `stats` means that it was interrupted."""
 
     arm: str
     text: str = ""
@@ -29,14 +29,12 @@ class ArmAnswer:
     finished: bool = False
     fault: str | None = None
 
-
-@dataclass(frozen=True)
-class _Update:
-    arm: str
-    text: str = ""
-    stats: Stats | None = None
-    finished: bool = False
-    fault: str | None = None
+    def extend(self, part: ArmAnswer) -> None:
+        """Add the next part of the same answer."""
+        self.text += part.text
+        self.stats = part.stats or self.stats
+        self.fault = part.fault or self.fault
+        self.finished = self.finished or part.finished
 
 
 @dataclass
@@ -52,7 +50,7 @@ class ChatRound:
     round: str = field(default_factory=lambda: uuid.uuid4().hex)
     answers: dict[str, ArmAnswer] = field(default_factory=dict)
     revealed: int = 0
-    _updates: queue.Queue[_Update] = field(default_factory=queue.Queue)
+    _parts: queue.Queue[ArmAnswer] = field(default_factory=queue.Queue)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def submit(self, engine: Engine, requests: Sequence[Request]) -> None:
@@ -68,14 +66,10 @@ class ChatRound:
         """Move everything from the queue to `answers`. Calls nothing of Streamlit, so a rerun cannot interrupt it."""
         while True:
             try:
-                update = self._updates.get_nowait()
+                part = self._parts.get_nowait()
             except queue.Empty:
                 return
-            answer = self.answers[update.arm]
-            answer.text += update.text
-            answer.stats = update.stats or answer.stats
-            answer.fault = update.fault or answer.fault
-            answer.finished = answer.finished or update.finished
+            self.answers[part.arm].extend(part)
 
     @property
     def finished(self) -> bool:
@@ -92,9 +86,7 @@ class ChatRound:
         Grows by at most `step` per call, and never beyond the text of the slowest arm that is still generating.
         """
         unfinished = [len(answer.text) for answer in self.answers.values() if not answer.finished]
-        limit = (
-            min(unfinished) if unfinished else max((len(answer.text) for answer in self.answers.values()), default=0)
-        )
+        limit = min(unfinished) if unfinished else self._longest()
         self.revealed = min(self.revealed + step, max(limit, self.revealed))
         return self.revealed
 
@@ -114,14 +106,14 @@ class ChatRound:
                 texts[chunk.request] += chunk.text
                 if chunk.stats is not None:
                     self._store(engine, request, texts[chunk.request], chunk.stats)
-                self._updates.put(_Update(request.arm, chunk.text, chunk.stats, finished=chunk.stats is not None))
+                self._parts.put(ArmAnswer(request.arm, chunk.text, chunk.stats, finished=chunk.stats is not None))
         except UserError as fault:
             for request in requests:
-                self._updates.put(_Update(request.arm, fault=str(fault)))
+                self._parts.put(ArmAnswer(request.arm, fault=str(fault)))
         finally:
             # Whatever happened, the page must not wait forever.
             for request in requests:
-                self._updates.put(_Update(request.arm, finished=True))
+                self._parts.put(ArmAnswer(request.arm, finished=True))
 
     def _store(self, engine: Engine, request: Request, text: str, stats: Stats) -> None:
         fingerprint = engine.fingerprint(request.arm)
@@ -135,7 +127,7 @@ class ChatRound:
             "sampling": asdict(request.sampling),
             "system": self.system,
             "blind": self.blind,
-            "place": list(self.answers).index(request.arm),
+            "position": list(self.answers).index(request.arm),
         }
         store_turn(
             self.run, StoredTurn(self.round, request.arm, self.conversation, self.turn, self.prompt, text, facts)
@@ -143,5 +135,5 @@ class ChatRound:
 
 
 def arm_order(round_: str, arms: Sequence[str], *, blind: bool) -> list[str]:
-    """The arms from left to right: as chosen, or in blind mode shuffled, in the same way whenever a round is drawn."""
+    """The arms from left to right: as chosen, or in blind mode in a random order that is fixed for each round."""
     return random.Random(round_).sample(sorted(arms), len(arms)) if blind else list(arms)

@@ -1,4 +1,4 @@
-"""Start the app's server on a run folder, on this machine only unless another address is asked for."""
+"""Start the app's server on a run folder, on this machine only unless another address is given."""
 
 from __future__ import annotations
 
@@ -52,7 +52,14 @@ def launch(run: Path, *, address: str = LOCALHOST, port: int | None = None, head
 def server(
     run: Path, *, address: str = LOCALHOST, port: int | None = None, headless: bool | None = None
 ) -> tuple[list[str], dict[str, str]]:
-    """The server's command line and its environment; the arguments are those of `launch`."""
+    """The server's command line and its environment.
+
+    Args:
+        run: a run folder.
+        address: where the server listens.
+        port: the server's port; Streamlit's choice when None.
+        headless: whether to open no browser; None: open none when there is no display.
+    """
     flags = {
         "server.address": address,
         "server.headless": _flag(_no_display() if headless is None else headless),

@@ -23,7 +23,7 @@ LONGEST = 20_000
 MOST_TURNS = 60
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
-_DRAWN = re.compile(r"[\u2500-\u257f]|^ *\|.*\|$", re.MULTILINE)
+_BOX_DRAWING = re.compile(r"[\u2500-\u257f]|^ *\|.*\|$", re.MULTILINE)
 _CODE = re.compile(r"^>>> |^\t|^ {4}\S", re.MULTILINE)
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -77,8 +77,8 @@ def _paragraph(text: str) -> str:
 
 
 def _text_class(text: str) -> str:
-    """The style class of a text: a fixed-width font for code and console output; no line breaks in drawn tables."""
-    if _DRAWN.search(text[:LONGEST]):
+    """The style class of a text: a fixed-width font for code and console output, no line breaks in text tables."""
+    if _BOX_DRAWING.search(text[:LONGEST]):
         return "text mono drawn"
     return "text mono" if _CODE.search(text[:LONGEST]) else "text"
 
@@ -104,7 +104,7 @@ EMPTY = '<div class="text faint">(empty)</div>'
 
 def conversation(messages: Sequence[Mapping[str, Any]] | None, *, limit: int = MOST_TURNS) -> str:
     """Messages (role, content) as a chat; long conversations are shortened to their beginning and end."""
-    turns = [(str(each.get("role") or "?"), str(each.get("content") or "")) for each in messages or []]
+    turns = [(str(turn.get("role") or "?"), str(turn.get("content") or "")) for turn in messages or []]
     if len(turns) <= limit:
         return "".join(bubble(role, text) for role, text in turns)
     half = limit // 2

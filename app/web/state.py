@@ -39,7 +39,7 @@ def open_run() -> RunFolder:
 
 
 def stop_page(message: str) -> NoReturn:
-    """End the page with one clear message."""
+    """End the page with a message."""
     markup.draw(markup.notice(message))
     st.stop()
     raise AssertionError("st.stop() ends the script")
@@ -258,7 +258,7 @@ def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
         freeze()
 
 
-@st.cache_resource(max_entries=4, show_spinner="Asking the server who it is")
+@st.cache_resource(max_entries=4, show_spinner="Connecting to the server")
 def endpoint(arms: tuple[tuple[str, tuple[str, str]], ...]) -> Engine:
     """An engine over models of an OpenAI-compatible server: each arm with its (url, model). Asks for fingerprints."""
     from siftune.training.inference.openai_engine import OpenAIEngine, ServedModel

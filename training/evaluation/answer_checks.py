@@ -29,7 +29,7 @@ class AnswerChecks:
     def __str__(self) -> str:
         notes = []
         if self.sentences_kept is not None:
-            notes.append(f"{self.sentences} sentences: limit {'kept' if self.sentences_kept else 'broken'}")
+            notes.append(f"{self.sentences} sentences: limit {'met' if self.sentences_kept else 'not met'}")
         if self.expected_found is not None:
             notes.append(f"expected answer {'present' if self.expected_found else 'missing'}")
         if self.forbidden_found is not None:

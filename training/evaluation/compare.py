@@ -1,4 +1,4 @@
-"""Everything that `siftune compare` does: held-out losses, the prompt suite where asked for, the verdict."""
+"""Everything that `siftune compare` does: held-out losses, the prompt suite (optional), the verdict."""
 
 from __future__ import annotations
 

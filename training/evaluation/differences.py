@@ -51,8 +51,8 @@ def paired_difference(
     Args:
         losses: the losses of all arms.
         arm, against: names of two arms.
-        compare: how often to draw.
-        seed: of all draws.
+        compare: the numbers of bootstrap draws and of permutations.
+        seed: seed of all random numbers.
     """
     first, second = losses.nll[arm], losses.nll[against]
 
@@ -64,24 +64,24 @@ def paired_difference(
     denominators = statistics.group_sums(np.stack([losses.tokens, ones, ones]), losses.groups)
     groups = numerators.shape[1]
 
-    # How far each may be off: drawing other groups of rows ...
+    # Two sources of error: other groups of rows could have been drawn ...
     values, errors = statistics.ratio_error(numerators, denominators)
     pivots = statistics.bootstrap_pivots(numerators, denominators, draws=compare.bootstrap, seed=seed)
     row_draws = errors[:, None] * pivots
 
-    # ... and training again under other seeds (not for the share: it is of the averaged runs).
+    # ... and other training seeds (not for the share, which is of the averaged runs).
     spreads = [
         statistics.run_error(first.sum(1) / losses.tokens.sum(), second.sum(1) / losses.tokens.sum()),
         statistics.run_error((first / losses.tokens).mean(1), (second / losses.tokens).mean(1)),
         (0.0, np.inf),
     ]
     draws = [
-        drawn + statistics.run_draws(*spread, draws=compare.bootstrap, seed=seed)
-        for drawn, spread in zip(row_draws, spreads, strict=True)
+        row_errors + statistics.run_draws(*spread, draws=compare.bootstrap, seed=seed)
+        for row_errors, spread in zip(row_draws, spreads, strict=True)
     ]
     per_token, per_row, share = (
-        statistics.estimate(float(value), float(np.hypot(error, run_error)), drawn, groups=groups, freedom=freedom)
-        for value, error, drawn, (run_error, freedom) in zip(values, errors, draws, spreads, strict=True)
+        statistics.estimate(float(value), float(np.hypot(error, run_error)), sampled, groups=groups, freedom=freedom)
+        for value, error, sampled, (run_error, freedom) in zip(values, errors, draws, spreads, strict=True)
     )
 
     # With several runs the larger p counts: over rows alone, or with the spread between runs.
@@ -98,8 +98,8 @@ def strata_of(losses: HeldoutLosses, arm: str, against: str, compare: Compare, *
     Args:
         losses: the losses of all arms.
         arm, against: names of two arms.
-        compare: how often to draw.
-        seed: of all draws.
+        compare: the numbers of bootstrap draws and of permutations.
+        seed: seed of all random numbers.
     """
     for column in STRATUM_COLUMNS:
         values = losses.strata[column]

@@ -86,7 +86,7 @@ def evaluate(
 
 
 def _trained_targets(run: RunFolder, arms: Sequence[str] | None, seeds: Sequence[int] | None) -> list[EvaluationTarget]:
-    """The finished adapters; raises `UserError` for an arm that was asked for and is not trained."""
+    """The finished adapters; raises `UserError` for a requested arm that is not trained."""
     trainings = [
         (folder, result)
         for folder, result in finished_trainings(run.path)
@@ -97,7 +97,7 @@ def _trained_targets(run: RunFolder, arms: Sequence[str] | None, seeds: Sequence
     if missing or not trained:
         options = "".join(f" --arm {arm}" for arm in missing)
         what = f"{', '.join(missing)} of {run.path} is not trained" if missing else f"No arm of {run.path} is trained"
-        raise UserError(f"{what}. Do: siftune train {run.path}{options}")
+        raise UserError(f"{what}. Run: siftune train {run.path}{options}")
     return [
         EvaluationTarget(
             name=training_name(result.arm, result.seed),

@@ -107,7 +107,7 @@ def write_evaluation(evaluation: Evaluation, losses: pl.DataFrame, folder: Path)
 
 
 def read_evaluation(folder: Path, name: str) -> Evaluation | None:
-    """NAME.json of a finished evaluation; None when it is missing, or was written by a version that said less."""
+    """NAME.json of a finished evaluation; None when it is missing, or when an older version wrote it."""
     path = folder / f"{name}.json"
     if not (path.is_file() and path.with_suffix(".parquet").is_file()):
         return None
@@ -126,7 +126,7 @@ def read_losses(run: RunFolder) -> HeldoutLosses:
     files = _loss_files(run.evaluation_folder)
     if not files:
         raise UserError(
-            f"{run.path} holds no evaluated arm. Do: siftune train {run.path}, then siftune compare {run.path}"
+            f"{run.path} holds no evaluated arm. Run: siftune train {run.path}, then siftune compare {run.path}"
         )
     frames = {key: _read_frame(path) for key, path in files.items()}
 
@@ -176,7 +176,9 @@ def _read_frame(path: Path) -> pl.DataFrame:
     if losses.is_empty() or losses["tokens"].min() == 0:
         raise UserError(f"{path} holds no rows, or rows without a trained token. Remove it and evaluate again.")
     if not losses["nll"].is_finite().all():
-        raise UserError(f"{path} holds losses that are not finite: that arm's training broke. Look at its log.parquet.")
+        raise UserError(
+            f"{path} holds losses that are not finite: that arm's training diverged. Look at its log.parquet."
+        )
     return losses
 
 
@@ -190,6 +192,6 @@ def _require_same_tokens(first: pl.DataFrame, other: pl.DataFrame, first_path: P
             f"{names} hold different held-out rows ({len(differing)} differ, e.g. {min(differing)}). {advice}"
         )
     for column, what in (("tokens", "different numbers of tokens"), ("mask_hash", "different tokens (mask hashes)")):
-        unlike = first.filter(first[column].ne_missing(other[column]))
-        if unlike.height:
-            raise UserError(f"{names} hold {what} in {unlike.height} rows, e.g. {unlike['id'][0]}. {advice}")
+        mismatches = first.filter(first[column].ne_missing(other[column]))
+        if mismatches.height:
+            raise UserError(f"{names} hold {what} in {mismatches.height} rows, e.g. {mismatches['id'][0]}. {advice}")

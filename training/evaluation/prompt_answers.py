@@ -8,10 +8,11 @@ from siftune.curation import schema
 from siftune.curation.atomic_files import write_parquet
 from siftune.curation.run.folder import RunFolder
 
-#: One row per prompt and arm, prompts in the order of the suite. `key` is a hash of what was asked of which weights and
-#: how; `added` prompts came by hand and stay. `seconds` count from the question, `first_token_seconds` is null where
-#: nothing was answered. A check that a prompt does not ask for is null. `repeated_words` is the longest run of words
-#: shared with the arm's own training answers, `repeated_share` its share of the answer's words; null for the base.
+#: One row per prompt and arm, prompts in the order of the suite. `key` is a hash of prompt, sampling, engine and
+#: weights. `added` prompts were added by hand and stay. `seconds` count from the request; `first_token_seconds` is null
+#: for an answer without tokens. A check that a prompt does not ask for is null. `repeated_words` is the longest run of
+#: words shared with the arm's own training answers, `repeated_share` its share of the answer's words; null for the
+#: base.
 ANSWERS = pl.Schema(
     {
         "prompt": pl.String,

@@ -1,4 +1,4 @@
-"""The prompt suite: fixed prompts × arms; what each answer cost, which weights gave it, what a program can check.
+"""The prompt suite: fixed prompts × arms; the cost of each answer, the weights that gave it, and automatic checks.
 
 Writes prompts/answers.parquet, prompts/prompts.md and prompts/prompts.csv into the run folder. Answers that the same
 weights gave to the same prompt are kept, so a suite that was interrupted continues, and one more prompt is asked alone.
@@ -64,7 +64,7 @@ def answer_suite(
     Args:
         run: a run with trained arms.
         recipe: the run's own when None.
-        engine: one that is open already, e.g. the app's; else one of `kind` is opened when something is to be answered.
+        engine: one that is open already, e.g. the app's; else one of `kind` is opened when an answer is missing.
         kind: the engine that is opened.
         arms: only these; all by default.
         added: prompts besides the recipe's, kept with the run.
@@ -72,7 +72,7 @@ def answer_suite(
         progress: called before each prompt.
 
     Raises:
-        UserError: nothing is trained, or what `open_engine` objects to.
+        UserError: nothing is trained, or `open_engine` fails.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     recipe = recipe or folder.recipe
@@ -82,7 +82,7 @@ def answer_suite(
         def opened() -> Engine:
             return stack.enter_context(closing(open_engine(folder.path, recipe, kind=kind, arms=arms)))
 
-        # What is asked of whom: a key for each prompt and arm, which changes with the prompt and with the weights.
+        # A key for each prompt and arm, which changes with the prompt and with the weights.
         if engine is None and kind != "transformers":
             engine = opened()
         answers = read_answers(folder)
@@ -104,7 +104,7 @@ def answer_suite(
         for index, (prompt, missing) in enumerate(pending):
             assert engine is not None
             if progress:
-                progress(f"asking: {prompt.name}", index, len(pending))
+                progress(f"answering: {prompt.name}", index, len(pending))
             new = _ask(engine, prompt, {arm: keys[prompt.name, arm] for arm in missing}, sampling)
             answers = _merge(answers, new, prompts)
             write_answers(answers, folder)
@@ -162,7 +162,7 @@ def _key(prompt: Prompt, sampling: Sampling, engine: str, weights: str) -> str:
 
 
 def _ask(engine: Engine, prompt: SuitePrompt, keys: dict[str, str], sampling: Sampling) -> pl.DataFrame:
-    """ANSWERS to one prompt by the arms of `keys`, at the same time, so that all of them share the machine alike."""
+    """ANSWERS to one prompt by the arms of `keys`, at the same time, so that they share the machine equally."""
     requests = [Request(arm, (Message("user", prompt.prompt.text),), sampling) for arm in keys]
     texts, stats = [""] * len(requests), {}
     for chunk in engine.stream(requests):

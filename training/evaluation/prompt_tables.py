@@ -47,9 +47,9 @@ def markdown(answers: pl.DataFrame) -> str:
     """The page: averages by arm, then every prompt with its answers as plain text."""
     lines = ["# Prompt suite", ""]
     if answers.is_empty():
-        return "\n".join([*lines, "No prompt was asked.", ""])
+        return "\n".join([*lines, "The suite holds no prompts.", ""])
     lines += ["## Averages", "", *_averages_table(answers)]
-    lines += ["Arms are asked together and share the machine alike.", ""]
+    lines += ["All arms answer each prompt at the same time, so they share the machine equally.", ""]
     head = ["arm", "seconds", "tokens", "tokens/s", "first token (s)", "stopped", "notes", "weights/logits"]
     for (name,), part in answers.group_by(["prompt"], maintain_order=True):
         rows = part.to_dicts()

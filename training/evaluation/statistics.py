@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 #: Intervals hold 1 − LEVEL = 95 %; a p value below LEVEL counts as evidence.
 LEVEL = 0.05
-#: The probability with which the minimum detectable effect is found.
+#: The probability with which the minimum detectable effect is detected.
 POWER = 0.8
 #: Below this many groups the bootstrap has too few different samples; Student's t stands in for it.
 FEW_GROUPS = 10
@@ -31,7 +31,7 @@ _EXACT_GROUPS = 13  # 2**13 sign patterns are fewer than the usual number of dra
 class Estimate:
     """A value with its 95 % interval, standard error and minimum detectable effect, all in the unit of the value.
 
-    The minimum detectable effect is the smallest true difference that is found with 80 % power at the 5 % level. All
+    The minimum detectable effect is the smallest true difference that is detected with 80 % power at the 5 % level. All
     but the value are None where fewer than two groups leave no way to know the error.
     """
 
@@ -80,7 +80,7 @@ def ratio_error(numerators: Floats, denominators: Floats) -> tuple[Floats, Float
 
 
 def bootstrap_pivots(numerators: Floats, denominators: Floats, *, draws: int, seed: int) -> Floats:
-    """Studentised bootstrap draws of each ratio: (drawn − observed) / standard error of the draw.
+    """Studentised bootstrap draws of each ratio: (ratio of the draw − observed ratio) / standard error of the draw.
 
     Groups are drawn with replacement, the same ones for every quantity. The bootstrap-t covers at its nominal level
     where plain percentiles fall short with few groups (Efron & Tibshirani, An Introduction to the Bootstrap,
@@ -90,7 +90,7 @@ def bootstrap_pivots(numerators: Floats, denominators: Floats, *, draws: int, se
     Args:
         numerators, denominators: float64 (quantities, groups), sums by group.
         draws: the number of bootstrap samples.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Returns:
         float64 (quantities, draws), in standard errors.
@@ -106,7 +106,7 @@ def bootstrap_pivots(numerators: Floats, denominators: Floats, *, draws: int, se
     pivots = np.empty((len(numerators), draws))
     step = max(1, _BLOCK // groups)
     for start in range(0, draws, step):
-        weights = _times_drawn(rng, min(step, draws - start), groups)
+        weights = _bootstrap_counts(rng, min(step, draws - start), groups)
         c, b, cc, cb, bb = np.split((weights @ columns).T, 5)
         shift = c / b
         squares = np.maximum(cc - 2 * shift * cb + shift**2 * bb, 0.0)
@@ -115,10 +115,10 @@ def bootstrap_pivots(numerators: Floats, denominators: Floats, *, draws: int, se
     return pivots
 
 
-def _times_drawn(rng: np.random.Generator, draws: int, groups: int) -> Floats:
+def _bootstrap_counts(rng: np.random.Generator, draws: int, groups: int) -> Floats:
     """How often each group is drawn with replacement, float64 (draws, groups): multinomial, made by counting."""
-    drawn = rng.integers(groups, size=(draws, groups), dtype=np.uint32) + np.arange(draws)[:, None] * groups
-    return np.bincount(drawn.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64)
+    samples = rng.integers(groups, size=(draws, groups), dtype=np.uint32) + np.arange(draws)[:, None] * groups
+    return np.bincount(samples.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64)
 
 
 def run_error(first: Floats, second: Floats) -> tuple[float, float]:
@@ -276,7 +276,7 @@ def vote_result(wins: int, losses: int, ties: int = 0) -> VoteResult:
 
 
 def votes_for_power(share: float) -> int | None:
-    """Decisive votes that find a true `share` with 80 % power at the 5 % level; None at an even split.
+    """Decisive votes that detect a true `share` with 80 % power at the 5 % level; None at an even split.
 
     Normal approximation to the one-sample test of a proportion (Fleiss, Statistical Methods for Rates and Proportions,
     3rd ed., 2003, 2.6).

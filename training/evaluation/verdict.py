@@ -119,9 +119,9 @@ def compute_verdict(
 
     Args:
         run: a run with evaluated arms.
-        compare: how often to draw.
+        compare: the numbers of bootstrap draws and of permutations.
         training: the section that the arms were trained by, for its budget.
-        seed: of all draws.
+        seed: seed of all random numbers.
         progress: called for every pair of arms.
 
     Raises:
@@ -165,8 +165,9 @@ def compute_verdict(
         )
 
     usage = read_usage(run, losses.seeds)
+    declared_outcomes = {c.against: c.outcome for c in comparisons if c.declared}
     return Verdict(
-        headline=headline("curated", {each.against: each.outcome for each in comparisons if each.declared}),
+        headline=headline("curated", declared_outcomes),
         condition=condition(losses.seeds),
         budget=format_budget(training.budget if training else None),
         losses={arm: float(nll.mean(0).sum() / losses.tokens.sum()) for arm, nll in losses.nll.items()},

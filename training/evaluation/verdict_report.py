@@ -52,7 +52,7 @@ def markdown(verdict: Verdict) -> str:
             f"fewer); seed {verdict.seed}. The p values of declared comparisons are adjusted together (Holm); those of "
             "exploratory ones are not, so they prove nothing. An arm is called better or worse only where the interval "
             "excludes zero and p (Holm's where declared) is below 0.05. The minimum detectable effect is the smallest "
-            "true difference that is found with 80 % power. A lower loss means that the arm assigns a higher "
+            "true difference that is detected with 80 % power. A lower loss means that the arm assigns a higher "
             "probability to the reference answers; its own answers need not be better to a person."
         ),
         "",
@@ -109,7 +109,10 @@ def _usage(verdict: Verdict) -> Iterator[str]:
         rows.append([usage.arm, str(usage.seed), *(f"{count:,}" for count in counts), f"{usage.minutes:.1f}"])
     yield from table(head, rows)
     if any(usage.truncated_rows for usage in verdict.usage):
-        yield from ["Truncated to `training.max_length`; which rows, and by how much, is in the ledger of the run.", ""]
+        yield from [
+            "Rows are truncated to `training.max_length`; the ledger lists them with their lengths.",
+            "",
+        ]
     if verdict.curated_away:
         removed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.curated_away.items())
         yield from [f"Removed from raw by curation: {removed}.", ""]
@@ -126,7 +129,7 @@ def _memorization(verdict: Verdict) -> Iterator[str]:
     ]
     head = ["arm", "answers", "words, mean", "words, longest", "share of the answer, mean"]
     rows = [
-        [each.arm, str(each.answers), f"{each.mean_words:.1f}", str(each.longest_words), f"{each.mean_share:.0%}"]
-        for each in verdict.memorization
+        [arm.arm, str(arm.answers), f"{arm.mean_words:.1f}", str(arm.longest_words), f"{arm.mean_share:.0%}"]
+        for arm in verdict.memorization
     ]
     yield from table(head, rows)

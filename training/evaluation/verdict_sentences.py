@@ -1,4 +1,4 @@
-"""The sentences of a verdict. Each follows from numbers that stand beside it."""
+"""The sentences of a verdict, each from the numbers that are printed beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def outcome_of(difference: Difference, p: float) -> Outcome:
 
 
 def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
-    """The verdict: one sentence, and one more on what it means for curation where it says that.
+    """The verdict in one sentence, and in a second one what it means for curation where curated is better than raw.
 
     Args:
         arm: the arm of the declared comparisons.
@@ -39,9 +39,9 @@ def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
         return sentence
     meaning: dict[Outcome | None, str] = {
         "better": " Curation helped, and not only by making the set smaller.",
-        "not enough evidence": " It is not shown that curation did more than any subset of the same size.",
+        "not enough evidence": " The gain over raw may come from the smaller size alone.",
         "worse": "",
-        None: " Without a random arm of the same size this says nothing about curation apart from size.",
+        None: " Without a random arm of the same size, the gain may come from the smaller size alone.",
     }
     return sentence + meaning[outcomes.get("random")]
 
@@ -68,7 +68,7 @@ def comparison_sentence(
         effect = format_number(per_token.minimum_detectable_effect, signed=False)
         return (
             f"Not enough evidence that {arm} is better or worse than {against}: {numbers}. The minimum detectable "
-            f"effect is {effect}: a true difference of that size is found four times out of five."
+            f"effect is {effect}: a true difference of that size is detected with 80 % power."
         )
     return f"{arm.capitalize()} is {outcome} than {against} on held-out loss: {numbers}."
 
@@ -78,10 +78,10 @@ def condition(seeds: Mapping[str, Sequence[int]]) -> str:
     fewest = min((len(arm_seeds) for arm, arm_seeds in seeds.items() if arm != BASE), default=1)
     if fewest == 1:
         return (
-            "Conditional on one training run of each arm: another seed could give another answer, and the intervals "
-            "do not hold that. Train three seeds or more to compare the methods and not single runs."
+            "Conditional on one training run of each arm: another seed could give another result, and the intervals "
+            "do not include that. Train three or more seeds to compare the methods and not single runs."
         )
-    few = "" if fewest >= 3 else "; with two runs that spread is barely known, so they are wide"
+    few = "" if fewest >= 3 else "; two runs estimate that spread poorly, so the intervals are wide"
     return f"Over {fewest} training runs of each arm; the intervals include the spread between runs{few}."
 
 

@@ -1,1 +1,1 @@
-"""Export: an arm's model for other programs, and the proof that it still answers as the adapter does."""
+"""Export: an arm's model for other programs, with a check that its predictions are those of the adapter."""

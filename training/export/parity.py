@@ -66,7 +66,7 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether both numbers keep their limits; NaN does not."""
+        """Whether both numbers are within their limits; NaN is not."""
         return self.agreement >= self.limits.agreement and self.divergence <= self.limits.divergence
 
     def __str__(self) -> str:
@@ -130,7 +130,7 @@ def parity_of_merged(run: RunFolder, adapter: Path, merged: Path, *, limits: Par
         run: The run that the arm belongs to.
         adapter: The folder of the trained adapter.
         merged: The exported folder.
-        limits: What the export has to keep.
+        limits: The limits of the check.
     """
     from transformers import AutoModelForCausalLM
 
@@ -146,7 +146,7 @@ def parity_of_gguf(run: RunFolder, adapter: Path, file: Path, *, limits: ParityL
         run: The run that the arm belongs to.
         adapter: The folder of the trained adapter.
         file: The exported GGUF file.
-        limits: What the export has to keep.
+        limits: The limits of the check.
     """
     import llama_cpp
 
@@ -171,7 +171,7 @@ def measure_parity(run: RunFolder, adapter: Path, export: LogitFunction, *, limi
         run: The run that the arm belongs to.
         adapter: The folder of the trained adapter.
         export: Computes the export's logits.
-        limits: What the export has to keep.
+        limits: The limits of the check.
 
     Raises:
         UserError: the run has no held-out rows.

@@ -1,6 +1,6 @@
 """Inference: one small interface that streams tokens for several arms at the same time.
 
-An engine knows its arms by name, and proves by a fingerprint which weights answer. Three implement the interface:
+An engine has arms by name; a fingerprint identifies the weights that answer. Three implement the interface:
 `transformers_engine`, `llamacpp_engine` and `openai_engine` (any OpenAI-compatible server); `factory` opens them.
 """
 
@@ -57,7 +57,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One arm is asked to continue a conversation."""
+    """A conversation that an arm is to continue."""
 
     arm: str
     messages: tuple[Message, ...]
@@ -157,6 +157,6 @@ def refuse_equal_weights(fingerprints: dict[str, Fingerprint]) -> None:
             other = arm_by_hash.setdefault(hash_, arm)
             if other != arm:
                 raise UserError(
-                    f"The arms {other} and {arm} answer with {what}, so comparing them shows nothing. Train them "
+                    f"The arms {other} and {arm} answer with {what}, so comparing them is meaningless. Train them "
                     "on different rows, or leave one out; to allow it, pass same_weights=True."
                 )

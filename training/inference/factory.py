@@ -1,4 +1,4 @@
-"""Which arms of a run can answer, and the engine that lets them."""
+"""The arms of a run that can answer, and how their engine is opened."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def _open_llamacpp(options: EngineOptions) -> Engine:
     except ModuleNotFoundError:
         raise missing_extra("llama-cpp-python", "gguf") from None
     run, files = options.run, gguf_exports(options.run)
-    adapters_of(run, options.arms, seed=options.seed)  # names what is not trained
+    adapters_of(run, options.arms, seed=options.seed)  # raises for an arm that is not trained
     arms = list(dict.fromkeys(options.arms or files))
     for arm in arms:
         if arm not in files:
-            raise UserError(f"{arm} is not exported. Do: siftune export {run} --arm {arm} --to gguf --quant Q4_K_M")
+            raise UserError(f"{arm} is not exported. Run: siftune export {run} --arm {arm} --to gguf --quant Q4_K_M")
     if not arms:
-        raise UserError(f"{run} holds no GGUF file. Do: siftune export {run} --arm curated --to gguf --quant Q4_K_M")
+        raise UserError(f"{run} holds no GGUF file. Run: siftune export {run} --arm curated --to gguf --quant Q4_K_M")
     return LlamaCppEngine({arm: files[arm] for arm in arms}, same_weights=options.same_weights)
 
 

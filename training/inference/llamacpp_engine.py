@@ -62,7 +62,7 @@ class LlamaCppEngine:
         for arm, path in files.items():
             if not path.is_file():
                 raise UserError(
-                    f"There is no GGUF file of {arm} at {path}. Make it with: siftune export RUN --arm {arm} --to gguf"
+                    f"There is no GGUF file of {arm} at {path}. Run: siftune export RUN --arm {arm} --to gguf"
                 )
         self.arms = tuple(files)
         self._context = context
@@ -85,10 +85,10 @@ class LlamaCppEngine:
         self._models = {}
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
-        """See `Engine.stream`. Raises `UserError` for unknown arms, an arm asked twice, or too long a prompt."""
+        """See `Engine.stream`. Raises `UserError` for unknown arms, two requests to one arm, or too long a prompt."""
         refuse_unknown_arms(requests, self.arms)
         if len({request.arm for request in requests}) < len(requests):
-            raise UserError("llama.cpp answers one conversation of an arm at a time; ask them one after another.")
+            raise UserError("llama.cpp answers one conversation of an arm at a time; send them one after another.")
         stop = stop or threading.Event()
         with self._turn:
             start = time.perf_counter()
@@ -106,8 +106,8 @@ class LlamaCppEngine:
         prompt = _encode(model, request.messages)
         if len(prompt) + sampling.max_new_tokens > self._context:
             raise UserError(
-                f"The conversation has {len(prompt)} tokens and {sampling.max_new_tokens} may be answered; the context "
-                f"holds {self._context}. Shorten the conversation or ask for fewer tokens."
+                f"The conversation has {len(prompt)} tokens and its answer may have {sampling.max_new_tokens}; the "
+                f"context holds {self._context}. Shorten the conversation or ask for fewer tokens."
             )
         detokenizer = Detokenizer(lambda ids: model.detokenize(ids, special=False).decode("utf-8", errors="replace"))
         model.set_seed(sampling.seed)

@@ -153,10 +153,10 @@ class ArmLinear(nn.Module):
         # Packed: one product for the base and all `down` halves, a second one adds the `up` half of each row's arm.
         if self.packed is not None:
             pointwise = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - the op inductor uses
-            both: Tensor = pointwise(x, *self.packed, "none", [], "")
+            product: Tensor = pointwise(x, *self.packed, "none", [], "")
             if self.packed_up is None:
-                return both
-            base, low_rank = both[..., : self.out_features], both[..., self.out_features :]
+                return product
+            base, low_rank = product[..., : self.out_features], product[..., self.out_features :]
             adapted: Tensor = pointwise.binary(low_rank * self.mask, base.contiguous(), self.packed_up, None, "add")
             return adapted
 
@@ -301,7 +301,7 @@ def _apply_strategy(linears: list[ArmLinear], strategy: Strategy, *, arms: int, 
     if strategy == "auto":
         chosen, reason = _faster_strategy(linears, arms=arms, pack=pack)
     else:
-        chosen, reason = strategy, "asked for"
+        chosen, reason = strategy, "requested"
     for linear in linears:
         if chosen == "merged" and linear.merged is None and linear.weight is not None:
             linear.merge()

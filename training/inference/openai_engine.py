@@ -86,7 +86,7 @@ class OpenAIEngine:
             address = urlsplit(served.url)
             if address.scheme not in {"http", "https"} or not address.hostname:
                 raise UserError(
-                    f"A server is given by an http(s) address such as http://127.0.0.1:8000/v1; got {served.url!r}."
+                    f"A server is given by an http(s) address such as http://127.0.0.1:8000/v1; found {served.url!r}."
                 )
         self.arms = tuple(models)
         self._models = dict(models)
@@ -111,7 +111,7 @@ class OpenAIEngine:
         """Nothing is held open between calls."""
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
-        """See `Engine.stream`. Raises `UserError` when a server cannot be reached, refuses, or breaks off."""
+        """See `Engine.stream`. Raises `UserError` when a server cannot be reached, refuses, or disconnects."""
         refuse_unknown_arms(requests, self.arms)
         stop = stop or threading.Event()
         events: queue.Queue[_StreamEvent] = queue.Queue()
@@ -185,7 +185,7 @@ class _Call:
             events.put(_StreamEvent(index, fault=fault))
         except (OSError, http.client.HTTPException, ValueError) as fault:
             if not self._closed:
-                message = f"{self._served.url} broke off or cannot be reached: {fault}. Is the server running?"
+                message = f"{self._served.url} cannot be reached or disconnected: {fault}. Is the server running?"
                 events.put(_StreamEvent(index, fault=UserError(message)))
         finally:
             self._connection.close()

@@ -131,8 +131,8 @@ class TransformersEngine:
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit is not None and len(ids) + request.sampling.max_new_tokens > limit:
             raise UserError(
-                f"The conversation has {len(ids)} tokens and {request.sampling.max_new_tokens} may be answered; the "
-                f"model takes {limit} together. Shorten the conversation or ask for fewer tokens."
+                f"The conversation has {len(ids)} tokens and its answer may have {request.sampling.max_new_tokens}; "
+                f"the model takes {limit} in total. Shorten the conversation or ask for fewer tokens."
             )
         return ids
 

@@ -9,6 +9,7 @@ import streamlit as st
 from siftune.app.web import markup, state
 from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue, Dossier, dossier
+from siftune.curation.review.pairs import GUARDED
 from siftune.curation.run.overrides import (
     Override,
     OverrideAction,
@@ -80,7 +81,7 @@ def override_controls(catalogue: Catalogue, row_id: str, fate: str) -> None:
     if action is None:
         return
     note, button = st.columns([3, 1], vertical_alignment="bottom")
-    reason = note.text_input("Reason, for the ledger", key=f"reason {row_id}", placeholder="optional")
+    reason = note.text_input("Reason for the ledger", key=f"reason {row_id}", placeholder="optional")
     if button.button(action.capitalize(), key=f"{action} {row_id}", width="stretch"):
         write_override(catalogue.run, Override(row_id, action, reason))
         st.rerun()
@@ -111,7 +112,7 @@ def _similar_rows(details: Dossier) -> None:
     markup.draw(markup.section_head("Similar rows"))
     rows = [
         (
-            markup.cell_with_note(line["id"], line["measure"] + (", guarded" if line["guarded"] else "")),
+            markup.cell_with_note(line["id"], f"{line['measure']}, {GUARDED}" if line["guarded"] else line["measure"]),
             markup.Markup(markup.tag(line["fate"] or "?", str(line["fate"]))),
             f"{line['score']:.3f}",
         )

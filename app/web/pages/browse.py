@@ -154,15 +154,15 @@ def _choose_row(catalogue: Catalogue, positions: Positions) -> int:
         selection_default={"selection": {"rows": [0]}},
         height=36 * (min(PAGE, page.height) + 1) if page.height <= 10 else 396,
         column_config={
-            "id": st.column_config.TextColumn("row", width=125),
+            "id": st.column_config.TextColumn("row", width=115),
             "fate": st.column_config.TextColumn(width=85),
-            "instruction": st.column_config.TextColumn(width=285),
-            "answer": st.column_config.TextColumn(width=165),
-            "reason": st.column_config.TextColumn(width=115),
+            "instruction": st.column_config.TextColumn(width=235),
+            "answer": st.column_config.TextColumn(width=150),
+            "reason": st.column_config.TextColumn(width=110),
             "split": st.column_config.TextColumn(width=60),
             "turns": st.column_config.NumberColumn(width=55),
-            "words in": st.column_config.NumberColumn(width=70, help="Instruction length in words"),
-            "words out": st.column_config.NumberColumn(width=75, help="Answer length in words"),
+            "instruction words": st.column_config.NumberColumn(width=125),
+            "answer words": st.column_config.NumberColumn(width=100),
         },
     )
     selected = event["selection"]["rows"]
@@ -183,8 +183,8 @@ def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
                 "reason": markup.line(str(row["reason"] or row["stage"] or "").replace("_", " ")),
                 "split": row["split"] or "",
                 "turns": row["turns"],
-                "words in": row["prompt_words"],
-                "words out": row["answer_words"],
+                "instruction words": row["prompt_words"],
+                "answer words": row["answer_words"],
             }
         )
     return pl.DataFrame(lines, infer_schema_length=None)

@@ -64,7 +64,7 @@ def _conversation() -> str:
 
 def _turns(run: RunFolder, conversation: str) -> list[StoredTurn]:
     """The answers of a conversation, of each turn in the order in which its arms were chosen."""
-    return sorted(read_turns(run, conversation), key=lambda turn: (turn.turn, turn.facts.get("place", 0)))
+    return sorted(read_turns(run, conversation), key=lambda turn: (turn.turn, turn.facts.get("position", 0)))
 
 
 def _controls(run: RunFolder, arms: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -83,7 +83,7 @@ def _controls(run: RunFolder, arms: list[str]) -> tuple[list[str], dict[str, Any
         placeholder="two or three",
     )
     settings["blind"] = blind.toggle(
-        "Blind", key="chat_blind", help="Answers in random order, names and times hidden until you vote"
+        "Blind", key="chat_blind", help="Shows two answers in random order and hides names and times until you vote"
     )
     with more.popover("More", width="stretch"):
         _more(run)
@@ -209,7 +209,7 @@ def _finish(chat_round: ChatRound) -> None:
     chat_round.drain()
     state.chat_rounds().pop(chat_round.conversation, None)
     faults = [
-        answer.fault or "The answer broke off. The cause is in the log of the app's server."
+        answer.fault or "The answer was interrupted. The log of the app's server gives the cause."
         for answer in chat_round.answers.values()
         if answer.stats is None
     ]
@@ -293,7 +293,7 @@ def _retry(run: RunFolder, turns: list[StoredTurn], settings: dict[str, Any]) ->
     """Send the last prompt again, unchanged or edited; the earlier answers stay in the database."""
     last = turns[0]
     again, edit, _ = st.columns([2, 2, 4])
-    explanation = "The same prompt with the present settings; above temperature 0 with the next seed"
+    explanation = "Answers the same prompt with the present settings; above temperature 0, with the next seed"
     if again.button("Regenerate", width="stretch", help=explanation):
         _resend(run, last, last.prompt, [turn.arm for turn in turns], settings)
     with edit.popover("Edit prompt", width="stretch"):

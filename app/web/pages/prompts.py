@@ -52,8 +52,11 @@ def _averages(answers: pl.DataFrame) -> None:
 
 
 def _downloads(run: RunFolder) -> None:
-    markdown, table, _ = st.columns([1.6, 1.6, 6])
-    for column, path, label in ((markdown, run.prompts_markdown, "Markdown"), (table, run.prompts_csv, "CSV")):
+    markdown, table, _ = st.columns([2, 2, 5])
+    for column, path, label in (
+        (markdown, run.prompts_markdown, "Download Markdown"),
+        (table, run.prompts_csv, "Download CSV"),
+    ):
         if path.is_file():
             column.download_button(label, path.read_bytes(), path.name, width="stretch", on_click="ignore")
 
@@ -71,7 +74,7 @@ def _table(answers: pl.DataFrame) -> None:
 
 def _cell(answer: dict[str, Any]) -> markup.Markup:
     timing = f"{answer['seconds']:.1f} s, {answer['tokens']} tokens, {answer['tokens_per_second']:.1f}/s"
-    return markup.cell_with_note(markup.line(answer["answer"], 90) or "(empty)", timing)
+    return markup.cell_with_note(markup.line(answer["answer"], 90).strip() or "(empty)", timing)
 
 
 def _answers(answers: pl.DataFrame) -> None:

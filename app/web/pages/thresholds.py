@@ -23,7 +23,7 @@ def thresholds() -> None:
     stages = {stage.name: stage for stage in threshold_stages(run)}
     if not stages:
         markup.draw(
-            markup.notice("No stage of this run has a threshold: the recipe turns them off under `duplicates:`.")
+            markup.notice("No stage of this run has a threshold: the recipe turns off all of them under `duplicates:`.")
         )
         return
     name = st.segmented_control(
@@ -178,9 +178,9 @@ def _precision(labelled: pl.DataFrame, chosen: float) -> None:
     )
     proposed = propose(labelled)
     advice = (
-        f"The labels support a precision of at least 90 % from {proposed:.2f} on."
+        f"The labels support a precision of at least 90 % at thresholds of {proposed:.2f} and above."
         if proposed is not None
-        else "The labels do not yet support a precision of 90 % at any threshold; without an error it takes 36."
+        else "The labels do not yet support a precision of 90 % at any threshold; that takes at least 36 pairs."
     )
     markup.draw(markup.headline(f"{sentence} {advice}"))
     markup.draw(

@@ -37,13 +37,13 @@ def _verdict(verdict: Verdict) -> None:
                 ("held-out rows", f"{verdict.rows:,}"),
                 ("groups of similar rows", f"{verdict.groups:,}"),
                 ("answer tokens", f"{verdict.tokens:,}"),
-                *((f"{name.replace('_', ' ')} in raw only", f"{n:,}") for name, n in verdict.curated_away.items()),
+                *((f"{name.replace('_', ' ')} removed from raw", f"{n:,}") for name, n in verdict.curated_away.items()),
             ]
         )
     )
     st.subheader("Difference in held-out loss, nats per token")
     # The base is left out: its distance from every trained arm would hide the differences between the arms.
-    between_arms = [each for each in verdict.comparisons if BASE not in (each.arm, each.against)]
+    between_arms = [c for c in verdict.comparisons if BASE not in (c.arm, c.against)]
     intervals = map(training_queries.comparison_interval, between_arms or verdict.comparisons)
     if lines := [interval for interval in intervals if interval is not None]:
         st.altair_chart(charts.intervals(lines, title="left of zero: the first arm is better"))
@@ -119,10 +119,10 @@ def _memorization(verdict: Verdict) -> None:
         return
     st.subheader("Training text repeated in answers")
     rows = [
-        (_arm_tag(each.arm), each.answers, f"{each.mean_words:.1f}", each.longest_words, f"{each.mean_share:.0%}")
-        for each in verdict.memorization
+        (_arm_tag(arm.arm), arm.answers, f"{arm.mean_words:.1f}", arm.longest_words, f"{arm.mean_share:.0%}")
+        for arm in verdict.memorization
     ]
-    head = ["arm", "answers", "longest repeated run of words, mean", "maximum", "mean share of the answer"]
+    head = ["arm", "answers", "longest repeated passage in words, mean", "maximum", "mean share of the answer"]
     markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4)))
 
 

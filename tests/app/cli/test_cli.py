@@ -31,11 +31,11 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A curated run with a hostile row."""
-    here = tmp_path_factory.mktemp("cli")
+    folder = tmp_path_factory.mktemp("cli")
     rows = [*many(40), {"instruction": "\x1b[31mred \u202e evil <script>", "output": "an answer of some words."}]
-    write_source(rows, here / "s.jsonl")
-    assert CliRunner().invoke(main, ["curate", str(write_recipe(here, "s.jsonl"))]).exit_code == 0
-    return here / "run"
+    write_source(rows, folder / "s.jsonl")
+    assert CliRunner().invoke(main, ["curate", str(write_recipe(folder, "s.jsonl"))]).exit_code == 0
+    return folder / "run"
 
 
 def refused(result: Result) -> str:
@@ -85,13 +85,13 @@ BAD_RECIPES = {
 def test_a_recipe_that_cannot_work_is_refused_in_words(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    text, *said = BAD_RECIPES[name]
+    text, *fragments = BAD_RECIPES[name]
     monkeypatch.setattr(stage, "length_counter", lambda model, revision: length_counter(None))
     write_source(many(12), tmp_path / "s.jsonl")
     (tmp_path / "r.yaml").write_text(text)
     before = set(tmp_path.iterdir())
     message = refused(call("curate", "r.yaml"))
-    assert all(word in message for word in said), message
+    assert all(fragment in message for fragment in fragments), message
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "runs"}
 
 
@@ -151,24 +151,24 @@ def commands_on_a_run() -> list[list[str]]:
         "export": ["--to", "merged"],
         "diff": ["x"],
     }
-    found = []
+    calls = []
     for name, command in main.commands.items():
         first = command.params[0] if command.params else None
         if isinstance(first, click.Argument) and first.name in ("run", "before"):
-            found.append([name, *needs.get(name, [])])
-    assert len(found) >= 9
-    return found
+            calls.append([name, *needs.get(name, [])])
+    assert len(calls) >= 9
+    return calls
 
 
 @pytest.mark.parametrize("words", commands_on_a_run(), ids=" ".join)
 def test_a_folder_that_is_no_run_is_refused_by_every_command(call: Call, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "precious.txt").write_text("mine")
+    (tmp_path / "foreign" / "precious.txt").write_text("kept")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
     name, *rest = words
-    for folder, said in (("gone", "no run folder"), ("foreign", "not a run folder"), ("damaged", "damaged")):
-        assert said in refused(call(name, folder, *rest))
+    for folder, message in (("gone", "no run folder"), ("foreign", "not a run folder"), ("damaged", "damaged")):
+        assert message in refused(call(name, folder, *rest))
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["precious.txt"]
 
 
@@ -181,7 +181,7 @@ WORLDS = {
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_hardly_any_rows_go_through_the_whole_path(
+def test_hardly_any_rows_go_through_all_stages(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(
@@ -190,7 +190,7 @@ def test_hardly_any_rows_go_through_the_whole_path(
     write_source(WORLDS[name], tmp_path / "s.jsonl")
     done = call("curate", write_recipe(tmp_path, "s.jsonl", balance={}, contamination={"references": []}))
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+    assert f" of {len(WORLDS[name])} rows kept" in (tmp_path / "run" / "report.html").read_text()
     for words in (["what-if", "run", "near=0.6"], ["diff", "run", "run"], ["inspect", "s.jsonl"]):
         assert call(*words).exit_code == 0, words
     if WORLDS[name]:
@@ -207,7 +207,7 @@ def test_a_broken_line_costs_one_row_and_is_named(call: Call, tmp_path: Path) ->
     (tmp_path / "s.jsonl").write_text("\n".join([lines[0], '{"instruction": "broken', *lines[1:]]) + "\n")
     done = call("curate", write_recipe(tmp_path, "s.jsonl"))
     assert done.exit_code == 0
-    assert "quarantine.jsonl: 1 bad_json" in " ".join(done.stdout.split())
+    assert "quarantine.jsonl: 1 bad json" in " ".join(done.stdout.split())
     (lost,) = map(json.loads, (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines())
     assert (lost["file"], lost["row"]) == ("s.jsonl", 1)
 
@@ -233,7 +233,7 @@ def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call,
     for word in (
         "rows in",
         "near",
-        "stored",
+        "cached",
         "rows kept",
         "removed: s:",
         "kept: s:",
@@ -245,16 +245,16 @@ def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call,
 
 
 def test_machines_get_json_and_nothing_else(call: Call, run: Path) -> None:
-    for words in (
-        ["inspect", run.parent / "s.jsonl"],
-        ["curate", run.parent / "tiny.yaml"],
-        ["explain", run, "s:0"],
-        ["what-if", run, "near=0.6"],
-        ["diff", run, run],
-    ):
+    def document(*words: str | Path) -> object:
         done = call(*words, "--json")
         assert done.exit_code == 0
-        assert json.loads(done.stdout) is not None
+        return json.loads(done.stdout)
+
+    assert document("inspect", run.parent / "s.jsonl")["source"]["rows"] == 41
+    assert document("curate", run.parent / "tiny.yaml")["counts"]["input"] == 41
+    assert document("explain", run, "s:0")["row"]["id"] == "s:0"
+    assert {"left", "unmeasured", "dropped"} == set(document("what-if", run, "near=0.6"))
+    assert document("diff", run, run) == []
 
 
 def test_a_new_recipe_is_a_recipe(call: Call, tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ pytestmark = pytest.mark.browser
 
 
 class Served(ThreadingHTTPServer):
-    """Streams `MODEL said 0 1 2 …`, a word a token, and notes what it was asked."""
+    """Streams `MODEL said 0 1 2 …`, a word a token, and keeps the requests."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.sent: list[int] = []
         self.pause = 0.0
 
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         if not probe:
-            self.server.asked.append(body)
+            self.server.requests.append(body)
             self.server.sent.append(0)
         for word in words[:3] if probe else words:
             time.sleep(0.0 if probe else self.server.pause)
@@ -92,7 +92,7 @@ def live(run: Path) -> dict[str, dict[str, Any]]:
 def wait_for_answers(opened: Tab, turns: int) -> None:
     """Until this many turns stand on the page, each answer with its costs, and nothing runs."""
     done = """turns => {
-        const count = each => document.querySelectorAll(each).length;
+        const count = selector => document.querySelectorAll(selector).length;
         const answers = count('.sf.turn.assistant');
         return count('.sf.turn.user') === turns && answers >= turns && answers === count('.sf.facts')
             && !document.body.innerText.includes('▍');
@@ -132,8 +132,8 @@ def columns(opened: Tab) -> list[tuple[str, str]]:
     """Label and answer of every answer on the page."""
     answers = opened.page.locator(".sf.turn.assistant")
     return [
-        (each.locator(".who").inner_text(), squeezed(each.locator(":scope > :not(.who)").all_inner_texts()))
-        for each in answers.all()
+        (answer.locator(".who").inner_text(), squeezed(answer.locator(":scope > :not(.who)").all_inner_texts()))
+        for answer in answers.all()
     ]
 
 
@@ -160,18 +160,18 @@ def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Ser
     assert set(answers) == {"raw", f"curated at {host}", f"other at {host}"}
     for answer in answers.values():
         assert answer["system"] == "Be brief."
-        wanted = {"temperature": 0.1, "top_p": 0.95, "max_new_tokens": 7, "seed": 5}
-        assert answer["sampling"] == pytest.approx(wanted)
+        expected = {"temperature": 0.1, "top_p": 0.95, "max_new_tokens": 7, "seed": 5}
+        assert answer["sampling"] == pytest.approx(expected)
         assert answer["tokens"] <= 7
-    assert {body["model"] for body in served.asked} == {"curated", "other"}
-    for body in served.asked:
+    assert {body["model"] for body in served.requests} == {"curated", "other"}
+    for body in served.requests:
         sent = {name: body[name] for name in ("temperature", "top_p", "max_tokens", "seed")}
         assert sent == pytest.approx({"temperature": 0.1, "top_p": 0.95, "max_tokens": 7, "seed": 5})
-        assert [each["role"] for each in body["messages"]] == ["system", "user"]
+        assert [message["role"] for message in body["messages"]] == ["system", "user"]
     opened.send_prompt("And now?")
     wait_for_answers(opened, 2)
-    told = next(body["messages"] for body in served.asked[2:] if body["model"] == "other")
-    assert told[2] == {"role": "assistant", "content": "other said 0 1 2 3 4 "}
+    messages = next(body["messages"] for body in served.requests[2:] if body["model"] == "other")
+    assert messages[2] == {"role": "assistant", "content": "other said 0 1 2 3 4 "}
     opened.assert_clean()
 
 
@@ -186,7 +186,7 @@ def test_regenerate_and_edit_replace_the_last_turn(tab, done_run: Path, served: 
     opened.click("Regenerate")
     wait_for_answers(opened, 1)
     again = live(done_run)
-    assert [body["seed"] for body in served.asked] == [seed, seed + 1]
+    assert [body["seed"] for body in served.requests] == [seed, seed + 1]
     assert all(answer["sampling"]["seed"] == seed + 1 for answer in again.values())
     assert len(again) == 2
     opened.click("Edit prompt")
@@ -197,15 +197,13 @@ def test_regenerate_and_edit_replace_the_last_turn(tab, done_run: Path, served: 
     opened.click("Send edited prompt")
     wait_for_answers(opened, 1)
     assert {answer["prompt"] for answer in live(done_run).values()} == {"Two?"}
-    assert [each["content"] for each in served.asked[-1]["messages"]] == ["Two?"]
+    assert [message["content"] for message in served.requests[-1]["messages"]] == ["Two?"]
     with sqlite3.connect(done_run / "votes.sqlite") as db:
         assert db.execute("SELECT count(*) FROM turns").fetchone() == (6,)  # nothing was lost
     opened.assert_clean()
 
 
-def test_stop_ends_all_arms_early_and_keeps_what_they_said(
-    tab, done_run: Path, served: Served, record_property
-) -> None:
+def test_stop_ends_all_arms_early_and_keeps_their_answers(tab, done_run: Path, served: Served, record_property) -> None:
     served.pause = 0.05
     opened = tab(done_run)
     opened.open("chat")
@@ -216,7 +214,7 @@ def test_stop_ends_all_arms_early_and_keeps_what_they_said(
     start = time.perf_counter()
     opened.page.get_by_role("button", name="Stop", exact=True).click()
     opened.page.get_by_text("by you").first.wait_for(timeout=60_000)
-    record_property("stopped, stored and drawn after the click, s", round(time.perf_counter() - start, 2))
+    record_property("seconds from the click to the stored and shown answer", round(time.perf_counter() - start, 2))
     wait_for_answers(opened, 1)
     answers = live(done_run)
     far = next(answer for arm, answer in answers.items() if arm.startswith("far"))
@@ -247,16 +245,16 @@ def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, serv
         ["base", "curated"],
     ]
     assert len({answer["fingerprint"] for answer in {**first, **second}.values()}) == 4
-    shown = columns(opened)
-    order = [sorted(turn, key=lambda arm: turn[arm]["place"]) for turn in (first, second)]
-    assert [label for label, _ in shown] == [*order[0], *order[1]]
+    answers = columns(opened)
+    order = [sorted(turn, key=lambda arm: turn[arm]["position"]) for turn in (first, second)]
+    assert [label for label, _ in answers] == [*order[0], *order[1]]
     assert order[0][:2] == ["curated", "raw"]
     expected = [
         squeezed([turn[arm]["answer"]]) for turn, arms in zip((first, second), order, strict=True) for arm in arms
     ]
-    assert [text.removesuffix("(empty)") for _, text in shown] == expected
+    assert [text.removesuffix("(empty)") for _, text in answers] == expected
     assert first["curated"]["fingerprint"] == second["curated"]["fingerprint"]
     prints = [turn[arm]["fingerprint"] for turn, arms in zip((first, second), order, strict=True) for arm in arms]
-    drawn = opened.page.locator(".sf.facts", has_text="tokens/s").all_inner_texts()
-    assert all(print_ in text for print_, text in zip(prints, drawn, strict=True))
+    timings = opened.page.locator(".sf.facts", has_text="tokens/s").all_inner_texts()
+    assert all(print_ in text for print_, text in zip(prints, timings, strict=True))
     opened.assert_clean()

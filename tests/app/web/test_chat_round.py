@@ -6,6 +6,7 @@ import gc
 import hashlib
 import itertools
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from siftune.app.web import state
-from siftune.app.web.chat_round import ChatRound, arm_order
+from siftune.app.web.chat_round import ArmAnswer, ChatRound, arm_order
 from siftune.app.web.transcript import as_jsonl, as_markdown, history
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
@@ -58,21 +59,20 @@ def test_an_answer_stands_under_the_arm_whose_weights_gave_it(done_run: Path, en
             turn.arm: turn for turn in read_turns(RunFolder.open(done_run), "c") if turn.round == chat_round.round
         }
         for arm in ("raw", "curated"):
-            weights = done_run / "training" / arm / "seed-0" / "adapter" / "adapter_model.safetensors"
+            weights = RunFolder.open(done_run).adapter(arm, 0) / "adapter_model.safetensors"
             assert stored[arm].answer == chat_round.answers[arm].text == alone[arm]
             assert stored[arm].facts["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
         assert stored["raw"].facts["tokens"] == 12
 
 
 def test_both_arms_stream_at_the_same_time(done_run: Path, engine: Engine) -> None:
-    order = []
     requests = [Request(arm, (Message("user", "Tell me"),), Sampling(max_new_tokens=20)) for arm in ("raw", "curated")]
     order = [chunk.request for chunk in engine.stream(requests)]
     assert order.index(1) < 3
     assert len(order) - order[::-1].index(0) > len(order) - 4
 
 
-def test_stop_keeps_what_was_said(done_run: Path, engine: Engine) -> None:
+def test_stop_keeps_the_text_so_far(done_run: Path, engine: Engine) -> None:
     gate = _Gate(engine)
     chat_round = ask(done_run, gate, ("raw", "curated"), tokens=300)
     assert gate.begun.wait(30)
@@ -115,10 +115,10 @@ def test_an_answer_is_stored_although_nobody_looks(done_run: Path, engine: Engin
     assert {turn.arm for turn in read_turns(RunFolder.open(done_run), "c")} == {"raw", "curated"}
 
 
-def test_a_fault_of_the_engine_ends_the_wait_and_is_told(done_run: Path, engine: Engine) -> None:
+def test_a_fault_of_the_engine_ends_the_wait_and_is_reported(done_run: Path, engine: Engine) -> None:
     chat_round = ask(done_run, engine, ("raw",), tokens=100_000)
     wait(chat_round)
-    assert "tokens" in (chat_round.answers["raw"].fault or "")
+    assert "Shorten the conversation" in (chat_round.answers["raw"].fault or "")
     assert read_turns(RunFolder.open(done_run), "c") == []
 
 
@@ -131,8 +131,6 @@ def test_blind_sides_are_shuffled_by_round_and_stay_where_they_are() -> None:
 
 def test_the_pace_of_blind_mode_does_not_tell_the_faster_side(plain_run: Path) -> None:
     chat_round = ChatRound(RunFolder.open(plain_run), "c", 0, "p", blind=True)
-    from siftune.app.web.chat_round import ArmAnswer
-
     fast, slow = ArmAnswer("raw"), ArmAnswer("curated")
     chat_round.answers = {"raw": fast, "curated": slow}
     seen = []
@@ -140,8 +138,8 @@ def test_the_pace_of_blind_mode_does_not_tell_the_faster_side(plain_run: Path) -
         fast.text = "f" * min(400, 60 * tick)
         slow.text = "s" * min(120, 4 * tick)
         fast.finished, slow.finished = len(fast.text) == 400, len(slow.text) == 120
-        shown = chat_round.reveal(18)
-        seen.append((len(fast.text[:shown]), len(slow.text[:shown])))
+        length = chat_round.reveal(18)
+        seen.append((len(fast.text[:length]), len(slow.text[:length])))
         if not slow.finished:
             assert seen[-1][0] == seen[-1][1]
     steps = [two[0] - one[0] for one, two in itertools.pairwise(seen)]
@@ -156,7 +154,7 @@ def test_a_conversation_is_exported_as_training_data_and_as_text(done_run: Path,
     lines = [json.loads(line) for line in as_jsonl(turns).splitlines()]
     assert [line["arm"] for line in lines] == [turn.arm for turn in turns]
     for line, turn in zip(lines, turns, strict=True):
-        assert [each["role"] for each in line["messages"]] == ["system", "user", "assistant"]
+        assert [message["role"] for message in line["messages"]] == ["system", "user", "assistant"]
         assert line["messages"][-1]["content"] == turn.answer
         assert line["fingerprints"] == [str(engine.fingerprint(turn.arm))]
     assert history(turns, "raw", system="")[-1]["content"] == next(t.answer for t in turns if t.arm == "raw")
@@ -164,11 +162,8 @@ def test_a_conversation_is_exported_as_training_data_and_as_text(done_run: Path,
 
 
 def test_the_same_weights_under_two_names_are_refused(done_run: Path) -> None:
-    import shutil
-
-    raw, curated = (done_run / "training" / arm / "seed-0" / "adapter" for arm in ("raw", "curated"))
-    shutil.copytree(raw, curated, dirs_exist_ok=True)
     run = RunFolder.open(done_run)
+    shutil.copytree(run.adapter("raw", 0), run.adapter("curated", 0), dirs_exist_ok=True)
     with pytest.raises(UserError, match="same weights"):
         open_engine(run.path, run.recipe)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def flags(command: list[str]) -> dict[str, str]:
     return dict(word[2:].split("=", 1) for word in command if word.startswith("--"))
 
 
-def test_the_server_is_for_this_machine_and_tells_nobody(plain_world: Path) -> None:
+def test_the_server_is_for_this_machine_and_sends_no_statistics(plain_world: Path) -> None:
     command, environment = launch.server(plain_world)
     options = flags(command)
     assert options["server.address"] == "127.0.0.1"
@@ -32,7 +33,7 @@ def test_files_of_the_users_folder_are_not_imported(plain_world: Path, tmp_path:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").write_text("raise ImportError('the user's data was imported')")
     with serving(plain_world, started_in=tmp_path) as (address, _):
-        assert address
+        assert urllib.request.urlopen(f"{address}/_stcore/health").read() == b"ok"
 
 
 def test_it_is_headless_where_there_is_no_display(plain_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

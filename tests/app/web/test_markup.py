@@ -39,7 +39,7 @@ def read(markup: str) -> _Reader:
     return reader
 
 
-DRAWN = {
+BUILDERS = {
     "conversation": lambda text: markup.conversation([{"role": text, "content": text}]),
     "bubble": lambda text: markup.bubble("assistant", text, label=text, tone=text),
     "marked": lambda text: markup.marked(word_differences(text, "x")[0]),
@@ -50,22 +50,22 @@ DRAWN = {
         {"stage": text, "action": text, "reason": text, "score": 0.5, "threshold": 0.4, "witness": text, "detail": text}
     ),
     "row_head": lambda text: markup.row_head(text, {"fate": text, "stage": text, "reason": text}),
-    "problem": markup.notice,
+    "notice": markup.notice,
     "title": markup.title,
     "tokens": lambda text: markup.trained_tokens([(text, True)]),
 }
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 @given(text=st.one_of(st.sampled_from(list(HOSTILE.values())), st.text(), st.from_regex(r"[<>&\"'`/a-z\n]{0,40}")))
-def test_foreign_text_never_makes_a_tag_or_an_attribute(draw, text: str) -> None:
-    found = read(draw(text))
-    assert set(found.tags) <= OURS
-    assert found.attributes <= {"class", "dir", "style"}
+def test_foreign_text_never_makes_a_tag_or_an_attribute(build, text: str) -> None:
+    document = read(build(text))
+    assert set(document.tags) <= OURS
+    assert document.attributes <= {"class", "dir", "style"}
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\r")))
-def test_what_is_shown_is_what_was_said(text: str) -> None:
+def test_escaped_text_reads_as_the_text_itself(text: str) -> None:
     assert read(markup.escaped(text)).text == markup.visible(text)
 
 
@@ -97,8 +97,8 @@ def test_both_sides_of_a_comparison_are_whole(left: str, right: str) -> None:
 @given(st.text(min_size=1), st.lists(st.integers(1, 9), max_size=8))
 def test_a_comparison_of_joined_texts_is_cut_where_they_were_joined(text: str, lengths: list[int]) -> None:
     pieces = cut_spans(word_differences(text, text[::-1])[0], lengths)
-    said = ["".join(part for _, part in piece) for piece in pieces]
+    texts = ["".join(part for _, part in piece) for piece in pieces]
     start = 0
-    for length, piece in zip(lengths, said, strict=True):
+    for length, piece in zip(lengths, texts, strict=True):
         assert piece == text[start : start + length]
         start += length

@@ -32,10 +32,10 @@ def index(catalogue: Catalogue) -> TextIndex:
 @pytest.fixture(scope="module")
 def words(catalogue: Catalogue) -> list[list[str]]:
     """The words of every row, in order; none for rows without text."""
-    found: list[list[str]] = [[] for _ in range(len(catalogue))]
+    rows: list[list[str]] = [[] for _ in range(len(catalogue))]
     for position, row in catalogue.texts(range(len(catalogue))).items():
-        found[position] = re.findall(r"[^\W_]+", f"{row['prompt']} \u0001 {row['answer']}".lower())
-    return found
+        rows[position] = re.findall(r"[^\W_]+", f"{row['prompt']} \u0001 {row['answer']}".lower())
+    return rows
 
 
 @pytest.mark.parametrize("text", ["mo1", "ka0 ti1", "Explain", "mo0 -ka0", "lu10*", "nothingofthekind", "attack scri*"])
@@ -43,19 +43,19 @@ def test_search_finds_what_a_scan_finds(index: TextIndex, words: list[list[str]]
     def holds(row: list[str]) -> bool:
         for term in text.lower().split():
             bare = term.lstrip("-").rstrip("*")
-            there = any(word.startswith(bare) if term.endswith("*") else word == bare for word in row)
-            if there == term.startswith("-"):
+            present = any(word.startswith(bare) if term.endswith("*") else word == bare for word in row)
+            if present == term.startswith("-"):
                 return False
         return True
 
-    expected = [place for place, row in enumerate(words) if row and holds(row)]
+    expected = [position for position, row in enumerate(words) if row and holds(row)]
     assert index.search(text).tolist() == expected
 
 
 def test_a_phrase_is_searched_in_order(index: TextIndex, words: list[list[str]]) -> None:
-    row = next(place for place, each in enumerate(words) if place > 100 and len(each) > 8)
+    row = next(position for position, row in enumerate(words) if position > 100 and len(row) > 8)
     first, second = words[row][4:6]
-    expected = [place for place, each in enumerate(words) if (first, second) in itertools.pairwise(each)]
+    expected = [position for position, row in enumerate(words) if (first, second) in itertools.pairwise(row)]
     assert row in expected
     assert index.search(f'"{first} {second}"').tolist() == expected
 
@@ -122,33 +122,33 @@ def test_filters_and_orders_as_a_plain_scan_does(
         expected = [row["at"] for row in (reversed(kept) if descending else kept)]
     else:
         expected = [row["at"] for row in sorted(kept, key=lambda row: row[order] * (-1 if descending else 1))]
-    found = catalogue.find(query, None if hits is None else np.array(sorted(hits), dtype=np.uint32))
-    assert found.tolist() == expected
+    positions = catalogue.find(query, None if hits is None else np.array(sorted(hits), dtype=np.uint32))
+    assert positions.tolist() == expected
 
 
 def test_texts_belong_to_their_rows_although_some_rows_have_none(catalogue: Catalogue) -> None:
     lost = catalogue.find(Query(fate=("quarantined",)))
     assert len(lost) > 0
     assert catalogue.examples(lost) == {}
-    every = catalogue.examples(range(len(catalogue)))
-    assert len(every) == len(catalogue) - len(lost)
-    assert all(row["id"] == catalogue.frame["id"][place] for place, row in every.items())
+    examples = catalogue.examples(range(len(catalogue)))
+    assert len(examples) == len(catalogue) - len(lost)
+    assert all(row["id"] == catalogue.frame["id"][position] for position, row in examples.items())
 
 
 def test_a_dropped_row_knows_its_witness_and_its_neighbour(catalogue: Catalogue) -> None:
-    place = int(catalogue.find(Query(stage=("near",)))[0])
-    known = dossier(catalogue, place)
-    witness = known.decisions["witness"][0]
-    assert witness in known.neighbours["id"].to_list()
+    position = int(catalogue.find(Query(stage=("near",)))[0])
+    details = dossier(catalogue, position)
+    witness = details.decisions["witness"][0]
+    assert witness in details.neighbours["id"].to_list()
     other = catalogue.position(witness)
     assert other is not None
-    assert known.row["id"] in dossier(catalogue, other).witnessed["id"].to_list()
+    assert details.row["id"] in dossier(catalogue, other).witnessed["id"].to_list()
 
 
 def test_an_answer_is_traced_to_the_row_it_repeats(catalogue: Catalogue, index: TextIndex) -> None:
-    place = int(catalogue.find(Query(fate=("kept",)))[50])
-    answer = catalogue.texts([place])[place]["answer"]
+    position = int(catalogue.find(Query(fate=("kept",)))[50])
+    answer = catalogue.texts([position])[position]["answer"]
     best = nearest_rows(catalogue, index, answer)[0]
-    assert best.position == place
+    assert best.position == position
     assert best.share == 1.0
     assert nearest_rows(catalogue, index, "nothing of this stands anywhere") == []

@@ -41,10 +41,10 @@ def test_overrides_of_two_tabs_are_all_kept(plain_run: Path) -> None:
     assert len(read_overrides(run.overrides_path)) == 60
     write_override(run, Override("one:3", "drop"))
     remove_override(run, "two:4")
-    found = read_overrides(run.overrides_path)
-    assert found["one:3"].action == "drop"
-    assert found["one:4"].note == "a\nnote ☃"
-    assert "two:4" not in found
+    overrides = read_overrides(run.overrides_path)
+    assert overrides["one:3"].action == "drop"
+    assert overrides["one:4"].note == "a\nnote ☃"
+    assert "two:4" not in overrides
 
 
 def test_a_line_that_is_no_override_is_named(plain_run: Path) -> None:
@@ -119,7 +119,7 @@ def test_turns_that_were_replaced_leave_the_conversation_and_keep_their_votes(pl
         store_turn(run, turn(number, "curated"))
     store_vote(run, round_="r1", left="raw", right="curated", choice="tie")
     replace_turns(run, "c", since=1)
-    assert {(each.turn, each.arm) for each in read_turns(run, "c")} == {(0, "raw"), (0, "curated")}
+    assert {(turn.turn, turn.arm) for turn in read_turns(run, "c")} == {(0, "raw"), (0, "curated")}
     store_turn(run, turn(1, "raw", round_="again", answer="new"))
-    assert [each.answer for each in read_turns(run, "c") if each.turn == 1] == ["new"]
+    assert [turn.answer for turn in read_turns(run, "c") if turn.turn == 1] == ["new"]
     assert votes_by_pair(run)[0].result.ties == 1

@@ -205,10 +205,10 @@ def test_only_what_is_new_is_evaluated_again(tiny_run):
 
 
 def test_an_arm_that_is_not_trained_cannot_be_evaluated(tiny_run):
-    with pytest.raises(UserError, match=r"No arm of .* is trained. Do: siftune train"):
+    with pytest.raises(UserError, match=r"No arm of .* is trained. Run: siftune train"):
         evaluate.evaluate(tiny_run)
     adapters(tiny_run, models.resolve(RunFolder.open(tiny_run).recipe.model.name))
-    with pytest.raises(UserError, match=r"random of .* is not trained. Do: siftune train .* --arm random"):
+    with pytest.raises(UserError, match=r"random of .* is not trained. Run: siftune train .* --arm random"):
         evaluate.evaluate(tiny_run, arms=["random"])
 
 
