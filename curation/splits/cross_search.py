@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.dedup.minhash import shingle_sets
 from siftune.curation.embeddings.cosine import cosines, unit
 from siftune.curation.text import words as text
+from siftune.curation.text.shingle_sets import shingle_sets
 
 #: Similarities that are held at a time: 64 MB of float32 or int32.
 BLOCK_CELLS = 16_000_000

@@ -32,7 +32,8 @@ import polars as pl
 
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.dedup.minhash import bands as lsh_bands
-from siftune.curation.dedup.minhash import jaccard_pairs, shingle_sets
+from siftune.curation.dedup.minhash import jaccard_pairs
+from siftune.curation.text.shingle_sets import shingle_sets
 from tests.real_data import DATA, read_text
 from tests.stopwatch import timed
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation.dedup import minhash, minhash_kernels
-from siftune.curation.text import words as text
+from siftune.curation.text.shingle_sets import shingle_sets
+from siftune.curation.text.words import words
 
 CHARACTERS = st.one_of(
     st.sampled_from("aB1_ .-'\n\t\u00a0éÉßΣσİıǅ½ﬁ…’“🙂👩\u200d\ufe0f日本語カガｶﾞー한국ᄀ\u1161"),
@@ -23,29 +24,29 @@ TEXTS = st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=8)
 
 
 def sets_of(texts: list[str], size: int) -> list[np.ndarray]:
-    flat, offsets = minhash.shingle_sets(pl.Series(texts, dtype=pl.String), shingle=size)
+    flat, offsets = shingle_sets(pl.Series(texts, dtype=pl.String), shingle=size)
     return [flat[start:end] for start, end in itertools.pairwise(offsets)]
 
 
-def expected(said: str, size: int) -> set[tuple[str, ...]]:
-    listed = pl.DataFrame({"t": [said]}).select(text.words(pl.col("t"))).item().to_list()
+def expected(text: str, size: int) -> set[tuple[str, ...]]:
+    listed = pl.DataFrame({"t": [text]}).select(words(pl.col("t"))).item().to_list()
     width = min(size, len(listed))
     return {tuple(listed[i : i + width]) for i in range(len(listed) - width + 1)} if listed else set()
 
 
 @given(TEXTS, st.integers(1, 4))
 def test_compiled_shingles_are_those_of_words(texts: list[str], size: int) -> None:
-    found, wanted = sets_of(texts, size), [expected(said, size) for said in texts]
-    assert [len(values) for values in found] == [len(values) for values in wanted]
-    for values in found:
+    results, expected_sets = sets_of(texts, size), [expected(text, size) for text in texts]
+    assert [len(values) for values in results] == [len(values) for values in expected_sets]
+    for values in results:
         assert np.all(np.diff(values.astype(object)) > 0)
-    for x, a in enumerate(wanted):
-        for y, b in enumerate(wanted):
-            assert np.intersect1d(found[x], found[y]).size == len(a & b)
+    for x, a in enumerate(expected_sets):
+        for y, b in enumerate(expected_sets):
+            assert np.intersect1d(results[x], results[y]).size == len(a & b)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "ΟΔΟΣ ΣΑΣ",
         "\u1100\u1161\u11a8 \u1112\u1161\u11ab",
@@ -58,30 +59,30 @@ def test_compiled_shingles_are_those_of_words(texts: list[str], size: int) -> No
         "ﷺ",
     ],
 )
-def test_characters_that_depend_on_their_neighbours_are_read_as_in_words(said: str) -> None:
-    spelled = " ".join(pl.DataFrame({"t": [said]}).select(text.words(pl.col("t"))).item().to_list())
-    read = sets_of([f"{said} one"], 1)[0]
-    plain = minhash.shingle_sets(pl.Series([f"{spelled} one"]), shingle=1)[0]
+def test_characters_that_depend_on_their_neighbours_are_read_as_in_words(text: str) -> None:
+    spelled = " ".join(pl.DataFrame({"t": [text]}).select(words(pl.col("t"))).item().to_list())
+    read = sets_of([f"{text} one"], 1)[0]
+    plain = shingle_sets(pl.Series([f"{spelled} one"]), shingle=1)[0]
     assert np.array_equal(read, plain)
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=60), st.integers(1, 3))
 def test_repeated_shingles_count_once(letters: list[str], size: int) -> None:
-    said = " ".join(letters)
-    assert len(sets_of([said], size)[0]) == len(expected(said, size))
+    text = " ".join(letters)
+    assert len(sets_of([text], size)[0]) == len(expected(text, size))
 
 
 def test_words_spelled_alike_hash_alike_however_they_are_read() -> None:
     first = ["Café ÉTÉ", "ﬁne", "ＡＢＣ", "日本", "e\u0301t\u0301"]
     second = ["café été", "fine", "abc", "日 本", "ét\u0301"]
     for a, b in zip(first, second, strict=True):
-        one, other = sets_of([a, b], 1)
-        assert np.array_equal(one, other)
+        first_set, second_set = sets_of([a, b], 1)
+        assert np.array_equal(first_set, second_set)
 
 
 @given(st.lists(st.text("abcdefgh ", max_size=60), min_size=1, max_size=6), st.sampled_from([1, 7, 2**31]))
 def test_signatures_are_datasketch_affine32(texts: list[str], seed: int) -> None:
-    flat, offsets = minhash.shingle_sets(pl.Series(texts), shingle=2)
+    flat, offsets = shingle_sets(pl.Series(texts), shingle=2)
     a, b = minhash.affine32(96, seed=seed)
     signatures = minhash_kernels.signatures(flat, offsets, a, b)
     for row, signature in enumerate(signatures):
@@ -93,7 +94,7 @@ def test_signatures_are_datasketch_affine32(texts: list[str], seed: int) -> None
 
 
 def test_equal_signature_rows_have_equal_band_keys() -> None:
-    flat, offsets = minhash.shingle_sets(pl.Series(["a b c d", "A, b; c d!", "w x y z"]), shingle=2)
+    flat, offsets = shingle_sets(pl.Series(["a b c d", "A, b; c d!", "w x y z"]), shingle=2)
     a, b = minhash.affine32(32)
     keys = np.empty((3, 8), np.uint32)
     minhash_kernels.band_keys(flat, offsets, a, b, 8, keys)
@@ -111,10 +112,10 @@ def test_threads_do_not_change_anything(monkeypatch: pytest.MonkeyPatch) -> None
     for threads in (1, 2, 7):
         monkeypatch.setattr(minhash, "WORKERS", threads)
         sketches = minhash.sketch([texts], shingle=2, permutations=64, floor=0.3)
-        found = minhash.similar_pairs(sketches, floor=0.3)
-        parts = (sketches.flat, sketches.offsets, sketches.keys, found.a, found.b, found.score)
+        pairs = minhash.similar_pairs(sketches, floor=0.3)
+        parts = (sketches.flat, sketches.offsets, sketches.keys, pairs.a, pairs.b, pairs.score)
         results.append([part.tobytes() for part in parts])
-    assert len(found) > 10
+    assert len(pairs) > 10
     assert results[0] == results[1] == results[2]
 
 
@@ -122,25 +123,25 @@ def test_threads_do_not_change_anything(monkeypatch: pytest.MonkeyPatch) -> None
 def test_verified_pairs_are_exact(rows: list[list[int]], floor: float) -> None:
     """All rows in one bucket: whatever the bitmaps and size bounds leave out must really lie below the floor."""
     texts = pl.Series([" ".join(f"w{value}" for value in row) for row in rows])
-    flat, offsets = minhash.shingle_sets(texts, shingle=1)
+    flat, offsets = shingle_sets(texts, shingle=1)
     sketches = minhash.Sketches(flat, offsets, np.zeros((len(rows), 2), np.uint32))
-    found = minhash.similar_pairs(sketches, floor=floor)
+    pairs = minhash.similar_pairs(sketches, floor=floor)
     sets = [set(row) for row in rows]
-    wanted = {
+    expected_sets = {
         (x, y): len(sets[x] & sets[y]) / len(sets[x] | sets[y])
         for x in range(len(rows))
         for y in range(x + 1, len(rows))
         if sets[x] and sets[y] and len(sets[x] & sets[y]) / len(sets[x] | sets[y]) >= floor
     }
-    assert dict(zip(zip(found.a.tolist(), found.b.tolist(), strict=True), found.score, strict=True)) == wanted
+    assert dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score, strict=True)) == expected_sets
 
 
 @pytest.mark.parametrize("block", [16, 1 << 20])
 def test_batches_and_blocks_do_not_change_anything(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = pl.Series(["one two three", None, "", "日本", "one two three four", "!!", "ünï cödé"])
-    whole = minhash.sketch([texts], shingle=2, permutations=16, floor=0.5)
+    in_one_batch = minhash.sketch([texts], shingle=2, permutations=16, floor=0.5)
     monkeypatch.setattr(minhash, "BLOCK_BYTES", block)
     cut = minhash.sketch([texts[:3], texts[3:3], texts[3:]], shingle=2, permutations=16, floor=0.5)
-    assert np.array_equal(whole.flat, cut.flat)
-    assert np.array_equal(whole.offsets, cut.offsets)
-    assert np.array_equal(whole.keys, cut.keys)
+    assert np.array_equal(in_one_batch.flat, cut.flat)
+    assert np.array_equal(in_one_batch.offsets, cut.offsets)
+    assert np.array_equal(in_one_batch.keys, cut.keys)
