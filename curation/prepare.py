@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -83,7 +83,7 @@ def prepare(
         ingested = read_sources(
             recipe.sources, base=base, out=out, quarantine=quarantine, on_row=on_row, progress=progress
         )
-        write_json(asdict(ingested), report)
+        write_json({"sources": [source.model_dump() for source in ingested.sources]}, report)
 
     examples, reused = run.measure("ingested", ingest_key, ingest)
 

@@ -71,8 +71,8 @@ def _covering_points(
     label = _clusters(points, keys)
     sizes = np.bincount(label)
     if sizes.max() > _ONE_CLUSTER * len(points):  # nothing to tell the rows apart by: take them as they were drawn
-        rest = np.setdiff1d(np.argsort(keys, kind="stable"), first, assume_unique=True)
-        return np.concatenate([first, rest[: count - len(first)]])
+        others = np.setdiff1d(np.argsort(keys, kind="stable"), first, assume_unique=True)
+        return np.concatenate([first, others[: count - len(first)]])
 
     # Cover each cluster by itself; `turn` is the round in which a row is served.
     turn = np.full(len(points), len(points), np.int64)
@@ -103,15 +103,15 @@ def farthest_first(points: np.ndarray, count: int, *, first: Positions, candidat
     chosen = [first[:count]]
     nearest = _similarity_to(points, first[:count])
     nearest[first[:count]] = np.inf
-    left = count - len(chosen[0])
-    while left > 0:
+    remaining = count - len(chosen[0])
+    while remaining > 0:
         block, bound = _farthest(nearest, candidates)
-        picked = _pick(points[block], nearest[block], bound, most=left)
-        new = block[picked]
+        block_rows = _pick(points[block], nearest[block], bound, limit=remaining)
+        new = block[block_rows]
         nearest = np.maximum(nearest, _similarity_to(points, new))
         nearest[new] = np.inf
         chosen.append(new)
-        left -= len(new)
+        remaining -= len(new)
     return np.concatenate(chosen)
 
 
@@ -126,11 +126,11 @@ def _farthest(nearest: np.ndarray, count: int) -> tuple[Positions, float]:
     return np.flatnonzero(nearest == bound)[:count], bound
 
 
-def _pick(points: np.ndarray, nearest: np.ndarray, bound: float, *, most: int) -> Positions:
+def _pick(points: np.ndarray, nearest: np.ndarray, bound: float, *, limit: int) -> Positions:
     """Greedy choice among candidates while the best of them is farther than `bound`; at least one."""
     nearest = nearest.copy()
     picked: list[int] = []
-    while len(picked) < most:
+    while len(picked) < limit:
         best = int(nearest.argmin())
         if picked and not nearest[best] < bound:
             break
@@ -145,10 +145,10 @@ def _pick(points: np.ndarray, nearest: np.ndarray, bound: float, *, most: int) -
 def _similarity_to(points: np.ndarray, chosen: Positions) -> NDArray[np.float32]:
     """For each point its similarity to the nearest of the chosen ones, float32 [n]; -inf when there are none."""
     nearest = np.full(len(points), -np.inf, np.float32)
-    other = points[chosen].T
+    chosen_points = points[chosen].T
     block = max(1, _BLOCK_CELLS // max(1, len(chosen)))
     for start in range(0, len(points) if len(chosen) else 0, block):
-        nearest[start : start + block] = (points[start : start + block] @ other).max(axis=1)
+        nearest[start : start + block] = (points[start : start + block] @ chosen_points).max(axis=1)
     return nearest
 
 

@@ -31,11 +31,14 @@ _SPARE = 1.25
 class BalanceResult:
     """The balanced set.
 
-    copies: uint32[n], how often each row stands in it (0: the row was sacrificed).
-    bins: one line for each bin that has a row or a target: `bin`, `low`, `high` (lengths low … high), `turns` (`all`,
-    or `single` and `multi`), rows `before`, `target` (share), `wanted` (rows allotted) and `after`.
-    before, after: how rows are distributed over the bins. unit: of the lengths. chosen_by: the rule inside a bin.
-    decisions: DECISIONS on sacrificed rows. score: cosine to the nearest row that stays in the bin, its witness.
+    Attributes:
+        copies: how often each row stands in it, uint32 [n]; 0 for a row that was dropped.
+        bins: a line for each bin that has a row or a target, see `LengthBinRecord`.
+        before: how rows are distributed over the bins before balancing.
+        after: and after it.
+        unit: the unit of the lengths.
+        chosen_by: the rule by which rows of a bin were chosen.
+        decisions: DECISIONS on dropped rows. The witness is the nearest row that stays in the bin, by cosine.
     """
 
     copies: NDArray[np.uint32]
@@ -91,12 +94,12 @@ def balance_lengths(
         is_open = _under_source_cap(index, bins, target, preference, cap=settings.max_per_source)
 
     # How many rows of each bin, and the best rows of each bin in order.
-    held = bins.rows_per_bin(is_open)
-    capacity = held * (MOST_COPIES if settings.repeat else 1)
+    open_rows = bins.rows_per_bin(is_open)
+    capacity = open_rows * (MOST_COPIES if settings.repeat else 1)
     if settings.tokens is None:
         total = settings.rows or rows_without_budget(target, capacity, rows=int(is_open.sum()))
         allotted = water_fill(target, capacity, total)
-        ordered = preference.best_by_bin(bins.of_row, is_open, np.minimum(allotted, held))
+        ordered = preference.best_by_bin(bins.of_row, is_open, np.minimum(allotted, open_rows))
     else:
         assert costs is not None, "a budget in tokens needs the tokens of each row"
         ordered, allotted = _within_tokens(
@@ -107,15 +110,15 @@ def balance_lengths(
     copies = np.zeros(index.height, np.uint32)
     for bin_number, rows in ordered.items():
         count = max(int(allotted[bin_number]), preference.pinned_among(rows))
-        rounds, rest = divmod(count, max(1, len(rows)))
+        rounds, remainder = divmod(count, max(1, len(rows)))
         copies[rows] = rounds
-        copies[rows[:rest]] += 1
+        copies[rows[:remainder]] += 1
 
     before = bins.rows_per_bin()
     after = np.bincount(bins.of_row, weights=copies, minlength=bins.count).astype(np.int64)
     return BalanceResult(
         copies=copies,
-        bins=bins.table({"before": before, "target": target, "wanted": allotted, "after": after}),
+        bins=bins.table({"before": before, "target": target, "allotted": allotted, "after": after}),
         before=length_record(before, target),
         after=length_record(after, target),
         unit=unit,
@@ -214,14 +217,14 @@ def _within_tokens(
 ) -> tuple[dict[int, NDArray[np.int64]], NDArray[np.int64]]:
     """Rows in order for each bin, and the largest allotment int64[k] that costs no more than `budget` tokens."""
     # Mean costs say roughly how many rows the budget buys, and so how many rows of each bin to put in order.
-    held = bins.rows_per_bin(is_open)
-    spent = np.bincount(bins.of_row[is_open], weights=costs[is_open], minlength=bins.count)
-    mean = np.divide(spent, held, out=np.zeros(bins.count), where=held > 0)
-    most = int(np.where(target > 0, capacity, 0).sum())
-    estimate = _largest(most, lambda total: bool((water_fill(target, capacity, total) * mean).sum() <= budget))
-    limit = min(most, int(_SPARE * estimate) + bins.count)
+    open_rows = bins.rows_per_bin(is_open)
+    tokens = np.bincount(bins.of_row[is_open], weights=costs[is_open], minlength=bins.count)
+    mean = np.divide(tokens, open_rows, out=np.zeros(bins.count), where=open_rows > 0)
+    largest_total = int(np.where(target > 0, capacity, 0).sum())
+    estimate = _largest(largest_total, lambda total: bool((water_fill(target, capacity, total) * mean).sum() <= budget))
+    limit = min(largest_total, int(_SPARE * estimate) + bins.count)
     depth = water_fill(target, capacity, limit) + 1  # rounding may give a bin one row more for a smaller total
-    ordered = preference.best_by_bin(bins.of_row, is_open, np.minimum(depth, held))
+    ordered = preference.best_by_bin(bins.of_row, is_open, np.minimum(depth, open_rows))
 
     # Then the rows themselves say how many there may be: the cost of the first rows of each bin, summed up.
     cumulative = {
@@ -233,8 +236,8 @@ def _within_tokens(
         allotted, cost = water_fill(target, capacity, total), 0.0
         for number, sums in cumulative.items():
             # A bin that is allotted more than its rows repeats them all in turn.
-            rounds, rest = divmod(max(int(allotted[number]), pinned[number]), max(1, len(sums) - 1))
-            cost += float(rounds * sums[-1] + sums[rest])
+            rounds, remainder = divmod(max(int(allotted[number]), pinned[number]), max(1, len(sums) - 1))
+            cost += float(rounds * sums[-1] + sums[remainder])
         return cost <= budget
 
     total = _largest(limit, affordable)
@@ -243,9 +246,9 @@ def _within_tokens(
     return ordered, water_fill(target, capacity, total)
 
 
-def _largest(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `most` that fits, by bisection; 0 when none does."""
-    low, high = 0, most
+def _largest(upper: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `upper` that fits, by bisection; 0 when none does."""
+    low, high = 0, upper
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)

@@ -1,4 +1,4 @@
-"""Even out instruction lengths in the training rows, as the recipe's `balance` section wants."""
+"""Even out instruction lengths in the training rows, as the recipe's `balance` section says."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult)
             costs=costs,
             reference=reference,
         )
-        left = recorder.decide(record, balanced.decisions, splits.alive)
+        alive = recorder.decide(record, balanced.decisions, splits.alive)
         recorder.manifest.balance = balanced.record()
     copies = pl.DataFrame({"id": train["id"], "copies": balanced.copies}, schema=_COPIES)
-    return replace(splits, alive=left), copies.filter(pl.col("copies") > 0)
+    return replace(splits, alive=alive), copies.filter(pl.col("copies") > 0)

@@ -34,6 +34,7 @@ from siftune.curation.ingest.source_location import SourceLocation, locate
 from siftune.curation.ingest.source_parts import SourcePart, hashed_files, source_parts
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Source
+from siftune.curation.run.manifest import FileRecord, SourceRecord
 from siftune.curation.text.hidden_characters import visible
 
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
@@ -43,35 +44,10 @@ _SAMPLE_ROWS = 100  # with columns, that are looked at to detect the format
 
 
 @dataclass(frozen=True)
-class FileReport:
-    """One file as it was read: its path relative to the source, the hash and the number of its bytes, its rows."""
-
-    file: str
-    sha256: str
-    bytes: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class SourceReport:
-    """One source as it was read; rows = examples + the sum of `quarantined` (rows by reason)."""
-
-    name: str
-    path: str
-    format: str
-    columns: tuple[str, ...]
-    files: tuple[FileReport, ...]
-    rows: int
-    examples: int
-    quarantined: dict[str, int]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class IngestReport:
     """What was read, source by source."""
 
-    sources: tuple[SourceReport, ...]
+    sources: tuple[SourceRecord, ...]
 
     @property
     def rows(self) -> int:
@@ -108,13 +84,13 @@ class IngestedRow(NamedTuple):
 
 @dataclass
 class SourceCounts:
-    """What is counted and noted while a source is read; `report` makes the `SourceReport`."""
+    """What is counted and noted while a source is read; `report` makes the `SourceRecord`."""
 
     name: str
     path: str
     formats: Counter[str] = field(default_factory=Counter)
     columns: dict[str, None] = field(default_factory=dict)
-    files: list[FileReport] = field(default_factory=list)
+    files: list[FileRecord] = field(default_factory=list)
     rows: int = 0
     examples: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
@@ -128,22 +104,22 @@ class SourceCounts:
         else:
             self.examples += 1
 
-    def report(self) -> SourceReport:
+    def report(self) -> SourceRecord:
         """The report on the source, once all its rows are read."""
         if self.rows and not self.examples:
             self.warnings.append("none of its rows could be used")
         elif not self.rows:
             self.warnings.append("it holds no rows")
-        return SourceReport(
+        return SourceRecord(
             name=self.name,
             path=self.path,
             format=", ".join(self.formats) or "none",
-            columns=tuple(self.columns),
-            files=tuple(self.files),
+            columns=list(self.columns),
+            files=self.files,
             rows=self.rows,
             examples=self.examples,
             quarantined=dict(sorted(self.quarantined.items())),
-            warnings=tuple(dict.fromkeys(self.warnings)),
+            warnings=list(dict.fromkeys(self.warnings)),
         )
 
 
@@ -271,7 +247,7 @@ def _stream_part(
         counts.count(result)
         name = _name_of_part(row, counts.name, source.source_column)
         yield IngestedRow(position, name, part.name, position - first, row, row_format, result)
-    counts.files.append(FileReport(part.name, part.sha256(), part.bytes, counts.rows - first))
+    counts.files.append(FileRecord(file=part.name, sha256=part.sha256(), bytes=part.bytes, rows=counts.rows - first))
 
 
 def _check_source_column(source: Source, columns: Sequence[str], *, where: str) -> None:

@@ -138,7 +138,7 @@ class LengthBinRecord(Document):
     #: Rows before and after, rows allotted, and the share that the target gives to the bin.
     before: int
     after: int
-    wanted: int = 0
+    allotted: int = 0
     target: float = 0.0
 
 

@@ -119,9 +119,9 @@ def _representatives(index: pl.DataFrame, group: np.ndarray, eligible: np.ndarra
 def _check_enough(name: str, rows: int, *, free: int, eligible: int, groups_left: int) -> None:
     if rows <= free and (rows == 0 or rows < groups_left):
         return
-    message = f"The {name} split wants {rows} rows, one from each group of similar rows. "
+    message = f"The {name} split needs {rows} rows, one from each group of similar rows. "
     if rows > free:
-        message += f"{free} groups can be held out; {eligible} of the groups have a row that survived curation"
+        message += f"{free} groups can be held out; {eligible} of the groups have a kept row"
         message += f" and groups of more than {SMALL_GROUP} rows and {LARGE_SHARE:.0%} of all rows stay in training. "
     else:
         message += f"Only {groups_left} groups are left, so none would remain to train on. "
@@ -131,7 +131,7 @@ def _check_enough(name: str, rows: int, *, free: int, eligible: int, groups_left
 def _draw(free: pl.DataFrame, rows: int, *, seed: int, purpose: str) -> pl.DataFrame:
     """`rows` of the representatives, in proportion to their strata, in row order."""
     keyed = free.with_columns(key=shuffle_keys(free["id"], seed=seed, purpose=purpose))
-    strata = keyed.group_by("source", "octave").len("held").sort("source", "octave", nulls_last=True)
-    strata = strata.with_columns(take=water_fill(strata["held"].to_numpy(), strata["held"].to_numpy(), rows))
+    strata = keyed.group_by("source", "octave").len("rows").sort("source", "octave", nulls_last=True)
+    strata = strata.with_columns(take=water_fill(strata["rows"].to_numpy(), strata["rows"].to_numpy(), rows))
     ranked = keyed.join(strata, on=["source", "octave"], nulls_equal=True).sort("key", "position")
     return ranked.filter(pl.int_range(pl.len()).over("source", "octave") < pl.col("take")).sort("position")

@@ -1,13 +1,13 @@
-"""What a random split of the raw rows would leak: test rows with a twin in the training rows."""
+"""What a random split of the raw rows would leak: test rows that have a similar training row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.run.manifest import LeakageRecord
 from siftune.curation.splits.assignment import Edges
 
 
@@ -19,12 +19,12 @@ def random_split_leakage(
     same: np.ndarray | None = None,
     seed: int = 0,
     repeats: int = 40,
-) -> pl.DataFrame:
+) -> list[LeakageRecord]:
     """The leakage under a random split of `n` raw rows into `test_rows` test rows and training rows, by measure.
 
-    The expectation is exact: a test row with d twins has none of them in train with probability
+    The expectation is exact: a test row with d similar rows has none of them in train with probability
     C(n-1-d, t-1-d) / C(n-1, t-1), where t is `test_rows` (hypergeometric: the t - 1 other test rows are drawn from
-    the n - 1 other rows, and all d twins must be among them). Pairs that a measure never looked at (rows dropped
+    the n - 1 other rows, and all d similar rows must be among them). Pairs that a measure never looked at (rows dropped
     before it) are not counted, so the figure is a lower bound.
 
     Args:
@@ -32,31 +32,39 @@ def random_split_leakage(
         pairs: the similar rows by measure, as two arrays of row positions.
         test_rows: rows of the test split, at most n.
         same: uint32[n], the class of exact duplicates of each row (of `similarity_groups`). A row's duplicates are
-            its twins by every measure, and stand where it stands in `pairs`, which may thus name one row of each
+            similar to it by every measure, and stand where it stands in `pairs`, which may thus name one row of each
             class. None: no row has a duplicate.
         seed: of the random splits.
         repeats: how many random splits the interval is taken from.
 
     Returns:
-        `measure`, `test_rows`, `expected` (rows that leak), `share` (of the test rows) and `low`, `high` (5 % and
-        95 % of the share in `repeats` seeded splits). With `same`, the first line is the measure `exact`.
+        A record of each measure, its interval taken from `repeats` seeded splits. With `same`, the first is that of
+        the measure `exact`.
     """
     label = np.arange(n) if same is None else np.unique(same, return_inverse=True)[1]
     size = np.bincount(label, minlength=1)
     measures: dict[str, Edges] = dict(pairs)
     if same is not None and "exact" not in measures:
         measures = {"exact": (np.empty(0), np.empty(0)), **measures}
-    lines = []
+    records = []
     for name, edges in measures.items():
         one, two = _class_links(label, edges)
-        twins = size - 1 + np.bincount(one, weights=size[two], minlength=len(size)).astype(np.int64)
-        share = float(_leak_probability(twins[label], n=n, test_rows=test_rows).mean()) if n and test_rows else 0.0
+        similar_rows = size - 1 + np.bincount(one, weights=size[two], minlength=len(size)).astype(np.int64)
+        probability = _leak_probability(similar_rows[label], n=n, test_rows=test_rows)
+        share = float(probability.mean()) if n and test_rows else 0.0
         shares = _simulated_shares(label, one, two, test_rows=test_rows, seed=seed, repeats=repeats)
         low, high = np.quantile(shares, [0.05, 0.95])
-        lines.append((name, test_rows, share * test_rows, share, float(low), float(high)))
-    columns = {"measure": pl.String, "test_rows": pl.Int64}
-    columns |= dict.fromkeys(("expected", "share", "low", "high"), pl.Float64)
-    return pl.DataFrame(lines, schema=columns, orient="row")
+        records.append(
+            LeakageRecord(
+                measure=name,
+                test_rows=test_rows,
+                expected=share * test_rows,
+                share=share,
+                low=float(low),
+                high=float(high),
+            )
+        )
+    return records
 
 
 def _class_links(label: np.ndarray, edges: Edges) -> Edges:
@@ -70,11 +78,17 @@ def _class_links(label: np.ndarray, edges: Edges) -> Edges:
     return one[one != two], two[one != two]
 
 
-def _leak_probability(twins: np.ndarray, *, n: int, test_rows: int) -> NDArray[np.float64]:
-    """The probability that a test row with so many twins has one in train: 1 - Π (t-1-i) / (n-1-i), i < twins."""
+def _leak_probability(similar_rows: np.ndarray, *, n: int, test_rows: int) -> NDArray[np.float64]:
+    """The probability that a test row with d similar rows has one in train: 1 - Π (t-1-i) / (n-1-i) over i < d.
+
+    Args:
+        similar_rows: d of each row, int64 [k].
+        n: rows.
+        test_rows: t.
+    """
     factors = np.arange(test_rows - 1, -1, -1) / np.maximum(1, np.arange(n - 1, n - 1 - test_rows, -1))
     none_in_train = np.concatenate([[1.0], np.cumprod(factors)])
-    return 1.0 - none_in_train[np.minimum(twins, len(none_in_train) - 1)]
+    return 1.0 - none_in_train[np.minimum(similar_rows, len(none_in_train) - 1)]
 
 
 def _simulated_shares(
@@ -95,6 +109,6 @@ def _simulated_shares(
         owner = np.repeat(np.arange(len(classes)), links)
         link = np.arange(len(owner)) + np.repeat(starts[classes] - np.cumsum(links) + links, links)
         # A class leaks when it, or a class that it is linked to, has a row in train.
-        twins = in_train[classes] + np.bincount(owner, weights=in_train[two[link]], minlength=len(classes))
-        shares[repeat] = rows[twins > 0].sum() / test_rows
+        similar_in_train = in_train[classes] + np.bincount(owner, weights=in_train[two[link]], minlength=len(classes))
+        shares[repeat] = rows[similar_in_train > 0].sum() / test_rows
     return shares

@@ -21,7 +21,6 @@ from siftune.curation.embeddings.store import embedder
 from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import Near, Splits
 from siftune.curation.run.cache_key import measure_key
-from siftune.curation.run.manifest import LeakageRecord
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
 from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
@@ -76,23 +75,22 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
             rows = grouped.with_columns(split=given, representative=given.is_in(HELD_OUT))
         else:
             eligible = index["id"].is_in(alive["id"].implode()).to_numpy()
-            drawn = draw_splits(index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed)
-            rows = grouped.with_columns(drawn["split"], drawn["representative"])
+            assigned = draw_splits(index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed)
+            rows = grouped.with_columns(assigned["split"], assigned["representative"])
 
         # For comparison: what a random split with as many test rows would have leaked.
         test_rows = max(1, rows.filter(pl.col("split") == TEST, "representative").height)
-        leakage = random_split_leakage(
+        recorder.manifest.naive_split = random_split_leakage(
             index.height,
             {name: pairs for name, pairs in similar.items() if name != "exact"},
             test_rows=test_rows,
             same=similarity_groups(index.height, [similar["exact"]]),
             seed=recorder.recipe.seed,
         )
-        recorder.manifest.naive_split = [LeakageRecord.model_validate(line) for line in leakage.to_dicts()]
 
         # A held-out split keeps one row of each of its groups.
-        twins = _held_out_twins(rows, alive)
-        kept = alive.join(twins.select("id"), on="id", how="anti")
+        redundant = _redundant_held_out_rows(rows, alive)
+        kept = alive.join(redundant.select("id"), on="id", how="anti")
 
         # Groups were made from what was measured; now compare every row with every held-out row. A training row that
         # resembles one is in no arm, and is dropped where it is alive. The split that yields stands last.
@@ -103,12 +101,12 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         leaks = evict_leaks(splits, thresholds=thresholds)
         rows = rows.with_columns(evicted=pl.col("id").is_in(leaks["id"].implode()))
         dropped_leaks = leaks.join(kept.select("id"), on="id", how="semi", maintain_order="left")
-        left = recorder.decide(record, pl.concat([twins, dropped_leaks]), alive)
+        remaining = recorder.decide(record, pl.concat([redundant, dropped_leaks]), alive)
 
         # Search once more over what is written: the held-out rows, and every row that any arm may train on.
-        splits = _rows_by_split(recorder, prepared, vectors, rows.filter(~pl.col("evicted")), left)
+        splits = _rows_by_split(recorder, prepared, vectors, rows.filter(~pl.col("evicted")), remaining)
         recorder.manifest.certificate = certify(splits, thresholds=thresholds)
-    return SplitResult(rows, left)
+    return SplitResult(rows, remaining)
 
 
 def _near(recorder: RunRecorder) -> Near:
@@ -181,10 +179,10 @@ def _witness_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
     """Every dropped row and the row that it was dropped for: they stay in one group."""
     dropped = recorder.ledger.frame().filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
     rows = index.select("id", "row")
-    both = dropped.join(rows, on="id", how="inner").join(
+    pairs = dropped.join(rows, on="id", how="inner").join(
         rows, left_on="witness", right_on="id", how="inner", suffix="_witness"
     )
-    return both["row"].to_numpy(), both["row_witness"].to_numpy()
+    return pairs["row"].to_numpy(), pairs["row_witness"].to_numpy()
 
 
 def _duplicate_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
@@ -202,13 +200,13 @@ def _duplicate_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
     )
 
 
-def _held_out_twins(rows: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
+def _redundant_held_out_rows(rows: pl.DataFrame, alive: pl.DataFrame) -> pl.DataFrame:
     """DECISIONS on alive rows of held-out groups that do not represent their group; restored rows stay."""
     heads = rows.filter("representative").unique("group", keep="first", maintain_order=True)
     heads = heads.select("group", pl.col("id").alias("witness"))
     others = rows.filter(pl.col("split").is_in(HELD_OUT), ~pl.col("representative"))
-    twins = others.join(alive.filter(~pl.col("pinned")).select("id"), on="id", how="semi", maintain_order="left")
-    decided = twins.join(heads, on="group", how="left", maintain_order="left").with_columns(
+    redundant = others.join(alive.filter(~pl.col("pinned")).select("id"), on="id", how="semi", maintain_order="left")
+    decided = redundant.join(heads, on="group", how="left", maintain_order="left").with_columns(
         action=pl.lit("drop"), reason=pl.lit("heldout_twin"), detail="its group is held out as " + pl.col("split")
     )
     return schema.conform(decided, schema.DECISIONS)

@@ -63,8 +63,8 @@ def test_large_bins_are_covered_cluster_by_cluster():
     rows = covering_rows(vectors, 400, keys=keys, first=first, most_work=50_000_000)
     assert len(set(rows.tolist())) == 400
     assert rows[:2].tolist() == first.tolist()
-    drawn = np.bincount(topic[np.argsort(keys)[:400]], minlength=4)
+    random_counts = np.bincount(topic[np.argsort(keys)[:400]], minlength=4)
     covered = np.bincount(topic[rows], minlength=4)
-    assert covered.min() > 4 * drawn.min()
+    assert covered.min() > 4 * random_counts.min()
     same = np.ones((500, 8), np.float16)
     assert len(set(covering_rows(same, 30, keys=keys[:500], most_work=10).tolist())) == 30

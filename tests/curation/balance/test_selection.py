@@ -208,10 +208,10 @@ def test_diverse_rows_are_chosen_and_the_sacrificed_name_their_nearest():
 def test_without_embeddings_the_choice_is_a_seeded_draw_by_name():
     values = np.full(100, 5, np.uint32)
     order = np.random.default_rng(0).permutation(100)
-    one = balance_lengths(frame(100), values, settings=Balance(rows=20), seed=0)
-    two = balance_lengths(frame(100)[order], values, settings=Balance(rows=20), seed=0)
-    other = balance_lengths(frame(100), values, settings=Balance(rows=20), seed=1)
-    assert set(np.flatnonzero(one.copies)) == set(order[np.flatnonzero(two.copies)])
-    assert (one.copies != other.copies).any()
-    assert one.decisions["witness"].is_null().all()
-    assert "draw" in one.chosen_by
+    first = balance_lengths(frame(100), values, settings=Balance(rows=20), seed=0)
+    permuted = balance_lengths(frame(100)[order], values, settings=Balance(rows=20), seed=0)
+    reseeded = balance_lengths(frame(100), values, settings=Balance(rows=20), seed=1)
+    assert set(np.flatnonzero(first.copies)) == set(order[np.flatnonzero(permuted.copies)])
+    assert (first.copies != reseeded.copies).any()
+    assert first.decisions["witness"].is_null().all()
+    assert "draw" in first.chosen_by

@@ -75,7 +75,7 @@ def test_bad_lines_cost_only_themselves(tmp_path):
         "detail": quarantine[0]["detail"],
         "raw": "{broken",
     }
-    assert source.warnings == ()
+    assert source.warnings == []
 
 
 def test_the_same_bad_rows_in_an_array(tmp_path):
@@ -94,7 +94,7 @@ def test_a_file_cut_in_the_middle_of_a_row_loses_that_row_and_says_so(tmp_path, 
     at = whole.index(b"q100") + 1
     source, frame, quarantine = read(tmp_path, name, pack(whole[:at]))
     assert (frame.height, rows_and_reasons(quarantine)) == (100, [(100, "truncated")])
-    assert source.warnings == (f"{name}: {TRUNCATED}",)
+    assert source.warnings == [f"{name}: {TRUNCATED}"]
 
 
 def test_a_gzip_cut_at_any_byte_keeps_every_whole_row(tmp_path):
@@ -153,7 +153,7 @@ def test_csv_cut_in_the_middle(tmp_path, tail):
     source, frame, quarantine = read(tmp_path, "a.csv", (CSV + tail).encode())
     assert frame.height == 2
     assert rows_and_reasons(quarantine)[-1] == (4, "truncated")
-    assert source.warnings == (f"a.csv: {TRUNCATED}",)
+    assert source.warnings == [f"a.csv: {TRUNCATED}"]
 
 
 def test_csv_cells_that_are_too_large(tmp_path):

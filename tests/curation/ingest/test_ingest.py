@@ -105,7 +105,7 @@ def test_every_kind_of_file_gives_the_same_rows(world, name, packed):
     assert answers(frame) == [row["output"] for row in ROWS]
     assert [str(json.loads(meta)["n"]) for meta in frame["meta"]] == [str(row["n"]) for row in ROWS]
     assert report.sources[0].format == "alpaca"
-    assert report.sources[0].columns == ("instruction", "input", "output", "n")
+    assert report.sources[0].columns == ["instruction", "input", "output", "n"]
     assert report.sources[0].files[0].bytes == (world.base / (name + packed)).stat().st_size
 
 

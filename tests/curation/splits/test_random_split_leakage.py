@@ -39,8 +39,8 @@ def test_the_expected_leakage_under_a_random_split_is_the_mean_over_all_possible
         exact.append(sum(map(any, is_twin)))
         near.append(sum(map(any, is_near)))
     leakage = random_split_leakage(n, {"near": arrays(pairs)}, test_rows=size, same=np.asarray(label), repeats=10)
-    assert leakage["measure"].to_list() == ["exact", "near"]
-    assert leakage["expected"].to_list() == pytest.approx([np.mean(exact), np.mean(near)])
+    assert [record.measure for record in leakage] == ["exact", "near"]
+    assert [record.expected for record in leakage] == pytest.approx([np.mean(exact), np.mean(near)])
 
 
 def test_the_leakage_of_many_rows_lies_in_the_simulated_interval():
@@ -48,8 +48,8 @@ def test_the_leakage_of_many_rows_lies_in_the_simulated_interval():
     label = np.arange(n) // 2
     chain = {"near": (np.arange(0, n - 2, 4), np.arange(2, n, 4))}
     leakage = random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40)
-    assert leakage["share"][0] == pytest.approx((n - 8000) / (n - 1))
-    assert (leakage["low"] < leakage["share"]).all()
-    assert (leakage["share"] < leakage["high"]).all()
-    assert leakage["low"][1] > leakage["high"][0]
-    assert leakage.equals(random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40))
+    exact, near = leakage
+    assert exact.share == pytest.approx((n - 8000) / (n - 1))
+    assert all(record.low < record.share < record.high for record in leakage)
+    assert near.low > exact.high
+    assert leakage == random_split_leakage(n, chain, test_rows=8000, same=label, repeats=40)
