@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from siftune.curation import corpus, pipeline
 from siftune.curation.child_process import module_command, module_environment
 from siftune.curation.pipeline import curate
-from siftune.curation.recipe.loading import load_recipe
+from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.stages import stages
+from siftune.curation.stages import STAGES, stages
 from tests.worlds import bag_encoder, cosine, jaccard, kept_rows, many, rows, write_recipe, write_source
 
-DEDUPLICATING = ("exact", "near", "answers", "conflicts", "semantic")
 #: Whole runs for each example: few of them, and none spent on making a failure smaller.
 EXAMPLES = settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
 SPLIT = {"splits": {"test": 5, "near": 0.6}, "keys": {"leaks": "prompt"}}
@@ -33,7 +32,6 @@ DUPLICATES: dict[str, Any] = {
     "answers": {"max_per_answer": 2, "min_words": 3, "threshold": 0.8, "floor": 0.6},
     "conflicts": "drop",
 }
-THRESHOLDS = {"exact": 1.0, "near": 0.7, "answers": 0.8, "conflicts": 1.0, "semantic": 0.95}
 #: Without an encoder, and with every stage there is.
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -42,6 +40,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "duplicates": {**DUPLICATES, "semantic": {"threshold": 0.95, "floor": 0.9}},
         "contamination": {"references": [{"path": "reference.jsonl", "name": "exam", "format": "alpaca"}]},
     },
+}
+ALL_STAGES = stages(Recipe.model_validate({"sources": [{"path": "s.jsonl"}], **RECIPES["every stage"]}), base=Path())
+#: The threshold of each stage that compares rows with one another; stages without one drop equal texts.
+THRESHOLDS = {
+    stage.name: stage.similarity.threshold if stage.similarity else 1.0 for stage in ALL_STAGES if stage.compares
 }
 
 
@@ -73,19 +76,19 @@ def write_world(data: list[dict[str, Any]], folder: Path, reference: list[dict[s
 @EXAMPLES
 @given(data=rows(), size=st.integers(1, 7))
 def test_invariants_hold_for_every_stage(folder: Any, name: str, data: list[dict[str, Any]], size: int) -> None:
-    here, sections = folder(), RECIPES[name]
+    world, sections = folder(), RECIPES[name]
     reference = [row for row in data if row["output"]][:1]
-    run = curate(write_world(data, here, reference, **sections))
+    run = curate(write_world(data, world, reference, **sections))
     every_row_has_one_fate(run, data)
     every_duplicate_names_a_kept_row_that_is_similar_enough(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "BATCH", size)
-        cut = curate(write_world(data, here, reference, run="cut", **sections))
+        in_small_batches = curate(write_world(data, world, reference, run="cut", **sections))
     for file in ("ledger.parquet", "rows.parquet"):
-        assert (run.path / file).read_bytes() == (cut.path / file).read_bytes()
-    again = curate(write_world(kept_rows(run.path), here / "again", reference, **sections))
+        assert (run.path / file).read_bytes() == (in_small_batches.path / file).read_bytes()
+    again = curate(write_world(kept_rows(run.path), world / "again", reference, **sections))
     dropped = again.ledger().filter(pl.col("action") == "drop")
-    assert dropped.filter(pl.col("stage").is_in(DEDUPLICATING)).is_empty()
+    assert dropped.filter(pl.col("stage").is_in(list(THRESHOLDS))).is_empty()
 
 
 def every_row_has_one_fate(run: RunFolder, data: list[dict[str, Any]]) -> None:
@@ -101,35 +104,40 @@ def every_row_has_one_fate(run: RunFolder, data: list[dict[str, Any]]) -> None:
 
 def every_duplicate_names_a_kept_row_that_is_similar_enough(run: RunFolder) -> None:
     texts, ledger = prompts_and_answers(run), run.ledger()
-    for stage in DEDUPLICATING:
+    for stage, threshold in THRESHOLDS.items():
         drops = ledger.filter(pl.col("stage") == stage, pl.col("action") == "drop")
         step = drops["step"].max() if drops.height else -1
         dropped_ids = set(ledger.filter(pl.col("action") == "drop", pl.col("step") <= step)["id"])
         for drop in drops.iter_rows(named=True):
             assert drop["witness"] in texts
             assert drop["witness"] not in dropped_ids
-            assert drop["score"] >= drop["threshold"] == THRESHOLDS[stage]
-            score = similarity(stage, texts[drop["id"]], texts[drop["witness"]])
+            assert drop["score"] >= drop["threshold"] == threshold
+            score = SIMILARITIES[stage](texts[drop["id"]], texts[drop["witness"]])
             assert drop["score"] == pytest.approx(score, abs=1e-9)
     for match in ledger.filter(stage="contamination", action="drop").iter_rows(named=True):
         assert match["witness"] in run.matches().filter(id=match["id"])["reference"].to_list()
 
 
-def similarity(stage: str, one: tuple[str, str], two: tuple[str, str]) -> float:
-    if stage == "near":
-        return jaccard("\n".join(one), "\n".join(two), 2)
-    if stage == "answers":
-        return jaccard(one[1], two[1], 2)
-    if stage == "semantic":
-        return cosine("\n".join(one), "\n".join(two))
-    a, b = ("\n".join(each).split() if stage == "exact" else each[0].split() for each in (one, two))
-    return float(a == b)
+Texts = tuple[str, str]
 
 
-def test_the_invariants_are_tested_over_all_stages(tmp_path: Path) -> None:
-    recipe = load_recipe(write_world([], tmp_path, [], **RECIPES["every stage"]))
-    listed = [stage.name for stage in stages(recipe, base=tmp_path)]
-    assert sorted(listed) == sorted(["checks", *DEDUPLICATING, "contamination"])
+def equal_words(one: str, two: str) -> float:
+    return float(one.split() == two.split())
+
+
+#: Oracles: the score of two rows (prompt, answer) by each stage.
+SIMILARITIES: dict[str, Callable[[Texts, Texts], float]] = {
+    "exact": lambda one, two: equal_words("\n".join(one), "\n".join(two)),
+    "near": lambda one, two: jaccard("\n".join(one), "\n".join(two), 2),
+    "answers": lambda one, two: jaccard(one[1], two[1], 2),
+    "conflicts": lambda one, two: equal_words(one[0], two[0]),
+    "semantic": lambda one, two: cosine("\n".join(one), "\n".join(two)),
+}
+
+
+def test_the_invariants_are_tested_over_all_stages() -> None:
+    assert [stage.name for stage in ALL_STAGES] == [stage.name for stage in STAGES]
+    assert SIMILARITIES.keys() == THRESHOLDS.keys(), "a stage has no oracle"
 
 
 def test_every_stage_drops_something_in_such_a_world(folder: Any) -> None:
@@ -145,10 +153,10 @@ def test_every_stage_drops_something_in_such_a_world(folder: Any) -> None:
         *[{"instruction": f"{text} {text} {text} is asked here", "output": shared} for text in words[:3]],  # answers
         {"instruction": "thunder", "output": "..."},  # checks
     ]
-    here = folder()
-    run = curate(write_world(data, here, [fourth], **RECIPES["every stage"]))
+    world = folder()
+    run = curate(write_world(data, world, [fourth], **RECIPES["every stage"]))
     dropped = run.ledger().filter(action="drop")
-    assert set(dropped["stage"]) == {"checks", *DEDUPLICATING, "contamination"}
+    assert set(dropped["stage"]) == {stage.name for stage in STAGES}
 
 
 def test_determinism_threads_do_not_matter(tmp_path: Path) -> None:
@@ -169,19 +177,19 @@ def test_determinism_threads_do_not_matter(tmp_path: Path) -> None:
 def test_no_pair_across_splits_reaches_the_threshold(folder: Any, data: list[dict[str, Any]]) -> None:
     if len({row["instruction"] for row in data if row["output"]}) < 12:
         return
-    here = folder()
-    write_source(data, here / "s.jsonl")
+    world = folder()
+    write_source(data, world / "s.jsonl")
     sections = {"splits": {"test": 1, "near": 0.6}, "keys": {"leaks": "prompt", "template_rows": 1000}}
-    run = curate(write_recipe(here, "s.jsonl", **sections))
-    held = pl.read_parquet(run.path / "heldout" / "test.parquet")
+    run = curate(write_recipe(world, "s.jsonl", **sections))
+    held_out = pl.read_parquet(run.path / "heldout" / "test.parquet")
     arms = [pl.read_parquet(path).select("id") for path in sorted((run.path / "arms").glob("*.parquet"))]
     assert len(arms) == 4
     texts = prompts_and_answers(run)
-    assert held.height == 1
+    assert held_out.height == 1
     assert run.manifest.certificate.passed
-    for one in held["id"]:
-        for other in pl.concat(arms)["id"].unique():
-            assert jaccard(texts[one][0], texts[other][0], 2) < 0.6
+    for held_out_id in held_out["id"]:
+        for training_id in pl.concat(arms)["id"].unique():
+            assert jaccard(texts[held_out_id][0], texts[training_id][0], 2) < 0.6
 
 
 @pytest.mark.slow
