@@ -54,8 +54,8 @@ def build(
     sorted_ids = {name: frame["id"].sort() for name, frame in members.items()}
     records = {}
     for name, frame in (members | held_out).items():
-        same_as = [other for other in members if name in members and other != name]
-        same_as = [other for other in same_as if sorted_ids[name].equals(sorted_ids[other])]
+        same_as = [arm for arm in members if name in members and arm != name]
+        same_as = [arm for arm in same_as if sorted_ids[name].equals(sorted_ids[arm])]
         records[name] = _record(frame, rows, same_as=same_as)
     return records
 
@@ -89,9 +89,9 @@ def _verdict() -> pl.Expr:
 def _held_out(rows: pl.DataFrame, *, split: str) -> pl.DataFrame:
     """The kept rows of a held-out split; `leaked` where the raw data holds another row of the same group."""
     readable = rows.filter(pl.col("fate") != "quarantined").with_columns(leaked=pl.len().over("group") > 1)
-    held = readable.filter(pl.col("split") == split, pl.col("fate") == "kept")
+    held_out = readable.filter(pl.col("split") == split, pl.col("fate") == "kept")
     why = pl.lit(f"represents its group of similar rows in {split}")
-    return held.select("id", "group", "leaked", why=why, split=pl.lit(split))
+    return held_out.select("id", "group", "leaked", why=why, split=pl.lit(split))
 
 
 def _write(examples: Path, files: dict[Path, tuple[pl.DataFrame, pl.Schema]]) -> None:

@@ -84,10 +84,16 @@ def apply_overrides(recorder: RunRecorder, prepared: Prepared) -> pl.DataFrame:
 
 
 def run_stage(recorder: RunRecorder, prepared: Prepared, stage: Stage, alive: pl.DataFrame) -> pl.DataFrame:
-    """Let a stage measure and decide on the rows of `alive` (INDEX).
+    """Let a stage measure and decide; the measure and the decisions become part of the run.
+
+    Args:
+        recorder: the run.
+        prepared: the texts of its rows.
+        stage: the stage.
+        alive: INDEX of the rows that it looks at.
 
     Returns:
-        The rows that are still alive.
+        INDEX of the rows that are still alive.
     """
     with recorder.stage(stage.name, rows=alive.height) as record:
         path, record.reused = measure_stage(stage, recorder.run, prepared.corpus, alive, progress=recorder.progress)

@@ -79,8 +79,8 @@ def stages(recipe: Recipe, *, base: Path) -> list[Stage]:
 
     Cheap: no model is loaded and no file is read before a stage measures.
     """
-    made = (stage.from_recipe(recipe, base=base) for stage in STAGES)
-    return [stage for stage in made if stage is not None]
+    configured = (stage.from_recipe(recipe, base=base) for stage in STAGES)
+    return [stage for stage in configured if stage is not None]
 
 
 def knobs() -> dict[str, Knob]:

@@ -120,8 +120,8 @@ class _WordSearch:
         equal = pl.concat([self._whole_items.equal(batch[column]) for column in columns]).unique(maintain_order=True)
         for rule, pairs in (("layered/exact", equal), ("layered/short", self._whole_items.inside(batch[part]))):
             span = batch[part].gather(pairs["text"]).str.slice(0, SPAN_CHARACTERS)
-            whole = pairs.select(row="text", item="item", score=1.0, span=span)
-            matches.append(_of_rule(whole, rule, part))
+            whole_matches = pairs.select(row="text", item="item", score=1.0, span=span)
+            matches.append(_of_rule(whole_matches, rule, part))
         return matches
 
     def settle(self, matches: pl.DataFrame) -> pl.DataFrame:
@@ -138,8 +138,8 @@ class _WordSearch:
 
         # Of each row and item the surest layer only.
         layer = _layer(other_rules=-1)
-        layered, rest = settled.filter(layer >= 0), settled.filter(layer < 0)
-        return pl.concat([layered.filter(layer == layer.min().over("row", "item")), rest])
+        layered, of_other_rules = settled.filter(layer >= 0), settled.filter(layer < 0)
+        return pl.concat([layered.filter(layer == layer.min().over("row", "item")), of_other_rules])
 
 
 def _ngram_matches(words: ngrams.TokenLists, overlaps: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:

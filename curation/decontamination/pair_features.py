@@ -169,23 +169,25 @@ def _shared_stems(pairs: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
     for name, stem_weights in (("both", shared), ("of_item", of_item)):
         total = stem_weights.group_by("pair").agg(pl.col("weight").sum().alias(name))
         sums = sums.join(total, on="pair", how="left", maintain_order="left")
-    whole = pl.col("of_item").fill_null(0.0).clip(lower_bound=1e-9)
-    return sums.select(shared_stems=pl.col("both").fill_null(0.0) / whole)
+    item_weight = pl.col("of_item").fill_null(0.0).clip(lower_bound=1e-9)
+    return sums.select(shared_stems=pl.col("both").fill_null(0.0) / item_weight)
 
 
 def _number_counts(pairs: pl.DataFrame) -> pl.DataFrame:
     of_row, of_item, of_whole = (numbers(pl.col(name)) for name in ("row", "item", "whole_item"))
     lists = pairs.select("code", row=of_row, item=of_item, whole=of_whole)
-    both = pl.col("row").list.set_intersection("item").list.len()
-    missing = pl.max_horizontal(pl.col("row").list.set_difference("whole").list.len(), pl.col("item").list.len() - both)
+    shared = pl.col("row").list.set_intersection("item").list.len()
+    missing = pl.max_horizontal(
+        pl.col("row").list.set_difference("whole").list.len(), pl.col("item").list.len() - shared
+    )
     return lists.select(
-        shared_numbers=_in_prose(both, most=_MAX_COUNT), different_numbers=_in_prose(missing, most=_MAX_COUNT)
+        shared_numbers=_in_prose(shared, maximum=_MAX_COUNT), different_numbers=_in_prose(missing, maximum=_MAX_COUNT)
     )
 
 
-def _in_prose(count: pl.Expr, *, most: int) -> pl.Expr:
-    """A count up to `most`, 0 where a program is involved."""
-    return pl.when("code").then(0.0).otherwise(count.clip(upper_bound=most).cast(pl.Float64))
+def _in_prose(count: pl.Expr, *, maximum: int) -> pl.Expr:
+    """A count up to `maximum`, 0 where a program is involved."""
+    return pl.when("code").then(0.0).otherwise(count.clip(upper_bound=maximum).cast(pl.Float64))
 
 
 def _different_names(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -194,7 +196,7 @@ def _different_names(pairs: pl.DataFrame) -> pl.DataFrame:
         of_row=names(pl.col("row")).list.set_difference(stems(pl.col("whole_item"))).list.len(),
         of_item=names(pl.col("item")).list.set_difference(stems(pl.col("row"))).list.len(),
     )
-    return counts.select(different_names=_in_prose(pl.col("of_row") + pl.col("of_item"), most=_MAX_COUNT))
+    return counts.select(different_names=_in_prose(pl.col("of_row") + pl.col("of_item"), maximum=_MAX_COUNT))
 
 
 def _opposites(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -205,4 +207,4 @@ def _opposites(pairs: pl.DataFrame) -> pl.DataFrame:
     against += [only_row.list.contains(b) & only_item.list.contains(a) for a, b in _OPPOSITES]
     ordinals = [side.list.set_intersection(pl.lit(list(_ORDINALS))).list.len() > 0 for side in (only_row, only_item)]
     count = pl.sum_horizontal(*against, ordinals[0] & ordinals[1])
-    return lists.select(opposites=_in_prose(count, most=_MAX_OPPOSITES))
+    return lists.select(opposites=_in_prose(count, maximum=_MAX_OPPOSITES))

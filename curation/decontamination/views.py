@@ -69,8 +69,8 @@ def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
     )
     texts = joined.drop("question", "answer", "gist")
     gists = joined.filter(pl.col("gist") != pl.col("text")).with_columns(text="gist")
-    both = pl.concat([texts, gists.drop("question", "answer", "gist")])
-    return both.filter(word_count(pl.col("text")) > 0).sort(by, maintain_order=True)
+    all_views = pl.concat([texts, gists.drop("question", "answer", "gist")])
+    return all_views.filter(word_count(pl.col("text")) > 0).sort(by, maintain_order=True)
 
 
 def whole_text(frame: pl.DataFrame, prompt: str) -> pl.Series:

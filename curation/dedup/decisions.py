@@ -88,7 +88,14 @@ def leader_decisions(alive: pl.DataFrame, measured: pl.DataFrame, *, threshold: 
 
 
 def decisions(frame: pl.DataFrame, *, action: schema.Action, reason: str, threshold: float) -> pl.DataFrame:
-    """`frame` (id, witness, score) as DECISIONS of one action and reason."""
+    """DECISIONS of one action and reason.
+
+    Args:
+        frame: id, witness and score of the rows.
+        action: what is done with them.
+        reason: why.
+        threshold: the threshold that the scores were compared with.
+    """
     columns = frame.with_columns(
         pl.lit(action).alias("action"), pl.lit(reason).alias("reason"), pl.lit(threshold, pl.Float64).alias("threshold")
     )

@@ -118,8 +118,8 @@ def preselected_pairs(
         done = edge
         if lost <= (1 - _RECALL) * count:
             break
-    one, other = (order[np.concatenate([getattr(part, side) for part in parts])] for side in ("a", "b"))
-    a, b = np.minimum(one, other), np.maximum(one, other)
+    first, second = (order[np.concatenate([getattr(part, side) for part in parts])] for side in ("a", "b"))
+    a, b = np.minimum(first, second), np.maximum(first, second)
     rank = np.lexsort((b, a))
     score = np.concatenate([part.score for part in parts])[rank]
     pairs = EmbeddingPairs(a[rank].astype(np.uint32), b[rank].astype(np.uint32), score)
@@ -180,8 +180,8 @@ def _bounding(full: NDArray[np.float32]) -> NDArray[np.float32]:
     sample = full[:: max(1, len(full) // 20_000)].astype(np.float64)
     _, axes = np.linalg.eigh(sample.T @ sample)
     leading = full @ axes[:, -_LEADING_AXES:].astype(np.float32)
-    rest = np.sqrt(np.maximum(np.square(full).sum(axis=1) - np.square(leading).sum(axis=1), 0.0))
-    return np.concatenate([leading, rest[:, None]], axis=1)
+    residual = np.sqrt(np.maximum(np.square(full).sum(axis=1) - np.square(leading).sum(axis=1), 0.0))
+    return np.concatenate([leading, residual[:, None]], axis=1)
 
 
 def _indexed(vectors: np.ndarray, floor: float, progress: Progress | None) -> EmbeddingPairs:

@@ -59,13 +59,13 @@ def add_guard_details(
         for frame in corpus.frames(["core", "answer"], rows["row"].to_numpy())
     ]
     tokens = rows.select("id").hstack(pl.concat(token_lists))
-    both = guarded.join(tokens, on="id", how="left", maintain_order="left").join(
+    pairs = guarded.join(tokens, on="id", how="left", maintain_order="left").join(
         tokens, left_on="witness", right_on="id", how="left", maintain_order="left", suffix="_witness"
     )
     # Write down where they differ.
     differences = [
-        guard_tokens.guard_difference(own, other)[:_LONGEST_DETAIL]
-        for own, other in both.select("tokens", "tokens_witness").iter_rows()
+        guard_tokens.guard_difference(tokens_of_row, tokens_of_witness)[:_LONGEST_DETAIL]
+        for tokens_of_row, tokens_of_witness in pairs.select("tokens", "tokens_witness").iter_rows()
     ]
     details = pl.DataFrame(
         {"id": guarded["id"], "action": "guard", "difference": pl.Series(differences, dtype=pl.String)},

@@ -174,16 +174,16 @@ def find(name: str) -> tuple[Path, str]:
 
 def _packaged() -> Path | None:
     spec = importlib.util.find_spec(PACKAGED)
-    places = spec.submodule_search_locations if spec else None
-    folder = Path(places[0]) / "model" if places else None
+    locations = spec.submodule_search_locations if spec else None
+    folder = Path(locations[0]) / "model" if locations else None
     return folder if folder is not None and folder.is_dir() else None
 
 
 def _from_hub_cache(hub_name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub_name, "modules.json") or try_to_load_from_cache(hub_name, "config.json")
-    return Path(found).parent if isinstance(found, str) else None
+    cached_file = try_to_load_from_cache(hub_name, "modules.json") or try_to_load_from_cache(hub_name, "config.json")
+    return Path(cached_file).parent if isinstance(cached_file, str) else None
 
 
 def _from_hub(hub_name: str) -> Path:
@@ -204,12 +204,12 @@ def _from_hub(hub_name: str) -> Path:
 def _checked(folder: Path, name: str) -> Path:
     if not (folder / "modules.json").exists() and not (folder / "config.json").exists():
         raise UserError(f"The encoder {name}: {folder} holds no sentence-transformers model (no modules.json).")
-    for place in [folder, *(inner for inner in folder.iterdir() if inner.is_dir())]:
-        has_pickle = any(place.glob("*.bin")) and not any(place.glob("*.safetensors"))
-        if has_pickle:
+    for module_folder in [folder, *(path for path in folder.iterdir() if path.is_dir())]:
+        has_only_pickle = any(module_folder.glob("*.bin")) and not any(module_folder.glob("*.safetensors"))
+        if has_only_pickle:
             raise UserError(
-                f"The encoder {name}: {place} has weights as pickle (*.bin) only, which can run code when read. "
-                "Convert them to *.safetensors, or choose another model."
+                f"The encoder {name}: {module_folder} has weights as pickle (*.bin) only, which can run code "
+                "when read. Convert them to *.safetensors, or choose another model."
             )
     if not any(folder.rglob("*.safetensors")):
         raise UserError(f"The encoder {name}: {folder} has no *.safetensors weights.")

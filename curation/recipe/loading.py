@@ -35,8 +35,8 @@ def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
     except yaml.YAMLError as fault:
         raise UserError(f"{name} is not YAML: {_one_line(fault)}") from None
     if not isinstance(document, dict):
-        found = "nothing" if document is None else type(document).__name__
-        raise UserError(f"{name}: a recipe is a mapping with at least `sources:`; found {found}.")
+        kind = "nothing" if document is None else type(document).__name__
+        raise UserError(f"{name}: a recipe is a mapping with at least `sources:`; found {kind}.")
     try:
         return Recipe.model_validate(document)
     except ValidationError as fault:
@@ -49,9 +49,9 @@ def source_from_command_line(path: str, format_name: str) -> Source:
     try:
         return Source.model_validate({"path": path, "format": format_name})
     except ValidationError:
-        known = get_args(FormatName)
-        hint = did_you_mean(format_name, known)
-        raise UserError(f"There is no format {format_name!r}.{hint} Known: {', '.join(known)}.") from None
+        accepted = get_args(FormatName)
+        hint = did_you_mean(format_name, accepted)
+        raise UserError(f"There is no format {format_name!r}.{hint} Accepted: {', '.join(accepted)}.") from None
 
 
 def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:

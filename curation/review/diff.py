@@ -18,11 +18,11 @@ def diff(before: RunFolder, after: RunFolder) -> pl.DataFrame:
     """
     columns = ["id", "source", "fate", "stage", "reason"]
     left, right = before.rows().select(columns), after.rows().select(columns)
-    both = left.join(right, on="id", how="full", coalesce=True, suffix="_after", maintain_order="left_right")
-    if left.height and right.height and both.height == left.height + right.height:
+    joined = left.join(right, on="id", how="full", coalesce=True, suffix="_after", maintain_order="left_right")
+    if left.height and right.height and joined.height == left.height + right.height:
         raise UserError(f"{before.path} and {after.path} share no row id; they were made from different sources.")
     absent = pl.lit("absent")
-    filled = both.with_columns(
+    filled = joined.with_columns(
         pl.col("fate", "fate_after").fill_null(absent), pl.col("source").fill_null(pl.col("source_after"))
     )
     changed = pl.any_horizontal(

@@ -210,14 +210,14 @@ def _duplicates(
         counts[stage.name] = decisions.filter(pl.col("action").is_in(["drop", "report"]))["id"].n_unique()
         alive = ledger.enter(stage.name, decisions, alive)
     near = recipe.duplicates.near or Near()
-    found = DuplicateCounts(
+    duplicate_counts = DuplicateCounts(
         exact=counts["exact"],
         near=counts.get("near"),
         answers=counts.get("answers"),
         conflicts=counts["conflicts"],
         near_threshold=near.threshold,
     )
-    return found, unmeasured
+    return duplicate_counts, unmeasured
 
 
 def _samples(examples: Path, count: int) -> tuple[dict[str, Any], ...]:

@@ -17,7 +17,15 @@ LABELS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "same"
 
 
 def write_label(run: RunFolder, *, a: str, b: str, measure: str, same: bool) -> None:
-    """Append what the user said about a pair; a later label of the same pair replaces this one when read."""
+    """Append the user's label of a pair; a later label of the same pair replaces this one when read.
+
+    Args:
+        run: the run.
+        a: the id of one row of the pair, as in PAIRS.
+        b: the id of the other.
+        measure: the name of the stage that stored the pair.
+        same: whether the two rows are duplicates.
+    """
     entry = {"a": a, "b": b, "measure": measure, "same": same, "time": datetime.now(UTC).isoformat()}
     line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     # One write to a file opened for appending cannot be cut by another tab's.
@@ -54,7 +62,14 @@ def _parse(line: str, where: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class LabelPrecision:
-    """How many of the labelled pairs are the same, with the exact 95 % interval of the precision behind that."""
+    """How many of the labelled pairs are duplicates.
+
+    Attributes:
+        same: labelled pairs that are duplicates.
+        labelled: labelled pairs.
+        low: the lower end of the exact 95 % interval of the precision (Clopper and Pearson, 1934).
+        high: its upper end.
+    """
 
     same: int
     labelled: int
@@ -79,8 +94,8 @@ def propose(scored: pl.DataFrame, *, target: float = 0.9) -> float | None:
 
     None while the labels do not support any: with no mistake seen, 0.9 takes 36 labels, 0.95 takes 73.
     """
-    good = None
+    lowest = None
     for score in scored["score"].unique().sort(descending=True).to_list():
         if precision(scored, score).low >= target:
-            good = score
-    return good
+            lowest = score
+    return lowest

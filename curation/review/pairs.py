@@ -70,8 +70,8 @@ def neighbours(run: RunFolder, row_id: str, rows: pl.LazyFrame, *, most: int = 5
     is_a, is_b = pl.col("a") == row_id, pl.col("b") == row_id
     for name in pair_stages(run):
         pairs = pl.scan_parquet(run.file(name)).filter(is_a | is_b)
-        other = pl.when(is_a).then("b").otherwise("a").alias("id")
-        best = pairs.select(other, pl.lit(name).alias("measure"), "score", "guarded").sort(
+        neighbour_id = pl.when(is_a).then("b").otherwise("a").alias("id")
+        best = pairs.select(neighbour_id, pl.lit(name).alias("measure"), "score", "guarded").sort(
             "score", "id", descending=[True, False]
         )
         frames.append(best.head(most).collect())

@@ -63,8 +63,8 @@ def duplicates_by_source(run: RunFolder) -> pl.DataFrame:
     compared = [stage.name for stage in stages(run.recipe, base=Path()) if stage.compares]
     source = run.rows().select("id", "source")
     drops = run.ledger().filter(pl.col("action") == "drop", pl.col("stage").is_in(compared))
-    both = drops.join(source, on="id").join(source, left_on="witness", right_on="id", suffix=" of the witness")
-    counted = both.group_by("source", "source of the witness").len("rows")
+    with_sources = drops.join(source, on="id").join(source, left_on="witness", right_on="id", suffix=" of the witness")
+    counted = with_sources.group_by("source", "source of the witness").len("rows")
     return counted.sort("rows", "source", "source of the witness", descending=[True, False, False])
 
 

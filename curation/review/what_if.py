@@ -72,11 +72,12 @@ def index(run: RunFolder) -> pl.DataFrame:
 def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
     """`recipe` with other numbers, by the names of `siftune.curation.stages.knobs`. Raises `UserError` as `replay`."""
     document = recipe.model_dump()
-    known = knobs()
+    accepted = knobs()
     for name, value in settings.items():
-        if name not in known:
-            raise UserError(f"what-if does not know {name!r}.{did_you_mean(name, known)} Accepted: {', '.join(known)}.")
-        knob = known[name]
+        if name not in accepted:
+            hint = did_you_mean(name, accepted)
+            raise UserError(f"what-if does not know {name!r}.{hint} Accepted: {', '.join(accepted)}.")
+        knob = accepted[name]
         section: dict[str, Any] | None = document
         for key in knob.section:
             section = section[key] if section else None

@@ -114,8 +114,8 @@ def _copied_answer(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
     answer_length, prompt_length = pl.col("answer").str.len_bytes(), pl.col("prompt").str.len_bytes()
     # What the shares below imply for lengths, with a margin: most rows need not be split into words.
     long = (answer_length >= 2 * _COPY_WORDS) & answer_length.is_between(prompt_length // 3, prompt_length * 3)
-    rest = batch.filter(long).join(equal, on="id", how="anti", maintain_order="left").select("id", "prompt", "answer")
-    contained = _contained(rest.filter(_most_words_shared()))
+    others = batch.filter(long).join(equal, on="id", how="anti", maintain_order="left").select("id", "prompt", "answer")
+    contained = _contained(others.filter(_most_words_shared()))
     share = pl.format("{} % of the answer is in the prompt", (pl.col("score") * 100).floor().cast(pl.Int64))
     return pl.concat([equal, contained.select("id", "score", share.alias("detail"))])
 
@@ -189,14 +189,14 @@ def _encoding(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
 
 def _template_tokens(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
     """Markers of chat templates; `Human:` and `Assistant:` count where both begin a line of the same text."""
-    both = pl.concat_str(pl.col("prompt").fill_null(""), pl.lit("\n\x00\n"), pl.col("answer").fill_null(""))
+    texts = pl.concat_str(pl.col("prompt").fill_null(""), pl.lit("\n\x00\n"), pl.col("answer").fill_null(""))
     rows = batch.select("id", pl.col("prompt", "answer").fill_null(""))
     sides = [pl.col(name) for name in ("prompt", "answer")]
     tokens = [side.str.count_matches(phrases.TEMPLATE) for side in sides]
     dialogues = [side.str.contains(phrases.HUMAN_TURN) & side.str.contains(phrases.ASSISTANT_TURN) for side in sides]
     count = tokens[0] + tokens[1] + dialogues[0].cast(pl.UInt32) + dialogues[1].cast(pl.UInt32)
     first = pl.coalesce(*[side.str.extract(f"({phrases.TEMPLATE})") for side in sides], pl.lit("Human: … Assistant: …"))
-    candidates = rows.filter(both.str.contains(r"<\||\[/?INST|<<|_of_turn|<｜|###|</?s>|Human:|(?i)user:"))
+    candidates = rows.filter(texts.str.contains(r"<\||\[/?INST|<<|_of_turn|<｜|###|</?s>|Human:|(?i)user:"))
     return _findings(candidates, count > 0, count, first.str.strip_chars())
 
 
@@ -218,9 +218,9 @@ def _language(batch: pl.DataFrame, checks: Checks) -> pl.DataFrame:
     Code blocks, inline code and addresses are removed first; a text that is then mostly not letters is not judged.
     """
     language_detection.check_codes(checks.languages)
-    both = pl.concat_str(pl.col("prompt", "answer").fill_null(""), separator="\n")
+    texts = pl.concat_str(pl.col("prompt", "answer").fill_null(""), separator="\n")
     prose = (
-        both.str.head(4 * _LANGUAGE_CHARACTERS)
+        texts.str.head(4 * _LANGUAGE_CHARACTERS)
         .str.replace_all(r"(?s)```.*?(?:```|$)|`[^`\n]*`|https?://\S+|<[^<>\n]{1,80}>", " ")
         .str.replace_all(r"(?m)^.*(?:[{};=]|\w\().*$", " ")
         .str.replace_all(r"\s+", " ")

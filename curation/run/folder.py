@@ -136,9 +136,9 @@ class RunFolder(RunPaths):
         """MATCHES that count by the run's recipe, of all rows or of one; empty when no reference was given."""
         if "contamination" not in self.manifest.files or self.recipe.contamination is None:
             return schema.empty(schema.MATCHES)
-        mine = pl.lit(True) if row_id is None else pl.col("id") == row_id
+        of_row = pl.lit(True) if row_id is None else pl.col("id") == row_id
         counted = schema.counted(self.recipe.contamination.threshold)
-        return pl.scan_parquet(self.file("contamination")).filter(mine, counted).collect()
+        return pl.scan_parquet(self.file("contamination")).filter(of_row, counted).collect()
 
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""

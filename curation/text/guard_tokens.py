@@ -112,17 +112,17 @@ def key_guard_hash(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
     return key_guard_tokens(key, classes).list.join("\x1f").hash(0)
 
 
-def guard_difference(a: Sequence[str], b: Sequence[str], *, most: int = 4) -> str:
-    """The protected tokens in which two texts differ, as text: "1.022 ≠ 1.032"; at most `most` tokens of each."""
+def guard_difference(a: Sequence[str], b: Sequence[str], *, limit: int = 4) -> str:
+    """The protected tokens in which two texts differ, as text: "1.022 ≠ 1.032"; at most `limit` tokens of each."""
     only_a, only_b = Counter(a) - Counter(b), Counter(b) - Counter(a)
     left, right = list(only_a.elements()), list(only_b.elements())
     if not left and not right:  # the same tokens in another order
         first = next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
         left, right = list(a[first:]), list(b[first:])
-    return f"{_shortened(left, most)} ≠ {_shortened(right, most)}"
+    return f"{_shortened(left, limit)} ≠ {_shortened(right, limit)}"
 
 
-def _shortened(tokens: Sequence[str], most: int) -> str:
+def _shortened(tokens: Sequence[str], limit: int) -> str:
     if not tokens:
         return "∅"
-    return " ".join(tokens[:most]) + (" …" if len(tokens) > most else "")
+    return " ".join(tokens[:limit]) + (" …" if len(tokens) > limit else "")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siftune.curation import arms
+from siftune.curation import arms, corpus
 from siftune.curation.corpus import write_batches
 from siftune.curation.errors import ConservationError
 from siftune.curation.run.paths import RunPaths
@@ -143,12 +143,12 @@ def test_many_batches_make_the_same_rows_as_one(tmp_path, monkeypatch):
     examples, rows = world([(["kept", "dropped"][i % 2], ["train", "test"][i % 5 == 0]) for i in range(101)])
     (tmp_path / "one").mkdir()
     (tmp_path / "many").mkdir()
-    _, whole, _ = build(tmp_path / "one", examples, rows)
-    monkeypatch.setattr(arms.batches, "__kwdefaults__", {"size": 7})
+    _, at_once, _ = build(tmp_path / "one", examples, rows)
+    monkeypatch.setattr(corpus, "BATCH", 7)
     monkeypatch.setattr(arms, "BATCH", 10)
-    _, pieces, held = build(tmp_path / "many", examples, rows)
-    assert all(whole[name].equals(pieces[name]) for name in whole)
-    assert held["test"].height == 11
+    _, in_batches, held_out = build(tmp_path / "many", examples, rows)
+    assert all(at_once[name].equals(in_batches[name]) for name in at_once)
+    assert held_out["test"].height == 11
 
 
 def test_rows_that_the_examples_do_not_hold_are_a_fault(tmp_path):

@@ -153,9 +153,9 @@ def test_tulu_needs_more_than_half_of_the_item() -> None:
 def test_llama_adds_up_what_all_rows_hold() -> None:
     words = [f"w{number}" for number in range(20)]
     first, second = " ".join(words[:9]), " ".join(words[9:18])
-    one = match(rows((first, "")), items((" ".join(words), None)), ["llama3-token-ratio"])
+    matches = match(rows((first, "")), items((" ".join(words), None)), ["llama3-token-ratio"])
     both = match(rows((first, ""), (second, ""), ("other", "")), items((" ".join(words), None)), ["llama3-token-ratio"])
-    assert one.height == 0
+    assert matches.height == 0
     assert [row[0] for row in brief(both)] == ["s:0", "s:1"]
     assert both["score"].to_list() == [0.9, 0.9]
 
@@ -165,9 +165,9 @@ def test_batches_change_nothing() -> None:
     texts += [("area of a triangle, please", "no"), ("Say it. Area of a triangle, please.", "no")]
     references = items((LONG, "40"), ("Area of a triangle, please.", None))
     rules = ["layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio"]
-    whole = match(rows(*texts), references, rules)
-    assert whole.height > 30
-    assert whole.equals(match(rows(*texts), references, rules, batch=2))
+    all_matches = match(rows(*texts), references, rules)
+    assert all_matches.height > 30
+    assert all_matches.equals(match(rows(*texts), references, rules, batch=2))
 
 
 class Letters:

@@ -9,9 +9,9 @@ from siftune.curation.text import ngrams
 
 
 def test_whole_items_ignore_layout_only() -> None:
-    whole = WholeItemRule(pl.Series(["Name the largest planet of them all.", ""]))
+    rule = WholeItemRule(pl.Series(["Name the largest planet of them all.", ""]))
     texts = pl.Series(["name the largest  planet of them all", "Name the smallest planet of them all.", ""])
-    assert whole.equal(texts).rows() == [(0, 0)]
+    assert rule.equal(texts).rows() == [(0, 0)]
 
 
 def test_the_share_over_all_rows_counts_each_word_once() -> None:

@@ -32,8 +32,8 @@ def brute(vectors: np.ndarray, floor: float) -> dict[tuple[int, int], float]:
     return {(int(x), int(y)): float(cosine[x, y]) for x, y in zip(a, b, strict=True)}
 
 
-def told(found: embedding_pairs.EmbeddingPairs) -> dict[tuple[int, int], float]:
-    return {(int(a), int(b)): float(s) for a, b, s in zip(found.a, found.b, found.score, strict=True)}
+def scores_by_pair(result: embedding_pairs.EmbeddingPairs) -> dict[tuple[int, int], float]:
+    return {(int(a), int(b)): float(s) for a, b, s in zip(result.a, result.b, result.score, strict=True)}
 
 
 @given(
@@ -44,21 +44,21 @@ def told(found: embedding_pairs.EmbeddingPairs) -> dict[tuple[int, int], float]:
 )
 def test_pairs_are_those_of_brute_force(n: int, d: int, floor: float, seed: int) -> None:
     vectors = clustered(n, d, seed=seed)
-    found, truth = told(embedding_pairs.cosine_pairs(vectors, floor=floor)), brute(vectors, floor)
-    assert found.keys() == truth.keys()
-    assert all(abs(found[pair] - truth[pair]) < 1e-12 for pair in truth)
+    result, truth = scores_by_pair(embedding_pairs.cosine_pairs(vectors, floor=floor)), brute(vectors, floor)
+    assert result.keys() == truth.keys()
+    assert all(abs(result[pair] - truth[pair]) < 1e-12 for pair in truth)
 
 
 @pytest.mark.parametrize("spread", [0.35, 0.02])  # 0.02: most of a block is above the floor
 def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
     vectors = clustered(400, 384, seed=3, spread=spread)
-    whole = embedding_pairs.cosine_pairs(vectors, floor=0.85)
-    assert len(whole) > 100
+    unblocked = embedding_pairs.cosine_pairs(vectors, floor=0.85)
+    assert len(unblocked) > 100
     monkeypatch.setattr(embedding_pairs, "BLOCK_ROWS", 37)
     parts = embedding_pairs.cosine_pairs(vectors, floor=0.85)
     for name in ("a", "b", "score"):
-        assert np.array_equal(getattr(whole, name), getattr(parts, name))
-    assert told(whole).keys() == brute(vectors, 0.85).keys()
+        assert np.array_equal(getattr(unblocked, name), getattr(parts, name))
+    assert scores_by_pair(unblocked).keys() == brute(vectors, 0.85).keys()
 
 
 def test_a_pair_exactly_at_the_floor_is_found_and_one_below_is_not() -> None:
@@ -75,35 +75,35 @@ def test_a_pair_exactly_at_the_floor_is_found_and_one_below_is_not() -> None:
 
 def test_the_same_text_has_a_cosine_of_one_and_an_empty_vector_none() -> None:
     vectors = np.concatenate([clustered(3, 384)[:1]] * 2 + [np.zeros((2, 384), np.float16)])
-    found = embedding_pairs.cosine_pairs(vectors, floor=0.5)
-    assert told(found) == {(0, 1): 1.0}
+    result = embedding_pairs.cosine_pairs(vectors, floor=0.5)
+    assert scores_by_pair(result) == {(0, 1): 1.0}
 
 
 def test_positions_are_in_order_and_counted_in_uint32() -> None:
-    found = embedding_pairs.cosine_pairs(clustered(200, 384), floor=0.8)
-    assert found.a.dtype == found.b.dtype == np.uint32
-    assert found.score.dtype == np.float64
-    assert (found.a < found.b).all()
-    assert np.array_equal(np.lexsort((found.b, found.a)), np.arange(len(found)))
-    assert found.method == "exact"
-    assert found.recall == 1.0
+    result = embedding_pairs.cosine_pairs(clustered(200, 384), floor=0.8)
+    assert result.a.dtype == result.b.dtype == np.uint32
+    assert result.score.dtype == np.float64
+    assert (result.a < result.b).all()
+    assert np.array_equal(np.lexsort((result.b, result.a)), np.arange(len(result)))
+    assert result.method == "exact"
+    assert result.recall == 1.0
 
 
 def test_beyond_the_exact_rows_an_index_proposes_and_its_recall_is_measured() -> None:
     pytest.importorskip("faiss")
     vectors = clustered(3000, 96, seed=4)
     truth = brute(vectors, 0.9)
-    found = embedding_pairs.cosine_pairs(vectors, floor=0.9, exact_rows=1000)
-    assert "IVF" in found.method
-    assert found.sampled == 1000
-    assert found.recall >= 0.99
-    assert told(found).keys() <= truth.keys()
-    assert len(found) >= 0.98 * len(truth)
-    assert len({*zip(found.a.tolist(), found.b.tolist(), strict=True)}) == len(found)
+    result = embedding_pairs.cosine_pairs(vectors, floor=0.9, exact_rows=1000)
+    assert "IVF" in result.method
+    assert result.sampled == 1000
+    assert result.recall >= 0.99
+    assert scores_by_pair(result).keys() <= truth.keys()
+    assert len(result) >= 0.98 * len(truth)
+    assert len({*zip(result.a.tolist(), result.b.tolist(), strict=True)}) == len(result)
     again = embedding_pairs.cosine_pairs(vectors, floor=0.9, exact_rows=1000)
-    assert np.array_equal(found.a, again.a)
-    assert np.array_equal(found.b, again.b)
-    assert np.array_equal(found.score, again.score)
+    assert np.array_equal(result.a, again.a)
+    assert np.array_equal(result.b, again.b)
+    assert np.array_equal(result.score, again.score)
 
 
 def test_too_many_pairs_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,25 +130,25 @@ def test_nearest_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     from siftune.curation.embeddings import knn
 
     vectors = clustered(500, 384)
-    whole = nearest(vectors[:50], vectors, k=6)
+    unblocked = nearest(vectors[:50], vectors, k=6)
     monkeypatch.setattr(knn, "BLOCK_ROWS", 11)
     parts = nearest(vectors[:50], vectors, k=6)
-    assert np.array_equal(whole[0], parts[0])
-    assert np.array_equal(whole[1], parts[1])
-    assert np.array_equal(whole[0][:, 0], np.arange(50))
+    assert np.array_equal(unblocked[0], parts[0])
+    assert np.array_equal(unblocked[1], parts[1])
+    assert np.array_equal(unblocked[0][:, 0], np.arange(50))
 
 
 class Table:
-    """An encoder that knows the vector of each text, and remembers what it was asked."""
+    """An encoder that knows the vector of each text, and remembers which texts it encoded."""
 
     def __init__(self, vectors: dict[str, np.ndarray]) -> None:
         self.vectors = vectors
-        self.asked: set[str] = set()
+        self.encoded: set[str] = set()
 
     def __call__(self, texts: Iterable[pl.Series], *, progress: object = None) -> np.ndarray:
-        every = [text for series in texts for text in series]
-        self.asked |= set(every)
-        return np.stack([self.vectors[text] for text in every]).astype(np.float16)
+        batch = [text for series in texts for text in series]
+        self.encoded |= set(batch)
+        return np.stack([self.vectors[text] for text in batch]).astype(np.float16)
 
 
 def alike_in_words(*, groups: int, size: int, alone: int) -> tuple[pl.Series, Table]:
@@ -171,48 +171,50 @@ def alike_in_words(*, groups: int, size: int, alone: int) -> tuple[pl.Series, Ta
 
 def test_preselection_spares_texts_that_share_no_rare_words_and_never_boasts() -> None:
     texts, embed = alike_in_words(groups=60, size=20, alone=2800)
-    found = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
-    asked = len(embed.asked)
+    result = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
+    encoded = len(embed.encoded)
     truth = embedding_pairs.cosine_pairs(embed([texts]), floor=0.9)
     assert len(truth) == 60 * 190 + 1
-    assert told(found).items() < told(truth).items()
-    assert np.array_equal(np.lexsort((found.b, found.a)), np.arange(len(found)))
-    assert asked == 1600
-    assert found.method == "exact, among 1600 of 4000 rows"
-    assert found.sampled == 400
-    assert 0.99 <= found.recall <= len(found) / len(truth) < 1
+    assert scores_by_pair(result).items() < scores_by_pair(truth).items()
+    assert np.array_equal(np.lexsort((result.b, result.a)), np.arange(len(result)))
+    assert encoded == 1600
+    assert result.method == "exact, among 1600 of 4000 rows"
+    assert result.sampled == 400
+    assert 0.99 <= result.recall <= len(result) / len(truth) < 1
 
 
 def test_preselection_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, embed = alike_in_words(groups=30, size=20, alone=1800)
-    whole, asked = embedding_pairs.preselected_pairs(texts, embed, floor=0.9), embed.asked
+    unblocked, encoded = embedding_pairs.preselected_pairs(texts, embed, floor=0.9), embed.encoded
     monkeypatch.setattr(embedding_pairs, "BLOCK_ROWS", 301)
     monkeypatch.setattr(preselect, "BLOCK_ROWS", 457)
-    embed.asked = set()
+    embed.encoded = set()
     parts = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
-    assert embed.asked == asked
-    assert len(asked) < len(texts)
-    assert parts.recall == whole.recall
+    assert embed.encoded == encoded
+    assert len(encoded) < len(texts)
+    assert parts.recall == unblocked.recall
     for name in ("a", "b", "score"):
-        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+        assert np.array_equal(getattr(unblocked, name), getattr(parts, name))
 
 
 def test_paraphrases_that_share_no_words_make_it_encode_every_text() -> None:
     same = np.random.default_rng(0).normal(size=(1200, 64))
     texts = [f"word{n} stands{n} here{n} by{n} itself{n}" for n in range(2400)]
     embed = Table(dict(zip(texts, [*same, *same], strict=True)))
-    found = embedding_pairs.preselected_pairs(pl.Series(texts), embed, floor=0.9)
-    assert told(found).keys() == {(n, 1200 + n) for n in range(1200)}
-    assert (found.method, found.recall) == ("exact", 1.0)
+    result = embedding_pairs.preselected_pairs(pl.Series(texts), embed, floor=0.9)
+    assert scores_by_pair(result).keys() == {(n, 1200 + n) for n in range(1200)}
+    assert (result.method, result.recall) == ("exact", 1.0)
 
 
 @pytest.mark.parametrize(("groups", "size", "alone"), [(4, 2, 2400), (10, 20, 800), (0, 1, 2)])
 def test_with_few_pairs_or_few_texts_every_text_is_encoded(groups: int, size: int, alone: int) -> None:
     texts, embed = alike_in_words(groups=groups, size=size, alone=alone)
-    found = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
-    assert embed.asked == set(texts)
-    assert told(found).keys() == told(embedding_pairs.cosine_pairs(embed([texts]), floor=0.9)).keys()
-    assert found.method == "exact"
+    result = embedding_pairs.preselected_pairs(texts, embed, floor=0.9)
+    assert embed.encoded == set(texts)
+    assert (
+        scores_by_pair(result).keys() == scores_by_pair(embedding_pairs.cosine_pairs(embed([texts]), floor=0.9)).keys()
+    )
+    assert result.method == "exact"
 
 
 @pytest.mark.parametrize("block", [4096, 3])

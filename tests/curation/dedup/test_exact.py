@@ -13,8 +13,8 @@ from siftune.curation.dedup.exact import first_equal_row
 def first_rows(texts: list[str]) -> list[int]:
     seen: dict[str, int] = {}
     first = []
-    for row, said in enumerate(texts):
-        key = " ".join(unicodedata.normalize("NFC", said).split())
+    for row, text in enumerate(texts):
+        key = " ".join(unicodedata.normalize("NFC", text).split())
         first.append(seen.setdefault(key, row) if key else row)
     return first
 

@@ -65,10 +65,10 @@ def oracle(world: World) -> tuple[list[bool], list[int], list[int]]:
         similar = [(-score[row, head][0], world.rank[head], head) for head in heads if (row, head) in score]
         similar = [entry for entry in similar if -entry[0] >= world.threshold]
         free = sorted(entry for entry in similar if not score[row, entry[2]][1])
-        held = sorted(entry for entry in similar if score[row, entry[2]][1])
+        guarded_similar = sorted(entry for entry in similar if score[row, entry[2]][1])
         if not free:
             heads.append(row)
-            guard_witness[row] = held[0][2] if held else -1
+            guard_witness[row] = guarded_similar[0][2] if guarded_similar else -1
             continue
         head = witness[row] = free[0][2]
         if family[head] < world.cap:
@@ -106,20 +106,20 @@ def test_every_dropped_row_has_a_kept_witness_at_the_threshold(world: World) -> 
 @given(worlds())
 def test_what_was_kept_is_kept_again(world: World) -> None:
     kept = np.flatnonzero(run(world).kept)
-    place = np.full(world.n, -1)
-    place[kept] = np.arange(kept.size)
-    both = (place[world.pairs.a] >= 0) & (place[world.pairs.b] >= 0)
+    new_position = np.full(world.n, -1)
+    new_position[kept] = np.arange(kept.size)
+    is_kept_pair = (new_position[world.pairs.a] >= 0) & (new_position[world.pairs.b] >= 0)
     rest = Pairs(
-        place[world.pairs.a[both]].astype(np.uint32),
-        place[world.pairs.b[both]].astype(np.uint32),
-        world.pairs.score[both],
+        new_position[world.pairs.a[is_kept_pair]].astype(np.uint32),
+        new_position[world.pairs.b[is_kept_pair]].astype(np.uint32),
+        world.pairs.score[is_kept_pair],
     )
     again = leaders(
         kept.size,
         world.rank[kept],
         rest,
         threshold=world.threshold,
-        guarded=world.guarded[both],
+        guarded=world.guarded[is_kept_pair],
         cap=world.cap,
         pinned=world.pinned[kept],
     )
@@ -164,7 +164,7 @@ def test_stars_decide_as_all_pairs_would(texts: list[str], cap: int, threshold: 
     random.shuffle(rank)  # type: ignore[attr-defined]
     pinned = np.array([random.random() < 0.2 for _ in texts])  # type: ignore[attr-defined]
     alive = np.array([random.random() < 0.8 for _ in texts])  # type: ignore[attr-defined]
-    sets = [frozenset(said.split()) for said in texts]
+    sets = [frozenset(text.split()) for text in texts]
     stars = measured(texts)
     joined = {
         (sets[a], sets[b]) for a, b in zip(stars.a, stars.b, strict=True)

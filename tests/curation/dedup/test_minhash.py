@@ -18,7 +18,9 @@ from siftune.curation.text.guard_tokens import guard_hash
 CLASSES: list[GuardClass] = ["numbers", "operators", "identifiers", "negations"]
 
 
-def found_in(texts: list[str], *, floor: float, shingle: int = 3, guard: bool = False) -> dict[tuple[int, int], float]:
+def scores_by_pair(
+    texts: list[str], *, floor: float, shingle: int = 3, guard: bool = False
+) -> dict[tuple[int, int], float]:
     hashes = pl.DataFrame({"t": texts}).select(guard_hash(pl.col("t"), CLASSES)).to_series().to_numpy()
     pairs = minhash.jaccard_pairs(
         [pl.Series(texts)], shingle=shingle, permutations=128, floor=floor, guard=hashes if guard else None
@@ -42,22 +44,22 @@ def brute_force(texts: pl.Series, *, shingle: int, floor: float) -> dict[tuple[i
     matrix.sum_duplicates()
     matrix.data[:] = 1
     sizes = np.asarray(matrix.sum(axis=1)).ravel()
-    wanted = {}
+    scores = {}
     for start in range(0, len(texts), 500):
         product = (matrix[start : start + 500] @ matrix.T).tocoo()
         a, b = product.row + start, product.col
         score = product.data / (sizes[a] + sizes[b] - product.data)
         hit = (a < b) & (score >= floor)
-        wanted |= dict(zip(zip(a[hit].tolist(), b[hit].tolist(), strict=True), score[hit].tolist(), strict=True))
-    return wanted
+        scores |= dict(zip(zip(a[hit].tolist(), b[hit].tolist(), strict=True), score[hit].tolist(), strict=True))
+    return scores
 
 
 @given(st.lists(st.lists(st.sampled_from("abcde"), max_size=8).map(" ".join), min_size=2, max_size=14))
 def test_nothing_is_found_that_is_not_there(texts: list[str]) -> None:
-    found = found_in(texts, floor=0.5, shingle=2)
+    scores = scores_by_pair(texts, floor=0.5, shingle=2)
     exact = brute_force(pl.Series([text or f"empty{row}" for row, text in enumerate(texts)]), shingle=2, floor=0.5)
-    assert found.items() <= exact.items()
-    assert {pair for pair, score in exact.items() if score == 1.0} <= found.keys(), "equal sets share every band"
+    assert scores.items() <= exact.items()
+    assert {pair for pair, score in exact.items() if score == 1.0} <= scores.keys(), "equal sets share every band"
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ def test_nothing_is_found_that_is_not_there(texts: list[str]) -> None:
     ],
 )
 def test_short_texts(a: str, b: str, score: float | None) -> None:
-    found = found_in([a, b], floor=0.5)
-    assert found == ({} if score is None else {(0, 1): score})
+    scores = scores_by_pair([a, b], floor=0.5)
+    assert scores == ({} if score is None else {(0, 1): score})
 
 
 def test_bands_reach_the_recall_with_the_fewest_candidates() -> None:
@@ -96,25 +98,25 @@ def test_bands_reach_the_recall_with_the_fewest_candidates() -> None:
 def test_large_buckets_are_cut_by_the_guard_and_lose_no_deciding_pair() -> None:
     shared = " ".join(f"w{word}" for word in range(60))
     texts = [f"{row % 400} {shared}" for row in range(1500)]
-    whole, cut = found_in(texts, floor=0.5, guard=False), found_in(texts, floor=0.5, guard=True)
+    all_pairs, cut = scores_by_pair(texts, floor=0.5, guard=False), scores_by_pair(texts, floor=0.5, guard=True)
     hashes = [row % 400 for row in range(1500)]
-    deciding = {pair for pair in whole if hashes[pair[0]] == hashes[pair[1]]}
+    deciding = {pair for pair in all_pairs if hashes[pair[0]] == hashes[pair[1]]}
     assert deciding
-    assert deciding <= cut.keys() <= whole.keys()
-    assert len(cut) < len(whole), "the guard saved comparisons"
+    assert deciding <= cut.keys() <= all_pairs.keys()
+    assert len(cut) < len(all_pairs), "the guard saved comparisons"
 
 
 def test_chunks_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"one two three four five {row % 7} six seven" for row in range(60)]
-    whole = found_in(texts, floor=0.3)
+    all_pairs = scores_by_pair(texts, floor=0.3)
     monkeypatch.setattr(minhash, "CHUNK_PAIRS", 10)
-    assert found_in(texts, floor=0.3) == whole
+    assert scores_by_pair(texts, floor=0.3) == all_pairs
 
 
 def test_too_many_comparisons_name_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minhash, "MAX_CANDIDATES", 1000)
     with pytest.raises(UserError, match="template"):
-        found_in(["the very same words again and again"] * 60, floor=0.5)
+        scores_by_pair(["the very same words again and again"] * 60, floor=0.5)
 
 
 def test_nothing_to_compare() -> None:
@@ -129,12 +131,12 @@ def test_recall_and_precision_on_20000_real_rows(shared_data: Path, threshold: f
     with gzip.open(shared_data / "instructions" / "mix.jsonl.gz") as file:
         rows = pl.read_ndjson(file.read())
     dialogue = pl.concat_str("instruction", pl.col("input").fill_null(""), "output", separator="\n")
-    whole = rows.select(dialogue).to_series()
-    texts = whole.filter(whole.str.len_bytes() == whole.str.len_chars())[::3][:20_000]
+    dialogues = rows.select(dialogue).to_series()
+    texts = dialogues.filter(dialogues.str.len_bytes() == dialogues.str.len_chars())[::3][:20_000]
     assert len(texts) == 20_000
     exact = brute_force(texts, shingle=3, floor=threshold)
     pairs = minhash.jaccard_pairs([texts], shingle=3, permutations=128, floor=threshold)
-    found = dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score.tolist(), strict=True))
+    scores = dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score.tolist(), strict=True))
     assert len(exact) > 200
-    assert found.items() <= exact.items(), "every score is exact and reaches the threshold"
-    assert len(found) >= 0.99 * len(exact)
+    assert scores.items() <= exact.items(), "every score is exact and reaches the threshold"
+    assert len(scores) >= 0.99 * len(exact)

@@ -27,7 +27,7 @@ def test_smallest_recipe_holds_the_defaults_of_its_sections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message_parts"),
     [
         ("souces: []", ["souces", "Did you mean 'sources'?", "line 1"]),
         (SMALLEST + "duplicates:\n  near:\n    treshold: 1\n", ["line 4", "Did you mean 'threshold'?", "permutations"]),
@@ -47,9 +47,9 @@ def test_smallest_recipe_holds_the_defaults_of_its_sections() -> None:
         ("- a", ["found list"]),
     ],
 )
-def test_what_is_not_accepted_is_named_with_its_mend(text: str, said: list[str]) -> None:
+def test_what_is_not_accepted_is_named_with_its_mend(text: str, message_parts: list[str]) -> None:
     message = fault(text)
-    for part in said:
+    for part in message_parts:
         assert part in message
 
 
@@ -76,7 +76,7 @@ def test_starting_recipe_is_the_defaults_and_says_every_field() -> None:
 def test_commented_sections_of_the_starting_recipe_parse_when_uncommented() -> None:
     lines = starting_recipe().splitlines()
     start = lines.index("# splits:")
-    end = next(place for place in range(start, len(lines)) if not lines[place])
+    end = next(index for index in range(start, len(lines)) if not lines[index])
     section = "\n".join(line.removeprefix("# ") for line in lines[start:end])
     assert parse_recipe(SMALLEST + section).splits == sections.Splits()
 

@@ -23,9 +23,9 @@ DATA = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    here = tmp_path_factory.mktemp("explain")
-    write_source(DATA, here / "s.jsonl")
-    return curate(write_recipe(here, "s.jsonl"))
+    folder = tmp_path_factory.mktemp("explain")
+    write_source(DATA, folder / "s.jsonl")
+    return curate(write_recipe(folder, "s.jsonl"))
 
 
 def test_witnesses_are_followed_across_stages_to_a_row_that_was_kept(run: RunFolder) -> None:
@@ -35,12 +35,12 @@ def test_witnesses_are_followed_across_stages_to_a_row_that_was_kept(run: RunFol
         ("near", "s:0", "kept"),
     ]
     assert story.row["stage"] == "exact"
-    (chapter,) = (each for each in story.chapters if each.decision["action"] == "drop")
+    (chapter,) = (chapter for chapter in story.chapters if chapter.decision["action"] == "drop")
     assert chapter.witness_fate == "dropped"
 
 
 def test_differences_put_together_are_the_texts(run: RunFolder) -> None:
-    (chapter,) = (each for each in explain(run, "s:1").chapters if each.decision["action"] == "drop")
+    (chapter,) = (chapter for chapter in explain(run, "s:1").chapters if chapter.decision["action"] == "drop")
     assert chapter.differences is not None
     left, right = ("".join(text for _, text in side) for side in chapter.differences)
     assert left == f"{DATA[1]['instruction']}\n{DATA[1]['output']}"
@@ -54,7 +54,7 @@ def test_the_guard_says_what_it_saw(run: RunFolder) -> None:
     assert story.row["fate"] == "kept"
     assert (chapter.decision["action"], chapter.decision["witness"]) == ("guard", "s:0")
     assert chapter.decision["detail"] == "1.032 ≠ ∅"
-    assert any(each["guarded"] and each["id"] == "s:0" for each in story.neighbours)
+    assert any(row["guarded"] and row["id"] == "s:0" for row in story.neighbours)
 
 
 def test_a_kept_row_has_neighbours_and_no_chain(run: RunFolder) -> None:
@@ -63,7 +63,7 @@ def test_a_kept_row_has_neighbours_and_no_chain(run: RunFolder) -> None:
     assert not story.chapters
     assert [turn["role"] for turn in story.messages] == ["user", "assistant"]
     assert story.neighbours[0]["id"] == "s:1"
-    assert story.neighbours[0]["score"] == max(each["score"] for each in story.neighbours)
+    assert story.neighbours[0]["score"] == max(row["score"] for row in story.neighbours)
 
 
 def test_a_quarantined_row_has_its_reason_and_no_text(run: RunFolder) -> None:
@@ -73,8 +73,8 @@ def test_a_quarantined_row_has_its_reason_and_no_text(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"), [("s:5", "rows 0 to 4"), ("t:1", "Sources: s"), ("nonsense", "ROW is a number")]
+    ("row", "message"), [("s:5", "rows 0 to 4"), ("t:1", "Sources: s"), ("nonsense", "ROW is a number")]
 )
-def test_an_unknown_row_is_answered_with_what_there_is(run: RunFolder, row: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_an_unknown_row_is_answered_with_what_there_is(run: RunFolder, row: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         explain(run, row)

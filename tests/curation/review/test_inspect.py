@@ -17,7 +17,7 @@ DOCTOR = "If you are a doctor, please answer the medical questions based on the 
 TOPICS = ["liver", "knee", "throat", "eye", "heart", "skin", "ear", "lung", "wrist", "spine"]
 
 
-def look(folder, rows, name="data.jsonl", **options):
+def inspect_rows(folder, rows, name="data.jsonl", **options):
     (folder / name).write_text("\n".join(json.dumps(row) if not isinstance(row, str) else row for row in rows))
     return inspect(Source(path=name, **options), base=folder)
 
@@ -51,30 +51,31 @@ def test_numbers_are_those_that_can_be_counted(tmp_path):
         {"question": "no answer"},
         "{broken",
     ]
-    found = look(tmp_path, rows)
-    assert (found.source.format, found.source.rows, found.source.examples) == ("question_answer", 7, 5)
-    assert found.source.quarantined == {"missing_answer": 1, "truncated": 1}
-    assert found.splits == {"": 4, "validation": 1}
-    assert found.roles == {"assistant": 5, "user": 5}
-    assert found.turns == {2: 5}
-    assert found.lengths["prompt_words"]["min"] == 3
-    assert found.lengths["prompt_words"]["max"] == 10
-    assert found.lengths["answer_characters"]["min"] == len("four five")
-    assert found.duplicates is not None
-    assert (found.duplicates.exact, found.duplicates.near, found.duplicates.conflicts) == (1, 0, 2)
-    assert [sample["id"] for sample in found.samples] == ["data:0", "data:2", "data:4"]
-    assert any("truncated" in warning for warning in found.warnings)
-    assert any("28.6 % of the rows cannot be used" in warning for warning in found.warnings)
-    assert json.loads(json.dumps(found.to_dict()))["turns"] == {"2": 5}
+    inspection = inspect_rows(tmp_path, rows)
+    assert (inspection.source.format, inspection.source.rows, inspection.source.examples) == ("question_answer", 7, 5)
+    assert inspection.source.quarantined == {"missing_answer": 1, "truncated": 1}
+    assert inspection.splits == {"": 4, "validation": 1}
+    assert inspection.roles == {"assistant": 5, "user": 5}
+    assert inspection.turns == {2: 5}
+    assert inspection.lengths["prompt_words"]["min"] == 3
+    assert inspection.lengths["prompt_words"]["max"] == 10
+    assert inspection.lengths["answer_characters"]["min"] == len("four five")
+    assert inspection.duplicates is not None
+    assert (inspection.duplicates.exact, inspection.duplicates.near, inspection.duplicates.conflicts) == (1, 0, 2)
+    assert [sample["id"] for sample in inspection.samples] == ["data:0", "data:2", "data:4"]
+    assert any("truncated" in warning for warning in inspection.warnings)
+    assert any("28.6 % of the rows cannot be used" in warning for warning in inspection.warnings)
+    assert json.loads(json.dumps(inspection.to_dict()))["turns"] == {"2": 5}
 
 
 def test_one_instruction_for_all_is_warned_of_and_its_questions_are_not_duplicates(tmp_path):
-    found = look(tmp_path, doctor(300, blank=1))
+    inspection = inspect_rows(tmp_path, doctor(300, blank=1))
     assert any(
-        warning.startswith("one instruction covers 99.7 % of this source: 'If you are") for warning in found.warnings
+        warning.startswith("one instruction covers 99.7 % of this source: 'If you are")
+        for warning in inspection.warnings
     )
-    assert found.duplicates is not None
-    assert (found.duplicates.exact, found.duplicates.near) == (0, 0)
+    assert inspection.duplicates is not None
+    assert (inspection.duplicates.exact, inspection.duplicates.near) == (0, 0)
 
 
 def test_texts_that_differ_in_a_number_are_not_near_duplicates(tmp_path):
@@ -83,9 +84,9 @@ def test_texts_that_differ_in_a_number_are_not_near_duplicates(tmp_path):
         {"question": f"{words} is the threshold of pair production {energy} MeV", "answer": f"{words} it is"}
         for energy in (1.022, 1.032)
     ]
-    found = look(tmp_path, rows)
-    assert found.duplicates is not None
-    assert (found.duplicates.exact, found.duplicates.near) == (0, 0)
+    inspection = inspect_rows(tmp_path, rows)
+    assert inspection.duplicates is not None
+    assert (inspection.duplicates.exact, inspection.duplicates.near) == (0, 0)
 
 
 FIRST = "Below is an instruction that describes a task for you to do well. Instruction:"
@@ -112,18 +113,18 @@ WORLDS = {
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_duplicates_are_those_that_a_run_finds(tmp_path, world):
-    found = look(tmp_path, WORLDS[world]).duplicates
+    duplicates = inspect_rows(tmp_path, WORLDS[world]).duplicates
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({"sources": [{"path": "data.jsonl"}], "encoder": None}))
     ledger = curate(tmp_path / "r.yaml").ledger().filter(pl.col("action").is_in(["drop", "report"]))
     counts = dict(ledger.group_by("stage").agg(pl.col("id").n_unique()).iter_rows())
-    assert found is not None
-    assert (found.exact, found.near, found.answers, found.conflicts) == tuple(
+    assert duplicates is not None
+    assert (duplicates.exact, duplicates.near, duplicates.answers, duplicates.conflicts) == tuple(
         counts.get(stage, 0) for stage in ("exact", "near", "answers", "conflicts")
     )
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (
             [{"instruction": f"tell {i}", "input": "", "output": f"answer {i} is this"} for i in range(20)],
@@ -141,8 +142,8 @@ def test_duplicates_are_those_that_a_run_finds(tmp_path, world):
         ([{"question": "tell me this", "answer": "this and that"}] * 20, "more than half of the rows are duplicates"),
     ],
 )
-def test_warnings(tmp_path, rows, said):
-    assert any(said in warning for warning in look(tmp_path, rows).warnings)
+def test_warnings(tmp_path, rows, message):
+    assert any(message in warning for warning in inspect_rows(tmp_path, rows).warnings)
 
 
 def test_dialogues_show_roles_and_turns(tmp_path):
@@ -150,16 +151,16 @@ def test_dialogues_show_roles_and_turns(tmp_path):
         {"from": name, "value": f"said {name} {i}"}
         for i, name in enumerate(("human", "gpt", "narrator", "gpt", "human"))
     ]
-    found = look(tmp_path, [{"conversations": turns}, {"conversations": turns[:2]}])
-    assert found.roles == {"assistant": 3, "user": 2, "narrator": 1}
-    assert found.turns == {2: 1, 4: 1}
-    assert any("1 dialogues were repaired" in warning for warning in found.warnings)
+    inspection = inspect_rows(tmp_path, [{"conversations": turns}, {"conversations": turns[:2]}])
+    assert inspection.roles == {"assistant": 3, "user": 2, "narrator": 1}
+    assert inspection.turns == {2: 1, 4: 1}
+    assert any("1 dialogues were repaired" in warning for warning in inspection.warnings)
 
 
 def test_a_source_of_nothing_and_a_source_that_is_not_there(tmp_path):
-    found = look(tmp_path, [])
-    assert (found.source.rows, found.duplicates, found.samples) == (0, None, ())
-    assert found.warnings
-    assert look(tmp_path, ["[]", "7"]).source.quarantined == {"not_an_object": 2}
+    inspection = inspect_rows(tmp_path, [])
+    assert (inspection.source.rows, inspection.duplicates, inspection.samples) == (0, None, ())
+    assert inspection.warnings
+    assert inspect_rows(tmp_path, ["[]", "7"]).source.quarantined == {"not_an_object": 2}
     with pytest.raises(UserError, match=r"Did you mean 'data.jsonl'"):
         inspect(Source(path="dat.jsonl"), base=tmp_path)

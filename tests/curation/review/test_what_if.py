@@ -28,10 +28,10 @@ def data() -> list[dict[str, Any]]:
     rows = many(90)
     answer = rows[0]["output"].split()
     for place in range(0, 60, 7):  # one answer, exactly or nearly, under many prompts
-        said = list(answer)
+        message = list(answer)
         if place % 3:
-            said[6] = f"word{place % 2}"
-        rows[place]["output"] = " ".join(said)
+            message[6] = f"word{place % 2}"
+        rows[place]["output"] = " ".join(message)
     for place in range(61, 90, 4):  # the same words in another order, all of them or but for some
         words = [*rows[place - 30]["instruction"].split(), *rows[place - 30]["output"].split()][::-1]
         words[: place % 5] = [f"new{place}{number}" for number in range(place % 5)]
@@ -106,7 +106,7 @@ def test_rows_that_a_later_stage_never_measured_are_counted(run: RunFolder) -> N
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ({"near": 0.1}, "from the floor 0.2 up to 1"),
         ({"near": 1.1}, "from the floor"),
@@ -118,8 +118,8 @@ def test_rows_that_a_later_stage_never_measured_are_counted(run: RunFolder) -> N
     ],
     ids=str,
 )
-def test_what_cannot_be_replayed_is_refused(run: RunFolder, setting: dict[str, float], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_be_replayed_is_refused(run: RunFolder, setting: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         replay(run, setting)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from siftune.curation.run import paths
@@ -29,6 +30,23 @@ def test_no_other_module_spells_the_name_of_a_file_of_a_run() -> None:
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         assert not strings & names, module
+
+
+def test_no_other_module_spells_the_folder_of_a_training_run() -> None:
+    spelled = re.compile(r"seed-[{\d*(]|-seed-|[\"']seed-")
+    code = {
+        path.relative_to(ROOT).as_posix(): ast.unparse(without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
+        for room in ("curation", "training", "app")
+        for path in sorted((ROOT / room).rglob("*.py"))
+    }
+    assert [name for name, text in code.items() if spelled.search(text)] == ["curation/run/paths.py"]
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[:1] = [ast.Pass()]
+    return tree
 
 
 def test_the_name_of_a_training_run_is_read_back() -> None:
