@@ -141,7 +141,7 @@ class Run:
     def compare(self, *, progress: Progress | None = None) -> Verdict:
         """Measure the held-out loss of every trained arm and of the base, and compare the arms.
 
-        >>> [each.name for each in trained_run.compare().comparisons if each.declared]
+        >>> [comparison.name for comparison in trained_run.compare().declared]
         ['curated − raw']
 
         Raises:
@@ -217,10 +217,10 @@ class Chat:
         if system is not None and self.messages:
             raise UserError("A system prompt opens a conversation; this one has begun. Open another: run.chat(arm).")
         opening = [Message("system", system)] if system is not None else []
-        asked = [*self.messages, *opening, Message("user", prompt)]
+        messages = [*self.messages, *opening, Message("user", prompt)]
         sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-        answer = "".join(chunk.text for chunk in self.engine.stream([Request(self.arm, tuple(asked), sampling)]))
-        self.messages = [*asked, Message("assistant", answer)]
+        answer = "".join(chunk.text for chunk in self.engine.stream([Request(self.arm, tuple(messages), sampling)]))
+        self.messages = [*messages, Message("assistant", answer)]
         return answer
 
     def close(self) -> None:

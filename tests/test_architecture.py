@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,12 +51,13 @@ def imports(path: Path, *, everywhere: bool) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def place(path: Path) -> str:
+def module_path(path: Path) -> str:
+    """The path of a file from the root, with slashes."""
     return path.relative_to(ROOT).as_posix()
 
 
-def test_there_are_files_to_judge() -> None:
-    assert len(FILES) > 30
+def test_all_rooms_have_files() -> None:
+    assert {module_path(path).split("/")[0] for path in FILES} == set(ROOMS)
 
 
 def own(path: Path) -> set[str]:
@@ -71,12 +73,12 @@ def folder(name: str) -> str:
     return name if stands_beside_folders else parent
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
+@pytest.mark.parametrize("path", FILES, ids=module_path)
 def test_rooms_import_downwards_only(path: Path) -> None:
-    assert {name.split("/")[0] for name in own(path)} <= ALLOWED[place(path).split("/")[0]]
+    assert {name.split("/")[0] for name in own(path)} <= ALLOWED[module_path(path).split("/")[0]]
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
+@pytest.mark.parametrize("path", FILES, ids=module_path)
 def test_imports_name_the_package_and_not_the_folders_of_the_checkout(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path, everywhere=True)} & {*ROOMS, "tests"}
 
@@ -84,7 +86,7 @@ def test_imports_name_the_package_and_not_the_folders_of_the_checkout(path: Path
 def test_no_two_folders_import_each_other() -> None:
     arrows: dict[str, set[str]] = {}
     for path in FILES:
-        start = folder(place(path).removesuffix(".py").removesuffix("/__init__"))
+        start = folder(module_path(path).removesuffix(".py").removesuffix("/__init__"))
         arrows.setdefault(start, set()).update(folder(name) for name in own(path) if name not in ROOMS)
         arrows[start].discard(start)
     assert sum(map(len, arrows.values())) > 100
@@ -92,11 +94,11 @@ def test_no_two_folders_import_each_other() -> None:
     cycle.prepare()  # raises CycleError, which names the cycle
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
+@pytest.mark.parametrize("path", FILES, ids=module_path)
 def test_heavy_packages_are_imported_at_module_level_only_where_they_belong(path: Path) -> None:
     for name in imports(path, everywhere=False):
         homes = HEAVY.get(name.split(".")[0])
-        assert homes is None or any(place(path).startswith(home) for home in homes), name
+        assert homes is None or any(module_path(path).startswith(home) for home in homes), name
 
 
 def test_schema_imports_nothing_of_ours() -> None:
@@ -128,18 +130,21 @@ def test_a_class_name_has_one_meaning() -> None:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
-                homes.setdefault(node.name, []).append(place(path))
+                homes.setdefault(node.name, []).append(module_path(path))
     assert len(homes) > 100
     assert not {name: files for name, files in homes.items() if len(files) > 1}
 
 
-@pytest.mark.parametrize("path", FILES, ids=place)
+@pytest.mark.parametrize("path", FILES, ids=module_path)
 def test_public_functions_with_four_or_more_arguments_document_each(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") or node.decorator_list:
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
             continue
-        arguments = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        if module_path(path) == "app/cli/commands.py" or node.name == "on_log":
+            continue  # the help of a command documents its options; the trainer's callbacks have a given interface
+        arguments = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
         named = [name for name in arguments if name not in ("self", "cls")]
-        docstring = ast.get_docstring(node) or ""
-        if len(named) >= 4 and node.name != "on_log":  # on_log: the interface of the trainer's callbacks
-            assert not [name for name in named if name not in docstring], f"{place(path)}: {node.name}"
+        lines = re.findall(r"^ +(\w+(?:, \w+)*): ", ast.get_docstring(node) or "", re.MULTILINE)
+        documented = {name for line in lines for name in line.split(", ")}
+        if len(named) >= 4:
+            assert not [name for name in named if name not in documented], f"{module_path(path)}: {node.name}"

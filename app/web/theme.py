@@ -56,7 +56,7 @@ STYLE = """
 .sf.bar i{display:block;height:100%}
 .sf.scroll{overflow-x:auto}
 .sf table{border-collapse:collapse;width:100%;font-size:.9rem}
-.sf .whole,.sf.strong{overflow-wrap:normal}
+.sf.strong{overflow-wrap:normal}
 .sf .num+td:not(.num),.sf .num+th:not(.num){padding-left:.9rem}
 .sf td small{opacity:.66;font-size:.8rem}
 .sf th{overflow-wrap:normal;font-weight:600;text-align:left;opacity:.7;font-size:.8rem}

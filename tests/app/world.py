@@ -11,6 +11,7 @@ from siftune.curation import schema
 from siftune.curation.atomic_files import write_json, write_parquet, write_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import FORMAT
+from siftune.curation.run.paths import training_name
 from tests.training.random_adapters import write_trained
 from tests.training.worlds import write_tiny_llama
 
@@ -63,9 +64,9 @@ def synthetic_run(folder: Path, *, rows: int = 2_000, seed: int = 0, hostile: bo
     Of every hundred rows about five are exact, eight near duplicates of an earlier row; one in a thousand cannot be
     read. Texts are drawn from a pool of sentences, so that words are as uneven as in a language.
     """
-    draw = np.random.default_rng(seed)
-    frame = _fates(rows, draw)
-    texts = _texts(frame, draw, hostile_messages() if hostile else [])
+    rng = np.random.default_rng(seed)
+    frame = _fates(rows, rng)
+    texts = _texts(frame, rng, hostile_messages() if hostile else [])
     measures = folder / "measures"
     files = {
         name: f"measures/{name}-0.parquet"
@@ -78,11 +79,11 @@ def synthetic_run(folder: Path, *, rows: int = 2_000, seed: int = 0, hostile: bo
     write_parquet(
         index.select([name for name in schema.INDEX if name not in ("rank", "pinned")]), folder / files["index"]
     )
-    write_parquet(_pairs(frame, draw, "exact"), folder / files["exact"])
-    write_parquet(_pairs(frame, draw, "near"), folder / files["near"])
+    write_parquet(_pairs(frame, rng, "exact"), folder / files["exact"])
+    write_parquet(_pairs(frame, rng, "near"), folder / files["near"])
     write_parquet(schema.empty(schema.PAIRS), folder / files["answers"])
     write_parquet(schema.empty(schema.FINDINGS), folder / files["checks"])
-    write_parquet(_matches(frame, draw), folder / files["contamination"])
+    write_parquet(_matches(frame, rng), folder / files["contamination"])
     write_parquet(_ledger(frame), folder / "ledger.parquet")
     write_parquet(schema.conform(frame, schema.ROWS), folder / "rows.parquet")
     write_text("", folder / "quarantine.jsonl")
@@ -91,19 +92,19 @@ def synthetic_run(folder: Path, *, rows: int = 2_000, seed: int = 0, hostile: bo
     return folder
 
 
-def _fates(rows: int, draw: np.random.Generator) -> pl.DataFrame:
+def _fates(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     """ROWS, with `witness` (a position, or -1) and `score` of the dropped ones."""
     number = np.arange(rows)
-    luck = draw.random(rows)
+    luck = rng.random(rows)
     stage = np.select([luck < 0.05, luck < 0.13, luck < 0.131], ["exact", "near", "ingest"], "")
     stage[: min(rows, 40)] = ""
     kept = np.flatnonzero(stage == "")
     earlier = np.searchsorted(kept, number)
     witness = np.where(
-        np.isin(stage, ["exact", "near"]), kept[(draw.random(rows) * earlier).astype(int).clip(0, len(kept) - 1)], -1
+        np.isin(stage, ["exact", "near"]), kept[(rng.random(rows) * earlier).astype(int).clip(0, len(kept) - 1)], -1
     )
-    score = np.where(stage == "exact", 1.0, np.round(0.8 + 0.2 * draw.random(rows), 6))
-    split = np.where(stage == "", np.where(draw.random(rows) < 0.02, "test", "train"), "train")
+    score = np.where(stage == "exact", 1.0, np.round(0.8 + 0.2 * rng.random(rows), 6))
+    split = np.where(stage == "", np.where(rng.random(rows) < 0.02, "test", "train"), "train")
     source = np.array(["alpha", "beta", "gamma"])[np.minimum(number * 3 // max(1, rows), 2)]
     arms = {"raw": (stage != "ingest") & (split == "train"), "curated": (stage == "") & (split == "train")}
     frame = pl.DataFrame(
@@ -117,31 +118,31 @@ def _fates(rows: int, draw: np.random.Generator) -> pl.DataFrame:
             "split": split,
             "group": number.astype(np.uint32),
             "turns": np.full(rows, 2, np.uint32),
-            "prompt_words": (1 + draw.lognormal(2.5, 0.8, rows)).astype(np.uint32),
-            "answer_words": (1 + draw.lognormal(3.8, 0.9, rows)).astype(np.uint32),
+            "prompt_words": (1 + rng.lognormal(2.5, 0.8, rows)).astype(np.uint32),
+            "answer_words": (1 + rng.lognormal(3.8, 0.9, rows)).astype(np.uint32),
             "witness": witness,
             "score": score,
         }
     )
-    held = [pl.when(pl.Series(there)).then(pl.lit(arm)) for arm, there in arms.items()]
-    place = pl.int_range(pl.len()).over("source")
-    return frame.with_columns(id=pl.format("{}:{}", "source", place), arms=pl.concat_list(held).list.drop_nulls())
+    members = [pl.when(pl.Series(mask)).then(pl.lit(arm)) for arm, mask in arms.items()]
+    index = pl.int_range(pl.len()).over("source")
+    return frame.with_columns(id=pl.format("{}:{}", "source", index), arms=pl.concat_list(members).list.drop_nulls())
 
 
-def _texts(frame: pl.DataFrame, draw: np.random.Generator, hostile: list[list[dict[str, str]]]) -> pl.DataFrame:
+def _texts(frame: pl.DataFrame, rng: np.random.Generator, hostile: list[list[dict[str, str]]]) -> pl.DataFrame:
     words = np.array(
         [f"{stem}{number}" for number in range(_VOCABULARY // 5) for stem in ("mo", "ka", "ti", "lu", "re")]
     )
     weight = 1 / np.arange(1, len(words) + 1)
-    sizes = draw.integers(6, 22, _POOL)
-    drawn = words[draw.choice(len(words), sizes.sum(), p=weight / weight.sum())]
+    sizes = rng.integers(6, 22, _POOL)
+    pool_words = words[rng.choice(len(words), sizes.sum(), p=weight / weight.sum())]
     ends = np.cumsum(sizes)
     pool = pl.Series(
-        [" ".join(drawn[end - size : end]).capitalize() + "." for end, size in zip(ends, sizes, strict=True)]
+        [" ".join(pool_words[end - size : end]).capitalize() + "." for end, size in zip(ends, sizes, strict=True)]
     )
     alive = frame.filter(pl.col("fate") != "quarantined")
-    picks = [pool.gather(draw.integers(0, _POOL, alive.height)) for _ in range(6)]
-    sentences = alive.with_columns(*[pick.alias(f"s{place}") for place, pick in enumerate(picks)])
+    picks = [pool.gather(rng.integers(0, _POOL, alive.height)) for _ in range(6)]
+    sentences = alive.with_columns(*[pick.alias(f"s{index}") for index, pick in enumerate(picks)])
     texts = sentences.select(
         "id",
         "source",
@@ -149,27 +150,27 @@ def _texts(frame: pl.DataFrame, draw: np.random.Generator, hostile: list[list[di
         answer=pl.concat_str("s1", "s2", "s3", "s4", "s5", separator=" "),
     ).with_columns(core=pl.col("prompt"))
     if hostile:
-        loud = pl.DataFrame(
+        attacks = pl.DataFrame(
             [
-                {"id": alive["id"][place], "prompt": turns[0]["content"], "answer": turns[-1]["content"]}
-                for place, turns in enumerate(hostile)
+                {"id": alive["id"][index], "prompt": turns[0]["content"], "answer": turns[-1]["content"]}
+                for index, turns in enumerate(hostile)
             ]
         )
-        texts = texts.update(loud, on="id", how="left")
+        texts = texts.update(attacks, on="id", how="left")
     messages = pl.concat_list(
         pl.struct(role=pl.lit("user"), content=pl.col("prompt")),
         pl.struct(role=pl.lit("assistant"), content=pl.col("answer")),
     )
     texts = texts.with_columns(messages=messages, meta=pl.lit("{}"), split=pl.lit(None, pl.String))
     if hostile:
-        whole = pl.Series(
+        with_attacks = pl.Series(
             "messages", [*hostile, *texts["messages"][len(hostile) :].to_list()], dtype=schema.EXAMPLES["messages"]
         )
-        texts = texts.with_columns(whole)
+        texts = texts.with_columns(with_attacks)
     return texts
 
 
-def _pairs(frame: pl.DataFrame, draw: np.random.Generator, measure: str) -> pl.DataFrame:
+def _pairs(frame: pl.DataFrame, rng: np.random.Generator, measure: str) -> pl.DataFrame:
     ids = frame["id"]
     dropped = frame.with_row_index("at").filter(pl.col("stage") == measure)
     pairs = pl.DataFrame(
@@ -185,24 +186,24 @@ def _pairs(frame: pl.DataFrame, draw: np.random.Generator, measure: str) -> pl.D
     if measure == "exact":
         return pairs
     kept = np.flatnonzero((frame["fate"] == "kept").to_numpy())
-    ends = np.sort(draw.choice(kept, (len(pairs), 2)), axis=1)
+    ends = np.sort(rng.choice(kept, (len(pairs), 2)), axis=1)
     ends = ends[ends[:, 0] < ends[:, 1]]
     below = pl.DataFrame(
         {
             "a": ids.gather(ends[:, 0]),
             "b": ids.gather(ends[:, 1]),
             "measure": measure,
-            "score": np.round(0.65 + 0.1499 * draw.random(len(ends)), 6),
-            "guarded": draw.random(len(ends)) < 0.1,
+            "score": np.round(0.65 + 0.1499 * rng.random(len(ends)), 6),
+            "guarded": rng.random(len(ends)) < 0.1,
         },
         schema=schema.PAIRS,
     )
     return pl.concat([pairs, below]).unique(["a", "b"], maintain_order=True)
 
 
-def _matches(frame: pl.DataFrame, draw: np.random.Generator) -> pl.DataFrame:
+def _matches(frame: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     kept = frame.filter(pl.col("fate") == "kept")["id"]
-    some = kept.gather(np.unique(draw.integers(0, len(kept), max(1, len(kept) // 500))))
+    some = kept.gather(np.unique(rng.integers(0, len(kept), max(1, len(kept) // 500))))
     return schema.conform(
         pl.DataFrame({"id": some}).with_columns(
             reference=pl.format("gsm8k/test:{}", pl.int_range(pl.len())),
@@ -216,18 +217,18 @@ def _matches(frame: pl.DataFrame, draw: np.random.Generator) -> pl.DataFrame:
 
 
 def _ledger(frame: pl.DataFrame) -> pl.DataFrame:
-    told = frame.filter(pl.col("stage").is_not_null())
+    decided = frame.filter(pl.col("stage").is_not_null())
     step = {"ingest": 0, "exact": 3, "near": 4}
-    lines = told.with_columns(
+    lines = decided.with_columns(
         step=pl.col("stage").replace_strict(step, return_dtype=pl.Int32),
         action=pl.when(pl.col("stage") == "ingest").then(pl.lit("quarantine")).otherwise(pl.lit("drop")),
         threshold=pl.when(pl.col("stage") == "near").then(0.8).when(pl.col("stage") == "exact").then(1.0),
         score=pl.when(pl.col("stage") != "ingest").then("score"),
-        witness=frame["id"].gather(told["witness"].clip(0)),
+        witness=frame["id"].gather(decided["witness"].clip(0)),
         detail=pl.lit(None, pl.String),
     )
-    blind = pl.when(pl.col("stage") != "ingest").then("witness").alias("witness")
-    return schema.conform(lines.with_columns(blind).sort("step", maintain_order=True), schema.LEDGER)
+    witness = pl.when(pl.col("stage") != "ingest").then("witness").alias("witness")
+    return schema.conform(lines.with_columns(witness).sort("step", maintain_order=True), schema.LEDGER)
 
 
 def _manifest(folder: Path, frame: pl.DataFrame, files: dict[str, str]) -> dict[str, object]:
@@ -283,10 +284,10 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
     manifest.write(folder / "manifest.json")
     _arms(folder, arms)
     write_trained(folder, model, arms)
-    for place, arm in enumerate(arms):
-        _log(folder / "training" / arm / "seed-0", place)
-    _losses(folder, arms)
     run = RunFolder.open(folder)
+    for number, arm in enumerate(arms):
+        _log(run.training(arm, 0), number)
+    _losses(run, arms)
     answer_suite(run)
     write_verdict(compute_verdict(run, run.recipe.compare, training=run.recipe.training), run)
     return folder
@@ -306,25 +307,25 @@ def _arms(folder: Path, arms: tuple[str, ...]) -> None:
         write_parquet(schema.conform(frame, schema.ARM), folder / "arms" / f"{arm}.parquet")
 
 
-def _log(folder: Path, place: int) -> None:
+def _log(folder: Path, number: int) -> None:
     from siftune.training.result import LOG_COLUMNS
 
     step = np.arange(1, 31)
-    loss = 2.5 * np.exp(-step / (12 + 4 * place)) + 0.7 + 0.02 * np.sin(step)
+    loss = 2.5 * np.exp(-step / (12 + 4 * number)) + 0.7 + 0.02 * np.sin(step)
     columns = {"step": step, "loss": loss, "learning_rate": np.full(30, 2e-4), "grad_norm": 0.3 + 1 / step}
     frame = pl.DataFrame({**columns, "tokens": step * 400, "seconds": step * 1.7})
     write_parquet(schema.conform(frame, LOG_COLUMNS), folder / "log.parquet")
 
 
-def _losses(folder: Path, arms: tuple[str, ...]) -> None:
+def _losses(run: RunFolder, arms: tuple[str, ...]) -> None:
     from siftune.training.evaluation.losses import LOSS_COLUMNS
 
-    draw = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     count = 60
-    tokens = draw.integers(5, 60, count)
-    hard = draw.gamma(8, 0.3, count)
-    for place, arm in enumerate(["base", *arms]):
-        loss = hard - 0.2 * place + 0.05 * draw.standard_normal(count)
+    tokens = rng.integers(5, 60, count)
+    hard = rng.gamma(8, 0.3, count)
+    for number, arm in enumerate(["base", *arms]):
+        loss = hard - 0.2 * number + 0.05 * rng.standard_normal(count)
         frame = pl.DataFrame(
             {
                 "id": [f"alpha:{row}" for row in range(count)],
@@ -338,5 +339,5 @@ def _losses(folder: Path, arms: tuple[str, ...]) -> None:
                 "bytes": tokens * 4,
             }
         )
-        name = arm if arm == "base" else f"{arm}-seed-0"
-        write_parquet(schema.conform(frame, LOSS_COLUMNS), folder / "evaluation" / f"{name}.parquet")
+        name = arm if arm == "base" else training_name(arm, 0)
+        write_parquet(schema.conform(frame, LOSS_COLUMNS), run.losses(name))

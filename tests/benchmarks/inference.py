@@ -26,6 +26,7 @@ import torch
 from peft import PeftModel
 
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.paths import RunPaths
 from siftune.training import models
 from siftune.training.export.export import export
 from siftune.training.inference.engine import Engine, Message, Request, Sampling
@@ -47,7 +48,7 @@ def run_with_random_adapters(folder: Path) -> Path:
     base = models.resolve("smollm2").folder
     write_trained(run, base)
     for number, arm in enumerate(ARMS, start=1):
-        write_adapter(run / "training" / arm / "seed-0" / "adapter", base, seed=number, rank=16, scale=0.004)
+        write_adapter(RunPaths(run).adapter(arm, 0), base, seed=number, rank=16, scale=0.004)
     return run
 
 

@@ -60,11 +60,11 @@ counts = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(lambda tokens
 @given(counts, st.integers(1, 800), st.integers(1, 8), st.integers(0, 3))
 def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
     settings = Training(budget=Budget(tokens=budget), batch_rows=batch, micro_rows=1)
-    made = plan_steps(trained, settings, seed=seed)
-    taken = np.concatenate(made.steps)
-    assert int(made.tokens.sum()) == int(trained[taken].sum())
-    assert abs(int(made.tokens.sum()) - budget) <= max(int(trained.max()) / 2, int(trained.max()) - budget)
-    assert all(len(step) == batch for step in made.steps[:-1])
+    plan = plan_steps(trained, settings, seed=seed)
+    taken = np.concatenate(plan.steps)
+    assert int(plan.tokens.sum()) == int(trained[taken].sum())
+    assert abs(int(plan.tokens.sum()) - budget) <= max(int(trained.max()) / 2, int(trained.max()) - budget)
+    assert all(len(step) == batch for step in plan.steps[:-1])
     visits = np.bincount(taken, minlength=len(trained))
     assert visits.max() - visits.min() <= 1  # no row is seen again before all others were
 
@@ -160,9 +160,9 @@ def test_loss_and_gradients_are_those_of_the_whole_logits(tmp_path, tiny_model, 
     loss.backward()
     assert result.last_loss == pytest.approx(loss.item(), rel=1e-5)
     assert result.tokens == int((labels != -100).sum())
-    wanted = {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
-    assert wanted.keys() == seen.keys()
-    for name, gradient in wanted.items():
+    expected = {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
+    assert expected.keys() == seen.keys()
+    for name, gradient in expected.items():
         torch.testing.assert_close(seen[name], gradient, rtol=1e-3, atol=1e-6)
 
 
@@ -370,7 +370,7 @@ def test_training_goes_on_learning_after_an_evaluation(tmp_path, tiny_model, mon
     )
     small = arm_frame([toy_messages(number) for number in (4, 12, 17)])
     job = make_job(tmp_path / "arm", tiny_model, small).model_copy(
-        update={"training": RunFolder.open(run).recipe.training, "folder": run / "training" / "raw" / "seed-0"}
+        update={"training": RunFolder.open(run).recipe.training, "folder": RunFolder.open(run).training("raw", 0)}
     )
 
     class Stop(Exception):  # noqa: N818
@@ -449,17 +449,17 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
     """SIGKILL between checkpoints; dropout and NEFTune draw random numbers, so the generator must be restored too."""
     frame = arm_frame([toy_messages(number) for number in range(12)])
     settings: dict[str, Any] = {"budget": {"steps": 9}, "checkpoint_steps": 3, "neftune": 5.0, "schedule": "cosine"}
-    whole = make_job(tmp_path / "whole", tiny_model, frame, **settings)
+    uninterrupted = make_job(tmp_path / "uninterrupted", tiny_model, frame, **settings)
     broken = make_job(tmp_path / "broken", tiny_model, frame, **settings)
     kill_after(broken, steps=5)
     assert read_result(broken.folder) is None
     checkpoint = sft.last_checkpoint(broken.folder)
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-3"
-    resumed, expected = jobs.train_in_worker(broken), jobs.train_in_worker(whole)
+    resumed, expected = jobs.train_in_worker(broken), jobs.train_in_worker(uninterrupted)
     assert resumed.adapter_hash == expected.adapter_hash
     same = ["step", "loss", "learning_rate", "grad_norm", "tokens"]
-    logs = [read_log(job.folder).select(same) for job in (broken, whole)]
+    logs = [read_log(job.folder).select(same) for job in (broken, uninterrupted)]
     assert logs[0].equals(logs[1])
 
 

@@ -94,22 +94,22 @@ def arm_frame(messages: Sequence[list[dict[str, str]]], *, prefix: str = "toy", 
     """Rows of the ARM columns with ids `prefix:start`, `prefix:start+1`, …; every row is a group of its own."""
     rows = [
         {
-            "id": f"{prefix}:{start + place}",
+            "id": f"{prefix}:{start + index}",
             "source": prefix,
             "messages": turns,
             "meta": "{}",
             "why": "kept",
-            "group": start + place,
+            "group": start + index,
         }
-        for place, turns in enumerate(messages)
+        for index, turns in enumerate(messages)
     ]
     return pl.DataFrame(rows, schema=schema.ARM)
 
 
 def heldout_frame(count: int, *, start: int = 1000) -> pl.DataFrame:
     """Rows of the HELDOUT columns; every third row is marked as leaked."""
-    frame = arm_frame([toy_messages(start + place) for place in range(count)], start=start)
-    leaked = pl.Series("leaked", [place % 3 == 0 for place in range(count)])
+    frame = arm_frame([toy_messages(start + index) for index in range(count)], start=start)
+    leaked = pl.Series("leaked", [index % 3 == 0 for index in range(count)])
     return schema.conform(frame.with_columns(pl.lit("test").alias("split"), leaked), schema.HELDOUT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,13 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from siftune.app.cli.commands import main
+from siftune.app.cli.run_output import curation_report
 from siftune.curation.balance import stage
+from siftune.curation.review.funnel import warnings
+from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.lengths import length_counter
 from tests.worlds import many, write_recipe, write_source
 
@@ -71,7 +76,7 @@ BAD_RECIPES = {
         "encoder: ./gone\nsources: [{path: s.jsonl}]\nduplicates: {semantic: {}}\n",
         "no folder ./gone",
     ),
-    "splits": ("encoder: null\nsources: [{path: s.jsonl}]\nsplits: {test: 500}\n", "test split wants 500"),
+    "splits": ("encoder: null\nsources: [{path: s.jsonl}]\nsplits: {test: 500}\n", "test split needs 500"),
     "foreign run": (
         "encoder: null\nrun: .\nsources: [{path: s.jsonl}]\n",
         "not made by siftune",
@@ -242,6 +247,17 @@ def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call,
     ):
         assert word in done.stdout, word
     assert done.stderr == ""
+
+
+def test_curate_notes_a_search_that_may_miss_pairs(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder.open(shutil.copytree(run, tmp_path / "copy"))
+    manifest = folder.manifest
+    manifest.notes = {"semantic": {"search": "faiss IVF64, nprobe 8", "recall": "0.9931", "sampled": "2000"}}
+    manifest.write(folder.manifest_path)
+    Console(width=500).print(curation_report(folder))
+    assert f"Note: {warnings(folder)[-1]}" in capsys.readouterr().out
 
 
 def test_machines_get_json_and_nothing_else(call: Call, run: Path) -> None:

@@ -15,7 +15,7 @@ from siftune.app.web import entry, state
 from siftune.app.web.pages import PAGES
 from siftune.curation import schema
 from siftune.curation.review.catalogue import Catalogue, Query
-from siftune.curation.review.funnel import funnel
+from siftune.curation.review.funnel import funnel, warnings
 from siftune.curation.review.labels import read_labels
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
 from siftune.curation.review.pairs import PAIR_KINDS, score_histogram
@@ -127,6 +127,16 @@ def test_the_funnel_adds_up(page, plain_world: Path) -> None:
     assert all(one.kept == two.rows for one, two in itertools.pairwise(steps))
     assert steps[-1].kept == catalogue.counts(catalogue.find(Query()), "fate")["kept"]
     assert f"− {steps[2].removed} of {steps[2].rows}" in shown(page("overview", plain_world))
+
+
+def test_the_overview_shows_the_recall_of_a_search_that_may_miss_pairs(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    manifest = run.manifest
+    manifest.notes = {"semantic": {"search": "faiss IVF64, nprobe 8", "recall": "0.9931", "sampled": "2000"}}
+    manifest.write(run.manifest_path)
+    (warning,) = warnings(run)
+    assert "99.3 %" in warning
+    assert warning in shown(page("overview", plain_run))
 
 
 def test_histograms_count_every_row_once(plain_world: Path) -> None:
@@ -303,7 +313,9 @@ def test_a_member_of_a_duplicate_group_can_be_restored(page, plain_run: Path) ->
 def test_prompts_are_a_table_of_all_arms(page, trained_world: Path) -> None:
     text = shown(page("prompts", trained_world))
     table = next(part for part in text.split("<table>") if '<th class="">prompt</th>' in part)
-    for answer in read_answers(RunFolder.open(trained_world)).to_dicts():
+    answers = read_answers(RunFolder.open(trained_world)).to_dicts()
+    assert table.count("(empty)") == sum(not answer["answer"].strip() for answer in answers) > 0
+    for answer in answers:
         assert f"{answer['tokens']} tokens, {answer['tokens_per_second']:.1f}/s" in table
 
 

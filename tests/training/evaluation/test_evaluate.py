@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from siftune.curation.errors import UserError
 from siftune.curation.file_hash import file_sha256
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.paths import RunPaths
 from siftune.training import masks, models
 from siftune.training.evaluation import evaluate, loss_worker
 from siftune.training.evaluation.losses import LOSS_COLUMNS, Evaluation, read_evaluation
@@ -52,7 +53,7 @@ def adapters(run: Path, resolved: models.ResolvedModel) -> list[loss_worker.Eval
 
     targets = []
     for seed, arm in enumerate(("raw", "curated")):
-        folder = run / "training" / arm / "seed-0"
+        folder = RunPaths(run).training(arm, 0)
         if not folder.is_dir():
             torch.manual_seed(seed)
             base = models.load_base(resolved, models.choose_loading("fp32", resolved))
@@ -193,7 +194,7 @@ def test_only_what_is_new_is_evaluated_again(tiny_run):
     labels.clear()
     assert evaluate.evaluate(tiny_run, progress=hear) == evaluations
     assert labels == []
-    write_result(training_result(adapter_hash="another"), tiny_run / "training" / "raw" / "seed-0")
+    write_result(training_result(adapter_hash="another"), RunPaths(tiny_run).training("raw", 0))
     evaluate.evaluate(tiny_run, progress=hear)
     assert evaluated() == ["evaluated raw-seed-0"]
     # Other held-out rows: everything is evaluated again, and nothing of before is left to be mixed in.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,11 +95,12 @@ def test_the_ten_prompts_tell_right_answers_from_wrong_ones() -> None:
     for prompt in suite:
         for answer, right in zip(RIGHT_AND_WRONG[prompt.name or ""], (True, False), strict=True):
             notes = answer_checks.check_answer(prompt, answer)
-            passed = (notes.sentences_kept, notes.expected_found, notes.forbidden_found) in _ALL_WELL
+            passed = (notes.sentences_kept, notes.expected_found, notes.forbidden_found) in _ALL_PASSED
             assert passed is right, (prompt.name, answer, str(notes))
 
 
-_ALL_WELL = {(kept, found, bad) for kept in (None, True) for found in (None, True) for bad in (None, False)}
+#: Results of the three checks of an answer that passes all that its prompt asks for.
+_ALL_PASSED = set(itertools.product((None, True), (None, True), (None, False)))
 
 
 class Scripted:
@@ -108,18 +110,18 @@ class Scripted:
     arms = ("base", "raw", "curated")
 
     def __init__(self, answers: dict[str, str] | None = None) -> None:
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.answers = answers or {}
         self.fail_at: str | None = None
 
     def stream(self, requests: Sequence[Request], *, stop: threading.Event | None = None) -> Iterator[Chunk]:
-        for place, request in enumerate(requests):
+        for index, request in enumerate(requests):
             text = request.messages[-1].content
             if self.fail_at and self.fail_at in text:
                 raise KeyboardInterrupt
-            self.asked.append((request.arm, text))
-            yield Chunk(place, self.answers.get(request.arm, f"{request.arm} says 3."), 4, 0.5)
-            yield Chunk(place, "", 4, 2.0, Stats(7, 4, 2.0, 0.5, "end"))
+            self.requests.append((request.arm, text))
+            yield Chunk(index, self.answers.get(request.arm, f"{request.arm} says 3."), 4, 0.5)
+            yield Chunk(index, "", 4, 2.0, Stats(7, 4, 2.0, 0.5, "end"))
 
     def fingerprint(self, arm: str) -> Fingerprint:
         return Fingerprint(f"weights of {arm}", f"logits of {arm}")
@@ -154,21 +156,21 @@ def test_answers_are_kept_and_an_interrupted_suite_goes_on(trained: Path) -> Non
     engine.fail_at = "Doppler"
     with pytest.raises(KeyboardInterrupt):
         prompt_suite.answer_suite(trained, engine=engine)
-    before = len(engine.asked)
+    before = len(engine.requests)
     assert before == 6 * 3
     engine.fail_at = None
     complete = prompt_suite.answer_suite(trained, engine=engine)
-    assert len(engine.asked) == 30
-    assert len(set(engine.asked)) == 30, "nothing was asked twice"
+    assert len(engine.requests) == 30
+    assert len(set(engine.requests)) == 30, "nothing was asked twice"
     assert prompt_suite.answer_suite(trained, engine=engine).equals(complete)
-    assert len(engine.asked) == 30
+    assert len(engine.requests) == 30
 
 
 def test_one_more_prompt_is_asked_alone_and_stays(trained: Path) -> None:
     engine = Scripted()
     prompt_suite.answer_suite(trained, engine=engine)
     answers = prompt_suite.answer_suite(trained, engine=engine, added=["What is a tuple made of, and why?"])
-    assert engine.asked[30:] == [(arm, "What is a tuple made of, and why?") for arm in engine.arms]
+    assert engine.requests[30:] == [(arm, "What is a tuple made of, and why?") for arm in engine.arms]
     assert answers["prompt"].to_list()[-1] == "What is a tuple made of,"
     assert prompt_suite.answer_suite(trained, engine=engine).height == 33
 
@@ -178,8 +180,8 @@ def test_a_retrained_arm_is_asked_again_and_only_that_arm(trained: Path, tiny_mo
     prompt_suite.answer_suite(trained, engine=engine)
     write_trained(trained, tiny_model, arms=("curated",), seed=0)  # other weights: seed 1 instead of 2
     prompt_suite.answer_suite(trained, engine=engine)
-    assert {arm for arm, _ in engine.asked[30:]} == {"curated"}
-    assert len(engine.asked) == 40
+    assert {arm for arm, _ in engine.requests[30:]} == {"curated"}
+    assert len(engine.requests) == 40
 
 
 def test_prompts_of_the_recipe_are_asked_and_names_are_made_unique(trained: Path) -> None:

@@ -20,12 +20,12 @@ def test_the_interval_is_a_bootstrap_of_groups():
     nll = units * (2.0 + shared + random.normal(0, 0.1, groups.size))
     frame = pl.DataFrame({"nll": nll, "bytes": units, "group": groups})
     bits = sweep.bits_per_byte(frame)
-    drawn = []
+    draws = []
     for _ in range(4000):
         rows = np.concatenate([np.flatnonzero(groups == 7 * group) for group in random.integers(0, 30, 30)])
-        drawn.append(nll[rows].sum() / units[rows].sum() / np.log(2))
+        draws.append(nll[rows].sum() / units[rows].sum() / np.log(2))
     assert bits.value == pytest.approx(nll.sum() / units.sum() / np.log(2))
-    assert (bits.low, bits.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.03)
+    assert (bits.low, bits.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.03)
     # Rows of one group move together: taking rows for independent would promise twice as much.
     by_row = sweep.bits_per_byte(frame.with_columns(group=pl.int_range(pl.len())))
     assert bits.high - bits.low > 1.5 * (by_row.high - by_row.low)
@@ -34,12 +34,12 @@ def test_the_interval_is_a_bootstrap_of_groups():
 def test_settings_change_the_recipe_and_nothing_else():
     base = Training(learning_rate=1e-3)
     setting = sweep.SweepSetting(name="x", changes={"schedule": "cosine", "lora": {"rank": 8}})
-    made = sweep.apply_setting(base, setting, Budget(minutes=2))
-    assert made.schedule == "cosine"
-    assert made.lora.rank == 8
-    assert made.lora.alpha == base.lora.alpha
-    assert made.learning_rate == 1e-3
-    assert made.budget == Budget(minutes=2)
+    section = sweep.apply_setting(base, setting, Budget(minutes=2))
+    assert section.schedule == "cosine"
+    assert section.lora.rank == 8
+    assert section.lora.alpha == base.lora.alpha
+    assert section.learning_rate == 1e-3
+    assert section.budget == Budget(minutes=2)
     by_setting = sweep.SweepSetting(name="y", changes={"budget": {"steps": 3}})
     assert sweep.apply_setting(base, by_setting, None).budget == Budget(steps=3)
     with pytest.raises(UserError, match=r"Setting 'z' of the sweep: rank: .*Accepted: arms, budget"):

@@ -114,12 +114,12 @@ def test_interval_agrees_with_scipys_bootstrap_on_single_row_groups() -> None:
 def test_pivots_are_what_a_loop_over_drawn_groups_gives() -> None:
     rng = np.random.default_rng(2)
     top, bottom = rng.normal(1, 1, (2, 12)), rng.uniform(1, 5, (2, 12))
-    drawn = statistics.bootstrap_pivots(top, bottom, draws=50, seed=9)
+    pivots = statistics.bootstrap_pivots(top, bottom, draws=50, seed=9)
     chosen = np.random.default_rng(9).integers(12, size=(50, 12), dtype=np.uint32)
     observed, _ = statistics.ratio_error(top, bottom)
     for draw, index in enumerate(chosen):
         ratio, error = statistics.ratio_error(top[:, index], bottom[:, index])
-        assert drawn[:, draw] == pytest.approx((ratio - observed) / error)
+        assert pivots[:, draw] == pytest.approx((ratio - observed) / error)
 
 
 @given(st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=1, max_size=9))

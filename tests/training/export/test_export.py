@@ -12,6 +12,7 @@ from scipy.special import rel_entr, softmax
 
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.paths import RunPaths
 from siftune.training import models
 from siftune.training.export.export import export, find_converter, merge_adapter
 from siftune.training.export.parity import Parity, ParityLimits, compare_logits, measure_parity, parity_limits
@@ -65,7 +66,7 @@ def test_a_merged_export_answers_as_its_adapter_and_says_how_it_was_made(trained
     assert not any("lora" in name for name, _ in model.named_parameters())
     assert AutoTokenizer.from_pretrained(record.path).chat_template
     card = (record.path / "README.md").read_text(encoding="utf-8")
-    assert "NF4 → dense" in card
+    assert "These were dequantised" in card
     assert "the arm `curated`" in card
     again = export(trained, "curated", to="merged")
     assert again.parity == record.parity, "an earlier export is replaced, and the numbers are the same"
@@ -86,7 +87,7 @@ def test_over_a_checkpoint_that_is_4_bit_already_the_export_is_dense(tmp_path: P
 
 
 def test_another_arms_weights_fail_the_parity_check(trained: Path) -> None:
-    other = trained / "training" / "raw" / "seed-0" / "adapter"
+    other = RunPaths(trained).adapter("raw", 0)
     with pytest.raises(UserError, match="differ too much from the adapter's"):
         export(trained, "curated", to="merged", merge=lambda recipe, _, out: merge_adapter(recipe, other, out))
     folder = trained / "exports" / "curated-merged"
@@ -123,7 +124,7 @@ def test_smollm2_goes_to_gguf_and_two_arms_answer_from_contexts_of_their_own(tmp
     run = write_tiny_run(tmp_path / "run", model="smollm2")
     write_trained(run, smollm2)
     for index, arm in enumerate(("raw", "curated")):
-        shutil.rmtree(adapter := run / "training" / arm / "seed-0" / "adapter")
+        shutil.rmtree(adapter := RunPaths(run).adapter(arm, 0))
         write_adapter(adapter, smollm2, seed=index + 1, rank=16, scale=0.01)
     records = [export(run, arm, to="gguf", quant="Q8_0") for arm in ("raw", "curated")]
     assert [record.path.name for record in records] == ["raw-Q8_0.gguf", "curated-Q8_0.gguf"]
@@ -148,7 +149,7 @@ def ask(engine: object, arms: list[str]) -> list[str]:
 
 def test_few_held_out_rows_are_enough_and_none_is_an_error(trained: Path) -> None:
     (trained / "heldout" / "test.parquet").unlink()
-    adapter = trained / "training" / "raw" / "seed-0" / "adapter"
+    adapter = RunPaths(trained).adapter("raw", 0)
     with pytest.raises(UserError, match="no held-out rows"):
         measure_parity(
             RunFolder.open(trained),

@@ -140,7 +140,9 @@ def test_fingerprints_tell_arms_apart_and_do_not_change(
     import hashlib
 
     prints = {arm: engine.fingerprint(arm) for arm in engine.arms}
-    assert len({each.logits for each in prints.values()}) == len({each.weights for each in prints.values()}) == 3
+    assert (
+        len({print_.logits for print_ in prints.values()}) == len({print_.weights for print_ in prints.values()}) == 3
+    )
     assert adapters["raw"] is not None
     file = (adapters["raw"] / "adapter_model.safetensors").read_bytes()
     assert prints["raw"].weights == hashlib.sha256(file).hexdigest()
@@ -235,7 +237,7 @@ def test_modules_computed_together_may_be_asked_with_other_inputs() -> None:
 def test_what_cannot_be_answered_is_said(engine: TransformersEngine, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'curated'"):
         list(engine.stream([Request("curatd", PROMPT)]))
-    with pytest.raises(UserError, match="takes 512 together"):
+    with pytest.raises(UserError, match="takes 512 in total"):
         list(engine.stream([Request("raw", PROMPT, Sampling(max_new_tokens=500))]))
     with pytest.raises(UserError, match="no adapter"):
         TransformersEngine(Model(name=str(tiny_model), load="fp32"), {"raw": tmp_path / "nowhere"})
@@ -256,9 +258,9 @@ def test_an_adapter_of_another_base_is_refused(tiny_model: Path, tmp_path: Path)
 def test_pieces_join_to_the_text_and_no_half_character_is_shown(text: str, size: int) -> None:
     data = text.encode("utf-8", errors="replace")
     parts = [data[at : at + size] for at in range(0, len(data), size)]
-    whole = Detokenizer(lambda ids: b"".join(parts[index] for index in ids).decode("utf-8", errors="replace"))
-    pieces = [whole.add(index) for index in range(len(parts))]
-    assert "".join(pieces) + whole.flush() == data.decode("utf-8")
+    detokenizer = Detokenizer(lambda ids: b"".join(parts[index] for index in ids).decode("utf-8", errors="replace"))
+    pieces = [detokenizer.add(index) for index in range(len(parts))]
+    assert "".join(pieces) + detokenizer.flush() == data.decode("utf-8")
     assert "\ufffd" in text or not any("\ufffd" in piece for piece in pieces)
 
 
@@ -269,12 +271,12 @@ class Server(http.server.BaseHTTPRequestHandler):
     """Answers like an OpenAI-compatible server, in `words`; the model's name decides how it behaves."""
 
     words: ClassVar[list[str]] = ["The ", "apple ", "is ", "rot: ", "größer."]
-    seen: ClassVar[list[dict[str, Any]]] = []
+    received: ClassVar[list[dict[str, Any]]] = []
     gate: ClassVar[threading.Event] = threading.Event()
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.seen.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+        self.received.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
         if body["model"] == "missing":
             self.send_error(404, "no such model")
             return
@@ -321,7 +323,7 @@ def test_an_endpoint_streams_two_models_together(server: str) -> None:
     texts, stats = collect(engine, requests)
     assert texts == ["".join("l" + word for word in Server.words), "".join("x" + word for word in Server.words)]
     assert [(cost.stopped, cost.tokens, cost.prompt_tokens) for cost in stats] == [("length", 9, 4), ("end", 9, 4)]
-    sent = next(each for each in Server.seen if each["model"] == "long")
+    sent = next(body for body in Server.received if body["model"] == "long")
     assert (sent["path"], sent["key"], sent["max_tokens"]) == ("/v1/chat/completions", "Bearer secret", 7)
     assert engine.fingerprint("raw") != engine.fingerprint("curated")
 
