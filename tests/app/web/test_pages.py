@@ -314,7 +314,7 @@ def test_prompts_are_a_table_of_all_arms(page, trained_world: Path) -> None:
     text = shown(page("prompts", trained_world))
     table = next(part for part in text.split("<table>") if '<th class="">prompt</th>' in part)
     answers = read_answers(RunFolder.open(trained_world)).to_dicts()
-    assert table.count("(empty)") == sum(not answer["answer"].strip() for answer in answers) > 0
+    assert table.split("</table>")[0].count("(empty)") == sum(not answer["answer"].strip() for answer in answers) > 0
     for answer in answers:
         assert f"{answer['tokens']} tokens, {answer['tokens_per_second']:.1f}/s" in table
 
