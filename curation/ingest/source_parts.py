@@ -12,10 +12,9 @@ from siftune.curation.errors import UserError
 from siftune.curation.file_hash import file_sha256
 from siftune.curation.ingest.arrow_reader import BATCH_ROWS, table_rows
 from siftune.curation.ingest.decompression import OnBytes, Warn
-from siftune.curation.ingest.file_kinds import split_in_name
 from siftune.curation.ingest.file_rows import read_rows
 from siftune.curation.ingest.source_location import HUB, SourceLocation
-from siftune.curation.split_names import standard_split
+from siftune.curation.split_names import split_of_path, standard_split
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def hashed_files(location: SourceLocation) -> list[tuple[str, Path]]:
 def _file_part(location: SourceLocation, path: Path, *, positions: bool) -> SourcePart:
     return SourcePart(
         name=str(path.relative_to(location.root)),
-        split=split_in_name(path) if location.several else None,
+        split=split_in_name(path.relative_to(location.root)) if location.several else None,
         bytes=path.stat().st_size,
         sha256=lambda: file_sha256(path),
         open=lambda warn, on_bytes: read_rows(path, warn=warn, positions=positions, on_bytes=on_bytes),
