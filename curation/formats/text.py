@@ -51,4 +51,5 @@ FORMAT = Format(
     },
     required=("prompt",),
     convert=convert,
+    answer="answer",
 )

@@ -122,6 +122,7 @@ class RowConverter:
         name: str = "auto",
         given: Columns | None = None,
         roles: Mapping[str, str] | None = None,
+        formats: Mapping[str, Format] = FORMATS,
     ) -> None:
         """Choose the format of a file.
 
@@ -131,12 +132,13 @@ class RowConverter:
             name: A format, or `auto`.
             given: Role to column, as in the recipe.
             roles: Standard role by the name of a role in the data, as in the recipe.
+            formats: The formats to choose from, in order.
 
         Raises:
             UserError: no format fits, or a column or a role does not exist.
         """
         self._given, self._roles = dict(given or {}), roles
-        self._candidates = [FORMATS[name]] if name in FORMATS else list(FORMATS.values())
+        self._candidates = [formats[name]] if name in formats else list(formats.values())
         self._by_columns: dict[frozenset[str], RowFormat] = {}
         self._several: Counter[str] = Counter()
         self._unknown_roles: Counter[str] = Counter()
@@ -147,7 +149,7 @@ class RowConverter:
         if not sample:
             return
         columns = list(dict.fromkeys(column for row in sample for column in row))
-        detected, mapping = detect_format(sample, columns, where=where, name=name, given=given)
+        detected, mapping = detect_format(sample, columns, where=where, name=name, given=given, formats=formats)
         self.row_format = RowFormat.of(detected, mapping, sample=sample, present=columns, roles=roles)
         self.formats[detected.name] = None
         for row in sample:
@@ -166,6 +168,17 @@ class RowConverter:
         if isinstance(result, Example) and row_format is not None:
             self._note(row, row_format, result)
         return row_format, result
+
+    def turns(self, row: Any) -> Turns | Fault:
+        """The turns of a row, whether or not they are a training example."""
+        if row.__class__ is not dict:
+            return row if isinstance(row, Fault) else Fault("not_an_object", "not an object")
+        if self.row_format is None:
+            return Fault("missing_prompt", "no columns that can be read")
+        try:
+            return self._format_of(row).turns(row)
+        except RecursionError:
+            return Fault("wrong_type", "nested too deeply")
 
     def warnings(self) -> list[str]:
         """What the user should know of the rows that were converted."""
