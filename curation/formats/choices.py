@@ -63,7 +63,8 @@ def option_columns(columns: Sequence[str], taken: Sequence[str], answers: Sequen
         match = _OPTION_COLUMN.fullmatch(column)
         if match is not None and column not in taken and (match[1] or match[2].isalpha()):
             groups.setdefault(match[1].lower(), {})[match[2].lower()] = column
-    best, starts_at_one = [], False
+    best: list[str | None] = []
+    starts_at_one = False
     for group in groups.values():
         for labels in (string.ascii_lowercase, map(str, range(26)), map(str, range(1, 27))):
             run = list(map(group.get, takewhile(group.__contains__, labels)))

@@ -187,7 +187,9 @@ class RowConverter:
             for column, count in self._several.items()
         ]
         if self._unknown_roles:
-            names = ", ".join(f"{role} ({count:,} turns)" for role, count in self._unknown_roles.most_common(8))
+            names = ", ".join(
+                f"{role} ({count:,} turn{'s' * (count != 1)})" for role, count in self._unknown_roles.most_common(8)
+            )
             warnings.append(
                 f"roles that are not known: {names}. They are kept and not trained; `roles: {{NAME: user}}` beside the "
                 "source's path maps them to user, assistant, system or tool"
@@ -254,7 +256,7 @@ class RowConverter:
             self._numeric_labels[label] += 1
 
     def _note_unused(self, row: Row, row_format: RowFormat) -> None:
-        used = (*row_format.in_messages, *row_format.columns.values())
+        used = (*row_format.in_messages, *row_format.columns.values(), *_TOOL_COLUMNS, "split")
         for column, value in row.items():
             if isinstance(value, str) and column not in used and len(value.split(None, _TEXT_WORDS)) >= _TEXT_WORDS:
                 self._unused[column] = None

@@ -94,6 +94,7 @@ def test_texts_that_are_in_no_message_are_named():
     assert "'id'" not in warning
     assert convert([{"instruction": "q", "input": "two or three words", "output": "a"}])[1] == []
     assert convert([{"chosen": TALK, "rejected": "another answer of words"}])[1] == []
+    assert convert([{"messages": TALK, "tools": "a list of tools"}])[1] == []
 
 
 def test_labels_of_zero_are_said_and_false_ones_left_out():
@@ -113,7 +114,7 @@ def test_unknown_roles_are_named_and_may_be_mapped():
     assert "roles: {Customer: user, clerk: assistant}" in fault.detail
     assert convert(rows, roles={"customer": "user", "clerk": "assistant"})[0] == [PLAIN]
     _, (warning,), _ = convert([{"conversations": [*TALK, {"from": "narrator", "value": "n"}, *TALK]}])
-    assert "narrator (1 turns)" in warning
+    assert "narrator (1 turn)" in warning
 
 
 @pytest.mark.parametrize(
