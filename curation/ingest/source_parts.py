@@ -12,9 +12,10 @@ from siftune.curation.errors import UserError
 from siftune.curation.file_hash import file_sha256
 from siftune.curation.ingest.arrow_reader import BATCH_ROWS, table_rows
 from siftune.curation.ingest.decompression import OnBytes, Warn
+from siftune.curation.ingest.file_kinds import split_in_name
 from siftune.curation.ingest.file_rows import read_rows
 from siftune.curation.ingest.source_location import HUB, SourceLocation
-from siftune.curation.split_names import split_of_path, standard_split
+from siftune.curation.split_names import standard_split
 
 
 @dataclass(frozen=True)
