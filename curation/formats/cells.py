@@ -29,6 +29,7 @@ _MARKED_PLACEHOLDERS = ("<na>", "<none>")
 _SHORTEST_REPEATED = 40
 #: What NumPy writes around a list of objects and between its objects.
 _ARRAY = re.compile(r"array\(\s*\[(.*)\]\s*(?:,\s*dtype=\w+\s*)?\)\Z", re.DOTALL)
+_INNER_ARRAY = re.compile(r"\barray\((\[[^\]]*\])(?:,\s*dtype=\w+)?\)")
 _NO_COMMA = re.compile(r"\}\s*\n\s*\{")
 _JSON_TYPES = {"dict": "an object", "list": "a list", "tuple": "a list"}
 
@@ -134,7 +135,7 @@ def decoded(text: str) -> Any:
     except orjson.JSONDecodeError:
         pass
     literal = _ARRAY.sub(r"[\1]", text.strip())
-    for candidate in (literal, _NO_COMMA.sub("}, {", literal)):
+    for candidate in (literal, _NO_COMMA.sub("}, {", literal), _INNER_ARRAY.sub(r"\1", literal)):
         try:
             return ast.literal_eval(candidate)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -107,7 +107,7 @@ def describe(value: Any) -> str:
         if isinstance(value[0], dict):
             return f"a list of objects with the keys {', '.join(map(str, list(value[0])[:6])) or '(none)'}"
         return f"a list of {_KINDS.get(type(value[0]), type(value[0]).__name__)}"
-    return f"{_KINDS.get(type(value), type(value).__name__).rstrip('s')} ({value})"
+    return f"a {_KINDS.get(type(value), type(value).__name__).rstrip('s')} ({value})"
 
 
 def _items(value: Any) -> Sequence[Any] | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from siftune.curation.formats.answers import candidates, is_read_whole
-from siftune.curation.formats.cells import Columns, Row, is_null, json_text, without_nulls
+from siftune.curation.formats.cells import Columns, Row, decoded, is_null, json_text, without_nulls
 from siftune.curation.formats.choices import OptionColumns, first_answer, option_columns
 from siftune.curation.formats.detection import FORMATS, detect_format, fitting_format
 from siftune.curation.formats.dialogues import is_turn
@@ -29,6 +29,8 @@ _LABEL_COLUMNS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", 
 _FALSE_LABELS = ("false", "undesirable", "thumbs_down", "down", "bad")
 #: Columns with the tools of a dialogue: what Arrow fills up with nulls was not in the data.
 _TOOL_COLUMNS = ("tools", "functions")
+#: Names of columns with several answers: a text of a list there is that list, as CSV files hold it.
+_SEVERAL_ANSWERS = ("answers", "completions", "responses", "outputs", "generations", "candidates", "samples")
 _CHOICES = "choices of columns"  # the key under which the options of several columns are given to a format
 _MAX_FORMATS = 10_000  # column sets whose format is remembered
 _TEXT_WORDS = 3  # from so many words on, a value that is not used is a text that the user should know of
@@ -164,6 +166,8 @@ class RowConverter:
             own_split: Whether the row's own column `split` takes precedence over that.
         """
         row_format = self._format_of(row) if row.__class__ is dict and self.row_format is not None else self.row_format
+        if row_format is not None and row_format.answer.lower() in _SEVERAL_ANSWERS:
+            row = _with_decoded_answers(row, row_format.answer)
         result = convert_row(row, row_format, split=split, own_split=own_split)
         if isinstance(result, Example) and row_format is not None:
             self._note(row, row_format, result)
@@ -183,7 +187,8 @@ class RowConverter:
     def warnings(self) -> list[str]:
         """What the user should know of the rows that were converted."""
         warnings = [
-            f"{count:,} rows have several answers in {column!r}: the first one is the answer, all are in `meta`"
+            f"{count:,} row{'s have' if count != 1 else ' has'} several answers in {column!r}: the first one is the "
+            "answer, all are in `meta`"
             for column, count in self._several.items()
         ]
         if self._unknown_roles:
@@ -265,6 +270,17 @@ class RowConverter:
 def _has_required(spec: Format, columns: frozenset[str]) -> bool:
     names = {column.lower() for column in columns}
     return all(any(name in names for name in spec.roles[role]) for role in spec.required)
+
+
+def _with_decoded_answers(row: Any, column: str) -> Any:
+    """A row whose answers are a list, or an object of lists (SQuAD's), where they were written as its text."""
+    value = row.get(column) if row.__class__ is dict else None
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return row
+    answers = decoded(value)
+    is_list = isinstance(answers, list) and bool(answers) and all(isinstance(item, str) for item in answers)
+    is_squad = isinstance(answers, dict) and isinstance(answers.get("text"), list)
+    return {**row, column: answers} if is_list or is_squad else row
 
 
 def as_object(value: Any) -> Any:

@@ -557,5 +557,21 @@ def test_a_flag_called_chosen_is_no_answer():
     assert turns_and_meta(row) == ("question_answer", PLAIN, {"chosen": 1})
 
 
+@pytest.mark.parametrize(
+    ("value", "description"),
+    [
+        ("hello there", "a text ('hello there')"),
+        (5, "a number (5)"),
+        ([1, 2], "a list of numbers"),
+        ([{"user": "q", "bot": "a"}], "a list of objects with the keys user, bot"),
+        ({"id": 1}, "an object with the keys id"),
+    ],
+)
+def test_what_a_column_holds_that_usually_holds_a_dialogue_is_said(value, description):
+    with pytest.raises(UserError) as fault:
+        read({"messages": value})
+    assert f"here it holds {description}." in str(fault.value)
+
+
 def test_a_text_column_called_messages_is_no_dialogue():
     assert turns_and_meta({"messages": "no", "question": "q", "answer": "a"})[0] == "question_answer"

@@ -79,6 +79,19 @@ def test_candidates_are_counted_and_kept():
     assert json.loads(results[0].meta) == {"completions": ["a", "b"]}
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ['["a", "b"]', "['a', 'b']", "{'text': ['a', 'b'], 'answer_start': [1, 2]}",
+     "{'text': array(['a', 'b'], dtype=object), 'answer_start': array([1, 2], dtype=int32)}"],
+)  # fmt: skip
+def test_answers_that_a_table_holds_as_the_text_of_a_list(cell):
+    texts, (warning,), results = convert([{"question": "q", "answers": cell}])
+    assert texts == [PLAIN]
+    assert "1 row has several answers" in warning
+    assert '"b"' in results[0].meta
+    assert convert([{"question": "q", "answer": cell}])[0] == [[("u", "q"), ("a", cell)]]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_numbers_of_options_count_from_where_the_answers_do(first):
     rows = [{"question": "q", "opa": "x", "opb": "y", "cop": number + first} for number in (0, 1)]
