@@ -190,9 +190,9 @@ def _rows_of_objects(value: Mapping[str, Mapping[str, Any]], path: Path) -> tupl
         return "by index (an object for each row)", by_index
     if is_rectangle and holds_cells and len(by_index) > 1 and len(index) > 1:
         raise UserError(
-            f"{path} is one object of objects, by column or by index as pandas writes them, and neither the outer names "
-            f"({_listed(value)}) nor the inner ones ({_listed(index)}) are the columns of a known format. Write it with "
-            "to_json(…, orient='records', lines=True)."
+            f"{path} is one object of objects, by column or by index as pandas writes them, and neither the outer "
+            f"names ({_listed(value)}) nor the inner ones ({_listed(index)}) are the columns of a known format. Write "
+            "it with to_json(…, orient='records', lines=True)."
         )
     return "", []
 
@@ -321,3 +321,13 @@ def _fits(rows: Sequence[Any]) -> bool:
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     first = [repr(name) for name in names][:6]
     return ", ".join(first) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def columns_fit(names: Sequence[str]) -> bool:
+    """Whether columns of these names are those of a known format."""
+    return _fits([dict.fromkeys(names, "text")])
+
+
+def is_usual_name(name: str) -> bool:
+    """Whether a column of this name is usual in a row."""
+    return name.strip().strip('"').lower() in _ROW_NAMES
