@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -121,3 +123,16 @@ def test_a_long_window_of_zstd(tmp_path):
     warnings = []
     assert list(read_rows(tmp_path / "a.jsonl.zst", warn=warnings.append)) == ROWS
     assert warnings == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_maps_are_objects(tmp_path, kind):
+    turns = [[("role", "user"), ("content", "Say it.")], [("role", "assistant"), ("content", "It.")]]
+    column = pa.array([turns, turns], pa.list_(pa.map_(pa.string(), pa.string())))
+    table = pa.table({"messages": column})
+    if kind == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet")
+    else:
+        with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    assert list(read_rows(tmp_path / f"a.{kind}", warn=print)) == [{"messages": [dict(turn) for turn in turns]}] * 2
