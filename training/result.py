@@ -122,7 +122,7 @@ class TrainingResult(TrainingMeasurements):
 
 def write_result(result: TrainingResult, folder: Path) -> None:
     """Write done.json. It is the last file of a training run: where it stands, the run is finished."""
-    write_json(result.model_dump(mode="json"), folder / RESULT_FILE)
+    write_json(result.model_dump(mode="json", exclude_defaults=True), folder / RESULT_FILE)
 
 
 def read_result(folder: Path, *, key: str | None = None) -> TrainingResult | None:
