@@ -47,8 +47,8 @@ class Tab:
             self.foreign_requests.append(request.url)
 
     def open(self, name: str) -> None:
-        self.page.goto(f"{self.address}/{'' if name == 'overview' else name}")
-        self.page.wait_for_selector('[data-testid="stMainBlockContainer"] .sf', timeout=60_000)
+        self.page.goto(f"{self.address}/{'' if name == 'overview' else name}", timeout=120_000)
+        self.page.wait_for_selector('[data-testid="stMainBlockContainer"] .sf', timeout=120_000)
         self.settle()
 
     def settle(self) -> None:
@@ -56,7 +56,7 @@ class Tab:
 
         Twice, because some widgets send their values a moment later.
         """
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         for pause in (100, 150):
             self.page.wait_for_timeout(pause)
             while self.requested or self.running:
