@@ -46,12 +46,12 @@ class Knob:
         name: what the user types.
         section: the section of the recipe that holds the number, from the top: ("duplicates", "near").
         field: the number's name in that section.
-        whole: whether it is a whole number from 1 on. Otherwise it is a score, at most 1.
+        whole_number: whether it is a whole number from 1 on. Otherwise it is a score, at most 1.
         lowest: the least score that was stored, for a section without a field `floor`.
     """
 
     name: str
     section: tuple[str, ...]
     field: str = "threshold"
-    whole: bool = False
+    whole_number: bool = False
     lowest: float = 0.0

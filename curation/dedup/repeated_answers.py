@@ -37,7 +37,7 @@ class RepeatedAnswers:
     title: ClassVar[str] = "Repeated answers"
     knobs: ClassVar[tuple[Knob, ...]] = (
         Knob("answers", ("duplicates", "answers")),
-        Knob("max_per_answer", ("duplicates", "answers"), field="max_per_answer", whole=True),
+        Knob("max_per_answer", ("duplicates", "answers"), field="max_per_answer", whole_number=True),
     )
     compares: ClassVar[Key] = "answer"
     settings: Answers

@@ -84,13 +84,13 @@ def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
         path = ".".join(knob.section)
         if section is None:
             raise UserError(f"This run has no {knob.section[-1]} stage, so {name} cannot be replayed. Set {path}.")
-        if knob.whole and (value < 1 or value != int(value)):
+        if knob.whole_number and (value < 1 or value != int(value)):
             raise UserError(f"{name}={value:g} cannot be replayed: it is a whole number from 1 on.")
         floor = section.get("floor", knob.lowest)
-        if not knob.whole and not floor <= value <= 1:
+        if not knob.whole_number and not floor <= value <= 1:
             hint = f" Set {path}.floor lower and curate again." if "floor" in section else ""
             raise UserError(
                 f"{name}={value} cannot be replayed: scores were stored from the floor {floor} up to 1.{hint}"
             )
-        section[knob.field] = int(value) if knob.whole else value
+        section[knob.field] = int(value) if knob.whole_number else value
     return Recipe.model_validate(document)
