@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +16,7 @@ from siftune.curation.run.paths import RunPaths, training_name
 from siftune.curation.split_names import TEST
 from siftune.training import jobs, models, sanity_checks, truncation
 from siftune.training.arm_names import BASE
+from siftune.training.masks import tokenise
 from siftune.training.result import TrainingResult, read_result, read_truncated
 
 
@@ -25,6 +26,7 @@ def train(
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[TrainingResult]:
     """Train the arms of a run and return their results, in the order of seeds, then arms.
 
@@ -36,13 +38,16 @@ def train(
         arms: Names of arms; the recipe's by default. The arm `base` needs no training and is passed over.
         seeds: Training seeds; the recipe's by default.
         progress: Called after each optimiser step.
+        warn: Called before training with each sentence about rows that the chat template writes in part or not at all.
 
     Raises:
         UserError: an arm that curation did not write, or a check of `sanity_checks`, `models` or `memory` that fails.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     results = []
-    for job in plan_jobs(folder, arms=arms, seeds=seeds):
+    train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
+    _check_rows(folder, train_jobs, warn)
+    for job in train_jobs:
         result = read_result(job.folder, key=job.key)
         if result is None:
             result = jobs.train_in_worker(job, progress=progress)
@@ -54,6 +59,24 @@ def train(
             truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
         results.append(result)
     return results
+
+
+def _check_rows(run: RunFolder, train_jobs: Sequence[jobs.TrainJob], warn: Callable[[str], None] | None) -> None:
+    """Find the rows that cannot be trained whole before anything is trained: into the ledger, and said to `warn`.
+
+    Raises:
+        UserError: an arm holds no row that can be trained.
+    """
+    unfinished = {job.arm: job for job in train_jobs if read_result(job.folder, key=job.key) is None}
+    for arm, job in unfinished.items():
+        tokenizer = models.load_tokenizer(job.resolved)
+        rows = tokenise(
+            tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length, system=job.model.system
+        )
+        truncation.record(run.path, truncation.training_stage(arm), rows.truncated)
+        if warn is not None:
+            for warning in rows.warnings:
+                warn(f"{arm}: {warning}")
 
 
 def plan_jobs(

@@ -35,6 +35,8 @@ class ArmPlan:
     tokens: int | None
     #: Estimated minutes of training.
     minutes: float
+    #: What to know about rows that the chat template writes in part or not at all.
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def dry_run(
 
 
 def _plan_arm(job: jobs.TrainJob, tokenizer: Any, tokens_per_second: float) -> ArmPlan:
-    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length)
+    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length, system=job.model.system)
     arm_tokens = int(rows.trained_counts.sum())
     if job.training.budget.minutes is None:
         plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
@@ -107,4 +109,5 @@ def _plan_arm(job: jobs.TrainJob, tokenizer: Any, tokens_per_second: float) -> A
         steps=steps,
         tokens=tokens,
         minutes=minutes,
+        warnings=rows.warnings,
     )

@@ -28,7 +28,7 @@ def row_tokens(run: RunFolder | Path, row_id: str) -> list[tuple[str, bool]]:
     row = _read_row(folder.path, row_id)
     base = folder.recipe.model
     tokenizer = models.load_tokenizer(models.resolve(base.name, revision=base.revision))
-    rows = tokenise(tokenizer, row, max_length=settings.max_length)
+    rows = tokenise(tokenizer, row, max_length=settings.max_length, system=base.system)
     return [
         (tokenizer.decode([int(token)]), bool(trained))
         for token, trained in zip(rows.ids[0], rows.trained[0], strict=True)

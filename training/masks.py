@@ -1,14 +1,15 @@
 """Rows as token ids with a mask of what is trained: every assistant turn with its end-of-turn token, nothing else.
 
-The chat template is rendered once for the whole dialogue; where each assistant turn begins and ends in that text is
-found by rendering the dialogue up to that turn. So templates without `{% generation %}` marks (Llama 3, SmolLM2,
-ChatML) work, and training, evaluation and generation see the same text.
+The chat template is rendered once for the whole dialogue, and every assistant turn is found in that text; see
+`siftune.training.chat_template`. So templates without `{% generation %}` marks (Llama 3, SmolLM2, ChatML) work, and
+training, evaluation and generation see the same text. A row that the template cannot write whole is left out.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,15 @@ import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.errors import UserError
+from siftune.training.chat_template import NOTES, ChatTemplate, Refused, RenderedRow
+from siftune.training.row_turns import SystemTurn, read_turns
 
-#: Llama 3 templates print today's date unless they are given one: the same row must have the same tokens tomorrow.
-TEMPLATE_DATE = "26 Jul 2024"
 #: Rows that are tokenised at a time.
 _BATCH_ROWS = 1000
+#: The reason of a row that the chat template cannot write.
+_TEMPLATE = "template"
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class TokenRows:
     ids: list[npt.NDArray[np.int32]]
     #: The completion mask of each row, bool of the same shape: which tokens enter the loss.
     trained: list[npt.NDArray[np.bool_]]
-    #: LEDGER rows (action `truncate`) for what `max_length` cut off.
+    #: LEDGER rows (action `truncate`) for what `max_length` cut off and for rows that the chat template cannot write.
     truncated: pl.DataFrame
+    #: Sentences about rows that are trained, but not as somebody might think.
+    warnings: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -58,124 +63,154 @@ class TokenRows:
         ]
 
 
-def render(tokenizer: Any, messages: Messages, *, prompt: bool = False) -> str:
-    """The text of a dialogue in the model's chat template.
+def prompt_ids(tokenizer: Any, messages: Messages, *, system: SystemTurn = "keep") -> list[int]:
+    """Token ids after which the model is to answer: what generation starts from.
 
     Args:
         tokenizer: The model's tokenizer, with its template.
         messages: The turns, each with `role` and `content`.
-        prompt: End where an answer is to begin.
+        system: What becomes of system turns; see `siftune.curation.recipe.sections.Model`.
 
     Raises:
         UserError: the template does not accept the dialogue (a role it does not know, turns out of order).
     """
-    from jinja2.exceptions import TemplateError
-
-    documents = [{"role": message["role"], "content": message["content"]} for message in messages]
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                documents, tokenize=False, add_generation_prompt=prompt, date_string=TEMPLATE_DATE
-            )
-        )
-    except TemplateError as fault:
-        roles = ", ".join(message["role"] for message in messages)
-        raise UserError(
-            f"The model's chat template refuses a dialogue of the turns {roles}: {fault}. "
-            "Leave such rows out, or choose a model whose template accepts them."
-        ) from None
+    prompt = ChatTemplate(tokenizer, system=system).prompt(messages)
+    return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
-def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
-    """Token ids after which the model is to answer: what generation starts from."""
-    return list(tokenizer(render(tokenizer, messages, prompt=True), add_special_tokens=False)["input_ids"])
+def end_tokens(tokenizer: Any) -> frozenset[int]:
+    """Tokens that end the trained spans of any dialogue, so that a trained model writes them to stop: the special token
+    behind an answer that others follow, and behind the last one."""
+    special_tokens = _special_tokens(tokenizer)
+    ends = set()
+    for mark in ChatTemplate(tokenizer).end_marks():
+        special = [token for token in tokenizer(mark, add_special_tokens=False)["input_ids"] if token in special_tokens]
+        ends.update(special[-1:])
+    return frozenset(ends)
 
 
-def tokenise(tokenizer: Any, rows: pl.DataFrame, *, max_length: int, batch_rows: int = _BATCH_ROWS) -> TokenRows:
+def tokenise(
+    tokenizer: Any,
+    rows: pl.DataFrame,
+    *,
+    max_length: int,
+    system: SystemTurn = "keep",
+    batch_rows: int = _BATCH_ROWS,
+) -> TokenRows:
     """Tokenise the `messages` of ARM or HELDOUT rows.
 
     A row ends with its last trained token (nothing later can matter to a causal model) and has at most `max_length`
-    tokens; a row without any trained token is left out. `truncated` lists the rows that lost trained tokens or were
-    left out.
+    tokens; a row without any trained token, or that the chat template cannot write whole, is left out. `truncated`
+    lists the rows that lost trained tokens or were left out.
 
     Args:
         tokenizer: A fast tokenizer with a chat template.
-        rows: Rows with the columns `id` and `messages`.
+        rows: Rows with the columns `id` and `messages`; with `meta` its marks, thoughts, tools and calls count.
         max_length: Most tokens of a row.
+        system: What becomes of system turns; see `siftune.curation.recipe.sections.Model`.
         batch_rows: Rows that are tokenised at a time; changes nothing but memory.
 
     Raises:
-        UserError: the template refuses a row, or rewrites earlier turns; or no row has a trained token.
+        UserError: no row has a trained token.
     """
     names, ids, trained = [], [], []
     truncated: list[dict[str, Any]] = []
-    for name, row_ids, mask in _encode(tokenizer, rows, batch_rows):
+    notes: Counter[str] = Counter()
+    template = ChatTemplate(tokenizer, system=system)
+    for encoded in _encode(tokenizer, template, rows, batch_rows):
+        if isinstance(encoded, _RefusedRow):
+            truncated.append(_refused_row(encoded))
+            continue
+        mask = encoded.mask
         end = int(mask.nonzero()[0][-1]) + 1 if mask.any() else 0
         kept = mask[:max_length]
         if end > max_length or not mask.any():
             lost = int(mask.sum() - kept.sum())
-            truncated.append(_truncated_row(name, end, lost, max_length, empty=not kept.any()))
+            truncated.append(_truncated_row(encoded.name, end, lost, max_length, empty=not kept.any()))
         if kept.any():
-            names.append(name)
-            ids.append(row_ids[: min(end, max_length)])
+            notes.update(encoded.notes)
+            names.append(encoded.name)
+            ids.append(encoded.ids[: min(end, max_length)])
             trained.append(mask[: min(end, max_length)])
     if not names:
-        raise UserError(
-            f"None of {rows.height:,} rows has a trained token: either no row holds an assistant turn with text, or "
-            f"max_length ({max_length}) ends before the first answer. Raise training.max_length."
+        raise UserError(_no_row_is_left(rows.height, truncated, max_length))
+    warnings = [NOTES[note].format(rows=f"{count:,} of {len(names):,} rows") for note, count in sorted(notes.items())]
+    refused = [row for row in truncated if row["reason"] == _TEMPLATE]
+    if refused:
+        warnings.append(
+            f"{len(refused):,} of {rows.height:,} rows are left out, because the chat template cannot write them. The "
+            f"first is {refused[0]['id']}: {refused[0]['detail']}."
         )
-    return TokenRows(names, ids, trained, pl.DataFrame(truncated, schema=schema.LEDGER))
+    return TokenRows(names, ids, trained, pl.DataFrame(truncated, schema=schema.LEDGER), tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _EncodedRow:
+    """A row before any truncation."""
+
+    name: str
+    ids: npt.NDArray[np.int32]
+    mask: npt.NDArray[np.bool_]
+    notes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _RefusedRow:
+    """A row that the chat template cannot write, and why."""
+
+    name: str
+    reason: str
 
 
 def _encode(
-    tokenizer: Any, rows: pl.DataFrame, batch_rows: int
-) -> Iterator[tuple[str, npt.NDArray[np.int32], npt.NDArray[np.bool_]]]:
-    """Id, token ids and completion mask of each row, before any truncation."""
-    special_tokens = frozenset(int(token) for token in tokenizer.added_tokens_decoder)
-    for batch in rows.iter_slices(batch_rows):
-        names = batch["id"].to_list()
-        rendered = [_render_row(tokenizer, *row) for row in zip(names, batch["messages"].to_list(), strict=True)]
-        encoded = tokenizer(
-            [text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    tokenizer: Any, template: ChatTemplate, rows: pl.DataFrame, batch_rows: int
+) -> Iterator[_EncodedRow | _RefusedRow]:
+    """Token ids and completion mask of each row, in order."""
+    special_tokens = _special_tokens(tokenizer)
+    columns = ["id", "messages", *(["meta"] if "meta" in rows.columns else [])]
+    for batch in rows.select(columns).iter_slices(batch_rows):
+        rendered = [(name, _render_row(template, messages, *meta)) for name, messages, *meta in batch.iter_rows()]
+        texts = [row.text for _, row in rendered if isinstance(row, RenderedRow)]
+        encoded = (
+            tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False) if texts else {}
         )
-        columns = zip(names, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        for name, (text, spans), row_ids, offsets in columns:
-            ids = np.asarray(row_ids, dtype=np.int32)
-            yield name, ids, _mask(text, ids, np.asarray(offsets, dtype=np.int64).reshape(-1, 2), spans, special_tokens)
+        tokens = iter(zip(encoded.get("input_ids", ()), encoded.get("offset_mapping", ()), strict=True))
+        for name, row in rendered:
+            if isinstance(row, Refused):
+                yield _RefusedRow(name, str(row))
+                continue
+            row_ids, row_offsets = next(tokens)
+            ids, offsets = np.asarray(row_ids, np.int32), np.asarray(row_offsets, np.int64).reshape(-1, 2)
+            mask = _mask(row.text, ids, offsets, row.spans, special_tokens)
+            notes = row.notes
+            if row.spans and "no_end" not in notes and not _ends_in_token(mask, ids, special_tokens):
+                notes |= {"no_end_token"}
+            yield _EncodedRow(name, ids, mask, notes)
 
 
-def _render_row(tokenizer: Any, name: str, messages: Messages) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a row, and where in it the assistant turns are."""
+def _render_row(template: ChatTemplate, messages: Messages, meta: str | None = None) -> RenderedRow | Refused:
     try:
-        text = render(tokenizer, messages)
-        return text, list(_answer_spans(tokenizer, messages, text))
-    except UserError as fault:
-        raise UserError(f"Row {name}: {fault}") from None
+        return template.render_row(*read_turns(messages, meta))
+    except Refused as refusal:
+        return refusal
 
 
-def _answer_spans(tokenizer: Any, messages: Messages, text: str) -> Iterable[tuple[int, int]]:
-    """Where in the rendered `text` each assistant turn with content begins and ends, its end-of-turn mark included."""
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant" or not message["content"].strip():
-            continue
-        if turn:
-            before = render(tokenizer, messages[:turn], prompt=True)
-        else:  # templates cannot render an empty dialogue: what stands before an answer that opens one
-            before = text[: max(0, text.find(message["content"].strip()))]
-        after = render(tokenizer, messages[: turn + 1])
-        if text.startswith(after) and after.startswith(before):
-            yield len(before), len(after)
-            continue
-        # Some templates (Qwen 3) write the last answer in another way than earlier ones: find this turn by its text.
-        content = message["content"].strip()
-        start = text.find(content, len(before)) if text.startswith(before) else -1
-        tail = after[after.rfind(content) + len(content) :]
-        if start < 0 or not text.startswith(tail, start + len(content)):
-            raise UserError(
-                f"the model's chat template rewrites turn {turn + 1} when later turns follow, so what it answered "
-                "cannot be told from its prompt. Use single-turn rows, or a model with a plainer template."
-            )
-        yield start, start + len(content) + len(tail)
+def _tokens_of(tokenizer: Any, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Token ids of each text, and where each token begins and ends in it."""
+    if not texts:
+        return []
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+
+
+def _special_tokens(tokenizer: Any) -> frozenset[int]:
+    return frozenset(int(token) for token in tokenizer.added_tokens_decoder)
+
+
+def _ends_in_token(mask: npt.NDArray[np.bool_], ids: npt.NDArray[np.int32], special_tokens: frozenset[int]) -> bool:
+    """Whether the last trained token is one of the template's own."""
+    trained = np.flatnonzero(mask)
+    return not trained.size or int(ids[trained[-1]]) in special_tokens
 
 
 def _mask(
@@ -186,7 +221,8 @@ def _mask(
     special_tokens: frozenset[int],
 ) -> npt.NDArray[np.bool_]:
     """The completion mask, bool (tokens,): tokens inside a span. White space after a span's last special token (the
-    line break that follows an end-of-turn mark) belongs to the template, not to the answer.
+    line break that follows an end-of-turn mark) belongs to the template, not to the answer. A token that joins the
+    blank before an answer to its first letters is the answer's.
 
     Args:
         text: The rendered dialogue.
@@ -199,6 +235,10 @@ def _mask(
     starts, stops = offsets[:, 0], offsets[:, 1]
     for begin, end in spans:
         inside = np.flatnonzero((starts >= begin) & (stops <= end) & (stops > starts))
+        for index in np.flatnonzero((starts < begin) & (stops > begin)).tolist():
+            before, after = text[int(starts[index]) : begin], text[begin : int(stops[index])]
+            if not before.strip() and after.strip():
+                inside = np.union1d(inside, [index])
         special = [index for index in inside.tolist() if int(ids[index]) in special_tokens]
         if special and not text[int(stops[special[-1]]) : end].strip():
             inside = inside[inside <= special[-1]]
@@ -221,3 +261,33 @@ def _truncated_row(name: str, length: int, lost: int, max_length: int, *, empty:
         "witness": None,
         "detail": detail,
     }
+
+
+def _refused_row(row: _RefusedRow) -> dict[str, Any]:
+    """A LEDGER row: the chat template cannot write the row whole."""
+    return {
+        "id": row.name,
+        "step": None,
+        "stage": "training",
+        "action": "truncate",
+        "reason": _TEMPLATE,
+        "score": None,
+        "threshold": None,
+        "witness": None,
+        "detail": f"{row.reason}; the row is not used",
+    }
+
+
+def _no_row_is_left(rows: int, truncated: list[dict[str, Any]], max_length: int) -> str:
+    refused = [row for row in truncated if row["reason"] == _TEMPLATE]
+    if refused:
+        first = refused[0]
+        return (
+            f"None of {rows:,} rows can be trained; {len(refused):,} of them because of the chat template. "
+            f"The first is {first['id']}: {first['detail']}. Where the template takes no system turn, set "
+            "model.system: fold; otherwise choose a model whose template takes such dialogues."
+        )
+    return (
+        f"None of {rows:,} rows has a trained token: either no row holds an assistant turn with text, or max_length "
+        f"({max_length}) ends before the first answer. Raise training.max_length."
+    )

@@ -96,8 +96,10 @@ class TrainingMeasurements(_Document):
     #: Wall clock of training, without loading and saving.
     seconds: float
     minutes: float
-    #: Rows of the arm that were longer than `training.max_length` or have no answer.
+    #: Rows of the arm that were longer than `training.max_length`, have no answer, or that the chat template refuses.
     truncated_rows: int
+    #: What to know about rows that the chat template writes in part or not at all; see `siftune.training.masks`.
+    warnings: list[str] = []
     #: Rows and trained tokens that the arm holds.
     arm_rows: int
     arm_tokens: int
@@ -120,7 +122,7 @@ class TrainingResult(TrainingMeasurements):
 
 def write_result(result: TrainingResult, folder: Path) -> None:
     """Write done.json. It is the last file of a training run: where it stands, the run is finished."""
-    write_json(result.model_dump(mode="json"), folder / RESULT_FILE)
+    write_json(result.model_dump(mode="json", exclude_defaults=True), folder / RESULT_FILE)
 
 
 def read_result(folder: Path, *, key: str | None = None) -> TrainingResult | None:

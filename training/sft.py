@@ -68,7 +68,7 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
 
     # 1. The rows as tokens with a mask, and the steps that the budget buys of them.
     tokenizer = models.load_tokenizer(job.resolved)
-    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length)
+    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length, system=job.model.system)
     sanity_checks.check_masks(rows, what=f"Arm {job.arm!r}")
     plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
 
@@ -324,6 +324,7 @@ def _measurements(
             "seconds": round(seconds, 2),
             "minutes": round(seconds / 60, 4),
             "truncated_rows": rows.truncated.height,
+            "warnings": list(rows.warnings),
             "arm_rows": len(rows.names),
             "arm_tokens": int(rows.trained_counts.sum()),
             "planned": {"steps": len(plan.steps), "tokens": int(plan.tokens.sum())},

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from siftune.app.cli.system_faults import replace_unencodable_output, system_message
 from siftune.curation.errors import UserError
 from siftune.curation.run.paths import RunPaths
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from siftune.curation.run.manifest import SourceRecord
 
 _FOLDER = click.Path(path_type=Path)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -25,6 +29,10 @@ _SEED = click.option("--seed", type=int, default=None, help="The training seed. 
 
 class _CommandGroup(click.Group):
     """Lists commands in the order of their use. A `UserError` becomes one message and exit code 2."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        replace_unencodable_output()
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
@@ -37,6 +45,11 @@ class _CommandGroup(click.Group):
             sys.exit(2)
         except BrokenPipeError:
             sys.exit(0)
+        except OSError as fault:
+            if (message := system_message(fault)) is None:
+                raise
+            click.echo(f"siftune: {message}", err=True)
+            sys.exit(2)
         except KeyboardInterrupt:
             click.echo("siftune: interrupted. Run the same command again to continue.", err=True)
             sys.exit(130)
@@ -60,10 +73,12 @@ def inspect(file: str, layout: str, *, as_json: bool) -> None:
     source = source_from_command_line(file, layout)
     inspection = inspect_source(source, base=Path.cwd(), progress=_progress(quiet=as_json))
     if as_json:
-        return _print_json(inspection.to_dict())
-    from siftune.app.cli import inspect_output
+        _print_json(inspection.to_dict())
+    else:
+        from siftune.app.cli import inspect_output
 
-    return _print(inspect_output.inspection_report(inspection))
+        _print(inspect_output.inspection_report(inspection))
+    _require_usable([inspection.source])
 
 
 @main.command()
@@ -78,6 +93,7 @@ def run(recipe: Path) -> None:
 
     folder = run_pipeline(recipe, progress=_progress())
     _print(run_output.curation_report(folder))
+    _require_usable(folder.manifest.inputs)
     if folder.recipe.training is None:
         click.echo("The recipe has no `training` section, so nothing is trained.")
         return
@@ -94,10 +110,12 @@ def curate(recipe: Path, *, as_json: bool) -> None:
 
     folder = run_pipeline(recipe, progress=_progress(quiet=as_json))
     if as_json:
-        return _print_json(folder.manifest.to_json())
-    from siftune.app.cli import run_output
+        _print_json(folder.manifest.to_json())
+    else:
+        from siftune.app.cli import run_output
 
-    return _print(run_output.curation_report(folder))
+        _print(run_output.curation_report(folder))
+    _require_usable(folder.manifest.inputs)
 
 
 @main.command()
@@ -300,7 +318,13 @@ def _train(run: Path, *, arms: tuple[str, ...], seeds: tuple[int, ...], as_json:
     from siftune.app.cli import run_output
     from siftune.training.arms import train as train_arms
 
-    results = train_arms(run, arms=arms or None, seeds=seeds or None, progress=_progress(quiet=as_json))
+    results = train_arms(
+        run,
+        arms=arms or None,
+        seeds=seeds or None,
+        progress=_progress(quiet=as_json),
+        warn=lambda sentence: click.echo(f"Note: {sentence}", err=True),
+    )
     return (
         _print_json([result.model_dump() for result in results])
         if as_json
@@ -316,6 +340,24 @@ def _compare(run: Path, *, as_json: bool = False) -> None:
         return _print_json(verdict.to_dict())
     _print_file(RunPaths(run).prompts_markdown)
     return _print_file(RunPaths(run).verdict_markdown)
+
+
+def _require_usable(sources: Sequence[SourceRecord]) -> None:
+    """Raise `UserError` when no row of the sources can be used."""
+    if any(source.examples for source in sources):
+        return
+    paths = ", ".join(source.path for source in sources)
+    rows = sum(source.rows for source in sources)
+    if not rows:
+        raise UserError(f"{paths}: there are no rows.")
+    reasons = Counter[str]()
+    for source in sources:
+        reasons.update(source.quarantined)
+    counted = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+    raise UserError(
+        f"{paths}: none of the {rows:,} rows can be used ({counted}). `siftune inspect` shows the first row of each "
+        "reason and what to do."
+    )
 
 
 def _name_and_number(text: str) -> tuple[str, float]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from siftune.app.cli.terminal import line, notes, table
-from siftune.curation.review.inspect import Inspection
+from siftune.curation.review.inspect import Inspection, QuarantineReason
 from siftune.curation.review.wording import percent
 
 _MOST_TURNS = 4  # of each sample
@@ -27,6 +27,8 @@ def inspection_report(inspection: Inspection) -> RenderableType:
         Text(),
         _row_table(inspection),
     ]
+    for quarantined in inspection.quarantined:
+        parts += [Text(), *_quarantine_lines(quarantined)]
     if inspection.lengths:
         quantiles = list(next(iter(inspection.lengths.values())))
         rows = [(name.replace("_", ", "), *sizes.values()) for name, sizes in inspection.lengths.items()]
@@ -69,6 +71,18 @@ def _row_table(inspection: Inspection) -> Table:
         rows.append(("same prompt, different answer", duplicates.conflicts))
     shares = [(label, count, percent(count, source.rows)) for label, count in rows]
     return table("Rows", ["", "rows", "share"], shares)
+
+
+def _quarantine_lines(quarantined: QuarantineReason) -> Iterator[Text]:
+    """Why rows cannot be used, the first of them, and what to do."""
+    yield Text.assemble(
+        (quarantined.reason, "bold"),
+        line(f": {quarantined.meaning} ({quarantined.rows:,} rows)"),
+    )
+    where = f"first: row {quarantined.row} of {quarantined.file} (counted from 0)"
+    yield Text(line(f"  {where}: {quarantined.detail}" if quarantined.detail else f"  {where}"))
+    yield Text.assemble(("  ", ""), (line(quarantined.text), "dim"))
+    yield Text.assemble("  to do: ", line(quarantined.advice))
 
 
 def _sample_lines(sample: dict[str, Any]) -> Iterator[Text]:

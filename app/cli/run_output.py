@@ -204,7 +204,8 @@ def training_report(results: Sequence[TrainingResult]) -> RenderableType:
         )
         for result in results
     ]
-    return table("Training", columns, rows)
+    warnings = dict.fromkeys(f"{result.arm}: {warning}" for result in results for warning in result.warnings)
+    return Group(table("Training", columns, rows), *notes(warnings))
 
 
 def dry_run_report(estimate: DryRun) -> RenderableType:
@@ -218,6 +219,7 @@ def dry_run_report(estimate: DryRun) -> RenderableType:
     facts = ", ".join(f"{name} {value}" for name, value in {**estimate.load, **estimate.memory}.items())
     return Group(
         table(f"Training under the budget{seeds}", columns, rows),
+        *notes(f"{arm.arm}: {warning}" for arm in estimate.arms for warning in arm.warnings),
         Text(
             f"\n{estimate.tokens_per_second:,.0f} trained tokens per second on this machine (from three steps): "
             f"about {estimate.minutes:,.1f} minutes of training in total."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from siftune.curation.formats.answers import single_turn
 from siftune.curation.formats.cells import Columns, Row, cell_text, joined_cells
 from siftune.curation.formats.faults import Fault
-from siftune.curation.formats.format import Format
-from siftune.curation.formats.turns import Turn, Turns, single_turn
+from siftune.curation.formats.format import ANSWER_KEYS, CONTEXTS, SYSTEM_PROMPTS, Format
+from siftune.curation.formats.turns import Turn, Turns
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
@@ -52,11 +53,16 @@ FORMAT = Format(
             "targets",
             "solution",
             "demonstration",
+            "completions",
+            *ANSWER_KEYS,
         ),
-        "context": ("context", "passage"),
-        "system": ("system", "system_prompt"),
+        "context": CONTEXTS,
+        "choices": ("choices", "options"),
+        "system": SYSTEM_PROMPTS,
         "history": ("history",),
     },
     required=("instruction", "output"),
     convert=convert,
+    meta=("choices",),
+    answer="output",
 )

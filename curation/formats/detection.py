@@ -9,15 +9,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from siftune.curation.errors import UserError, did_you_mean
-from siftune.curation.formats import alpaca, messages, preference, prompt_completion, question_answer, sharegpt, text
-from siftune.curation.formats.cells import Columns, Row
+from siftune.curation.formats import (
+    alpaca,
+    marked_text,
+    messages,
+    preference,
+    prompt_completion,
+    question_answer,
+    sharegpt,
+    text,
+)
+from siftune.curation.formats.cells import Columns, Row, is_null
+from siftune.curation.formats.choices import option_columns
+from siftune.curation.formats.dialogues import describe, is_dialogue
 from siftune.curation.formats.format import Format
 
 #: By name, in the order in which `auto` tries them: a column with a dialogue says more than the columns beside it.
 FORMATS: Mapping[str, Format] = {
     module.FORMAT.name: module.FORMAT
-    for module in (preference, messages, sharegpt, alpaca, question_answer, prompt_completion)
+    for module in (preference, messages, sharegpt, alpaca, question_answer, prompt_completion, marked_text)
 }
+#: Columns that usually hold a dialogue.
+_DIALOGUE_COLUMNS = frozenset(
+    name for module in (messages, sharegpt) for name in module.FORMAT.roles[module.FORMAT.required[0]]
+)
 
 #: The formats of references, whose items need no answer. `text` comes before those that require one.
 REFERENCE_FORMATS: Mapping[str, Format] = {
@@ -52,20 +67,46 @@ def detect_format(
         UserError: no format fits, or a column or a role does not exist.
     """
     given = given or {}
+    filled = filled_columns(sample, columns)
     if name != "auto" and name not in formats:
         raise UserError(
             f"{where}: the format {name!r} has no answers to train on. Accepted for sources: {', '.join(formats)}."
         )
     candidates = [formats[name]] if name != "auto" else list(formats.values())
     _check_given_columns(where, given, columns, candidates)
+    fitting = fitting_format(sample, filled, candidates, given=given)
+    if fitting is None and len(filled) < len(columns):  # a column without a single value may still be the one meant
+        fitting = fitting_format(sample, columns, candidates, given=given)
+    if fitting is None:
+        raise UserError(_no_format_message(where, sample, columns, given, candidates))
+    row_format, mapping = fitting
+    return row_format, {**map_roles(row_format, columns, given), **mapping}
+
+
+def fitting_format(
+    sample: Sequence[Row], columns: Sequence[str], candidates: Sequence[Format], *, given: Columns
+) -> tuple[Format, dict[str, str]] | None:
+    """The first of some formats that fits, and which column has which of its roles; None when none does.
+
+    Args:
+        sample: Some of the rows.
+        columns: The columns that count as present.
+        candidates: The formats. A single one fits whatever the values are.
+        given: The `role: column` mapping of the recipe.
+    """
     for candidate in candidates:
         if not set(given) <= set(candidate.roles):
             continue
-        mapping = _map_roles(candidate, columns, given)
+        mapping = map_roles(candidate, columns, given)
         has_required = all(role in mapping for role in candidate.required)
-        if has_required and (name != "auto" or _looks_like(candidate, sample, mapping)):
+        if has_required and (len(candidates) == 1 or _looks_like(candidate, sample, mapping)):
             return candidate, mapping
-    raise UserError(_no_format_message(where, columns, given, candidates))
+    return None
+
+
+def filled_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """The columns that hold a value in any of `rows`: a column of nulls is only a trace of rows of another kind."""
+    return [column for column in columns if any(not is_null(row.get(column)) for row in rows)]
 
 
 def are_positions(columns: Columns | None) -> bool:
@@ -73,9 +114,14 @@ def are_positions(columns: Columns | None) -> bool:
     return bool(columns) and all(column.isdigit() for column in (columns or {}).values())
 
 
-def _map_roles(candidate: Format, columns: Sequence[str], given: Columns) -> dict[str, str]:
-    """Role to column: as given, else the first usual name that the rows have (letter case does not matter)."""
-    free = {column.lower(): column for column in reversed(columns) if column not in given.values()}
+def map_roles(candidate: Format, columns: Sequence[str], given: Columns) -> dict[str, str]:
+    """Role to column: as given, else the first usual name that the rows have (letter case does not matter).
+
+    Columns that hold the options of a question (A, B, C, D) have no role of their own.
+    """
+    options = option_columns(columns, list(given.values()), ()) if len(columns) > 2 else None
+    taken = {*given.values(), *(options.names if options is not None else ())}
+    free = {column.lower(): column for column in reversed(columns) if column not in taken}
     usual = {
         role: next((free[name] for name in names if name in free), None) for role, names in candidate.roles.items()
     }
@@ -105,7 +151,9 @@ def _check_given_columns(where: str, given: Columns, columns: Sequence[str], can
             )
 
 
-def _no_format_message(where: str, columns: Sequence[str], given: Columns, candidates: Sequence[Format]) -> str:
+def _no_format_message(
+    where: str, sample: Sequence[Row], columns: Sequence[str], given: Columns, candidates: Sequence[Format]
+) -> str:
     required = "\n".join(f"  {candidate.name}: {', '.join(candidate.required)}" for candidate in candidates)
     usual = [name for candidate in candidates for role in candidate.required for name in candidate.roles[role]]
     hint = next((hint for column in columns if column not in usual and (hint := did_you_mean(column, usual))), "")
@@ -113,12 +161,26 @@ def _no_format_message(where: str, columns: Sequence[str], given: Columns, candi
     mapping = ", ".join(f"{role}: COLUMN" for role in example.required)
     tried = f" with columns {dict(given)}" if given else ""
     return (
-        f"{where}: no format fits the columns of its rows{tried}. Columns found: {_listed(columns)}.{hint}\n"
+        f"{where}: no format fits the columns of its rows{tried}. Columns found: {_listed(columns)}.{hint}"
+        f"{_other_content(sample, columns)}\n"
         f"Accepted formats and the columns they need:\n{required}\n"
         f"Write which column has which role, for example:\n"
         f"  format: {example.name}\n  columns: {{{mapping}}}\n"
         "(For a CSV file without a header, name the columns by position, counted from 0.)"
     )
+
+
+def _other_content(sample: Sequence[Row], columns: Sequence[str]) -> str:
+    """What columns hold that usually hold a dialogue and hold none."""
+    sentences = []
+    for column in columns:
+        values = [row[column] for row in sample if not is_null(row.get(column))]
+        if column.lower() in _DIALOGUE_COLUMNS and values and not any(map(is_dialogue, values)):
+            sentences.append(
+                f"\nThe column {column!r} usually holds a dialogue, a list of turns such as "
+                f'{{"role": "user", "content": …}}; here it holds {describe(values[0])}.'
+            )
+    return "".join(sentences)
 
 
 def _listed(columns: Sequence[Any]) -> str:

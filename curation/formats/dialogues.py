@@ -1,4 +1,4 @@
-"""Dialogues as data sets write them: lists of turns, of pairs or of texts, JSON text of these, and marked text."""
+"""Dialogues as data sets write them: lists of turns, of pairs or of texts, and the JSON or Python text of these."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from siftune.curation.formats.cells import Columns, Row, cell_text, json_text
+from siftune.curation.formats.cells import Columns, Row, block_text, cell_text, decoded, json_text, without_nulls
 from siftune.curation.formats.faults import Fault
 from siftune.curation.formats.turns import ROLES, Turn, Turns, system_turn
 
-_ROLE_KEYS = ("role", "from", "speaker")
-_CONTENT_KEYS = ("content", "value", "text")
+_ROLE_KEYS = ("role", "from", "speaker", "author")
+_CONTENT_KEYS = ("content", "value", "text", "parts", "message")
+_THOUGHT_TYPES = ("thinking", "reasoning")
 #: Two turns in one object, as Capybara ({input, output}) and MOSS ({human, assistant}) have them.
 _PAIR_KEYS = (("input", "output"), ("human", "assistant"), ("user", "assistant"), ("question", "answer"))
-_SPEAKER_MARK = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant): ?")
+#: How the text of a list of objects begins.
+_ENCODED_LIST = re.compile(r"\s*(?:\[|array\(\s*\[)\s*\{")
+_KINDS = {str: "texts", int: "numbers", float: "numbers", bool: "booleans", list: "lists", type(None): "nulls"}
 
 
 def is_dialogue(value: Any) -> bool:
@@ -61,37 +62,82 @@ def dialogue_in_cell(row: Row, columns: Columns, role: str) -> Turns | Fault:
     return turns if system and turns[:1] == system else [*system, *turns]
 
 
-def parse_text_or_dialogue(value: Any, role: str) -> Turns | Fault:
-    """The turns of a cell that holds a dialogue, or one turn of `role` for a cell of text; null is no turn."""
+def prompt_turns(value: Any) -> Turns | Fault:
+    """The turns of a prompt's cell: of a dialogue or of one turn, or one user turn for a text; null is no turn."""
+    if isinstance(value, str):
+        turns = encoded_turns(value)
+        return [Turn("user", value)] if turns is None else parse_dialogue(turns)
     if isinstance(value, list):
         return parse_dialogue(value)
-    text = cell_text(value)
+    if isinstance(value, dict) and is_turn(value):
+        return parse_dialogue([value])
+    text = block_text(value) if isinstance(value, dict) else cell_text(value)
     if isinstance(text, Fault):
         return text
-    return [] if text is None else [Turn(role, text)]
+    return [] if text is None else [Turn("user", text)]
 
 
-def parse_marked_text(text: str) -> Turns | None:
-    r"""The turns of "\n\nHuman: …\n\nAssistant: …", as Anthropic's HH data set writes them; None for any other text."""
-    parts = _SPEAKER_MARK.split(text)
-    if len(parts) < 3 or parts[0].strip() or parts[1] != "Human":
+def is_turn(item: Mapping[str, Any]) -> bool:
+    """Whether an object has a role and a content."""
+    return _turn_keys(item) is not None
+
+
+def encoded_turns(text: str) -> list[Any] | None:
+    """The turns that a text holds as JSON or as a Python literal; None for any other text, such as an answer that is
+    a list of objects with unknown roles."""
+    if not _ENCODED_LIST.match(text):
         return None
-    speakers, contents = parts[1::2], parts[2::2]
-    return [Turn(ROLES[speaker.lower()], content.strip()) for speaker, content in zip(speakers, contents, strict=True)]
+    items = decoded(text)
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        return None
+    keys = [_turn_keys(item) for item in items]
+    roles = [str(item[key[0]]).strip().lower() for item, key in zip(items, keys, strict=True) if key is not None]
+    return items if len(roles) == len(items) and all(role in ROLES for role in roles) else None
+
+
+def describe(value: Any) -> str:
+    """What a cell holds that is no dialogue, for messages."""
+    if isinstance(value, str):
+        return f"a text ({value.strip()[:40]!r})"
+    if isinstance(value, dict):
+        return f"an object with the keys {', '.join(map(str, list(value)[:6])) or '(none)'}"
+    if isinstance(value, (list, tuple)):
+        if not value:
+            return "an empty list"
+        if isinstance(value[0], dict):
+            return f"a list of objects with the keys {', '.join(map(str, list(value[0])[:6])) or '(none)'}"
+        return f"a list of {_KINDS.get(type(value[0]), type(value[0]).__name__)}"
+    return f"a {_KINDS.get(type(value), type(value).__name__).rstrip('s')} ({value})"
 
 
 def _items(value: Any) -> Sequence[Any] | None:
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return None
-    if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
-        lengths = {len(column) for column in value.values()}
+    if isinstance(value, str) and (value.lstrip()[:1] == "[" or value.lstrip()[:6] == "array("):
+        value = decoded(value)
+    if isinstance(value, dict) and (_turn_keys(value) is not None) and not _is_struct_of_lists(value):
+        return [value]
+    if isinstance(value, dict) and _is_struct_of_lists(value):
+        columns = {name: column for name, column in value.items() if column is not None}
+        lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
             return None
-        return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
-    return value if isinstance(value, (list, tuple)) else None
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    if not isinstance(value, (list, tuple)):
+        return None
+    # A map of Arrow is a list of pairs.
+    return [dict(item) if _is_map(item) else item for item in value]
+
+
+def _is_struct_of_lists(value: Mapping[str, Any]) -> bool:
+    columns = [column for column in value.values() if column is not None]
+    return bool(columns) and all(isinstance(column, list) for column in columns) and set(value) != {"parts"}
+
+
+def _is_map(item: Any) -> bool:
+    return (
+        isinstance(item, list)
+        and bool(item)
+        and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in item)
+    )
 
 
 def _parse_item(item: Any, position: int) -> Turns | Fault:
@@ -115,42 +161,56 @@ def _parse_item(item: Any, position: int) -> Turns | Fault:
 
 def _parse_turn(item: Mapping[str, Any], role_key: str, content_key: str) -> Turns | Fault:
     role = item[role_key]
+    if isinstance(role, dict):  # {"author": {"role": …}}, as ChatGPT exports it
+        role = role.get("role")
     if not isinstance(role, str) or not role.strip():
         return Fault("bad_roles", "its role is not a name")
-    content = _content_text(item.get(content_key))
+    value, thoughts = _without_thoughts(item.get(content_key))
+    content = block_text(value) if isinstance(value, (list, dict)) else cell_text(value)
     if isinstance(content, Fault):
         return content
-    fields = {key: value for key, value in item.items() if key not in (role_key, content_key) and value is not None}
+    content = content or ""
+    fields = {
+        key: without_nulls(value) if isinstance(value, (list, dict)) else value
+        for key, value in item.items()
+        if key not in (role_key, content_key) and value is not None
+    }
+    if thoughts:
+        fields.setdefault("reasoning_content", "\n".join(thoughts))
     for calls in ("tool_calls", "function_call"):
         if fields.get(calls):
             content = "\n".join(part for part in (content, json_text(fields[calls])) if part)
-    return [Turn(ROLES.get(role.strip().lower(), role), content, fields or None)]
+    return [Turn(ROLES.get(role.strip().strip("<|>:").lower(), role), content, fields or None)]
 
 
-def _content_text(value: Any) -> str | Fault:
-    """The text of a message: a cell, or a list of parts ({"type": "text", "text": …}) that are all text."""
+def _without_thoughts(value: Any) -> tuple[Any, list[str]]:
+    """A content without its blocks of reasoning (Anthropic's `thinking`, Gemini's `thought`), and their texts."""
     if not isinstance(value, list):
-        text = cell_text(value)
-        return "" if text is None else text
-    texts = []
-    for part in value:
-        text = part.get("text") if isinstance(part, dict) else part
-        if not isinstance(text, str):
-            part_type = part.get("type", "object") if isinstance(part, dict) else type(part).__name__
-            return Fault("wrong_type", f"a content part that is not text ({part_type})")
-        texts.append(text)
-    return "\n".join(texts)
+        return value, []
+    thoughts, blocks = [], []
+    for block in value:
+        if isinstance(block, dict) and (block.get("type") in _THOUGHT_TYPES or block.get("thought") is True):
+            thought = next((block[key] for key in (*_THOUGHT_TYPES, "text") if isinstance(block.get(key), str)), "")
+            thoughts.append(thought)
+        else:
+            blocks.append(block)
+    return (blocks if thoughts else value), [thought for thought in thoughts if thought]
 
 
 def _turn_keys(item: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The keys of the role and of the content."""
-    role = next((key for key in _ROLE_KEYS if key in item), None)
-    content = next((key for key in _CONTENT_KEYS if key in item), None)
+    """The keys of the role and of the content; of several, the first that is not null."""
+    role = _first_key(item, _ROLE_KEYS)
     if role is None:
         return None
+    content = _first_key(item, _CONTENT_KEYS)
     if content is None:
         return (role, "content") if item.get("tool_calls") or item.get("function_call") else None
     return role, content
+
+
+def _first_key(item: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    present = [key for key in keys if key in item]
+    return next((key for key in present if item[key] is not None), present[0] if present else None)
 
 
 def _pair_keys(item: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from siftune.curation.formats.cells import Columns, Row
 from siftune.curation.formats.faults import Fault
 from siftune.curation.formats.turns import Turns
+
+#: Usual names of a column with the passage that a question is about, besides `context`.
+PASSAGES: Final = ("passage", "article", "document", "story", "paragraph", "background", "excerpt")
+CONTEXTS: Final = ("context", *PASSAGES)
+#: Usual names of a column with the system prompt; Gemini's has both spellings.
+SYSTEM_PROMPTS: Final = ("system", "system_prompt", "system_instruction", "systeminstruction")
+#: Usual names of a column with several answers, or with the option that is right.
+ANSWER_KEYS: Final = ("responses", "answers", "generations", "candidates", "samples", "answer_key", "answerkey")
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Format:
         convert: A row and its `role: column` mapping to turns. Blank and missing turns are judged by `repair_turns`.
         matches: Whether these values of a required column look like this format; None: any value does.
         meta: Roles whose column stays in `meta` although it was read.
-        meta_lists: The same, for cells that are lists or objects and of which only a part was read.
+        answer: The role of the answer; "" where it is a turn of a dialogue. A cell of several answers stays in `meta`.
     """
 
     name: str
@@ -31,4 +39,4 @@ class Format:
     convert: Callable[[Row, Columns], Turns | Fault]
     matches: Callable[[str, Sequence[Any]], bool] | None = None
     meta: tuple[str, ...] = ()
-    meta_lists: tuple[str, ...] = ()
+    answer: str = ""

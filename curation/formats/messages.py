@@ -8,7 +8,7 @@ from typing import Any
 from siftune.curation.formats.cells import Columns, Row
 from siftune.curation.formats.dialogues import dialogue_in_cell, is_dialogue
 from siftune.curation.formats.faults import Fault
-from siftune.curation.formats.format import Format
+from siftune.curation.formats.format import SYSTEM_PROMPTS, Format
 from siftune.curation.formats.turns import Turns
 
 
@@ -24,7 +24,10 @@ def matches(role: str, values: Sequence[Any]) -> bool:
 
 FORMAT = Format(
     name="messages",
-    roles={"messages": ("messages", "chat"), "system": ("system", "system_prompt")},
+    roles={
+        "messages": ("messages", "chat", "contents"),
+        "system": SYSTEM_PROMPTS,
+    },
     required=("messages",),
     convert=convert,
     matches=matches,

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from siftune.curation.formats.answers import answer_turns
 from siftune.curation.formats.cells import Columns, Row
-from siftune.curation.formats.dialogues import parse_marked_text, parse_text_or_dialogue
+from siftune.curation.formats.dialogues import prompt_turns
 from siftune.curation.formats.faults import Fault
-from siftune.curation.formats.format import Format
+from siftune.curation.formats.format import SYSTEM_PROMPTS, Format
+from siftune.curation.formats.marked_text import begins_with_mark, parse_marked_text
 from siftune.curation.formats.turns import Turns, system_turn
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
-    """A chosen dialogue (marked text or messages), or a prompt and the chosen answer to it."""
-    answer = _cell_turns(row.get(columns["chosen"]), "assistant")
-    prompt = _cell_turns(row.get(columns["prompt"]), "user") if "prompt" in columns else []
+    """A chosen dialogue (marked text or messages), or a prompt and the chosen answer to it.
+
+    The prompt may be a dialogue of several turns; an answer that it ends with gives way to the chosen one.
+    """
+    chosen, value = row.get(columns["chosen"]), row.get(columns["prompt"]) if "prompt" in columns else None
+    answer = _marked_turns(chosen) or answer_turns(chosen)
+    prompt = _marked_turns(value) or prompt_turns(value)
     system = system_turn(row, columns)
     if isinstance(answer, Fault):
         return answer
@@ -27,21 +33,18 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
         return [*system, *answer]
     if not any(turn.content.strip() for turn in prompt):
         return Fault("missing_prompt", "`chosen` is no dialogue, and there is no prompt beside it")
-    return [*system, *_without_blank_answer(prompt), *answer]
+    if prompt[-1].role == "assistant" and answer:
+        prompt = prompt[:-1]
+    return [*(system if prompt[:1] != system else []), *prompt, *answer]
 
 
 def matches(role: str, values: Sequence[Any]) -> bool:
     """Whether `chosen` holds an answer, and not a label or a flag."""
-    return role != "chosen" or any(isinstance(value, (str, list)) for value in values)
+    return role != "chosen" or any(isinstance(value, (str, list, dict)) for value in values)
 
 
-def _cell_turns(value: Any, role: str) -> Turns | Fault:
-    return (parse_marked_text(value) if isinstance(value, str) else None) or parse_text_or_dialogue(value, role)
-
-
-def _without_blank_answer(prompt: Turns) -> Turns:
-    """A prompt without the blank "Assistant:" that marks where the answer goes."""
-    return prompt[:-1] if prompt[-1].role == "assistant" and not prompt[-1].content.strip() else prompt
+def _marked_turns(value: Any) -> Turns | None:
+    return parse_marked_text(value) if isinstance(value, str) and begins_with_mark(value) else None
 
 
 FORMAT = Format(
@@ -49,11 +52,22 @@ FORMAT = Format(
     roles={
         "chosen": ("chosen", "chosen_response", "preferred"),
         "rejected": ("rejected", "rejected_response", "dispreferred"),
-        "prompt": ("prompt", "question", "instruction", "input", "query"),
-        "system": ("system", "system_prompt"),
+        "prompt": (
+            "prompt",
+            "question",
+            "instruction",
+            "input",
+            "query",
+            "conversations",
+            "conversation",
+            "messages",
+            "history",
+        ),
+        "system": SYSTEM_PROMPTS,
     },
     required=("chosen",),
     convert=convert,
     matches=matches,
     meta=("rejected", "prompt"),
+    answer="chosen",
 )

@@ -8,7 +8,7 @@ from typing import Any
 from siftune.curation.formats.cells import Columns, Row
 from siftune.curation.formats.dialogues import dialogue_in_cell, is_dialogue
 from siftune.curation.formats.faults import Fault
-from siftune.curation.formats.format import Format
+from siftune.curation.formats.format import SYSTEM_PROMPTS, Format
 from siftune.curation.formats.turns import Turns
 
 
@@ -26,7 +26,7 @@ FORMAT = Format(
     name="sharegpt",
     roles={
         "conversations": ("conversations", "conversation", "dialogue", "dialog", "items", "data"),
-        "system": ("system", "system_prompt"),
+        "system": SYSTEM_PROMPTS,
     },
     required=("conversations",),
     convert=convert,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siftune.curation.formats.cells import Columns, Row, cell_text, joined_cells
-from siftune.curation.formats.choices import choice_index, first_answer
+from siftune.curation.formats.choices import choice_index, first_answer, parse_choices
 from siftune.curation.formats.faults import Fault
 from siftune.curation.formats.format import Format
 from siftune.curation.formats.turns import Turn, Turns
@@ -17,11 +17,11 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
     if isinstance(prompt, Fault):
         return prompt
     answer = first_answer(row.get(columns["answer"])) if "answer" in columns else None
-    choices = row.get(columns["choices"]) if "choices" in columns else None
-    index = choice_index(answer, choices) if isinstance(choices, list) else None
-    text = cell_text(choices[index] if isinstance(choices, list) and index is not None else answer)
-    if isinstance(text, Fault):
-        return text
+    choices = parse_choices(row.get(columns["choices"])) if "choices" in columns else []
+    index = choice_index(answer, choices)
+    text = cell_text(answer if index is None else choices[index].text)
+    if isinstance(text, Fault):  # the prompt alone is searched for as well
+        text = None
     return [*([Turn("user", prompt)] if prompt else []), *([Turn("assistant", text)] if text else [])]
 
 
@@ -51,4 +51,5 @@ FORMAT = Format(
     },
     required=("prompt",),
     convert=convert,
+    answer="answer",
 )

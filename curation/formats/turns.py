@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from siftune.curation.formats.cells import Columns, Row, cell_text, joined_cells
+from siftune.curation.formats.cells import Columns, Row, joined_cells, json_text
 from siftune.curation.formats.faults import Fault
 
 #: Names that data sets give to the four standard roles. Any other role (function_call, narrator …) stays as it is.
@@ -20,6 +20,14 @@ ROLES: Final[dict[str, str]] = {
 }
 _FUNCTION_CALL = "function_call"
 _MODEL_ROLES = ("assistant", _FUNCTION_CALL)
+#: Roles that need no mapping: the standard ones, and the call that LLaMA-Factory writes as a turn of its own.
+KNOWN_ROLES: Final = frozenset((*ROLES.values(), _FUNCTION_CALL))
+#: Keys of a turn that say whether it is trained: with a false value (OpenAI's `weight: 0`), or with a true one.
+_TRAINED_KEYS = ("weight", "loss_weight", "train", "trainable", "training", "train_on_turn", "loss")
+_MASKED_KEYS = ("masked", "mask")
+_MARK_KEYS = frozenset((*_TRAINED_KEYS, *_MASKED_KEYS))
+_FALSE_TEXTS = ("false", "0", "0.0", "no")
+_TRUE_TEXTS = ("true", "1", "1.0", "yes")
 
 
 class Turn(NamedTuple):
@@ -39,6 +47,22 @@ class Turn(NamedTuple):
 Turns = list[Turn]
 
 
+def is_trained(fields: Mapping[str, Any] | None) -> bool:
+    """Whether a turn may be trained: false where its fields mark it (`weight: 0`, `train: false`, `masked: true`)."""
+    if not fields:
+        return True
+    if any(_as_flag(fields.get(key)) is False for key in _TRAINED_KEYS):
+        return False
+    return not any(_as_flag(fields.get(key)) is True for key in _MASKED_KEYS)
+
+
+def _as_flag(value: Any) -> bool | None:
+    if isinstance(value, (bool, int, float)):
+        return bool(value)
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return False if text in _FALSE_TEXTS else True if text in _TRUE_TEXTS else None
+
+
 def repair_turns(turns: Turns) -> tuple[Turns, list[str]] | Fault:
     """The turns of a training example and the repairs made to them, or the reason why they are no example.
 
@@ -46,7 +70,7 @@ def repair_turns(turns: Turns) -> tuple[Turns, list[str]] | Fault:
     answer are left out; a function call at the end is the answer.
     """
     # The usual row has one user turn and one answer, which need no repair.
-    if len(turns) == 2 and turns[0].role == "user" and turns[1].role == "assistant":
+    if len(turns) == 2 and turns[0].role == "user" and turns[1].role == "assistant" and not turns[1].fields:
         complete = turns[0].content.strip() and turns[1].content.strip()
         return (turns, []) if complete else _fault_of(turns) or (turns, [])
     merged = _merge_consecutive(turns)
@@ -59,15 +83,31 @@ def repair_turns(turns: Turns) -> tuple[Turns, list[str]] | Fault:
 def _fault_of(turns: Turns) -> Fault | None:
     prompts = [turn.content for turn in turns if turn.role == "user"]
     if not prompts:
-        return Fault("bad_roles", f"no user turn; roles: {', '.join(turn.role for turn in turns) or 'none'}")
+        roles = ", ".join(turn.role for turn in turns) or "none"
+        return Fault("bad_roles", f"no user turn; roles: {roles}{_mapping_hint(turns)}")
     if not any(content.strip() for content in prompts):
         return Fault("missing_prompt", "all user turns are blank")
     answers = [turn.content for turn in turns if turn.role == "assistant"]
     if not answers:
-        return Fault("missing_answer", "no answer")
+        return Fault("missing_answer", f"no answer{_mapping_hint(turns)}")
     if not all(content.strip() for content in answers):
         return Fault("empty_answer", "an answer is blank")
+    if not any(is_trained(turn.fields) for turn in turns if turn.role == "assistant"):
+        return Fault("missing_answer", "all answers are marked as not to be trained")
     return None
+
+
+def _mapping_hint(turns: Turns) -> str:
+    """What to write where a dialogue has roles that nobody knows."""
+    unknown = list(dict.fromkeys(turn.role for turn in turns if turn.role not in KNOWN_ROLES))
+    if not unknown:
+        return ""
+    standard = [role for role in ("user", "assistant") if all(turn.role != role for turn in turns)] or ["tool"]
+    example = ", ".join(
+        f"{json_text(role) if not role.isidentifier() else role}: {meaning}"
+        for role, meaning in zip(unknown, [*standard, "tool"], strict=False)
+    )
+    return f"; unknown roles: {', '.join(unknown)}. Map them in the recipe's source, such as `roles: {{{example}}}`"
 
 
 def _merge_consecutive(turns: Turns) -> Turns | Fault:
@@ -76,15 +116,21 @@ def _merge_consecutive(turns: Turns) -> Turns | Fault:
         last = merged[-1] if merged else None
         if last is None or last.role != turn.role or turn.role not in ("user", "assistant"):
             merged.append(turn)
-        elif not last.fields and not turn.fields:
-            merged[-1] = Turn(turn.role, f"{last.content}\n\n{turn.content}")
+        elif not (carried := _carried(last) | _carried(turn)) and (
+            turn.role == "user" or is_trained(last.fields) == is_trained(turn.fields)
+        ):
+            fields = turn.fields if turn.role == "assistant" else None
+            merged[-1] = Turn(turn.role, f"{last.content}\n\n{turn.content}", fields)
         elif turn.role == "user":
-            return Fault(
-                "bad_roles", f"two user turns in a row that carry {', '.join(turn.fields or last.fields or ())}"
-            )
+            return Fault("bad_roles", f"two user turns in a row that carry {', '.join(sorted(carried))}")
         else:
             merged.append(turn)
     return merged
+
+
+def _carried(turn: Turn) -> set[str]:
+    """What a turn has besides its text and the marks of training, which say nothing of a user's turn."""
+    return set(turn.fields or ()) - _MARK_KEYS
 
 
 def _trim_to_last_answer(turns: Turns, repairs: list[str]) -> tuple[Turns, list[str]]:
@@ -99,34 +145,6 @@ def _trim_to_last_answer(turns: Turns, repairs: list[str]) -> tuple[Turns, list[
         kept = [*kept[:-1], Turn("assistant", kept[-1].content, fields)]
         repairs = [*repairs, "the last function call is the answer"]
     return kept, repairs
-
-
-def single_turn(row: Row, columns: Columns, *, prompt: str | Fault | None, answer: str) -> Turns | Fault:
-    """A prompt and an answer as a dialogue.
-
-    Args:
-        row: One row.
-        columns: Role to column.
-        prompt: The text of the user turn, or why there is none.
-        answer: The role whose cell is the answer.
-
-    Returns:
-        The system turn where the row has one, the user turn, and the assistant turn where the answer is not null.
-    """
-    if isinstance(prompt, Fault):
-        return prompt
-    if prompt is None:
-        return Fault("missing_prompt", "no prompt")
-    turns = system_turn(row, columns)
-    if isinstance(turns, Fault):
-        return turns
-    reply = cell_text(row.get(columns[answer])) if answer in columns else None
-    if isinstance(reply, Fault):
-        return Fault(reply.reason, f"{columns[answer]}: {reply.detail}")
-    turns.append(Turn("user", prompt))
-    if reply is not None:
-        turns.append(Turn("assistant", reply))
-    return turns
 
 
 def system_turn(row: Row, columns: Columns) -> Turns | Fault:

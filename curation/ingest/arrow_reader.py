@@ -43,18 +43,18 @@ def read_table_file(path: Path, kind: FileKind, *, warn: Warn, on_bytes: OnBytes
 
 
 def table_rows(table: pa.RecordBatch | pa.Table) -> Iterator[Any]:
-    """The rows of an Arrow table or batch; a row whose text is not UTF-8 is a `Fault`."""
+    """The rows of an Arrow table or batch, maps as objects; a row whose text is not UTF-8 is a `Fault`."""
     for start in range(0, table.num_rows, BATCH_ROWS):
         part = table.slice(start, BATCH_ROWS)
         try:
-            yield from part.to_pylist()
+            yield from part.to_pylist(maps_as_pydicts="lossy")
         except UnicodeDecodeError:
             yield from (_only_row(part.slice(index, 1)) for index in range(part.num_rows))
 
 
 def _only_row(part: pa.RecordBatch | pa.Table) -> Row | Fault:
     try:
-        return part.to_pylist()[0]
+        return part.to_pylist(maps_as_pydicts="lossy")[0]
     except UnicodeDecodeError as error:
         return Fault("bad_encoding", str(error.reason), repr(error.object[:1000]))
 

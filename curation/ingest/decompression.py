@@ -18,6 +18,8 @@ Warn = Callable[[str], None]
 OnBytes = Callable[[int], None]
 
 _MAGIC: dict[bytes, str] = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LARGEST_WINDOW = 1 << 31  # bytes: of `zstd --long=31`
 _PIECE = 1 << 18  # bytes on disk; a piece of this size is inflated in one go
 
 
@@ -25,10 +27,12 @@ def compression(path: Path) -> str | None:
     """The compression of a file (`.gz`, `.zst` or None) by its first bytes, since its name may be wrong.
 
     Raises:
-        UserError: the file is named as compressed and is not.
+        UserError: the file is named as compressed and is not, or is a pointer of Git LFS.
     """
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(len(_LFS_POINTER))
+    if head == _LFS_POINTER:
+        raise UserError(f"{path} is a pointer of Git LFS, not the data. Fetch the data with: git lfs pull")
     ending = next((ending for magic, ending in _MAGIC.items() if head.startswith(magic)), None)
     if ending is None and path.suffix.lower() in COMPRESSED_ENDINGS and head:
         raise UserError(f"{path} ends in {path.suffix} but is not compressed. Rename it, or compress it again.")
@@ -79,4 +83,8 @@ def _decompressed(pieces: Iterator[bytes], ending: str, warn: Warn) -> Iterator[
 
 
 def _decompressor(ending: str) -> Any:
-    return zlib.decompressobj(wbits=31) if ending == ".gz" else zstandard.ZstdDecompressor().decompressobj()
+    return (
+        zlib.decompressobj(wbits=31)
+        if ending == ".gz"
+        else zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
+    )

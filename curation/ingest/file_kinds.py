@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final, Literal
 
 from siftune.curation.errors import UserError
-from siftune.curation.split_names import SPLIT_NAMES, standard_split
+from siftune.curation.split_names import split_of_path
 
 FileKind = Literal["json", "jsonl", "csv", "tsv", "parquet", "arrow"]
 ENDINGS: Final[dict[str, FileKind]] = {
@@ -20,8 +19,6 @@ ENDINGS: Final[dict[str, FileKind]] = {
     ".arrow": "arrow",
 }
 COMPRESSED_ENDINGS: Final = (".gz", ".zst")
-
-_SPLIT_PREFIX = re.compile(rf"({'|'.join(SPLIT_NAMES)})(?=[-_.]|$)")
 
 
 def file_kind(path: Path) -> FileKind:
@@ -54,6 +51,5 @@ def file_stem(path: Path) -> str:
 
 
 def split_in_name(path: Path) -> str | None:
-    """The standard name of the split that a file's name begins with (train-00000-of-00002.parquet, test.jsonl)."""
-    match = _SPLIT_PREFIX.match(file_stem(path).lower())
-    return standard_split(match.group(1)) if match else None
+    """The split that a file's name or one of its folders means; `path` is relative to the source."""
+    return split_of_path(path.with_name(file_stem(path)))

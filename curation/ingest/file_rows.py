@@ -6,7 +6,6 @@ A row is an object of JSON, a non-blank line of JSONL, a record of CSV, or a row
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from siftune.curation.errors import UserError
 from siftune.curation.ingest import arrow_reader, csv_reader, json_reader
 from siftune.curation.ingest.decompression import OnBytes, Warn, read_pieces
 from siftune.curation.ingest.file_kinds import file_kind
+from siftune.curation.ingest.json_layouts import LayoutReader
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -38,13 +38,9 @@ def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBy
     if kind in ("csv", "tsv"):
         delimiter = "\t" if kind == "tsv" else None
         return csv_reader.read_records(pieces, path, delimiter=delimiter, positions=positions, warn=warn)
-    first = next(pieces, b"")
-    pieces = chain([first], pieces)
-    if kind == "jsonl" and not json_reader.begins_indented_array(first):
-        values = json_reader.read_lines(pieces, warn=warn)
-    else:
-        values = json_reader.read_document(pieces, path, warn=warn)
-    return map(_by_position, values) if positions else values
+    values = json_reader.read_values(pieces, path, is_lines=kind == "jsonl", warn=warn)
+    rows = LayoutReader(path, warn).rows(values)
+    return map(_by_position, rows) if positions else rows
 
 
 def _by_position(row: Any) -> Any:

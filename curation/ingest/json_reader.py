@@ -1,6 +1,7 @@
-"""JSON files as they are found: lines, an array, an object around an array, truncated or broken.
+"""JSON files as they are found: lines, an array, an object, indented objects, truncated or broken.
 
-Everything that can be parsed is read; what cannot be parsed is a `Fault` at its position.
+The content decides which of these a file is, not its name. Everything that can be parsed is read; what cannot be
+parsed is a `Fault` at its position. Where the rows are in what was parsed: see `json_layouts`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,10 @@ from typing import Any
 import orjson
 
 from siftune.curation.errors import UserError
-from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.faults import MAX_CELL, Fault
 from siftune.curation.ingest.decompression import Warn
 
 TRUNCATED = "the file is truncated: its last row is incomplete and was quarantined"
-#: A list of objects under one of these names is part of a row; under any other name it is the list of rows.
-_LISTS_OF_A_ROW = {
-    "messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "items",
-    "chosen", "rejected", "prompt", "completion", "tools", "functions", "choices",
-}  # fmt: skip
 _SAMPLED_OBJECTS = 200
 _RAW_CHARACTERS = 2000  # of a faulty row that are kept
 _GAP = re.compile(r"[\s,]*")
@@ -36,8 +32,48 @@ _Span = tuple[int, int]
 _Keys = frozenset[str]
 
 
+def read_values(pieces: Iterator[bytes], path: Path, *, is_lines: bool, warn: Warn) -> Iterator[Any]:
+    """The values of a file: those of its lines, the elements of its array, or its only value.
+
+    Args:
+        pieces: The content of the file.
+        path: The file, for messages.
+        is_lines: Whether the file is named as JSON Lines, which decides where the content does not.
+        warn: Is called with what the user should know of the file.
+
+    Raises:
+        UserError: the file is not JSON.
+    """
+    # 1. Read until a second line with text begins.
+    beginning = b""
+    for piece in pieces:
+        beginning = beginning + piece
+        if b"\n" in piece and _second_line(beginning):
+            break
+    first, second = beginning.strip().partition(b"\n")[0].strip(), _second_line(beginning)
+    # 2. Each line is a value, or the file as a whole is.
+    is_complete = not isinstance(parse_line(first), Fault)
+    if first[:1] == b"[":
+        is_document = not second or (not is_complete and (not is_lines or _is_unfinished(first)))
+    elif is_lines:
+        is_document = False
+    else:
+        is_document = not second or not (is_complete or (first[:1] == b"{" and second[:1] == b"{"))
+    content = chain([beginning], pieces)
+    yield from read_document(content, path, warn=warn) if is_document else read_lines(content, warn=warn)
+
+
+def _second_line(beginning: bytes) -> bytes:
+    """The beginning of the second line that is not blank, as far as it was read."""
+    return beginning.strip().partition(b"\n")[2].lstrip(b"\r\n")[:200]
+
+
 def read_lines(pieces: Iterator[bytes], *, warn: Warn) -> Iterator[Any]:
-    """The values of JSON Lines, split at the newline byte only (texts may hold U+2028); blank lines are no rows."""
+    """The values of JSON Lines, split at the newline byte only (texts may hold U+2028); blank lines are no rows.
+
+    A line may hold several objects, and an object may go on over several lines.
+    """
+    salvage = _LineSalvage(warn)
     tail: list[bytes] = []
     for piece in pieces:
         first, *others = piece.split(b"\n")
@@ -45,14 +81,116 @@ def read_lines(pieces: Iterator[bytes], *, warn: Warn) -> Iterator[Any]:
         if others:
             complete = (b"".join(tail), *others[:-1])
             tail = [others[-1]]
-            yield from (parse_line(line) for line in complete if line and not line.isspace())
+            for line in complete:
+                if line and not line.isspace():
+                    value = parse_line(line)
+                    if value.__class__ is dict and not salvage.unfinished:
+                        yield value
+                    else:
+                        yield from salvage.values(line, value)
     last = b"".join(tail)
     if last and not last.isspace():
-        value = parse_line(last)
-        if isinstance(value, Fault) and _is_truncated_object(last):
-            warn(TRUNCATED)
-            value = Fault("truncated", value.detail, value.raw)
-        yield value
+        yield from salvage.values(last, parse_line(last), is_last=True)
+    yield from salvage.faults(at_end=True)
+
+
+class _LineSalvage:
+    """Values of lines that are no objects by themselves: several objects on one line, one object over several lines."""
+
+    def __init__(self, warn: Warn) -> None:
+        self.unfinished: list[bytes] = []  # lines of an object that did not end yet
+        self._size = 0  # of these lines
+        self._spans_lines = False  # whether an object over several lines was read
+        self._warn = warn
+
+    def values(self, line: bytes, value: Any, *, is_last: bool = False) -> Iterator[Any]:
+        """The values that end in this line.
+
+        Args:
+            line: The line.
+            value: What it holds by itself.
+            is_last: Whether the file ends in it, without a newline.
+        """
+        if self.unfinished:
+            indent = _indent(self.unfinished[0])
+            begins_object = line[indent : indent + 1] == b"{" and _indent(line) == indent
+            if not begins_object and self._size < MAX_CELL:
+                self._keep(line)
+                if _indent(line) <= indent and line.rstrip()[-1:] in (b"}", b",", b"]", b"{"):
+                    objects, rest = _objects_of(b"\n".join(self.unfinished))
+                    if objects:
+                        self._spans_lines = True
+                        self.unfinished, self._size = [], 0
+                        yield from objects
+                        if rest:
+                            self._keep(rest)
+                return
+            yield from self.faults()
+        if not isinstance(value, Fault):
+            yield value
+            return
+        objects, rest = _objects_of(line)
+        yield from objects
+        if rest and rest.lstrip()[:1] == b"{" and _is_unfinished(rest):
+            self._keep(rest)
+        elif rest:
+            fault = parse_line(rest) if objects else value
+            if is_last and _is_truncated_object(rest):
+                self._warn(TRUNCATED)
+                fault = Fault("truncated", fault.detail, fault.raw)
+            yield fault
+
+    def faults(self, *, at_end: bool = False) -> Iterator[Fault]:
+        """Give up the object that did not end: a fault for each of its lines, or one where objects span lines."""
+        lines = [b"\n".join(self.unfinished)] if self._spans_lines and self.unfinished else self.unfinished
+        self.unfinished, self._size = [], 0
+        for position, line in enumerate(lines):
+            fault = parse_line(line)
+            detail = fault.detail if isinstance(fault, Fault) else "a part of an object that does not end"
+            is_truncated = at_end and position == len(lines) - 1
+            if is_truncated:
+                self._warn(TRUNCATED)
+            raw = line.decode(errors="replace")
+            yield Fault("truncated" if is_truncated else "bad_json", detail, raw)
+
+    def _keep(self, line: bytes) -> None:
+        self.unfinished.append(line)
+        self._size += len(line)
+
+
+def _indent(line: bytes) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _objects_of(data: bytes) -> tuple[list[Any], bytes]:
+    """The objects that `data` begins with, which commas or white space may separate, and what comes after them."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return [], data
+    decoder, objects, start = json.JSONDecoder(), list[Any](), 0
+    while gap := _GAP.match(text, start):
+        start = gap.end()
+        if text[start : start + 1] != "{":
+            break
+        try:
+            value, start = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            break
+        objects.append(value)
+    return objects, text[start:].encode()
+
+
+def _is_unfinished(line: bytes) -> bool:
+    """Whether a line is the beginning of valid JSON and stops where a value, a name or a bracket is missing."""
+    text = line.decode(errors="replace").strip()
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text)
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def _is_truncated_object(line: bytes) -> bool:
@@ -87,7 +225,7 @@ def parse_line(line: bytes) -> Any:
 
 
 def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterator[Any]:
-    """The rows of a .json file: an array, an object that holds one, a single object, or JSON Lines under that name.
+    """The elements of an array, the only value of a file, or what can be recovered of a document that is not valid.
 
     Args:
         pieces: The content of the file.
@@ -95,18 +233,9 @@ def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterato
         warn: Is called with what the user should know of the file.
 
     Raises:
-        UserError: the file is none of these.
+        UserError: the file is not JSON, or holds one number or text.
     """
-    head: list[bytes] = []
-    for piece in pieces:
-        head.append(piece)
-        if piece.count(b"\n") > 1 or b"".join(head[:2]).lstrip()[:1] == b"[":
-            break
-    beginning = b"".join(head)
-    if _looks_like_lines(beginning):
-        yield from read_lines(chain([beginning], pieces), warn=warn)
-        return
-    data = b"".join([beginning, *pieces])
+    data = b"".join(pieces)
     if not data.strip():
         return
     try:
@@ -114,52 +243,12 @@ def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterato
     except orjson.JSONDecodeError:
         yield from _recovered_rows(data, path, warn)
         return
-    yield from value if isinstance(value, list) else _rows_of_object(value, path, warn)
-
-
-def begins_indented_array(beginning: bytes) -> bool:
-    """Whether a file begins with a bracket on a line of its own: an indented array, whatever its name says."""
-    return beginning.lstrip().partition(b"\n")[0].strip() == b"[" and b"\n" in beginning
-
-
-def _looks_like_lines(beginning: bytes) -> bool:
-    """Whether a second line opens an object at its first character; an indented document never does."""
-    lines = [line for line in beginning.lstrip().split(b"\n", 20) if line.strip()]
-    return len(lines) > 1 and lines[0].startswith(b"{") and lines[1].startswith(b"{")
-
-
-def _rows_of_object(value: Any, path: Path, warn: Warn) -> Iterator[Any]:
-    if not isinstance(value, dict):
+    if not isinstance(value, (list, dict)):
         raise UserError(
             f"{path} holds one JSON {type(value).__name__}. Accepted: a list of rows, an object with such a list, "
             "or one row as an object."
         )
-    tables = {
-        key: rows
-        for key, rows in value.items()
-        if isinstance(rows, list) and rows and isinstance(rows[0], (dict, list)) and key.lower() not in _LISTS_OF_A_ROW
-    }
-    if not tables:
-        yield value
-    elif len(tables) == 1:
-        (key, rows), *_ = tables.items()
-        warn(f"the rows are the list under {key!r}")
-        yield from rows
-    elif len(tables) == len(value):
-        warn(f"the rows are the lists under {', '.join(map(repr, tables))}; these names are kept as their splits")
-        for key, rows in tables.items():
-            yield from (_with_split(row, key) for row in rows)
-    else:
-        raise UserError(
-            f"{path} is an object with several lists ({', '.join(tables)}) and other values, so it is not clear which "
-            "list holds the rows. Keep only that list."
-        )
-
-
-def _with_split(row: Any, split: str) -> Any:
-    if isinstance(row, list):
-        row = {str(position): value for position, value in enumerate(row)}
-    return {"split": split, **row} if isinstance(row, dict) else row
+    yield value
 
 
 def _recovered_rows(data: bytes, path: Path, warn: Warn) -> Iterator[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -13,8 +12,8 @@ from siftune.curation.errors import UserError
 from siftune.curation.formats.cells import Columns
 from siftune.curation.formats.detection import REFERENCE_FORMATS, are_positions, detect_format
 from siftune.curation.formats.faults import Fault
-from siftune.curation.formats.format import Format
 from siftune.curation.formats.turns import Turns
+from siftune.curation.ingest.row_conversion import RowConverter, as_object
 from siftune.curation.ingest.source_location import locate
 from siftune.curation.ingest.source_parts import SourcePart, source_parts
 
@@ -66,18 +65,19 @@ def read_reference(
 
 def _read_turns(part: SourcePart, format_name: str, given: Columns | None) -> Iterator[Turns]:
     warnings: list[str] = []
-    rows = part.open(warnings.append, lambda _: None)
+    rows = map(as_object, part.open(warnings.append, lambda _: None))
     sample = list(islice(rows, _SAMPLE_ROWS))
     objects = [row for row in sample if isinstance(row, dict)]
-    columns = list(dict.fromkeys(column for row in objects for column in row))
     if not sample:
         return
     where = f"reference {part.name}"
-    row_format, mapping = detect_format(
-        objects, columns, where=where, name=format_name, given=given, formats=REFERENCE_FORMATS
-    )
+    if not objects:  # says which columns a reference needs
+        detect_format(objects, [], where=where, name=format_name, given=given, formats=REFERENCE_FORMATS)
+    converter = RowConverter(objects, where=where, name=format_name, given=given, formats=REFERENCE_FORMATS)
     for number, row in enumerate(chain(sample, rows)):
-        turns = _turns_of_row(row, row_format, mapping)
+        turns = converter.turns(row)
+        if isinstance(turns, Fault) and turns.reason == "missing_prompt":
+            turns = []
         if isinstance(turns, Fault):
             warning = f" ({warnings[0]})" if warnings else ""
             raise UserError(
@@ -85,13 +85,6 @@ def _read_turns(part: SourcePart, format_name: str, given: Columns | None) -> It
                 "training rows are not searched for an item that is missing from a reference."
             )
         yield turns
-
-
-def _turns_of_row(row: Any, row_format: Format, mapping: Columns) -> Turns | Fault:
-    if not isinstance(row, dict):
-        return row if isinstance(row, Fault) else Fault("not_an_object", "not an object")
-    turns = row_format.convert(row, mapping)
-    return [] if isinstance(turns, Fault) and turns.reason == "missing_prompt" else turns
 
 
 def _prompt_and_answer(turns: Turns) -> tuple[str, str | None]:

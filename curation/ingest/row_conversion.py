@@ -1,18 +1,39 @@
-"""One row to one example or one fault: the format reads it, `repair_turns` judges it, `meta` keeps the rest."""
+"""One row to one example or one fault: the format reads it, `repair_turns` judges it, `meta` keeps the rest.
+
+Each row is read by its own columns. `RowConverter` chooses a format for a file, and for rows that lack its columns (or
+hold only nulls in them) the format that fits these rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from siftune.curation.formats.cells import Columns, Row, json_text
+import orjson
+
+from siftune.curation.formats.answers import candidates, is_read_whole
+from siftune.curation.formats.cells import Columns, Row, decoded, is_null, json_text, without_nulls
+from siftune.curation.formats.choices import OptionColumns, first_answer, option_columns
+from siftune.curation.formats.detection import FORMATS, detect_format, fitting_format
+from siftune.curation.formats.dialogues import is_turn
 from siftune.curation.formats.faults import MAX_CELL, Fault
 from siftune.curation.formats.format import Format
-from siftune.curation.formats.turns import Turns, repair_turns
+from siftune.curation.formats.turns import KNOWN_ROLES, Turns, repair_turns
 from siftune.curation.split_names import standard_split
 
 _STANDARD_ROLES = frozenset(("user", "assistant", "system", "tool"))
+#: Columns that say of a row whether its answer is a good one: TRL's KTO, LLaMA-Factory's.
+_LABEL_COLUMNS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")
+_FALSE_LABELS = ("false", "undesirable", "thumbs_down", "down", "bad")
+#: Columns with the tools of a dialogue: what Arrow fills up with nulls was not in the data.
+_TOOL_COLUMNS = ("tools", "functions")
+#: Names of columns with several answers: a text of a list there is that list, as CSV files hold it.
+_SEVERAL_ANSWERS = ("answers", "completions", "responses", "outputs", "generations", "candidates", "samples")
+_CHOICES = "choices of columns"  # the key under which the options of several columns are given to a format
+_MAX_FORMATS = 10_000  # column sets whose format is remembered
+_TEXT_WORDS = 3  # from so many words on, a value that is not used is a text that the user should know of
 
 
 class Example(NamedTuple):
@@ -31,20 +52,263 @@ class RowFormat:
         format: The format of the rows.
         columns: Role to column.
         in_messages: Columns that are in the messages, so that `meta` need not hold them.
-        partly_in_messages: Columns of which only a part is in the messages: lists and objects stay in `meta`.
+        answer: The column of the answer, "" for a dialogue. A cell with several answers stays in `meta`.
+        options: The columns that hold the options of a question, one each.
+        roles: The role that the recipe gives to the names of roles in the data.
     """
 
     format: Format
     columns: Columns
     in_messages: frozenset[str]
-    partly_in_messages: tuple[str, ...]
+    answer: str = ""
+    options: OptionColumns | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: Format, columns: Columns) -> RowFormat:
-        """A format with its mapping of roles to columns."""
+    def of(
+        cls,
+        spec: Format,
+        columns: Columns,
+        *,
+        sample: Sequence[Row] = (),
+        present: Sequence[str] = (),
+        roles: Mapping[str, str] | None = None,
+    ) -> RowFormat:
+        """A format with its mapping of roles to columns.
+
+        Args:
+            spec: The format.
+            columns: Role to column.
+            sample: Some of the rows.
+            present: The columns of the rows.
+            roles: Standard role by the name of a role in the data, as in the recipe.
+        """
         in_messages = frozenset(column for role, column in columns.items() if role not in spec.meta)
-        partly = tuple(columns[role] for role in spec.meta_lists if role in columns)
-        return cls(spec, columns, in_messages, partly)
+        answer = columns.get(spec.answer, "")
+        options = None
+        if "choices" in spec.roles and "choices" not in columns:
+            answers = [first_answer(row.get(answer)) for row in sample]
+            options = option_columns(list(present), list(columns.values()), answers)
+        if options is not None:
+            in_messages |= frozenset(options.names)
+            columns = {**columns, "choices": _CHOICES}
+        names = {name.lower(): role for name, role in (roles or {}).items()}
+        return cls(spec, columns, in_messages, answer, options, names)
+
+    def turns(self, row: Row) -> Turns | Fault:
+        """The turns of a row, before they are judged."""
+        if self.options is not None:
+            answer = first_answer(row.get(self.answer))
+            row = {**row, _CHOICES: self.options.texts(row)}
+            if (named := self.options.letter(answer)) is not answer:
+                row[self.answer] = named
+        turns = self.format.convert(row, self.columns)
+        if self.roles and not isinstance(turns, Fault):
+            turns = [turn._replace(role=self.roles.get(turn.role.lower(), turn.role)) for turn in turns]
+        return turns
+
+
+class RowConverter:
+    """Converts the rows of one file, each by its own columns, and notes what the user should know of them.
+
+    Attributes:
+        row_format: How most rows are read; None when no row of the sample has columns.
+        formats: The names of the formats that were used, in order.
+    """
+
+    def __init__(
+        self,
+        sample: Sequence[Row],
+        *,
+        where: str,
+        name: str = "auto",
+        given: Columns | None = None,
+        roles: Mapping[str, str] | None = None,
+        formats: Mapping[str, Format] = FORMATS,
+    ) -> None:
+        """Choose the format of a file.
+
+        Args:
+            sample: Some of its rows that are objects.
+            where: What error messages call the file.
+            name: A format, or `auto`.
+            given: Role to column, as in the recipe.
+            roles: Standard role by the name of a role in the data, as in the recipe.
+            formats: The formats to choose from, in order.
+
+        Raises:
+            UserError: no format fits, or a column or a role does not exist.
+        """
+        self._given, self._roles = dict(given or {}), roles
+        self._candidates = [formats[name]] if name in formats else list(formats.values())
+        self._by_columns: dict[frozenset[str], RowFormat] = {}
+        self._several: Counter[str] = Counter()
+        self._unknown_roles: Counter[str] = Counter()
+        self._unused: dict[str, None] = {}
+        self._numeric_labels: Counter[int] = Counter()
+        self.formats: dict[str, None] = {}
+        self.row_format: RowFormat | None = None
+        if not sample:
+            return
+        columns = list(dict.fromkeys(column for row in sample for column in row))
+        detected, mapping = detect_format(sample, columns, where=where, name=name, given=given, formats=formats)
+        self.row_format = RowFormat.of(detected, mapping, sample=sample, present=columns, roles=roles)
+        self.formats[detected.name] = None
+        for row in sample:
+            self._note_unused(row, self._format_of(row))
+
+    def convert(self, row: Any, *, split: str | None, own_split: bool) -> tuple[RowFormat | None, Example | Fault]:
+        """How a row is read, and the example that it is or why it is none.
+
+        Args:
+            row: A row as `as_object` gives it.
+            split: The split of the file.
+            own_split: Whether the row's own column `split` takes precedence over that.
+        """
+        row_format = self._format_of(row) if row.__class__ is dict and self.row_format is not None else self.row_format
+        if row_format is not None and row_format.answer.lower() in _SEVERAL_ANSWERS:
+            row = _with_decoded_answers(row, row_format.answer)
+        result = convert_row(row, row_format, split=split, own_split=own_split)
+        if isinstance(result, Example) and row_format is not None:
+            self._note(row, row_format, result)
+        return row_format, result
+
+    def turns(self, row: Any) -> Turns | Fault:
+        """The turns of a row, whether or not they are a training example."""
+        if row.__class__ is not dict:
+            return row if isinstance(row, Fault) else Fault("not_an_object", "not an object")
+        if self.row_format is None:
+            return Fault("missing_prompt", "no columns that can be read")
+        try:
+            return self._format_of(row).turns(row)
+        except RecursionError:
+            return Fault("wrong_type", "nested too deeply")
+
+    def warnings(self) -> list[str]:
+        """What the user should know of the rows that were converted."""
+        warnings = [
+            f"{count:,} row{'s have' if count != 1 else ' has'} several answers in {column!r}: the first one is the "
+            "answer, all are in `meta`"
+            for column, count in self._several.items()
+        ]
+        if self._unknown_roles:
+            names = ", ".join(
+                f"{role} ({count:,} turn{'s' * (count != 1)})" for role, count in self._unknown_roles.most_common(8)
+            )
+            warnings.append(
+                f"roles that are not known: {names}. They are kept and not trained; `roles: {{NAME: user}}` beside the "
+                "source's path maps them to user, assistant, system or tool"
+            )
+        if self._unused:
+            names = ", ".join(repr(name) for name in self._unused)
+            warnings.append(
+                f"text columns that are in no prompt and no answer: {names} (kept in `meta`; `columns:` gives a column "
+                "a role)"
+            )
+        if set(self._numeric_labels) == {0, 1}:
+            warnings.append(
+                f"'label' is 0 in {self._numeric_labels[0]:,} rows: if 0 marks a bad answer, write false in its place, "
+                "and these rows are left out"
+            )
+        return warnings
+
+    def _format_of(self, row: Row) -> RowFormat:
+        """How a row is read, by the columns that it fills: as the file where that fits, else as the first that does."""
+        filled = frozenset([column for column, value in row.items() if not is_null(value)])
+        known = self._by_columns.get(filled)
+        return known if known is not None else self._choose(row, filled)
+
+    def _choose(self, row: Row, filled: frozenset[str]) -> RowFormat:
+        usual = self.row_format
+        assert usual is not None
+        required = {usual.columns.get(role) for role in usual.format.required}
+        if any(column in row and column not in filled and column in required for column in self._given.values()):
+            return usual  # the recipe names the column, and this row holds nothing in it
+        columns = [column for column in row if column in filled]
+        candidates_of_row = self._candidates
+        if required <= filled:
+            candidates_of_row = [usual.format]
+        given = {role: column for role, column in self._given.items() if column in filled}
+        fitting = fitting_format([row], columns, candidates_of_row, given=given)
+        chosen = usual
+        if fitting is not None:
+            spec, mapping = fitting
+            # The usual format reads a row that lacks some of its columns as it is.
+            same_roles = all(usual.columns.get(role) == column for role, column in mapping.items())
+            own = RowFormat.of(spec, mapping, sample=[row], present=columns, roles=self._roles)
+            if spec is not usual.format or not same_roles or (own.options is not None and usual.options is None):
+                chosen = replace(own, in_messages=own.in_messages | (usual.in_messages - filled))
+                if own.options is not None and usual.options is not None:  # counts answers over the whole sample
+                    chosen = replace(chosen, options=own.options._replace(first=usual.options.first))
+                self.formats[spec.name] = None
+                self._note_unused(row, chosen)
+        elif any(set(given) <= set(spec.roles) and _has_required(spec, filled) for spec in self._candidates):
+            return usual  # its values do not fit; those of the next row with these columns may
+        if len(self._by_columns) >= _MAX_FORMATS:
+            self._by_columns.clear()
+        self._by_columns[filled] = chosen
+        return chosen
+
+    def _note(self, row: Row, row_format: RowFormat, example: Example) -> None:
+        answer = row.get(row_format.answer) if row_format.answer else None
+        if answer.__class__ in (list, dict) and candidates(answer) > 1:
+            self._several[row_format.answer] += 1
+        for turn in example.turns:
+            if turn.role not in KNOWN_ROLES:
+                self._unknown_roles[turn.role] += 1
+        label = row.get("label")
+        if label.__class__ is int and row_format.answer:
+            self._numeric_labels[label] += 1
+
+    def _note_unused(self, row: Row, row_format: RowFormat) -> None:
+        used = (*row_format.in_messages, *row_format.columns.values(), *_TOOL_COLUMNS, "split")
+        for column, value in row.items():
+            if isinstance(value, str) and column not in used and len(value.split(None, _TEXT_WORDS)) >= _TEXT_WORDS:
+                self._unused[column] = None
+
+
+def _has_required(spec: Format, columns: frozenset[str]) -> bool:
+    names = {column.lower() for column in columns}
+    return all(any(name in names for name in spec.roles[role]) for role in spec.required)
+
+
+def _with_decoded_answers(row: Any, column: str) -> Any:
+    """A row whose answers are a list, or an object of lists (SQuAD's), where they were written as its text."""
+    value = row.get(column) if row.__class__ is dict else None
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return row
+    answers = decoded(value)
+    is_list = isinstance(answers, list) and bool(answers) and all(isinstance(item, str) for item in answers)
+    is_squad = isinstance(answers, dict) and isinstance(answers.get("text"), list)
+    return {**row, column: answers} if is_list or is_squad else row
+
+
+def as_object(value: Any) -> Any:
+    """A row as an object: one that is encoded as a text, the only text of a row, or a bare list of turns."""
+    if value.__class__ is dict:
+        if len(value) != 1:
+            return value
+        (cell,) = value.values()
+        inner = _decoded_object(cell) if isinstance(cell, str) else None
+        return value if inner is None else inner
+    if isinstance(value, str):
+        inner = _decoded_object(value)
+        return value if inner is None else inner
+    if isinstance(value, list) and value and all(isinstance(item, dict) and is_turn(item) for item in value):
+        return {"messages": value}
+    return value
+
+
+def _decoded_object(text: str) -> Any:
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(value, list) and value and all(isinstance(item, dict) and is_turn(item) for item in value):
+        return {"messages": value}
+    return value if isinstance(value, dict) else None
 
 
 def convert_row(row: Any, row_format: RowFormat | None, *, split: str | None, own_split: bool) -> Example | Fault:
@@ -67,16 +331,20 @@ def convert_row(row: Any, row_format: RowFormat | None, *, split: str | None, ow
 
 
 def _convert_object(row: Row, row_format: RowFormat, *, split: str | None, own_split: bool) -> Example | Fault:
-    turns = row_format.format.convert(row, row_format.columns)
+    turns = row_format.turns(row)
     repaired = turns if isinstance(turns, Fault) else repair_turns(turns)
     if isinstance(repaired, Fault):
         return _damage(row) or repaired
+    if (rejected := _rejection(row, row_format)) is not None:
+        return rejected
     turns, repairs = repaired
     # Everything that is not in the messages goes to `meta`.
     rest = {column: value for column, value in row.items() if column not in row_format.in_messages}
-    for column in row_format.partly_in_messages:
-        if isinstance(row.get(column), (list, dict)):
-            rest[column] = row[column]
+    if row_format.answer and not is_read_whole(row.get(row_format.answer)):
+        rest[row_format.answer] = row[row_format.answer]
+    for column in _TOOL_COLUMNS:
+        if rest.get(column):
+            rest[column] = without_nulls(rest[column])
     # A column `split` stays in `meta` only where its standard name is another word.
     own = rest.get("split")
     if own_split and isinstance(own, str) and own.strip():
@@ -92,6 +360,17 @@ def _convert_object(row: Row, row_format: RowFormat, *, split: str | None, own_s
     if _is_suspicious(turns, meta) and (fault := _damage(row)):
         return fault
     return Example(split, turns, meta)
+
+
+def _rejection(row: Row, row_format: RowFormat) -> Fault | None:
+    """Why a row is not trained on although it is complete: its label says that its answer is a bad one."""
+    for column in _LABEL_COLUMNS:
+        value = row.get(column)
+        if value is None or column in row_format.in_messages:
+            continue
+        if value is False or (isinstance(value, str) and value.strip().lower() in _FALSE_LABELS):
+            return Fault("rejected_answer", f"{column}: {json_text(value)}")
+    return None
 
 
 def _is_suspicious(turns: Turns, meta: str) -> bool:

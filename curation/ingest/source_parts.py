@@ -64,7 +64,7 @@ def hashed_files(location: SourceLocation) -> list[tuple[str, Path]]:
 def _file_part(location: SourceLocation, path: Path, *, positions: bool) -> SourcePart:
     return SourcePart(
         name=str(path.relative_to(location.root)),
-        split=split_in_name(path) if location.several else None,
+        split=split_in_name(path.relative_to(location.root)) if location.several else None,
         bytes=path.stat().st_size,
         sha256=lambda: file_sha256(path),
         open=lambda warn, on_bytes: read_rows(path, warn=warn, positions=positions, on_bytes=on_bytes),

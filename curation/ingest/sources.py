@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.file_hash import file_sha256
 from siftune.curation.formats.cells import Row
-from siftune.curation.formats.detection import are_positions, detect_format
+from siftune.curation.formats.detection import are_positions
 from siftune.curation.formats.faults import Fault
 from siftune.curation.ingest.example_writer import ExampleWriter
-from siftune.curation.ingest.row_conversion import Example, RowFormat, convert_row
+from siftune.curation.ingest.row_conversion import Example, RowConverter, RowFormat, as_object
 from siftune.curation.ingest.source_location import SourceLocation, locate
 from siftune.curation.ingest.source_parts import SourcePart, hashed_files, source_parts
 from siftune.curation.progress import Progress
@@ -38,7 +38,7 @@ from siftune.curation.run.manifest import FileRecord, SourceRecord
 from siftune.curation.text.hidden_characters import visible
 
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
-RULES = 1
+RULES = 2
 _PART_NAME_CHARACTERS = 100  # of the name of a mixture's part that are kept
 _SAMPLE_ROWS = 100  # with columns, that are looked at to detect the format
 
@@ -171,7 +171,7 @@ def sources_fingerprint(sources: Sequence[Source], *, base: Path) -> str:
     documents = []
     for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
         hashes = [(name, file_sha256(path)) for name, path in hashed_files(location)]
-        settings = source.model_dump(include={"format", "columns", "split", "source_column", "limit"})
+        settings = source.model_dump(include={"format", "columns", "roles", "split", "source_column", "limit"})
         documents.append([location.name, settings, hashes])
     return hashlib.sha256(json.dumps([RULES, documents], sort_keys=True).encode()).hexdigest()
 
@@ -229,24 +229,24 @@ def _stream_part(
     if source.limit is not None:
         rows = islice(rows, source.limit - counts.rows)
     # 1. Detect the format from the first rows.
+    rows = map(as_object, rows)
     sample, objects = _first_rows(rows)
     columns = list(dict.fromkeys(column for row in objects for column in row))
     counts.columns.update(dict.fromkeys(columns))
-    row_format = None
+    converter = RowConverter(objects, where=part.name, name=source.format, given=source.columns, roles=source.roles)
     if objects:
-        detected, mapping = detect_format(objects, columns, where=part.name, name=source.format, given=source.columns)
-        row_format = RowFormat.of(detected, mapping)
-        counts.formats[detected.name] += 1
         _check_source_column(source, columns, where=part.name)
     # 2. Convert every row, those of the sample included.
     split = source.split or part.split
     first = counts.rows
     for row in chain(sample, rows):
-        result = convert_row(row, row_format, split=split, own_split=source.split is None)
+        row_format, result = converter.convert(row, split=split, own_split=source.split is None)
         position = counts.rows
         counts.count(result)
         name = _name_of_part(row, counts.name, source.source_column)
         yield IngestedRow(position, name, part.name, position - first, row, row_format, result)
+    counts.formats.update(list(converter.formats))
+    counts.warnings += [f"{part.name}: {warning}" for warning in converter.warnings()]
     counts.files.append(FileRecord(file=part.name, sha256=part.sha256(), bytes=part.bytes, rows=counts.rows - first))
 
 

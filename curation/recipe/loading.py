@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,12 +21,23 @@ def load_recipe(path: Path) -> Recipe:
         UserError: the file is missing, is not YAML, or holds a value that is not accepted; every error is named.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = recipe_text(path)
     except FileNotFoundError:
         raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new > {path.name}") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"{path} cannot be read as a recipe: {fault}") from None
     return parse_recipe(text, name=str(path))
+
+
+def recipe_text(path: Path) -> str:
+    """The text of a recipe: UTF-8, or UTF-16 with the mark at its beginning that editors of Windows write.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: it is in neither encoding.
+    """
+    data = path.read_bytes()
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
 
 
 def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
@@ -69,7 +81,11 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> st
     message = error["msg"].removeprefix("Value error, ")
     found = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
     hint = ""
-    if error["type"] == "literal_error":
+    if isinstance(error["input"], bool) and error["type"] in ("string_type", "literal_error"):
+        example = "'off'" if "'off'" in error["msg"] else repr("yes" if error["input"] else "no")
+        words = "yes, on or true" if error["input"] else "no, off or false"
+        hint = f" YAML reads the bare words {words} as a truth value: write the word in quotes, for example {example}."
+    if error["type"] == "literal_error" and not hint:
         accepted = [
             word.strip("' ") for word in error.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(",")
         ]

@@ -16,7 +16,15 @@ GuardClass = Literal["numbers", "operators", "identifiers", "negations"]
 Rule = Literal["layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio"]
 ArmName = Literal["raw", "curated", "random", "longest", "base"]
 FormatName = Literal[
-    "auto", "alpaca", "sharegpt", "messages", "prompt_completion", "question_answer", "preference", "text"
+    "auto",
+    "alpaca",
+    "sharegpt",
+    "messages",
+    "prompt_completion",
+    "question_answer",
+    "preference",
+    "marked_text",
+    "text",
 ]
 
 
@@ -39,6 +47,9 @@ class Source(Section):
     format: FormatName = Field("auto", description="The format of its rows; `auto` detects it from the columns.")
     columns: dict[str, str] = Field(
         {}, description="Which column of the file plays which role, as `role: column`, where names are unusual."
+    )
+    roles: dict[str, Literal["user", "assistant", "system", "tool"]] = Field(
+        {}, description="What unusual roles of dialogues mean, as `name: user` (or assistant, system, tool)."
     )
     split: str | None = Field(
         None, description="The split of all its rows (train, validation, test). Default: what the rows say."
@@ -70,6 +81,9 @@ class Checks(Section):
     """Checks of each row by itself, before rows are compared: off, report or drop."""
 
     empty_answer: Severity = Field("drop", description="The last answer has no letter or digit.")
+    placeholder_answer: Severity = Field(
+        "report", description="The answer is what tables write into an empty cell: nan, None, null, N/A."
+    )
     truncated_answer: Severity = Field(
         "report", description="The answer stops in the middle of a sentence or a code block."
     )
@@ -234,6 +248,11 @@ class Model(Section):
         description="nf4: 4-bit, double quantisation (QLoRA, arXiv 2305.14314); bf16, fp32: plain LoRA.",
     )
     revision: str | None = Field(None, description="A hub revision to pin.")
+    system: Literal["keep", "fold"] = Field(
+        "keep",
+        description="System turns of the rows and of chats: `fold` puts their text at the head of the user's turn, for "
+        "chat templates that take no system turn (Gemma). Rows that a template cannot write are left out and counted.",
+    )
 
 
 class Budget(Section):

@@ -16,7 +16,8 @@ import polars as pl
 
 from siftune.curation.corpus import batches
 from siftune.curation.errors import UserError
-from siftune.curation.formats.faults import Fault
+from siftune.curation.formats.cells import json_text
+from siftune.curation.formats.faults import REASONS, Fault, Reason
 from siftune.curation.ingest.sources import IngestedRow
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
@@ -53,6 +54,49 @@ class DuplicateCounts:
     near_threshold: float
 
 
+#: What to do about rows that are quarantined for a reason.
+_ADVICE: dict[Reason, str] = {
+    "bad_json": "correct the line, or write the file again with a JSON library",
+    "bad_encoding": "convert the file: iconv -f LATIN1 -t UTF-8",
+    "truncated": "fetch or write the file again",
+    "ragged_row": "put fields that hold the separator, a quote or a new line in quotes, and write inner quotes twice",
+    "not_an_object": "give every row named columns",
+    "missing_prompt": "fill in the prompt, or name its column in the recipe with `columns:`",
+    "missing_answer": "fill in the answer, or name its column in the recipe with `columns:`",
+    "empty_answer": "nothing, when the row has no answer",
+    "wrong_type": "write a text or a list of turns there, or name another column in the recipe with `columns:`",
+    "bad_roles": "let the dialogue begin with a user turn and give every turn a role that is known",
+    "nul_byte": "remove the NUL characters",
+    "lone_surrogate": "write the file again as valid UTF-8",
+    "oversized_cell": "look for a quote that does not close, or leave the row out",
+}
+
+
+@dataclass(frozen=True)
+class QuarantineReason:
+    """Why rows cannot be used, with the first of them.
+
+    Attributes:
+        reason: A key of `faults.REASONS`.
+        rows: How many rows.
+        meaning: What the reason means.
+        file: The file of the first row.
+        row: Its position in the file, from 0.
+        detail: What exactly was found there.
+        text: The beginning of the row.
+        advice: What to do.
+    """
+
+    reason: str
+    rows: int
+    meaning: str
+    file: str
+    row: int
+    detail: str
+    text: str
+    advice: str
+
+
 @dataclass(frozen=True)
 class Inspection:
     """A source at a glance.
@@ -66,6 +110,7 @@ class Inspection:
         duplicates: None when there are no examples.
         samples: Three examples: the first, the middle one and the last.
         warnings: What looks wrong, in words.
+        quarantined: Why rows cannot be used, the most frequent reason first.
     """
 
     source: SourceRecord
@@ -76,6 +121,7 @@ class Inspection:
     duplicates: DuplicateCounts | None
     samples: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
+    quarantined: tuple[QuarantineReason, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
@@ -103,7 +149,8 @@ def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> 
         prepared = prepare(recipe, run, base=base, progress=progress, on_row=raw.add)
         (record,) = prepared.sources
         if not record.examples:
-            return Inspection(record, {}, {}, {}, {}, None, (), tuple(record.warnings))
+            quarantined = raw.quarantine_reasons(record)
+            return Inspection(record, {}, {}, {}, {}, None, (), tuple(record.warnings), quarantined)
         shape = _Shape()
         for batch in batches(prepared.corpus.examples):
             shape.add(batch)
@@ -120,6 +167,7 @@ def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> 
         duplicates=duplicates,
         samples=samples,
         warnings=tuple(warnings),
+        quarantined=raw.quarantine_reasons(record),
     )
 
 
@@ -132,10 +180,14 @@ class _RawRows:
     with_input: int = 0
     blank_input: int = 0
     parts: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _PART_COLUMNS})
+    first_faults: dict[Reason, IngestedRow] = field(default_factory=dict)
 
     def add(self, row: IngestedRow) -> None:
         """Look at one row."""
-        if row.row_format is None or isinstance(row.result, Fault):
+        if isinstance(row.result, Fault):
+            self.first_faults.setdefault(row.result.reason, row)
+            return
+        if row.row_format is None:
             return
         for name, values in self.parts.items():
             value = row.value.get(name)
@@ -152,6 +204,27 @@ class _RawRows:
         if "input" in columns and row.row_format.format.name == "alpaca":
             self.with_input += 1
             self.blank_input += not str(row.value.get(columns["input"]) or "").strip()
+
+    def quarantine_reasons(self, record: SourceRecord) -> tuple[QuarantineReason, ...]:
+        """The reasons for which rows of the source are quarantined, each with its first row."""
+        reasons = []
+        for reason, row in self.first_faults.items():
+            fault = row.result
+            if isinstance(fault, Fault):
+                text = fault.raw or json_text(row.value)
+                reasons.append(
+                    QuarantineReason(
+                        reason=reason,
+                        rows=record.quarantined[reason],
+                        meaning=REASONS[reason],
+                        file=row.file,
+                        row=row.file_row,
+                        detail=fault.detail,
+                        text=_short(text),
+                        advice=_ADVICE[reason],
+                    )
+                )
+        return tuple(sorted(reasons, key=lambda found: (-found.rows, found.reason)))
 
     def most_common(self) -> tuple[str, int]:
         """The instruction that most rows share, and how many do."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.formats.cells import PLACEHOLDERS
 from siftune.curation.recipe.sections import Checks
 from siftune.curation.row_checks import language_detection, mojibake, phrases
 from siftune.curation.text.words import normalise, word_count, words
@@ -40,9 +41,10 @@ _LANGUAGE_CONFIDENCE = 0.7
 def findings(batch: pl.DataFrame, checks: Checks) -> pl.DataFrame:
     """FINDINGS of every check that is not off, over the columns of TEXTS (`id`, `prompt`, `answer` are read).
 
-    Scores: `empty_answer` characters; `truncated_answer` words of the unfinished line; `copied_answer` the share of
-    the answer's word 5-grams that stand in the prompt; `refusal` and `template_tokens` the number of phrases;
-    `encoding` the number of unlikely sequences; `length` words; `language` the confidence in the language found.
+    Scores: `empty_answer` and `placeholder_answer` characters; `truncated_answer` words of the unfinished line;
+    `copied_answer` the share of the answer's word 5-grams that stand in the prompt; `refusal` and `template_tokens`
+    the number of phrases; `encoding` the number of unlikely sequences; `length` words; `language` the confidence in
+    the language found.
     Where the recipe repairs encodings, damage that is still there is found as `encoding_left`.
 
     Raises:
@@ -70,6 +72,16 @@ def _empty_answer(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
     """No letter, digit or symbol such as an emoji or a formula sign: a mark of punctuation is not an answer."""
     answer = pl.col("answer").fill_null("")
     return _findings(batch, ~answer.str.contains(r"[\p{L}\p{N}\p{S}]"), answer.str.len_chars(), answer.str.head(20))
+
+
+def _placeholder_answer(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
+    """An answer of nothing but what tables write into an empty cell. Some are answers, so that no row is dropped."""
+    answer = pl.col("answer").fill_null("").str.strip_chars()
+    longest = max(map(len, PLACEHOLDERS)) + len("<>.")
+    short = batch.select("id", answer.alias("answer")).filter(pl.col("answer").str.len_bytes() <= longest)
+    bare = pl.col("answer").str.to_lowercase().str.strip_chars("<>()[]. ")
+    is_placeholder = bare.is_in(sorted(PLACEHOLDERS | {"na"}))
+    return _findings(short, is_placeholder, pl.col("answer").str.len_chars(), pl.col("answer"))
 
 
 def _truncated_answer(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
@@ -251,6 +263,7 @@ def _findings(batch: pl.DataFrame, condition: pl.Expr, score: pl.Expr, detail: p
 #: Every check by the name of its field in the recipe, in the order in which findings of a row are listed.
 CHECKS: dict[str, Callable[[pl.DataFrame, Checks], pl.DataFrame]] = {
     "empty_answer": _empty_answer,
+    "placeholder_answer": _placeholder_answer,
     "truncated_answer": _truncated_answer,
     "copied_answer": _copied_answer,
     "refusal": _refusal,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.loading import load_recipe
+from siftune.curation.recipe.loading import load_recipe, recipe_text
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import RunPaths
@@ -46,7 +46,7 @@ class RecipeFile:
             UserError: see `load_recipe`; or the file is the recipe of a run whose sources are gone.
         """
         recipe = load_recipe(path)
-        text = path.read_text(encoding="utf-8")
+        text = recipe_text(path)
         beside = RunPaths(path.parent)
         if path.name == beside.recipe_path.name and beside.manifest_path.is_file():
             manifest = RunFolder.open(path.parent).manifest

@@ -22,6 +22,37 @@ def test_every_reader_takes_a_name_for_the_same_split(name: str, split: str) -> 
     assert given_splits(pl.Series([name, "test"]))[0] == split
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("faq_test.jsonl", "test"),
+        ("faq-train.jsonl", "train"),
+        ("train_sft", "train"),
+        ("test_sft", "test"),
+        ("test[:5]", "test"),
+        ("test2", "test"),
+        ("my.val.csv", "validation"),
+        ("held-out questions.json", "test"),
+        ("Hold_Out", "test"),
+        ("train_test.jsonl", "test"),
+        ("validation_of_test.jsonl", "validation"),
+        ("default/test/0000.jsonl", "test"),
+        ("data/train/part-0.jsonl", "train"),
+        ("train-data/test.jsonl", "test"),
+        ("test/train-0.jsonl", "test"),
+        ("dev/rows.jsonl", "validation"),
+        ("latest/contest.jsonl", None),
+        ("evaluations/training-like.jsonl", "train"),
+        ("default/0000.parquet", None),
+    ],
+)
+def test_words_of_names_and_folders_say_the_split(name: str, split: str | None) -> None:
+    assert split_in_name(Path(name)) == split
+    if "/" not in name:
+        assert standard_split(name) == (split or name)
+        assert given_splits(pl.Series([name, "test"]))[0] == split
+
+
 @pytest.mark.parametrize("name", ["testimony.jsonl", "developers.json", "training_set.csv", "rows.jsonl"])
 def test_a_file_whose_name_only_begins_like_a_split_has_none(name: str) -> None:
     expected = "train" if name == "training_set.csv" else None

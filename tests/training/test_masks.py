@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from itertools import groupby
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from siftune.curation import schema
 from siftune.curation.errors import UserError
 from siftune.training import masks
-from tests.training.worlds import SMOLLM2, TEMPLATES, arm_frame, message, tiny_tokenizer
+from siftune.training.chat_template import TEMPLATE_DATE
+from tests.training.worlds import CHATML, SMOLLM2, TEMPLATES, arm_frame, message, tiny_tokenizer
 
 SINGLE = [message("user", "What colour has apple 1?"), message("assistant", "The apple 1 is red.")]
 SECOND = [message("user", "And bridge 2?"), message("assistant", "The bridge 2 is blue.\nReally.")]
@@ -65,6 +68,10 @@ def pieces_of(tokenizer: Any, rows: masks.TokenRows, row: int = 0) -> list[tuple
     return [(tokenizer.decode([token for token, _ in run]), trained) for trained, run in grouped]
 
 
+def trained_texts(tokenizer: Any, rows: masks.TokenRows, row: int = 0) -> list[str]:
+    return [text for text, trained in pieces_of(tokenizer, rows, row) if trained]
+
+
 @pytest.mark.parametrize(("template", "messages", "pieces"), CASES)
 def test_every_assistant_turn_and_nothing_else(tokenizers, template, messages, pieces):
     """Token by token: the text of each run of (un)trained tokens is what was written out by hand."""
@@ -81,7 +88,7 @@ def test_every_assistant_turn_and_nothing_else(tokenizers, template, messages, p
 def test_ids_are_those_of_the_template_and_start_with_the_prompt(tokenizers, template):
     tokenizer = tokenizers[template]
     rows = masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096)
-    whole = tokenizer.apply_chat_template(SINGLE, date_string=masks.TEMPLATE_DATE, return_dict=True)["input_ids"]
+    whole = tokenizer.apply_chat_template(SINGLE, date_string=TEMPLATE_DATE, return_dict=True)["input_ids"]
     assert rows.ids[0].tolist() == whole[: len(rows.ids[0])]
     prompt = masks.prompt_ids(tokenizer, SINGLE[:1])
     assert rows.ids[0].tolist()[: len(prompt)] == prompt
@@ -137,17 +144,36 @@ def test_hashes_tell_ids_and_masks_apart(tokenizers):
     assert rows.hashes()[1] != first
 
 
-def test_a_template_that_refuses_says_which_row(tokenizers):
+def with_meta(messages: list[dict[str, str]], meta: dict[str, Any]) -> pl.DataFrame:
+    return arm_frame([messages]).with_columns(pl.lit(json.dumps(meta)).alias("meta"))
+
+
+def test_a_row_that_the_template_refuses_is_left_out_and_in_the_ledger(tokenizers):
     tokenizer = tiny_tokenizer("chatml")
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     tokenizer.chat_template = refusal + SMOLLM2
-    frame = arm_frame([SINGLE, [SYSTEM, *SINGLE]])
-    with pytest.raises(UserError, match=r"Row toy:1: .*refuses .* system, user, assistant: no system"):
-        masks.tokenise(tokenizer, frame, max_length=4096)
+    rows = masks.tokenise(tokenizer, arm_frame([SINGLE, [SYSTEM, *SINGLE]]), max_length=4096)
+    assert rows.names == ["toy:0"]
+    entry = rows.truncated.row(0, named=True)
+    assert (entry["id"], entry["action"], entry["reason"]) == ("toy:1", "truncate", "template")
+    assert "refuses the turns system, user, assistant: no system" in entry["detail"]
+    assert rows.warnings[0].startswith("1 of 2 rows are left out")
+    with pytest.raises(UserError, match=r"None of 1 rows .* toy:0: .*no system.* model\.system: fold"):
+        masks.tokenise(tokenizer, arm_frame([[SYSTEM, *SINGLE]]), max_length=4096)
+
+
+def test_folding_puts_the_system_text_into_the_users_turn(tokenizers):
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + CHATML
+    folded = masks.tokenise(tokenizer, arm_frame([[SYSTEM, *SINGLE]]), max_length=4096, system="fold")
+    by_hand = [message("user", "Be brief.\n\nWhat colour has apple 1?"), SINGLE[1]]
+    assert folded.hashes() == masks.tokenise(tokenizer, arm_frame([by_hand]), max_length=4096).hashes()
+    assert masks.prompt_ids(tokenizer, [SYSTEM, SINGLE[0]], system="fold") == masks.prompt_ids(tokenizer, by_hand[:1])
 
 
 def test_a_template_that_rewrites_history(tokenizers):
-    """Qwen 3 writes only the last answer with an empty thought; one that drops earlier answers is refused."""
+    """Qwen 3 writes an empty thought before the last answer: it is not of the row. A template that drops earlier
+    answers leaves the row out."""
     tokenizer = tiny_tokenizer("chatml")
     turn = "<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}"
     tokenizer.chat_template = (
@@ -155,13 +181,137 @@ def test_a_template_that_rewrites_history(tokenizers):
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     rows = masks.tokenise(tokenizer, arm_frame([SINGLE + SECOND]), max_length=4096)
-    trained = [text for text, flag in pieces_of(tokenizer, rows) if flag]
-    assert trained == ["The apple 1 is red.<|im_end|>", "<think></think>The bridge 2 is blue.\nReally.<|im_end|>"]
+    assert trained_texts(tokenizer, rows) == [
+        "The apple 1 is red.<|im_end|>",
+        "The bridge 2 is blue.\nReally.<|im_end|>",
+    ]
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "{{ m.content }}", "{% if m.role == 'user' or loop.last %}{{ m.content }}{% endif %}"
     )
-    with pytest.raises(UserError, match="rewrites turn 2"):
-        masks.tokenise(tokenizer, arm_frame([SINGLE + SECOND]), max_length=4096)
+    rows = masks.tokenise(tokenizer, arm_frame([SINGLE + SECOND, SINGLE]), max_length=4096)
+    assert rows.names == ["toy:1"]
+    assert "does not write turn 2 (assistant)" in rows.truncated["detail"][0]
+
+
+@pytest.mark.parametrize("role", ["tool", "narrator"])
+def test_a_turn_that_the_template_drops_leaves_the_row_out(tokenizers, role):
+    tokenizer = tiny_tokenizer("chatml")
+    known = "{% if m.role in ['user', 'assistant'] %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+    tokenizer.chat_template = "{% for m in messages %}" + known + "{% endfor %}"
+    rows = masks.tokenise(tokenizer, arm_frame([[SINGLE[0], message(role, "lost"), SINGLE[1]], SINGLE]), max_length=99)
+    assert rows.names == ["toy:1"]
+    assert f"does not write turn 2 ({role})" in rows.truncated["detail"][0]
+
+
+def test_a_text_that_the_template_cuts_or_changes_leaves_the_row_out(tokenizers):
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = CHATML.replace("message['content']", "message['content'][:20]")
+    rows = masks.tokenise(
+        tokenizer, arm_frame([SINGLE, [message("user", "Hi"), message("assistant", "Ho")]]), max_length=99
+    )
+    assert rows.names == ["toy:1"]
+    assert "rewrites" in rows.truncated["detail"][0]
+
+
+def test_a_template_that_looks_at_what_texts_say(tokenizers):
+    """Qwen 3 takes a user's <tool_response> for a tool's turn: such a row is still the row's own text."""
+    tokenizer = tiny_tokenizer("chatml")
+    look = "{% if message['content'].startswith('Hi') %}(greeting) {% endif %}"
+    tokenizer.chat_template = CHATML.replace("{{'<|im_start|>'", look + "{{'<|im_start|>'")
+    rows = masks.tokenise(tokenizer, arm_frame([[message("user", "Hi you"), SINGLE[1]]]), max_length=4096)
+    assert trained_texts(tokenizer, rows) == ["The apple 1 is red.<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"weight": 0},
+        {"weight": 0.0},
+        {"train": False},
+        {"loss": False},
+        {"loss": "false"},
+        {"masked": True},
+        {"train": 0},
+    ],
+)
+def test_turns_that_are_marked_are_not_trained(tokenizers, mark):
+    frame = with_meta(SINGLE + SECOND, {"_turns": {"1": mark, "3": {"weight": 1, "train": True, "masked": False}}})
+    rows = masks.tokenise(tokenizers["chatml"], frame, max_length=4096)
+    assert trained_texts(tokenizers["chatml"], rows) == ["The bridge 2 is blue.\nReally.<|im_end|>"]
+    plain = masks.tokenise(tokenizers["chatml"], arm_frame([SINGLE + SECOND]), max_length=4096)
+    assert rows.ids[0].tolist() == plain.ids[0].tolist()
+
+
+THINKER = (
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n{% set content = m.content %}"
+    "{% set thought = m.reasoning_content or '' %}{% if '</think>' in content %}"
+    "{% set thought = content.split('</think>')[0].split('<think>')[-1].strip() %}"
+    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{% if m.role == 'assistant' and loop.index0 > ns.last %}<think>\n{{ thought }}\n</think>\n\n{% endif %}"
+    "{{ content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_thoughts_are_trained_in_the_last_turn_and_may_be_stripped_from_earlier_ones(tokenizers):
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = THINKER
+    thought = "<think>\nApples.\n</think>\n\nThe apple 1 is red."
+    inline = [SINGLE[0], message("assistant", thought), SECOND[0], message("assistant", "<think>Hm.</think>\n\nBlue.")]
+    fields = {"_turns": {"1": {"reasoning_content": "Apples."}, "3": {"reasoning_content": "Hm."}}}
+    frames = [arm_frame([inline]), with_meta([*SINGLE, SECOND[0], message("assistant", "Blue.")], fields)]
+    for frame in frames:
+        rows = masks.tokenise(tokenizer, frame, max_length=4096)
+        assert trained_texts(tokenizer, rows) == [
+            "The apple 1 is red.<|im_end|>",
+            "<think>\nHm.\n</think>\n\nBlue.<|im_end|>",
+        ]
+        assert rows.warnings == ()
+    rows = masks.tokenise(tokenizers["chatml"], frames[1], max_length=4096)
+    assert trained_texts(tokenizers["chatml"], rows)[1] == "Blue.<|im_end|>"
+    assert "does not write the thought" in rows.warnings[0]
+
+
+def test_tools_and_calls_that_the_template_does_not_take_are_reported(tokenizers):
+    call = {"type": "function", "function": {"name": "colour", "arguments": {"of": "apple"}}}
+    text = json.dumps([call], separators=(",", ":"), sort_keys=True)
+    messages = [SINGLE[0], message("assistant", text), message("tool", "red"), SINGLE[1]]
+    meta = {"tools": [{"name": "colour"}], "_turns": {"1": {"tool_calls": [call]}}}
+    rows = masks.tokenise(tokenizers["chatml"], with_meta(messages, meta), max_length=4096)
+    assert trained_texts(tokenizers["chatml"], rows)[0] == f"{text}<|im_end|>"
+    assert [warning.split("`")[1] for warning in rows.warnings] == ["tool_calls", "tools"]
+
+
+def test_the_end_of_a_turn_is_one_token_or_there_is_a_warning(tokenizers):
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = CHATML.replace("'<|im_end|>' + ", "")
+    assert "no end mark" in masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096).warnings[0]
+    assert masks.end_tokens(tokenizer) == frozenset()
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "[done]")
+    assert "not one token" in masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096).warnings[0]
+    assert masks.end_tokens(tokenizer) == frozenset()
+    tokenizer.chat_template, tokenizer.eos_token = CHATML, "<|endoftext|>"
+    assert masks.end_tokens(tokenizer) == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    assert masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096).warnings == ()
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_tomorrow(tokenizers):
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = "Today: {{ strftime_now('%Y-%m-%d') }}\n" + CHATML
+    rows = masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096)
+    assert tokenizer.decode(rows.ids[0]).startswith("Today: 2024-07-26\n")
+
+
+def test_blanks_at_the_end_of_the_prompt_do_not_shift_the_mask(tokenizers):
+    """`Assistant: ` and an answer share a token, which is the answer's."""
+    tokenizer = tiny_tokenizer("chatml")
+    turn = "{{ m.role }}: {{ m.content }}<|im_end|>\n"
+    tokenizer.chat_template = (
+        "{% for m in messages %}" + turn + "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    rows = masks.tokenise(tokenizer, arm_frame([SINGLE + SECOND]), max_length=4096)
+    texts = [text.lstrip() for text in trained_texts(tokenizer, rows)]
+    assert texts == ["The apple 1 is red.<|im_end|>", "The bridge 2 is blue.\nReally.<|im_end|>"]
 
 
 def test_no_trained_token_at_all(tokenizers):

@@ -22,6 +22,7 @@ from siftune.training.arms import read_heldout, training_of
 from siftune.training.evaluation.loss_worker import WORKER, EvaluationJob, EvaluationTarget
 from siftune.training.evaluation.losses import Evaluation, read_evaluation
 from siftune.training.result import finished_trainings, read_truncated
+from siftune.training.row_turns import MASK_VERSION
 
 
 def evaluate(
@@ -52,7 +53,8 @@ def evaluate(
     targets = [base, *_trained_targets(run, arms, seeds)]
 
     # Losses can be compared only if rows, their limits and the base are the same: that is the key.
-    limits = [settings.max_length, recipe.compare.max_rows, recipe.seed, recipe.model.load]
+    base_settings = [recipe.model.load, recipe.model.system]
+    limits = [settings.max_length, recipe.compare.max_rows, recipe.seed, MASK_VERSION, *base_settings]
     key = json.dumps([jobs.data_hash(read_heldout(run.path), ordered=True), *limits, resolved.identity])
     _remove_stale(folder, key)
     stored = {target.name: read_evaluation(folder, target.name) for target in targets}

@@ -79,7 +79,7 @@ def compute_losses(job: EvaluationJob, progress: Progress) -> dict[str, Any]:
     # Tokens and masks, once for all targets.
     tokenizer = models.load_tokenizer(job.resolved)
     heldout = draw_rows(pl.read_parquet(job.heldout), job.max_rows, seed=job.seed)
-    rows = tokenise(tokenizer, heldout, max_length=job.max_length)
+    rows = tokenise(tokenizer, heldout, max_length=job.max_length, system=job.model.system)
     sanity_checks.check_masks(rows, what="Held-out rows")
     write_truncated(rows.truncated, job.folder)
     columns = _describe_rows(heldout, rows, tokenizer)

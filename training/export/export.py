@@ -47,8 +47,14 @@ def merge_adapter(recipe: Recipe, adapter: Path, out: Path) -> None:
     """
     from peft import PeftModel
 
+    from siftune.training.inference.transformers_engine import generation_ends
+
     base, tokenizer, _ = models.load_dense(recipe.model)
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    # Whoever loads the model stops where it was trained to stop.
+    ends = sorted(generation_ends(model, tokenizer))
+    if ends and model.generation_config is not None:
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now, and must be loaded as such
     _keep_dense_while_saving(model)

@@ -198,7 +198,7 @@ def _heldout_tokens(run: RunFolder, tokenizer: Any) -> Iterator[tuple[NDArray[np
     if heldout.is_empty():
         raise UserError(f"{run.path} has no held-out rows to check the export on. Add `splits:` and curate again.")
     indices = np.unique(np.linspace(0, heldout.height - 1, min(_ROWS, heldout.height)).round().astype(int))
-    rows = tokenise(tokenizer, heldout[indices.tolist()], max_length=_MAX_TOKENS)
+    rows = tokenise(tokenizer, heldout[indices.tolist()], max_length=_MAX_TOKENS, system=run.recipe.model.system)
     return iter(zip(rows.ids, rows.trained, strict=True))
 
 

@@ -58,7 +58,8 @@ def _open_llamacpp(options: EngineOptions) -> Engine:
             raise UserError(f"{arm} is not exported. Run: siftune export {run} --arm {arm} --to gguf --quant Q4_K_M")
     if not arms:
         raise UserError(f"{run} holds no GGUF file. Run: siftune export {run} --arm curated --to gguf --quant Q4_K_M")
-    return LlamaCppEngine({arm: files[arm] for arm in arms}, same_weights=options.same_weights)
+    system = options.recipe.model.system
+    return LlamaCppEngine({arm: files[arm] for arm in arms}, system=system, same_weights=options.same_weights)
 
 
 def _open_openai(options: EngineOptions) -> Engine:

@@ -12,11 +12,11 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import psutil
-from jinja2.exceptions import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from siftune.curation.errors import UserError
 from siftune.curation.file_hash import file_sha256
+from siftune.training.chat_template import ChatTemplate
 from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import (
     PROBE,
@@ -31,7 +31,7 @@ from siftune.training.inference.engine import (
     refuse_unknown_arms,
 )
 from siftune.training.library_output import silence_llamacpp
-from siftune.training.masks import TEMPLATE_DATE
+from siftune.training.row_turns import SystemTurn
 
 
 class LlamaCppEngine:
@@ -43,6 +43,7 @@ class LlamaCppEngine:
         files: The GGUF file of each arm.
         context: Most tokens of a prompt and its answer together.
         threads: Threads that compute; one per processor core by default.
+        system: What becomes of system turns; see `siftune.curation.recipe.sections.Model`.
         same_weights: Allow two arms with the same weights.
 
     Raises:
@@ -57,6 +58,7 @@ class LlamaCppEngine:
         *,
         context: int = 2048,
         threads: int | None = None,
+        system: SystemTurn = "keep",
         same_weights: bool = False,
     ) -> None:
         for arm, path in files.items():
@@ -68,9 +70,11 @@ class LlamaCppEngine:
         self._context = context
         self._turn = threading.Lock()
         self._models = {arm: _load(path, context, threads) for arm, path in files.items()}
-        self._fingerprints = {
-            arm: Fingerprint(file_sha256(path), self._logit_hash(self._models[arm])) for arm, path in files.items()
+        self._templates = {
+            arm: ChatTemplate(_GgufTemplate(model), system=system) for arm, model in self._models.items()
         }
+        self._end_tokens = {arm: _end_tokens(self._models[arm], template) for arm, template in self._templates.items()}
+        self._fingerprints = {arm: Fingerprint(file_sha256(path), self._logit_hash(arm)) for arm, path in files.items()}
         if not same_weights:
             refuse_equal_weights(self._fingerprints)
 
@@ -103,7 +107,7 @@ class LlamaCppEngine:
     def _answer(self, index: int, request: Request, start: float, stop: threading.Event) -> Iterator[Chunk]:
         """Chunks of one request; every `next` computes one token."""
         model, sampling = self._models[request.arm], request.sampling
-        prompt = _encode(model, request.messages)
+        prompt = self._encode(request.arm, request.messages)
         if len(prompt) + sampling.max_new_tokens > self._context:
             raise UserError(
                 f"The conversation has {len(prompt)} tokens and its answer may have {sampling.max_new_tokens}; the "
@@ -122,7 +126,7 @@ class LlamaCppEngine:
             token = next(generated)
             seconds = time.perf_counter() - start
             first_token_seconds = seconds if first_token_seconds is None else first_token_seconds
-            if llama_cpp.llama_vocab_is_eog(model._model.vocab, token):  # noqa: SLF001 - the binding has no public name
+            if token in self._end_tokens[request.arm] or _is_end(model, token):
                 reason = "end"
                 break
             tokens += 1
@@ -136,9 +140,15 @@ class LlamaCppEngine:
         stats = Stats(len(prompt), tokens, seconds, first_token_seconds, reason)
         yield Chunk(index, text + detokenizer.flush(), tokens, seconds, stats)
 
-    def _logit_hash(self, model: Any) -> str:
+    def _encode(self, arm: str, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation by the chat template inside the file, up to where the assistant answers."""
+        text = self._templates[arm].prompt([vars(message) for message in messages])
+        return list(self._models[arm].tokenize(text.encode("utf-8"), add_bos=False, special=True))
+
+    def _logit_hash(self, arm: str) -> str:
+        model = self._models[arm]
         model.reset()
-        model.eval(_encode(model, (Message("user", PROBE),)))
+        model.eval(self._encode(arm, (Message("user", PROBE),)))
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model.ctx, -1), shape=(model.n_vocab(),))
         digest = hashlib.sha256(np.ascontiguousarray(logits, dtype=np.float32).tobytes()).hexdigest()
         model.reset()
@@ -155,19 +165,49 @@ def _load(path: Path, context: int, threads: int | None) -> Any:
         raise UserError(f"{path} cannot be loaded by llama.cpp: {fault}") from None
 
 
-def _encode(model: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation by the chat template inside the file, up to where the assistant answers."""
-    template = model.metadata.get("tokenizer.chat_template")
-    if template is None:
-        raise UserError(f"{model.model_path} has no chat template in it. Export it again from a model that has one.")
-    eos, bos = (
-        model.detokenize([token], special=True).decode("utf-8", errors="replace") if token >= 0 else ""
-        for token in (model.token_eos(), model.token_bos())
-    )
-    formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
-    documents: Any = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        text = formatter(messages=documents, date_string=TEMPLATE_DATE).prompt
-    except (TemplateError, ValueError) as fault:
-        raise UserError(f"The model's chat template does not take this conversation: {fault}") from None
-    return list(model.tokenize(text.encode("utf-8"), add_bos=False, special=True))
+def _is_end(model: Any, token: int) -> bool:
+    """Whether llama.cpp takes a token for an end of generation."""
+    return bool(llama_cpp.llama_vocab_is_eog(model._model.vocab, token))  # noqa: SLF001 - no public name
+
+
+def _end_tokens(model: Any, template: ChatTemplate) -> frozenset[int]:
+    """The control tokens that the chat template puts behind answers."""
+    ends = set()
+    for mark in template.end_marks():
+        tokens = model.tokenize(mark.encode("utf-8"), add_bos=False, special=True)
+        if tokens and llama_cpp.llama_vocab_is_control(model._model.vocab, tokens[-1]):  # noqa: SLF001 - no public name
+            ends.add(int(tokens[-1]))
+    return frozenset(ends)
+
+
+class _GgufTemplate:
+    """The chat template inside a GGUF file, with the methods of a tokenizer that `ChatTemplate` calls."""
+
+    def __init__(self, model: Any) -> None:
+        template = model.metadata.get("tokenizer.chat_template")
+        if template is None:
+            raise UserError(
+                f"{model.model_path} has no chat template in it. Export it again from a model that has one."
+            )
+        self._template = template
+        self._eos, self._bos = (
+            model.detokenize([token], special=True).decode("utf-8", errors="replace") if token >= 0 else ""
+            for token in (model.token_eos(), model.token_bos())
+        )
+
+    def get_chat_template(self, *, tools: Any = None) -> str:  # noqa: ARG002 - a file has one template
+        """The template's source."""
+        return str(self._template)
+
+    def apply_chat_template(
+        self, messages: Any, *, chat_template: str, tokenize: bool, add_generation_prompt: bool, **fields: Any
+    ) -> str:
+        """The text of a dialogue; see `transformers.PreTrainedTokenizerBase.apply_chat_template`."""
+        assert not tokenize
+        formatter = Jinja2ChatFormatter(
+            template=chat_template,
+            eos_token=self._eos,
+            bos_token=self._bos,
+            add_generation_prompt=add_generation_prompt,
+        )
+        return str(formatter(messages=messages, **fields).prompt)

@@ -30,7 +30,8 @@ from siftune.training.inference.engine import (
     refuse_unknown_arms,
 )
 from siftune.training.inference.lora_layers import Strategy, install_adapters, read_adapter
-from siftune.training.masks import prompt_ids
+from siftune.training.masks import end_tokens, prompt_ids
+from siftune.training.row_turns import SystemTurn
 
 
 class TransformersEngine:
@@ -64,7 +65,8 @@ class TransformersEngine:
         self.linears, self.choice = install_adapters(base, weights, strategy=strategy)
         # The last position of a batch is a strided view, for which PyTorch would copy the whole head at every prompt.
         base.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-        self._end_tokens = _end_tokens(base, self._tokenizer)
+        self._system: SystemTurn = model.system
+        self._end_tokens = generation_ends(base, self._tokenizer)
         self._turn = threading.Lock()
         self._fingerprints = {
             arm: Fingerprint(adapter.digest if adapter else identity, self.logit_hash(arm))
@@ -127,7 +129,7 @@ class TransformersEngine:
             linear.assign(rows)
 
     def _encode(self, request: Request) -> list[int]:
-        ids = encode_prompt(self._tokenizer, request.messages)
+        ids = encode_prompt(self._tokenizer, request.messages, system=self._system)
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit is not None and len(ids) + request.sampling.max_new_tokens > limit:
             raise UserError(
@@ -145,15 +147,17 @@ class TransformersEngine:
         return hashlib.sha256(logits.float().cpu().numpy().tobytes()).hexdigest()
 
 
-def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation, up to where the assistant answers. Raises `UserError` like `masks.render`."""
-    return prompt_ids(tokenizer, [vars(message) for message in messages])
+def encode_prompt(tokenizer: Any, messages: Sequence[Message], *, system: SystemTurn = "keep") -> list[int]:
+    """Token ids of a conversation, up to where the assistant answers. Raises `UserError` like `masks.prompt_ids`."""
+    return prompt_ids(tokenizer, [vars(message) for message in messages], system=system)
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def generation_ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens at which an answer ends: those that the model and its tokenizer name, and those that the chat template
+    puts behind answers, which is what training taught the model to stop with."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     tokens = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
-    return frozenset(token for token in tokens if token is not None)
+    return frozenset(token for token in tokens if token is not None) | end_tokens(tokenizer)
 
 
 class _Batch:

@@ -18,7 +18,8 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 
 def read(row, *, name="auto", given=None, split=None, own_split=True):
     detected, columns = detect_format([row], list(row), where="test", name=name, given=given)
-    return detected.name, convert_row(row, RowFormat.of(detected, columns), split=split, own_split=own_split)
+    row_format = RowFormat.of(detected, columns, sample=[row], present=list(row))
+    return detected.name, convert_row(row, row_format, split=split, own_split=own_split)
 
 
 def turns_and_meta(row, **options):
@@ -29,6 +30,7 @@ def turns_and_meta(row, **options):
 
 U, A, S = "user", "assistant", "system"
 PLAIN = [(U, "q"), (A, "a")]
+TALK = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 
 ROWS = [
     ("alpaca", {"instruction": "q", "input": "", "output": "a"}, PLAIN, {}),
@@ -133,6 +135,236 @@ ROWS = [
         PLAIN,
         {"rejected": []},
     ),
+    # The chosen answer as one turn, after a prompt of one or several turns.
+    (
+        "preference",
+        {"prompt": "q", "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}},
+        PLAIN,
+        {"prompt": "q", "rejected": {"from": "gpt", "value": "b"}},
+    ),
+    (
+        "preference",
+        {"conversations": [*TALK, {"from": "human", "value": "r"}], "chosen": {"from": "gpt", "value": "s"}},
+        [*PLAIN, (U, "r"), (A, "s")],
+        {"conversations": [*TALK, {"from": "human", "value": "r"}]},
+    ),
+    (
+        "preference",
+        {"messages": [{"role": "user", "content": "q"}], "chosen": {"role": "assistant", "content": "a"}},
+        PLAIN,
+        {"messages": [{"role": "user", "content": "q"}]},
+    ),
+    ("preference", {"conversations": TALK, "chosen": "b"}, [(U, "q"), (A, "b")], {"conversations": TALK}),
+    ("preference", {"prompt": "q", "chosen": ["a", "b"]}, PLAIN, {"prompt": "q", "chosen": ["a", "b"]}),
+    ("preference", {"chosen": "[{'from': 'human', 'value': 'q'}\n {'from': 'gpt', 'value': 'a'}]"}, PLAIN, {}),
+    # Answers in a list: one is the answer, of several the first.
+    ("prompt_completion", {"prompt": "q", "completion": ["a"]}, PLAIN, {"completion": ["a"]}),
+    ("prompt_completion", {"prompt": "q", "completions": ["a", "b"]}, PLAIN, {"completions": ["a", "b"]}),
+    ("prompt_completion", {"prompt": "q", "responses": ["", "a"]}, PLAIN, {"responses": ["", "a"]}),
+    (
+        "prompt_completion",
+        {"prompt": "q", "outputs": [{"text": "a", "score": 1}]},
+        PLAIN,
+        {"outputs": [{"text": "a", "score": 1}]},
+    ),
+    (
+        "prompt_completion",
+        {"prompt": "q", "generations": [[{"role": "assistant", "content": "a"}], []]},
+        PLAIN,
+        {"generations": [[{"role": "assistant", "content": "a"}], []]},
+    ),
+    (
+        "prompt_completion",
+        {"prompt": "q", "completion": [{"from": "gpt", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        PLAIN,
+        {"completion": [{"from": "gpt", "value": "a"}, {"from": "gpt", "value": "b"}]},
+    ),
+    (
+        "prompt_completion",
+        {"prompt": "q", "completion": '[{"role": "cook", "text": "soup"}]'},
+        [(U, "q"), (A, '[{"role": "cook", "text": "soup"}]')],
+        {},
+    ),
+    ("alpaca", {"instruction": "q", "input": "", "output": ["a", "b"]}, PLAIN, {"output": ["a", "b"]}),
+    (
+        "question_answer",
+        {"question": "q", "answer": {"value": "a", "aliases": ["A"]}},
+        PLAIN,
+        {"answer": {"value": "a", "aliases": ["A"]}},
+    ),
+    # Words that tables write into empty cells.
+    *[
+        ("alpaca", {"instruction": "q", "input": blank, "output": "a"}, PLAIN, {})
+        for blank in (
+            "nan",
+            "NaN",
+            "None",
+            "null",
+            "N/A",
+            "n/a",
+            "No input",
+            "<noinput>",
+            "No input.",
+            "<NA>",
+            float("nan"),
+        )
+    ],
+    ("alpaca", {"instruction": "q", "input": "none of them", "output": "a"}, [(U, "q\n\nnone of them"), (A, "a")], {}),
+    ("alpaca", {"instruction": "q", "output": "None"}, [(U, "q"), (A, "None")], {}),
+    # Options and passages.
+    *[
+        (
+            "question_answer",
+            {"question": "q", first: "x", second: "y", "answer": answer},
+            [(U, "q\n\nA. x\nB. y"), (A, "B. y")],
+            {},
+        )
+        for first, second, answer in [
+            ("A", "B", "B"),
+            ("option_a", "option_b", "b"),
+            ("opa", "opb", 1),
+            ("choice1", "choice2", "choice2"),
+            ("option1", "option2", "2"),
+            ("ending0", "ending1", 1),
+            ("a", "b", "B"),
+            ("Option A", "Option B", "(B)"),
+        ]
+    ],
+    (
+        "question_answer",
+        {"question": "q", "A": "x", "B": "y", "C": "", "answerKey": "A"},
+        [(U, "q\n\nA. x\nB. y"), (A, "A. x")],
+        {},
+    ),
+    (
+        "question_answer",
+        {"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"},
+        [(U, "q\n\nA. x\nB. y"), (A, "B. y")],
+        {"choices": {"text": ["x", "y"], "label": ["1", "2"]}},
+    ),
+    (
+        "question_answer",
+        {"question": "q", "options": {"A": "x", "B": "y", "C": None}, "answer": "B"},
+        [(U, "q\n\nA. x\nB. y"), (A, "B. y")],
+        {"options": {"A": "x", "B": "y", "C": None}},
+    ),
+    (
+        "question_answer",
+        {"question": "q", "options": "['x', 'y']", "answer": "A"},
+        [(U, "q\n\nA. x\nB. y"), (A, "A. x")],
+        {"options": "['x', 'y']"},
+    ),
+    (
+        "question_answer",
+        {"question": "q", "options": "a) x, b) y", "answer": "a"},
+        [(U, "q\n\na) x, b) y"), (A, "a")],
+        {"options": "a) x, b) y"},
+    ),
+    (
+        "alpaca",
+        {"instruction": "q\nA. x\nB. y", "choices": ["x", "y"], "output": "B"},
+        [(U, "q\nA. x\nB. y"), (A, "B")],
+        {"choices": ["x", "y"]},
+    ),
+    (
+        "alpaca",
+        {"instruction": "q", "choices": ["x", "y"], "output": "B"},
+        [(U, "q\n\nA. x\nB. y"), (A, "B. y")],
+        {"choices": ["x", "y"]},
+    ),
+    *[
+        ("question_answer", {name: "c", "question": "q", "answer": "a"}, [(U, "c\n\nq"), (A, "a")], {})
+        for name in ("article", "document", "context", "passage", "story", "paragraph")
+    ],
+    ("question_answer", {"context": ["c", "d"], "question": "q", "answer": "a"}, [(U, "c\nd\n\nq"), (A, "a")], {}),
+    ("prompt_completion", {"document": "c", "prompt": "q", "completion": "a"}, [(U, "c\n\nq"), (A, "a")], {}),
+    (
+        "prompt_completion",
+        {"document": "d" * 50, "prompt": "d" * 50 + "?", "completion": "a"},
+        [(U, "d" * 50 + "?"), (A, "a")],
+        {},
+    ),
+    # Blocks, parts, thoughts, nulls.
+    (
+        "messages",
+        {
+            "contents": [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}],
+            "system_instruction": {"parts": [{"text": "s"}]},
+        },
+        [(S, "s"), *PLAIN],
+        {},
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": {"type": "text", "text": "q"}},
+                {
+                    "role": "assistant",
+                    "content": [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "a"}],
+                },
+            ],
+            "system": [{"type": "text", "text": "s"}],
+        },
+        [(S, "s"), *PLAIN],
+        {"_turns": {"2": {"reasoning_content": "t"}}},
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": "q", "from": None, "value": None},
+                {"role": None, "content": None, "from": "gpt", "value": "a"},
+            ]
+        },
+        PLAIN,
+        {},
+    ),
+    ("messages", {"messages": "[{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]"}, PLAIN, {}),
+    (
+        "messages",
+        {
+            "messages": "array([{'role': 'user', 'content': 'q'},\n       {'role': 'assistant', 'content': 'a'}], "
+            "dtype=object)"
+        },
+        PLAIN,
+        {},
+    ),
+    (
+        "messages",
+        {"messages": [[("role", "user"), ("content", "q")], [("role", "assistant"), ("content", "a")]]},
+        PLAIN,
+        {},
+    ),
+    # One text with marks.
+    *[
+        ("marked_text", {"text": text}, turns, {})
+        for text, turns in [
+            ("### Human: q### Assistant: a", PLAIN),
+            ("### Human: q\n### Assistant: a\n### Human: r\n### Assistant: s", [*PLAIN, (U, "r"), (A, "s")]),
+            (
+                "Be brief.\n\n### Instruction:\nq\n\n### Input:\nx\n\n### Response:\na",
+                [(S, "Be brief."), (U, "q\n\nx"), (A, "a")],
+            ),
+            (
+                "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n",
+                [(S, "s"), *PLAIN],
+            ),
+            (
+                "<s>[INST] <<SYS>>\ns\n<</SYS>>\n\nq [/INST] a </s><s>[INST] r [/INST] t </s>",
+                [(S, "s"), *PLAIN, (U, "r"), (A, "t")],
+            ),
+            ("<s>[INST] q [/INST] a</s>", PLAIN),
+            (
+                "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\na<|eot_id|>",
+                PLAIN,
+            ),
+            ("<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\na<end_of_turn>\n", PLAIN),
+            ("<|user|>\nq<|end|>\n<|assistant|>\na<|end|>\n", PLAIN),
+            ("USER: q ASSISTANT: a</s>", PLAIN),
+            ("\n\nHuman: q\n\nAssistant: a", PLAIN),
+        ]
+    ],
 ]
 
 
@@ -156,7 +388,18 @@ def test_every_format_of_the_recipe_is_there_and_tried_above():
         ({"instruction": "q", "output": {"a": 1}}, "wrong_type"),
         ({"instruction": ["q"], "output": "a"}, "wrong_type"),
         ({"question": "q", "answer": []}, "missing_answer"),
-        ({"prompt": "q", "completion": ["a"]}, "missing_answer"),
+        ({"prompt": "q", "completion": []}, "missing_answer"),
+        ({"prompt": "q", "completion": "a", "label": False}, "rejected_answer"),
+        ({"prompt": "q", "completion": "a", "label": "False"}, "rejected_answer"),
+        (
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "kto_tag": False},
+            "rejected_answer",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]},
+            "missing_answer",
+        ),
+        ({"question": "N/A", "answer": "a"}, "missing_prompt"),
         ({"chosen": "a", "rejected": "b"}, "missing_prompt"),
         ({"instruction": "q", "output": "a\0"}, "nul_byte"),
         ({"instruction": "q", "output": "a", "note": {"deep": ["\0"]}}, "nul_byte"),
@@ -312,6 +555,22 @@ def test_when_it_cannot_be_told_the_message_says_what_to_write(options, parts):
 def test_a_flag_called_chosen_is_no_answer():
     row = {"question": "q", "answer": "a", "chosen": 1}
     assert turns_and_meta(row) == ("question_answer", PLAIN, {"chosen": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "description"),
+    [
+        ("hello there", "a text ('hello there')"),
+        (5, "a number (5)"),
+        ([1, 2], "a list of numbers"),
+        ([{"user": "q", "bot": "a"}], "a list of objects with the keys user, bot"),
+        ({"id": 1}, "an object with the keys id"),
+    ],
+)
+def test_what_a_column_holds_that_usually_holds_a_dialogue_is_said(value, description):
+    with pytest.raises(UserError) as fault:
+        read({"messages": value})
+    assert f"here it holds {description}." in str(fault.value)
 
 
 def test_a_text_column_called_messages_is_no_dialogue():

@@ -38,6 +38,11 @@ def lines(*rows):
         ({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}, "q", None),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "q", "a"),
         ({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "b"}, "q", "a"),
+        ({"question": "q", "answer": {"value": "a", "aliases": ["A"]}}, "q", "a"),
+        ({"question": "q", "answer": [{"text": "a", "answer_start": 3}]}, "q", "a"),
+        ({"question": "q", "answer": {"unanswerable": True, "votes": 3}}, "q", None),
+        ({"question": "q", "A": "x", "B": "y", "answer": "B"}, "q", "y"),
+        ({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answer": "2"}, "q", "y"),
     ],
 )
 def test_shapes_of_benchmarks(tmp_path, row, prompt, answer):
@@ -50,6 +55,12 @@ def test_rows_without_text_are_left_out_and_the_others_keep_their_number(tmp_pat
         ("bench/test:0", "q0", None),
         ("bench/test:2", "q2", None),
     ]
+
+
+def test_items_with_other_columns_are_no_holes(tmp_path):
+    items = [{"question": "q0", "text": None}, {"text": "q1"}, {"prompt": "q2"}, {"messages": [
+        {"role": "user", "content": "q3"}]}]  # fmt: skip
+    assert [prompt for _, prompt, _ in read(tmp_path, "b.jsonl", lines(*items))] == ["q0", "q1", "q2", "q3"]
 
 
 def test_a_reference_with_holes_is_refused(tmp_path):

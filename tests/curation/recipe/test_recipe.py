@@ -86,3 +86,19 @@ def test_schema_names_every_section_and_forbids_unknown_keys() -> None:
     assert set(document["properties"]) == set(sections.Recipe.model_fields)
     assert document["additionalProperties"] is False
     assert yaml.safe_load(yaml.safe_dump(document)) == document
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_recipe_in_utf_16_or_with_a_mark_at_its_beginning(tmp_path, encoding):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: größe\nsources: [{path: a}]\n", encoding=encoding)
+    assert load_recipe(path).name == "größe"
+
+
+@pytest.mark.parametrize(
+    ("line", "example"),
+    [("sources: [{path: a, split: no}]", "'no'"), ("sources: [{path: a}]\nchecks: {length: off}", "'off'")],
+)
+def test_words_that_yaml_reads_as_truth_values(line, example):
+    with pytest.raises(UserError, match=f"truth value: write the word in quotes, for example {example}"):
+        parse_recipe(line)

@@ -53,6 +53,15 @@ def checks_of(prompt: str, answer: str, **changed: Any) -> set[str]:
     return set(checks.findings(texts((prompt, answer)), settings)["check"])
 
 
+@pytest.mark.parametrize(
+    "answer", ["nan", "None", "null", "N/A", "n/a", " <NA>\n", "NA", "No input", "[none]", "None."]
+)
+def test_what_tables_write_into_empty_cells_is_no_answer(answer: str) -> None:
+    assert checks_of("How long does it take?", answer) == {"placeholder_answer"}
+    assert "placeholder_answer" not in checks_of("How long does it take?", f"{answer} of them")
+    assert checks_of("How long does it take?", answer, placeholder_answer="off") == set()
+
+
 LONG = "It has been in use for many years in most of the cities of the north and of the south. " * 5
 
 PASSAGE = (

@@ -1,0 +1,87 @@
+"""For each layout and kind of file: the texts that are written are the texts that are read, row for row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from siftune.curation.ingest.file_rows import read_rows
+
+#: Words with what separators, quotes and escapes are made of; a text begins and ends with a letter.
+_PIECES = st.sampled_from(
+    ["a", "é", "\u2028", '"', "'", ",", ";", "|", "\\", "{", "[", "}", " ", "  ", "nan", "\\n", "=", "日"]
+)
+TEXT = st.lists(_PIECES, max_size=8).map(lambda pieces: f"w{''.join(pieces)}w")
+LINES = st.lists(TEXT, min_size=1, max_size=3).map("\n".join)
+ROWS = st.lists(st.fixed_dictionaries({"question": LINES, "answer": LINES}), min_size=2, max_size=5)
+
+
+def _csv(rows, separator):
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, ["question", "answer"], delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _table(rows, kind):
+    table, sink = pa.Table.from_pylist(rows), pa.BufferOutputStream()
+    if kind == "parquet":
+        pq.write_table(table, sink)
+    else:
+        with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(sink, table.schema) as writer:
+            writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _columns(rows):
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _dump(value, **options):
+    return json.dumps(value, ensure_ascii=False, **options)
+
+
+WRITERS = {
+    "lines.jsonl": lambda rows: "\n".join(map(_dump, rows)),
+    "lines.json": lambda rows: "\n".join(map(_dump, rows)),
+    "array.json": _dump,
+    "array.jsonl": _dump,
+    "indented-array.jsonl": lambda rows: _dump(rows, indent=2),
+    "indented.jsonl": lambda rows: "\n".join(_dump(row, indent=2) for row in rows),
+    "indented.json": lambda rows: "\n".join(_dump(row, indent=2) for row in rows),
+    "commas.jsonl": lambda rows: ",\n".join(map(_dump, rows)),
+    "wrapper.json": lambda rows: _dump({"n": 1, "items": rows}, indent=1),
+    "wrapper.jsonl": lambda rows: _dump({"data": rows}),
+    "by-column.json": lambda rows: _dump(_columns(rows)),
+    "by-column-objects.json": lambda rows: _dump({k: dict(enumerate(v)) for k, v in _columns(rows).items()}),
+    "by-index.json": lambda rows: _dump(dict(enumerate(rows))),
+    "split.json": lambda rows: _dump({"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}),
+    "comma.csv": lambda rows: _csv(rows, ","),
+    "semicolon.csv": lambda rows: _csv(rows, ";"),
+    "bar.csv": lambda rows: _csv(rows, "|"),
+    "tab.tsv": lambda rows: _csv(rows, "\t"),
+    "a.parquet": lambda rows: _table(rows, "parquet"),
+    "file.arrow": lambda rows: _table(rows, "file"),
+    "stream.arrow": lambda rows: _table(rows, "stream"),
+}
+PACKERS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, packing=st.sampled_from(sorted(PACKERS)))
+def test_texts_written_are_texts_read(tmp_path, name, rows, packing):
+    written = WRITERS[name](rows)
+    path = tmp_path / (name + packing)
+    path.write_bytes(PACKERS[packing](written if isinstance(written, bytes) else written.encode()))
+    assert list(read_rows(path, warn=lambda _: None)) == rows

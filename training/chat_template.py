@@ -1,0 +1,498 @@
+"""A model's chat template: the text of a dialogue, and where in the finished text each assistant turn is.
+
+The template is rendered twice: once with the dialogue, once with a short marker in place of each text. The second
+rendering, the outline, shows what the template writes around the texts of a dialogue of this structure (roles, blanks
+around texts, thoughts, names of tool calls). The finished text must be the outline with the texts put back in,
+character by character; so the place of every text is known without searching for it, and a text that the template
+drops, cuts or rewrites is noticed. No generation prompt has to be a prefix of anything.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from siftune.curation.errors import UserError
+from siftune.training.row_turns import RowTurn, SystemTurn, fold_system
+
+#: Templates that write today's date get this one: the same row must have the same tokens tomorrow.
+TEMPLATE_DATE = "26 Jul 2024"
+_DATE = dt.datetime(2024, 7, 26, tzinfo=dt.UTC)
+_STRFTIME = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+#: Outlines that are kept for the rows that follow.
+_CACHED_OUTLINES = 2048
+
+_MARKER = re.compile(r"zqx(\d+)xqz")
+_THOUGHT_TAG = re.compile(r"(<think>|</think>)")
+#: A control mark such as <|im_end|>, </s> or [INST], and the beginning of one.
+_CONTROL_MARK = re.compile(r"\s*(<[^<>\s]+>|\[[^\[\]\s]+\])")
+_BROKEN_MARK = re.compile(r"(<[^<>]*|\[[^\[\]]*)$")
+
+Document = dict[str, Any]
+Span = tuple[int, int]
+
+
+class Refused(Exception):  # noqa: N818 - a row is refused, nothing went wrong
+    """Why a row cannot be written in the template, as a sentence without its full stop."""
+
+
+@dataclass(frozen=True)
+class RenderedRow:
+    """The text of a row and its assistant turns."""
+
+    text: str
+    #: Where each trained turn begins and ends, its end-of-turn mark included.
+    spans: list[Span]
+    #: What is worth a warning; see `NOTES`.
+    notes: frozenset[str]
+
+
+#: What can be told of rows that are trained all the same; `{rows}` is their number.
+NOTES = {
+    "no_end": "{rows}: the chat template writes no end mark behind the last answer, so the model does not learn "
+    "where to stop. Use a model whose template ends its turns.",
+    "no_end_token": "{rows}: the mark behind an answer is not one token of this tokenizer, so generation cannot stop "
+    "at it. Add it to the tokenizer, or use a model whose template and tokenizer belong together.",
+    "tools": "{rows}: the chat template does not write `tools`; the model is not shown which tools there are.",
+    "calls": "{rows}: the chat template does not write `tool_calls`; the calls are trained as JSON text.",
+    "thought": "{rows}: the chat template does not write the thought before the last answer; it is not trained.",
+}
+
+
+def with_fixed_date(template: str) -> str:
+    """The source of a template with the fixed date in place of its calls of `strftime_now`."""
+    return _STRFTIME.sub(lambda call: json.dumps(_DATE.strftime(call[2])), template)
+
+
+@dataclass
+class _Outline:
+    """A dialogue of markers as the template writes it."""
+
+    text: str
+    #: The markers of the outline in order: which text, where its marker begins and ends.
+    markers: list[tuple[int, int, int]]
+    spans: list[Span]
+    notes: frozenset[str]
+    #: Makes the documents of a row of this structure.
+    form: _Form
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How fields are passed; templates differ in what they accept."""
+
+    #: The content of a turn that only calls tools is None, not the empty text.
+    null_content: bool = False
+    #: Arguments of calls are JSON text, not an object.
+    text_arguments: bool = False
+    #: Calls are written into the content.
+    calls_as_text: bool = False
+
+
+@dataclass
+class _Texts:
+    """The texts of a row in the order of their markers."""
+
+    texts: list[str] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    #: Blanks before each text.
+    leads: list[str] = field(default_factory=list)
+
+    def mark(self, text: str, turn: int, kind: str) -> str:
+        """`text` with a marker in place of everything between its outer blanks."""
+        core = text.strip()
+        if not core:
+            return text
+        start = text.index(core)
+        self.texts.append(core)
+        self.turns.append(turn)
+        self.kinds.append(kind)
+        self.leads.append(text[:start])
+        return f"{text[:start]}zqx{len(self.texts) - 1}xqz{text[start + len(core) :]}"
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        system: `fold` puts system turns into the user's turn, for templates that take none.
+    """
+
+    def __init__(self, tokenizer: Any, *, system: SystemTurn = "keep") -> None:
+        self._tokenizer = tokenizer
+        self._system = system
+        self._outlines: dict[str, _Outline | Refused] = {}
+        self._sources: dict[bool, str] = {}
+        self._in_parts = self._needs_parts()
+
+    def prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The text after which the model is to answer. Raises `UserError` when the template refuses the dialogue."""
+        turns = [RowTurn(message["role"], message["content"]) for message in messages]
+        try:
+            return self._render(self._documents(self._folded(turns), _Form()), prompt=True)
+        except Refused as fault:
+            roles = ", ".join(message["role"] for message in messages)
+            raise UserError(
+                f"The model's chat template refuses a dialogue of the turns {roles}: {fault}. "
+                "Leave such turns out, or choose a model whose template accepts them."
+            ) from None
+
+    def render_row(self, turns: Sequence[RowTurn], tools: Sequence[Mapping[str, Any]] = ()) -> RenderedRow:
+        """The text of a row and where its trained turns are. Raises `Refused` when the template cannot write it."""
+        turns = self._folded(turns)
+        texts = _Texts()
+        marked = [_mark_turn(turn, position, texts) for position, turn in enumerate(turns)]
+        key = json.dumps([[vars(turn) for turn in marked], list(tools)], default=str, sort_keys=True)
+        outline = self._outlines.get(key)
+        if outline is None:
+            if len(self._outlines) >= _CACHED_OUTLINES:
+                self._outlines.clear()
+            outline = self._outlines[key] = self._outline(marked, texts, tools)
+        if isinstance(outline, Refused):
+            raise outline
+        text = self._render(self._documents(turns, outline.form), tools)
+        places = _put_back(outline, texts.texts, text)
+        if places is None:
+            # The template looks at what texts say: leave all texts but the answers as they are.
+            texts = _Texts()
+            marked = [
+                _mark_turn(turn, position, texts) if turn.role == "assistant" else turn
+                for position, turn in enumerate(turns)
+            ]
+            outline = self._outline(marked, texts, tools)
+            if isinstance(outline, Refused):
+                raise outline
+            text = self._render(self._documents(turns, outline.form), tools)
+            places = _put_back(outline, texts.texts, text)
+        if places is None or not all(_is_written(turn, text) for turn in turns):
+            raise Refused("the model's chat template rewrites the text of a turn")
+        spans = [
+            (_finished_offset(outline, places, begin), _finished_offset(outline, places, end))
+            for begin, end in outline.spans
+        ]
+        return RenderedRow(text, spans, outline.notes)
+
+    def end_marks(self) -> list[str]:
+        """What the template writes behind answers, where it ends the model's part: behind an answer that others follow
+        and behind the last one, but not what it also writes between a thought and its answer (gpt-oss)."""
+        answer = RowTurn("assistant", "b")
+        dialogues = [[RowTurn("user", "a"), answer] * 2, [RowTurn("user", "a"), replace(answer, thought="c")]]
+        marks: list[str] = []
+        thoughtful = ""
+        for dialogue in dialogues:
+            try:
+                row = self.render_row(dialogue)
+            except Refused:
+                continue
+            if dialogue is dialogues[0]:
+                marks = [row.text[begin + 1 : end].strip() for begin, end in row.spans]
+            else:
+                begin, end = row.spans[-1]
+                thoughtful = row.text[begin:end].strip().removesuffix(marks[-1] if marks else "")
+        return [mark for mark in dict.fromkeys(marks) if mark and mark not in thoughtful]
+
+    def _folded(self, turns: Sequence[RowTurn]) -> list[RowTurn]:
+        return fold_system(turns) if self._system == "fold" else list(turns)
+
+    def _source(self, *, with_tools: bool) -> str:
+        if with_tools not in self._sources:
+            source = self._tokenizer.get_chat_template(tools=[{}] if with_tools else None)
+            self._sources[with_tools] = with_fixed_date(source)
+        return self._sources[with_tools]
+
+    def _needs_parts(self) -> bool:
+        """Templates of models that see pictures take contents as lists of parts, and write nothing of a plain text."""
+        for in_parts in (False, True):
+            self._in_parts = in_parts
+            try:
+                if "zqx0xqz" in self._render(self._documents([RowTurn("user", "zqx0xqz")], _Form())):
+                    return in_parts
+            except Refused:
+                continue
+        return False
+
+    def _documents(self, turns: Sequence[RowTurn], form: _Form) -> list[Document]:
+        documents = []
+        for turn in turns:
+            content: Any = turn.content_with_calls if turn.calls and form.calls_as_text else turn.content
+            if self._in_parts:
+                content = [{"type": "text", "text": content}]
+            document: Document = {"role": turn.role, "content": content, **turn.extras}
+            if turn.thought is not None:
+                document["reasoning_content"] = turn.thought
+            if turn.calls and not form.calls_as_text:
+                document["tool_calls"] = [_call(call, form) for call in turn.calls]
+                if form.null_content and not turn.content:
+                    document["content"] = None
+            documents.append(document)
+        return documents
+
+    def _render(
+        self, documents: Sequence[Document], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False
+    ) -> str:
+        """The template's text. Raises `Refused` with the template's own words."""
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    list(documents),
+                    tools=list(tools) or None,
+                    chat_template=self._source(with_tools=bool(tools)),
+                    tokenize=False,
+                    add_generation_prompt=prompt,
+                    date_string=TEMPLATE_DATE,
+                )
+            )
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as fault:
+            roles = ", ".join(document["role"] for document in documents)
+            raise Refused(f"the model's chat template refuses the turns {roles}: {fault}") from None
+
+    def _outline(
+        self, turns: Sequence[RowTurn], texts: _Texts, tools: Sequence[Mapping[str, Any]]
+    ) -> _Outline | Refused:
+        """The outline in the first form that the template writes whole."""
+        forms = [_Form()]
+        if any(turn.calls for turn in turns):
+            forms = [_Form(null, text) for text in (False, True) for null in (False, True)]
+            forms.append(_Form(calls_as_text=True))
+        refusals = []
+        for form in forms:
+            try:
+                return self._outline_in(form, turns, texts, tools)
+            except Refused as refusal:
+                refusals.append(refusal)
+        return refusals[-1]
+
+    def _outline_in(
+        self, form: _Form, turns: Sequence[RowTurn], texts: _Texts, tools: Sequence[Mapping[str, Any]]
+    ) -> _Outline:
+        documents = self._documents(turns, form)
+        text = self._render(documents, tools)
+        markers = [(int(match[1]), match.start(), match.end()) for match in _MARKER.finditer(text)]
+        written = {number for number, _, _ in markers}
+
+        # Every text must be there; only thoughts may be left out. Calls are written as calls or as text.
+        for number, (owner, kind) in enumerate(zip(texts.turns, texts.kinds, strict=True)):
+            other_form = "text_call" if not form.calls_as_text else "content" if turns[owner].calls else ""
+            is_optional = kind in ("thought", other_form) or (kind == "call" and form.calls_as_text)
+            if number not in written and not is_optional:
+                what = "the tool calls of turn" if kind == "call" else "turn"
+                raise Refused(f"the model's chat template does not write {what} {owner + 1} ({turns[owner].role})")
+
+        notes = set()
+        if tools and self._render(documents) == text:
+            notes.add("tools")
+        if form.calls_as_text:
+            notes.add("calls")
+        last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
+        thoughts = [n for n, owner in enumerate(texts.turns) if owner == last and texts.kinds[n] == "thought"]
+        if any(number not in written for number in thoughts):
+            notes.add("thought")
+
+        spans = []
+        for index, turn in enumerate(turns):
+            own = [marker for marker in markers if texts.turns[marker[0]] == index]
+            if turn.role != "assistant" or not turn.is_trained or not own:
+                continue
+            own = _first_of_each(own)
+            begin = self._begin(index, own[0], markers, text, documents, texts, tools)
+            end = self._end(index, own[-1], markers, text, documents, tools)
+            if index == last and not text[own[-1][2] : end].strip():
+                notes.add("no_end")
+            spans.append((begin, end))
+        return _Outline(text, markers, spans, frozenset(notes), form)
+
+    def _begin(
+        self,
+        index: int,
+        first: tuple[int, int, int],
+        markers: Sequence[tuple[int, int, int]],
+        text: str,
+        documents: Sequence[Document],
+        texts: _Texts,
+        tools: Sequence[Mapping[str, Any]],
+    ) -> int:
+        """Where in the outline turn `index` begins: with the text of its answer; or, where that is a thought or a call,
+        with what opens it. An empty thought that the template writes before an answer is not of the row."""
+        number, start, _ = first
+        before = [stop for _, begin, stop in markers if begin < start]
+        previous = max(before, default=0)
+        gap = text[previous:start]
+        try:
+            prompt = self._render(documents[:index], tools, prompt=True) if index else None
+        except Refused:
+            prompt = None
+        opening = None
+        if prompt is not None:
+            ends = [match.end() for match in _MARKER.finditer(prompt)]
+            opening = prompt[max(ends, default=0) :]
+        if texts.kinds[number] in ("content", "text_call"):
+            lead = texts.leads[number]
+            return start - len(lead) if lead and opening is not None and gap == opening + lead else start
+        shared = _common_prefix(opening or "", gap)
+        if texts.kinds[number] == "call":
+            # What the template writes before a plain answer stands before a call as well.
+            plain = [*documents]
+            content: Any = "zqx999999xqz"
+            plain[index] = {
+                "role": "assistant",
+                "content": [{"type": "text", "text": content}] if self._in_parts else content,
+            }
+            try:
+                other = self._render(plain[: index + 1], tools)
+            except Refused:
+                other = ""
+            stop = other.find("zqx999999xqz")
+            ends = [match.end() for match in _MARKER.finditer(other) if match.end() <= stop]
+            plain_gap = other[max(ends, default=0) : max(stop, 0)]
+            shared = max(shared, len(plain_gap) if gap.startswith(plain_gap) else 0)
+        return previous + shared
+
+    def _end(
+        self,
+        index: int,
+        last: tuple[int, int, int],
+        markers: Sequence[tuple[int, int, int]],
+        text: str,
+        documents: Sequence[Document],
+        tools: Sequence[Mapping[str, Any]],
+    ) -> int:
+        """Where in the outline turn `index` ends: behind what the template writes whether or not turns follow."""
+        stop = last[2]
+        following = min((begin for _, begin, _ in markers if begin >= stop), default=len(text))
+        gap = text[stop:following]
+        other = ""
+        try:
+            if following < len(text):
+                other = self._render(documents[: index + 1], tools)
+            else:
+                question: Any = "zqx999999xqz"
+                question = [{"type": "text", "text": question}] if self._in_parts else question
+                other = self._render([*documents[: index + 1], {"role": "user", "content": question}], tools)
+        except Refused:
+            return stop + len(gap)
+        found = [match for match in _MARKER.finditer(other) if match[0] == f"zqx{last[0]}xqz"]
+        if not found:
+            return stop + len(gap)
+        rest = other[found[0].end() :]
+        next_marker = _MARKER.search(rest)
+        rest = rest[: next_marker.start()] if next_marker else rest
+        shared = _common_prefix(rest, gap)
+        if gap[:shared].strip():
+            return stop + shared
+        if following == len(text):
+            return stop + len(gap)
+        mark = _CONTROL_MARK.match(gap)
+        return stop + (mark.end() if mark and rest.strip() else shared)
+
+
+def _mark_turn(turn: RowTurn, position: int, texts: _Texts) -> RowTurn:
+    """The turn with markers in place of its texts."""
+    thought = texts.mark(turn.thought, position, "thought") if turn.thought is not None else None
+    content = _mark_content(turn, position, texts)
+    calls = tuple(_mark_call(call, position, texts) for call in turn.calls)
+    with_calls = texts.mark(turn.content_with_calls, position, "text_call") if turn.calls else content
+    return replace(turn, content=content, thought=thought, calls=calls, content_with_calls=with_calls)
+
+
+def _mark_content(turn: RowTurn, position: int, texts: _Texts) -> str:
+    if turn.role != "assistant" or "</think>" not in turn.content:
+        return texts.mark(turn.content, position, "content")
+    # A thought inside the content: templates drop it from earlier turns, or write it anew.
+    pieces = _THOUGHT_TAG.split(turn.content)
+    is_thought = "<think>" not in turn.content.split("</think>")[0]
+    marked = []
+    for piece in pieces:
+        if piece in ("<think>", "</think>"):
+            is_thought = piece == "<think>"
+            marked.append(piece)
+        else:
+            marked.append(texts.mark(piece, position, "thought" if is_thought else "content"))
+    return "".join(marked)
+
+
+def _mark_call(call: Mapping[str, Any], position: int, texts: _Texts) -> Mapping[str, Any]:
+    function = call["function"]
+    name = texts.mark(function["name"], position, "call")
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, str):
+            return texts.mark(value, position, "call")
+        if isinstance(value, dict):
+            return {key: marked(item) for key, item in value.items()}
+        return [marked(item) for item in value] if isinstance(value, list) else value
+
+    return {**call, "function": {**function, "name": name, "arguments": marked(function["arguments"])}}
+
+
+def _call(call: Mapping[str, Any], form: _Form) -> Document:
+    function = dict(call["function"])
+    if form.text_arguments and not isinstance(function["arguments"], str):
+        function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+    return {**call, "function": function}
+
+
+def _first_of_each(markers: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The markers of a turn without repetitions: some templates write a function's name again before its result."""
+    first: dict[int, tuple[int, int, int]] = {}
+    for marker in markers:
+        first.setdefault(marker[0], marker)
+    return list(first.values())
+
+
+def _common_prefix(one: str, other: str) -> int:
+    """Characters that both texts begin with, without the beginning of a control mark that only one of them writes."""
+    prefix = os.path.commonprefix([one, other])  # noqa: RUF071 - characters are what is compared
+    if len(prefix) < min(len(one), len(other)):
+        prefix = _BROKEN_MARK.sub("", prefix)
+    return len(prefix)
+
+
+def _put_back(outline: _Outline, texts: Sequence[str], text: str) -> list[Span] | None:
+    """Where the texts of the outline's markers are in the finished text; None when it is another text."""
+    spans = []
+    outlined = position = 0
+    for number, start, stop in outline.markers:
+        literal = outline.text[outlined:start]
+        if not text.startswith(literal, position):
+            return None
+        position += len(literal)
+        core = texts[number]
+        written = next((form for form in _spellings(core) if text.startswith(form, position)), None)
+        if written is None:
+            return None
+        spans.append((position, position + len(written)))
+        position += len(written)
+        outlined = stop
+    return spans if text[position:] == outline.text[outlined:] else None
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """A text as templates write it: as it is, or inside of JSON."""
+    yield text
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield json.dumps(text)[1:-1]
+
+
+def _finished_offset(outline: _Outline, spans: Sequence[Span], position: int) -> int:
+    """An offset of the outline, outside of its markers, as an offset of the finished text."""
+    shift = 0
+    for (_, _, stop), (_, finished_stop) in zip(outline.markers, spans, strict=True):
+        if position < stop:
+            break
+        shift = finished_stop - stop
+    return position + shift
+
+
+def _is_written(turn: RowTurn, text: str) -> bool:
+    """Whether the text of a turn is somewhere in the finished text (answers are placed exactly by their markers)."""
+    core = turn.content.strip()
+    return turn.role == "assistant" or any(form in text for form in _spellings(core))
