@@ -102,7 +102,7 @@ def test_a_broken_gguf_is_the_users_to_mend(tmp_path, monkeypatch):
     path.write_bytes(b"GGUF" + bytes(60))
     with pytest.raises(UserError, match="cannot be read as a GGUF language model"):
         models.resolve(str(path))
-    assert not list((tmp_path / "cache").rglob("done.json"))
+    assert not list((tmp_path / "cache").rglob("conversion.json"))
 
 
 def test_a_missing_package_is_a_command(monkeypatch):
