@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,9 @@ from pydantic_core import ErrorDetails
 
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.recipe.sections import FormatName, Recipe, Section, Source
+
+#: What a recipe calls the models that come from packages; never a path.
+_MODEL_NAMES = ("auto", "smollm2")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -54,6 +58,22 @@ def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
     except ValidationError as fault:
         lines = _line_numbers(text)
         raise UserError(f"{name}: " + "\n".join(_explain(error, lines) for error in fault.errors())) from None
+
+
+def with_model_paths(recipe: Recipe, base: Path) -> Recipe:
+    """The recipe with the folders and files of its models in full; relative ones start from `base`, like sources."""
+    model = recipe.model.model_copy(update={"name": _model_path(recipe.model.name, base)})
+    encoder = recipe.encoder and _model_path(recipe.encoder, base)
+    return recipe.model_copy(update={"model": model, "encoder": encoder})
+
+
+def _model_path(name: str, base: Path) -> str:
+    """The full path of a model when `name` is a path, and else the name: a short one, or one of the hub."""
+    if name in _MODEL_NAMES:
+        return name
+    path = base.absolute() / Path(name).expanduser()
+    is_path = name.startswith((".", "/", "~")) or name.endswith(".gguf") or path.exists()
+    return os.path.normpath(path) if is_path else name
 
 
 def source_from_command_line(path: str, format_name: str) -> Source:

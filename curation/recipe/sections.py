@@ -14,7 +14,7 @@ Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
 Severity = Literal["off", "report", "drop"]
 GuardClass = Literal["numbers", "operators", "identifiers", "negations"]
 Rule = Literal["layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio"]
-ArmName = Literal["raw", "curated", "random", "longest", "base"]
+ArmName = Literal["raw", "curated", "random", "random-2", "longest", "base"]
 FormatName = Literal[
     "auto",
     "alpaca",
@@ -241,7 +241,8 @@ class Model(Section):
 
     name: str = Field(
         "smollm2",
-        description="A hub name, a folder, a .gguf file, or `smollm2` (SmolLM2-135M-Instruct from its package).",
+        description="A hub name, a folder or .gguf file (relative to the recipe), or `smollm2` (SmolLM2-135M-Instruct "
+        "from its package).",
     )
     load: Literal["nf4", "bf16", "fp32"] = Field(
         "nf4",
@@ -287,7 +288,11 @@ class Training(Section):
 
     arms: list[ArmName] = Field(["raw", "curated", "random"], min_length=1, description="The arms to train.")
     budget: Budget = Field(Budget(tokens=200_000), description=Budget.__doc__)
-    seeds: list[int] = Field([0], min_length=1, description="Each arm is trained once for each seed.")
+    seeds: list[int] = Field(
+        [0, 1, 2],
+        min_length=1,
+        description="Each arm is trained once for each seed. The verdict needs two seeds or more; five are better.",
+    )
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate (QLoRA: 2e-4 up to 13B).")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="After the warm-up.")
     warmup: Share = Field(0.03, description="Share of the steps in which the learning rate rises.")
@@ -346,7 +351,9 @@ class Recipe(Section):
     checks: Checks = Field(Checks(), description=Checks.__doc__)
     duplicates: Duplicates = Field(Duplicates(), description=Duplicates.__doc__)
     encoder: str | None = Field(
-        "auto", description="A sentence-transformers model by name or folder; `auto`: all-MiniLM-L6-v2; null: none."
+        "auto",
+        description="A sentence-transformers model by hub name or folder (relative to the recipe); `auto`: "
+        "all-MiniLM-L6-v2; null: none.",
     )
     contamination: Contamination | None = Field(None, description=Contamination.__doc__)
     splits: Splits | None = Field(None, description=Splits.__doc__)

@@ -19,7 +19,7 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.atomic_files import replacing
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.loading import parse_recipe
+from siftune.curation.recipe.loading import parse_recipe, with_model_paths
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.run.paths import RunPaths
@@ -104,8 +104,10 @@ class RunFolder(RunPaths):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that the run was made with."""
-        return parse_recipe(self.manifest.recipe, name=f"{self.manifest_path}: recipe")
+        """The recipe that the run was made with, with the paths of its models in full."""
+        manifest = self.manifest
+        recipe = parse_recipe(manifest.recipe, name=f"{self.manifest_path}: recipe")
+        return with_model_paths(recipe, Path(manifest.recipe_folder)) if manifest.recipe_folder else recipe
 
     @property
     def examples(self) -> Path:

