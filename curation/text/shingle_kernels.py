@@ -234,6 +234,31 @@ def shingle_rows(text: U8, offsets: I64, slots: I64, size: int, kinds: U8, lower
 
 
 @njit(cache=True, nogil=True)
+def word_rows(text: U8, offsets: I64, slots: I64, kinds: U8, lowers: U32, flat: U64) -> I64:
+    """The hashes of the words of each row, in order.
+
+    Args:
+        text: uint8, the UTF-8 of all rows.
+        offsets: int64[n + 1]: row i is `text[offsets[i]:offsets[i + 1]]`.
+        slots: int64[n]: the words of row i are written to `flat[slots[i]:]`.
+        kinds: uint8, as in `shingle_rows`.
+        lowers: uint32, as in `shingle_rows`.
+        flat: uint64, written to; each row needs an element for every two of its bytes, and one more.
+
+    Returns:
+        int64[n], the number of words of each row; 0 for a row without a word, -1 for a row with a HARD character.
+    """
+    rows = offsets.size - 1
+    counts = np.empty(rows, np.int64)
+    for row in range(rows):
+        at = slots[row]
+        counts[row] = _hash_words(text, offsets[row], offsets[row + 1], flat, at, kinds, lowers)
+        for i in range(at, at + counts[row]):
+            flat[i] = mix64(flat[i])
+    return counts
+
+
+@njit(cache=True, nogil=True)
 def gather_rows(flat: U64, slots: I64, rows: I64, offsets: I64, out: U64) -> None:
     """Copy the sets of some rows to their final positions.
 
