@@ -36,8 +36,9 @@ def build(
         names: the arms to write. `base` is not trained and has no file.
 
     The arms: `raw`, all rows of the training groups, whatever curation decided; `curated`; `random`, as many rows as
-    curated, drawn from raw; `longest`, as many, those with the longest answers (Zhao et al., Long Is More for
-    Alignment, arXiv 2402.04833). When repeated rows make curated larger than raw, the last two are all of raw.
+    curated, drawn from raw; `random-2`, another such draw, which shows what chance alone does; `longest`, as many, with
+    the longest answers (Zhao et al., Long Is More for Alignment, arXiv 2402.04833). When repeated rows make curated
+    larger than raw, the last three are all of raw.
 
     Returns:
         A record of each file by name, the arms first. Every file is in the order of `examples`, and is written in one
@@ -68,14 +69,20 @@ def _members(rows: pl.DataFrame, *, seed: int, names: Sequence[ArmName]) -> dict
     curated = raw.filter(pl.col("fate") == "kept")
     curated = curated[np.repeat(np.arange(curated.height), curated["copies"].to_numpy())]
     size = curated.height
-    random = raw[np.sort(shuffled_positions(raw["id"], seed=seed, purpose="random arm")[:size])]
+    draws = {
+        name: raw[np.sort(shuffled_positions(raw["id"], seed=seed, purpose=purpose)[:size])]
+        for name, purpose in (("random", "random arm"), ("random-2", "second random arm"))
+    }
     by_answer_length = np.argsort(-raw["answer_words"].to_numpy().astype(np.int64), kind="stable")
     longest = raw[np.sort(by_answer_length[:size])]
     answer = pl.format("among the {} longest answers, {} words; {}", pl.lit(longest.height), "answer_words", "verdict")
     arms = {
         "raw": raw.select("id", "group", why=pl.format("training group; {}", "verdict")),
         "curated": curated.select("id", "group", why=pl.col("verdict")),
-        "random": random.select("id", "group", why=pl.format("drawn at random, seed {}; {}", pl.lit(seed), "verdict")),
+        **{
+            name: rows.select("id", "group", why=pl.format("drawn at random, seed {}; {}", pl.lit(seed), "verdict"))
+            for name, rows in draws.items()
+        },
         "longest": longest.select("id", "group", why=answer),
     }
     return {name: arms[name] for name in names if name in arms}

@@ -39,7 +39,9 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         ledger = recorder.ledger.frame()
         rows = settle(prepared, splits, ledger)
         check_conserved(rows, prepared)
-        names: list[ArmName] = _ARMS if recorder.recipe.splits else ["curated"]
+        wanted = recorder.recipe.training.arms if recorder.recipe.training else []
+        second: list[ArmName] = ["random-2"] if "random-2" in wanted else []
+        names: list[ArmName] = [*_ARMS, *second] if recorder.recipe.splits else ["curated"]
         repeated = rows.join(copies, on="id", how="left", maintain_order="left")
         repeated = repeated.with_columns(pl.col("copies").fill_null(1))
         records = arms.build(prepared.corpus.examples, repeated, seed=recorder.recipe.seed, out=run, names=names)

@@ -8,6 +8,7 @@ ARMS = {
     "raw": "#E69F00",
     "curated": "#0072B2",
     "random": "#CC79A7",
+    "random-2": "#F0E442",
     "longest": "#009E73",
 }
 OTHER = "#56B4E9"

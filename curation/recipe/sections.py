@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
 Severity = Literal["off", "report", "drop"]
-GuardClass = Literal["numbers", "operators", "identifiers", "negations"]
+GuardClass = Literal["numbers", "operators", "identifiers", "negations", "questions"]
 Rule = Literal["layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio"]
 ArmName = Literal["raw", "curated", "random", "random-2", "longest", "base"]
 FormatName = Literal[
@@ -111,10 +111,15 @@ def _check_floor(section: Any) -> Any:
 
 
 class Near(Section):
-    """Near duplicates: Jaccard similarity of word shingles."""
+    """Near duplicates: Jaccard similarity of word shingles, of prompts and of answers."""
 
-    threshold: Threshold = Field(0.8, description="Rows at least this similar are duplicates.")
-    floor: Threshold = Field(0.65, description="Pairs at least this similar are stored, for `what-if` and the app.")
+    threshold: Threshold = Field(
+        0.6, description="Rows are duplicates whose prompts and whose answers are at least this similar, and"
+    )
+    answers: Threshold = Field(
+        0.8, description="whose answers are at least this similar (the prompts, where only prompts are compared)."
+    )
+    floor: Threshold = Field(0.5, description="Pairs at least this similar are stored, for `what-if` and the app.")
     shingle: int = Field(3, ge=1, le=13, description="Words per shingle.")
     permutations: int = Field(128, ge=16, le=1024, description="Number of MinHash permutations.")
 
@@ -159,8 +164,9 @@ class Duplicates(Section):
     """How duplicates are found. A stage set to null is left out."""
 
     guard: list[GuardClass] = Field(
-        ["numbers", "operators", "identifiers", "negations"],
-        description="Texts that differ in words of these classes are not duplicates. Empty list: no guard.",
+        ["numbers", "operators", "identifiers", "negations", "questions"],
+        description="Rows that differ in words of these classes are not duplicates. `questions`, for near duplicates: "
+        "each prompt has a word that the other lacks, and the answers are short or differ too. Empty list: no guard.",
     )
     exact: bool = Field(True, description="Drop rows with the same normalised text.")
     near: Near | None = Field(Near(), description=Near.__doc__)

@@ -214,6 +214,7 @@ def tiny_recipe(model: Path | str, **training: Any) -> dict[str, Any]:
     section = {
         "arms": ["raw", "curated", "random"],
         "budget": {"steps": 6},
+        "seeds": [0],
         "learning_rate": 3e-3,
         "batch_rows": 4,
         "micro_rows": 2,

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from siftune.curation.recipe.sections import Compare
+from siftune.training.arm_names import BASE
 from siftune.training.evaluation import statistics
 from siftune.training.evaluation.losses import HeldoutLosses
-from siftune.training.evaluation.statistics import Estimate
+from siftune.training.evaluation.run_noise import contrast
+from siftune.training.evaluation.statistics import Estimate, Floats
 
 STRATUM_COLUMNS = ("length_bin", "source", "leaked")
 
@@ -46,7 +48,8 @@ def paired_difference(
 ) -> tuple[Difference, float]:
     """The difference `arm` − `against`, and its sign-flip p over groups alone.
 
-    Runs of an arm are averaged before rows are compared; the spread between runs widens the interval.
+    Every interval and every p holds the noise of the held-out rows and, from two seeds on, that of the training runs
+    (`siftune.training.evaluation.run_noise`). With single runs the latter is not known, and not in them.
 
     Args:
         losses: the losses of all arms.
@@ -54,13 +57,13 @@ def paired_difference(
         compare: the numbers of bootstrap draws and of permutations.
         seed: seed of all random numbers.
     """
-    first, second = losses.nll[arm], losses.nll[against]
+    over_runs = contrast(losses.seeds, arm, against)
 
     # Three ratios of sums over rows: loss per token, mean of the rows' losses per token, share of improved rows.
-    rows = first.mean(0) - second.mean(0)
-    improved = np.where(rows == 0, 0.5, rows < 0)
+    rows = over_runs.apply(losses.nll)
+    shares = _improved(losses, arm, against)
     ones = np.ones_like(rows)
-    numerators = statistics.group_sums(np.stack([rows, rows / losses.tokens, improved]), losses.groups)
+    numerators = statistics.group_sums(np.stack([rows, rows / losses.tokens, shares.mean(0)]), losses.groups)
     denominators = statistics.group_sums(np.stack([losses.tokens, ones, ones]), losses.groups)
     groups = numerators.shape[1]
 
@@ -69,27 +72,44 @@ def paired_difference(
     pivots = statistics.bootstrap_pivots(numerators, denominators, draws=compare.bootstrap, seed=seed)
     row_draws = errors[:, None] * pivots
 
-    # ... and other training seeds (not for the share, which is of the averaged runs).
+    # ... and other training seeds.
+    per_token_runs = {name: nll.sum(1) / losses.tokens.sum() for name, nll in losses.nll.items()}
+    per_row_runs = {name: (nll / losses.tokens).mean(1) for name, nll in losses.nll.items()}
+    share_freedom = len(shares) - 1
+    share_error = float(np.std(shares.mean(1), ddof=1) / np.sqrt(len(shares))) if share_freedom else 0.0
     spreads = [
-        statistics.run_error(first.sum(1) / losses.tokens.sum(), second.sum(1) / losses.tokens.sum()),
-        statistics.run_error((first / losses.tokens).mean(1), (second / losses.tokens).mean(1)),
-        (0.0, np.inf),
+        (over_runs.error(per_token_runs), over_runs.freedom),
+        (over_runs.error(per_row_runs), over_runs.freedom),
+        (share_error, share_freedom),
     ]
     draws = [
         row_errors + statistics.run_draws(*spread, draws=compare.bootstrap, seed=seed)
         for row_errors, spread in zip(row_draws, spreads, strict=True)
     ]
     per_token, per_row, share = (
-        statistics.estimate(float(value), float(np.hypot(error, run_error)), sampled, groups=groups, freedom=freedom)
-        for value, error, sampled, (run_error, freedom) in zip(values, errors, draws, spreads, strict=True)
+        statistics.estimate(float(value), float(error), sampled, groups=groups, run_se=run_se, freedom=freedom)
+        for value, error, sampled, (run_se, freedom) in zip(values, errors, draws, spreads, strict=True)
     )
 
-    # With several runs the larger p counts: over rows alone, or with the spread between runs.
+    # With several runs the larger p counts: over rows alone, or with the noise of the runs.
     p_rows = statistics.sign_flip(numerators[0], draws=compare.permutations, seed=seed)
-    several = max(len(first), len(second)) > 1
-    p = max(p_rows, statistics.two_sided(float(values[0]), draws[0])) if several else p_rows
+    p = max(p_rows, statistics.two_sided(float(values[0]), draws[0])) if over_runs.freedom else p_rows
     tokens = int(losses.tokens.sum())
     return Difference(per_token, per_row, _within_one(share), p, len(rows), groups, tokens), p_rows
+
+
+def _improved(losses: HeldoutLosses, arm: str, against: str) -> Floats:
+    """Which rows `arm` improves on, float64 (pairs of runs, rows): 1 improved, 0.5 equal, 0 not.
+
+    Runs of one seed are paired; every run meets the base. Without a shared seed the first runs are paired.
+    """
+    if against == BASE:
+        pairs = [(run, 0) for run in range(len(losses.seeds[arm]))]
+    else:
+        seeds = losses.seeds[arm], losses.seeds[against]
+        pairs = [(seeds[0].index(one), seeds[1].index(one)) for one in seeds[0] if one in seeds[1]] or [(0, 0)]
+    changes = np.stack([losses.nll[arm][first] - losses.nll[against][second] for first, second in pairs])
+    return np.where(changes == 0, 0.5, changes < 0).astype(np.float64)
 
 
 def strata_of(losses: HeldoutLosses, arm: str, against: str, compare: Compare, *, seed: int) -> Iterator[Stratum]:

@@ -121,65 +121,52 @@ def _bootstrap_counts(rng: np.random.Generator, draws: int, groups: int) -> Floa
     return np.bincount(samples.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64)
 
 
-def run_error(first: Floats, second: Floats) -> tuple[float, float]:
-    """Standard error and degrees of freedom of a difference of means over training runs; (0, inf) with single runs.
-
-    Args:
-        first, second: float64 (runs,), the loss of each training run of an arm. Runs of one seed share their initial
-            weights and their order of rows, so runs are paired when both arms have the same number of them; else the
-            degrees of freedom are those of Welch and Satterthwaite (Welch, Biometrika 1947).
-    """
-    if len(first) == len(second) and len(first) > 1:
-        return float(np.std(first - second, ddof=1) / np.sqrt(len(first))), len(first) - 1.0
-    variances = [
-        (np.var(losses, ddof=1) / len(losses), len(losses) - 1) for losses in (first, second) if len(losses) > 1
-    ]
-    total = sum(variance for variance, _ in variances)
-    if not total:
-        return 0.0, np.inf
-    freedom = total**2 / sum(variance**2 / df for variance, df in variances)
-    return float(np.sqrt(total)), float(freedom)
-
-
-def run_draws(error: float, freedom: float, *, draws: int, seed: int) -> Floats:
+def run_draws(error: float, freedom: int, *, draws: int, seed: int) -> Floats:
     """Draws of what other training runs would have changed: Student's t, since two or three runs cannot be resampled.
 
     Added to the draws over rows this is the Behrens-Fisher distribution: slightly wide, never narrow.
 
     Args:
-        error, freedom: what `run_error` returns.
+        error: the standard error over training runs.
+        freedom: its degrees of freedom; 0 where nothing is known of the noise.
         draws: the number of draws.
         seed: of the random numbers.
 
     Returns:
-        float64 (draws,), in the unit of `error`; zeros for single runs.
+        float64 (draws,), in the unit of `error`; zeros where nothing is known of the noise.
     """
-    if error == 0 or np.isinf(freedom):
+    if not freedom:
         return np.zeros(draws)
     return error * np.random.default_rng([seed, 1]).standard_t(freedom, draws)
 
 
-def estimate(value: float, se: float, errors: Floats, *, groups: int, freedom: float = np.inf) -> Estimate:
+def estimate(
+    value: float, se: float, errors: Floats, *, groups: int, run_se: float = 0.0, freedom: int = 0
+) -> Estimate:
     """An estimate with its 95 % interval and minimum detectable effect.
 
-    The interval is basic: value minus the quantiles of the errors. The minimum detectable effect is
-    (t(1 − level / 2) + t(power)) · se with min(groups − 1, freedom) degrees of freedom (Bloom, Evaluation Review 1995).
+    The interval is basic: value minus the quantiles of the errors. The standard error joins that over rows and that
+    over training runs. The minimum detectable effect is (t(1 − level / 2) + t(power)) times the standard error (Bloom,
+    Evaluation Review 1995), with the degrees of freedom of Satterthwaite (Biometrics Bulletin 1946).
 
     Args:
         value: the estimate.
-        se: its standard error.
+        se: its standard error over groups of rows.
         errors: float64 (draws,), draws of estimate minus truth.
         groups: the number of groups of similar rows.
-        freedom: degrees of freedom of the spread between training runs.
+        run_se: its standard error over training runs.
+        freedom: degrees of freedom of `run_se`; 0 where there is none.
     """
     from scipy import stats
 
     if groups < 2:
         return Estimate(value, None, None, None, None)
     above, below = np.quantile(errors, (LEVEL / 2, 1 - LEVEL / 2))
-    df = min(groups - 1, freedom)
+    total = float(np.hypot(se, run_se))
+    spread = se**4 / (groups - 1) + (run_se**4 / freedom if freedom else 0.0)
+    df = total**4 / spread if spread else groups - 1
     reach = stats.t.ppf(1 - LEVEL / 2, df) + stats.t.ppf(POWER, df)
-    return Estimate(value, float(value - below), float(value - above), se, float(reach * se))
+    return Estimate(value, float(value - below), float(value - above), total, float(reach * total))
 
 
 def ratio_estimate(numerators: Floats, denominators: Floats, *, draws: int, seed: int) -> Estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,26 +19,28 @@ from siftune.training.evaluation.differences import Difference, Stratum, paired_
 from siftune.training.evaluation.formatting import format_budget
 from siftune.training.evaluation.losses import read_losses
 from siftune.training.evaluation.memorization import Memorization, read_memorization
+from siftune.training.evaluation.run_noise import RunNoise, run_noise
 from siftune.training.evaluation.usage import ArmUsage, curated_away, read_usage
 from siftune.training.evaluation.verdict_sentences import (
     Outcome,
     comparison_sentence,
     condition,
     headline,
+    noise_floor_sentence,
     outcome_of,
 )
 
 #: The comparisons whose p values are adjusted together (Holm): the question of the run. Others are exploratory.
 DECLARED = (("curated", "raw"), ("curated", "random"))
-_EXPLORATORY = (("random", "raw"), ("longest", "raw"), ("curated", "longest"))
+_EXPLORATORY = (("random", "raw"), ("random-2", "random"), ("longest", "raw"), ("curated", "longest"))
 
 
 @dataclass(frozen=True)
 class Comparison:
     """`arm` against `against`. `p_adjusted` (Holm) and `strata` stand where the comparison is declared.
 
-    `p_rows` is the sign-flip p over groups; `difference.p` is the same with single runs and takes the spread between
-    training runs into account when there are several. `runs` counts the training runs of both arms.
+    `p_rows` is the sign-flip p over groups; `difference.p` is the same with single runs and holds the noise of training
+    runs when there are several. `runs` counts the training runs of both arms.
     """
 
     arm: str
@@ -58,6 +61,17 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class NoiseFloor:
+    """The difference of two arms that nothing but chance tells apart; `why` says why. To be seen beside the effect."""
+
+    arm: str
+    against: str
+    difference: Difference
+    why: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """verdict.json: everything that `siftune compare` says. Losses are mean nats per token over runs.
 
@@ -68,6 +82,8 @@ class Verdict:
     condition: str
     budget: str
     losses: dict[str, float]
+    run_noise: RunNoise
+    noise_floor: NoiseFloor | None
     comparisons: tuple[Comparison, ...]
     usage: tuple[ArmUsage, ...]
     curated_away: dict[str, int]
@@ -148,7 +164,8 @@ def compute_verdict(
     comparisons = []
     for (arm, against), (difference, p_rows) in measured.items():
         p_adjusted = adjusted.get((arm, against))
-        outcome = outcome_of(difference, difference.p if p_adjusted is None else p_adjusted)
+        runs = min(len(losses.nll[name]) for name in (arm, against) if name != BASE)
+        outcome = outcome_of(difference, difference.p if p_adjusted is None else p_adjusted, runs=runs)
         comparisons.append(
             Comparison(
                 arm=arm,
@@ -165,12 +182,15 @@ def compute_verdict(
         )
 
     usage = read_usage(run, losses.seeds)
+    run_losses = {arm: nll.sum(1) / losses.tokens.sum() for arm, nll in losses.nll.items()}
     declared_outcomes = {c.against: c.outcome for c in comparisons if c.declared}
     return Verdict(
         headline=headline("curated", declared_outcomes),
         condition=condition(losses.seeds),
         budget=format_budget(training.budget if training else None),
-        losses={arm: float(nll.mean(0).sum() / losses.tokens.sum()) for arm, nll in losses.nll.items()},
+        losses={arm: float(per_run.mean()) for arm, per_run in run_losses.items()},
+        run_noise=run_noise(run_losses, losses.seeds),
+        noise_floor=_noise_floor(measured, usage),
         comparisons=tuple(comparisons),
         usage=usage,
         curated_away=curated_away(usage),
@@ -182,3 +202,23 @@ def compute_verdict(
         permutations=compare.permutations,
         seed=seed,
     )
+
+
+def _noise_floor(
+    measured: Mapping[tuple[str, str], tuple[Difference, float]], usage: Sequence[ArmUsage]
+) -> NoiseFloor | None:
+    """The measured difference of two arms that are equal in law; None where no two arms are.
+
+    Two draws of the random arm are. So are raw and random as long as no run saw a row twice: both then trained on a
+    random sample of the same rows.
+    """
+    single_pass = all(arm.rows <= arm.arm_rows for arm in usage if arm.arm in ("raw", "random"))
+    candidates = {("random-2", "random"): "both are random samples of one size from the same rows"}
+    if single_pass:
+        why = "with this budget both arms saw a random sample of the same rows, none of them twice"
+        candidates["random", "raw"] = why
+    for (arm, against), why in candidates.items():
+        if (arm, against) in measured:
+            difference, _ = measured[arm, against]
+            return NoiseFloor(arm, against, difference, why, noise_floor_sentence(arm, against, difference, why))
+    return None

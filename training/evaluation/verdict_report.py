@@ -15,6 +15,7 @@ from siftune.training.evaluation.formatting import (
     format_stratum,
 )
 from siftune.training.evaluation.verdict import Verdict
+from siftune.training.evaluation.verdict_sentences import noise_sentence
 
 
 def write_verdict(verdict: Verdict, run: RunFolder) -> None:
@@ -27,7 +28,8 @@ def markdown(verdict: Verdict) -> str:
     """The verdict, the differences, the strata, what each arm used, repeated text, and how it was computed."""
     lines = ["# Verdict", "", f"**{verdict.headline}**", ""]
     lines += [f"- {comparison.sentence}" for comparison in verdict.declared]
-    lines += ["", f"*{verdict.condition}*", ""]
+    lines += ["", f"*{verdict.condition}*", "", noise_sentence(verdict.run_noise)]
+    lines += ["", *([verdict.noise_floor.sentence, ""] if verdict.noise_floor else [])]
     lines += [
         (
             f"Budget of every arm: **{verdict.budget}**. Evaluated on {verdict.rows:,} held-out rows in "
@@ -49,11 +51,14 @@ def markdown(verdict: Verdict) -> str:
         (
             f"Rows are paired; groups of similar rows are resampled ({verdict.bootstrap:,} draws, studentised "
             f"bootstrap) and their signs flipped ({verdict.permutations:,} draws, or all patterns when these are "
-            f"fewer); seed {verdict.seed}. The p values of declared comparisons are adjusted together (Holm); those of "
-            "exploratory ones are not, so they prove nothing. An arm is called better or worse only where the interval "
-            "excludes zero and p (Holm's where declared) is below 0.05. The minimum detectable effect is the smallest "
-            "true difference that is detected with 80 % power. A lower loss means that the arm assigns a higher "
-            "probability to the reference answers; its own answers need not be better to a person."
+            f"fewer); seed {verdict.seed}. The noise of training runs is that of an additive model of arm and seed "
+            "with one variance for all arms; Student's t of its degrees of freedom is added to the noise of the rows. "
+            "With one seed it is not known, and no arm is called better or worse. The p values of declared comparisons "
+            "are adjusted together (Holm); those of exploratory ones are not, so they prove nothing. An arm is called "
+            "better or worse only where the interval excludes zero and p (Holm's where declared) is below 0.05. The "
+            "minimum detectable effect is the smallest true difference that is detected with 80 % power. A lower loss "
+            "means that the arm assigns a higher probability to the reference answers; its own answers need not be "
+            "better to a person."
         ),
         "",
     ]

@@ -8,13 +8,23 @@ from typing import Literal
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.differences import Difference
 from siftune.training.evaluation.formatting import format_interval, format_number, format_p
+from siftune.training.evaluation.run_noise import RunNoise
 from siftune.training.evaluation.statistics import LEVEL
 
-Outcome = Literal["better", "worse", "not enough evidence"]
+Outcome = Literal["better", "worse", "not enough evidence", "single run"]
 
 
-def outcome_of(difference: Difference, p: float) -> Outcome:
-    """Better or worse only where the interval excludes zero and `p` is below 0.05; lower loss is better."""
+def outcome_of(difference: Difference, p: float, *, runs: int) -> Outcome:
+    """Better or worse only where the interval excludes zero and `p` is below 0.05; lower loss is better.
+
+    Args:
+        difference: the difference of two arms.
+        p: its p value, adjusted where the comparison is declared.
+        runs: training runs of the arm that has fewer (the untrained base does not count). One run never gives an
+            outcome: what another seed would change is not known.
+    """
+    if runs < 2:
+        return "single run"
     if not difference.per_token.excludes_zero or p >= LEVEL:
         return "not enough evidence"
     return "better" if difference.per_token.value < 0 else "worse"
@@ -29,8 +39,13 @@ def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
     """
     if not outcomes:
         return "No verdict on curation: it needs the arms curated and raw (or random), trained and evaluated."
-    clear = [f"{outcome} than {against}" for against, outcome in outcomes.items() if outcome != "not enough evidence"]
-    unclear = " or ".join(against for against, outcome in outcomes.items() if outcome == "not enough evidence")
+    clear = [f"{outcome} than {against}" for against, outcome in outcomes.items() if outcome in ("better", "worse")]
+    unclear = " or ".join(against for against, outcome in outcomes.items() if outcome not in ("better", "worse"))
+    if set(outcomes.values()) == {"single run"}:
+        return (
+            f"No verdict from one training run of {arm}: how much another seed would change the difference from "
+            f"{' and '.join(outcomes)} is not known. Train three seeds or more (training.seeds: [0, 1, 2])."
+        )
     if not clear:
         return f"Not enough evidence that {arm} is better or worse than {unclear} on held-out loss."
     sentence = f"On held-out loss, {arm} is {' and '.join(clear)}"
@@ -41,6 +56,7 @@ def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
         "better": " Curation helped, and not only by making the set smaller.",
         "not enough evidence": " The gain over raw may come from the smaller size alone.",
         "worse": "",
+        "single run": " The gain over raw may come from the smaller size alone.",
         None: " Without a random arm of the same size, the gain may come from the smaller size alone.",
     }
     return sentence + meaning[outcomes.get("random")]
@@ -61,9 +77,13 @@ def comparison_sentence(
     if per_token.low is None:
         return f"Not enough evidence: all {difference.rows} held-out rows are in one group of similar rows."
     p = f"p {_equals(difference.p)}" + ("" if p_adjusted is None else f", Holm-adjusted {_equals(p_adjusted)}")
-    numbers = (
-        f"{arm} − {against} = {format_interval(per_token)} nats per token (95 % interval; negative is better), {p}"
-    )
+    difference_in_words = f"{arm} − {against} = {format_interval(per_token)} nats per token"
+    if outcome == "single run":
+        return (
+            f"In this run {difference_in_words} (negative is better). The interval holds the noise of the held-out "
+            "rows and not that of training: two runs of one arm with different seeds may differ by as much."
+        )
+    numbers = f"{difference_in_words} (95 % interval; negative is better), {p}"
     if outcome == "not enough evidence":
         effect = format_number(per_token.minimum_detectable_effect, signed=False)
         return (
@@ -78,11 +98,33 @@ def condition(seeds: Mapping[str, Sequence[int]]) -> str:
     fewest = min((len(arm_seeds) for arm, arm_seeds in seeds.items() if arm != BASE), default=1)
     if fewest == 1:
         return (
-            "Conditional on one training run of each arm: another seed could give another result, and the intervals "
-            "do not include that. Train three or more seeds to compare the methods and not single runs."
+            "Conditional on one training run of an arm: another seed could give another result, and the intervals "
+            "do not include that. Train three seeds or more to compare the methods and not single runs."
         )
-    few = "" if fewest >= 3 else "; two runs estimate that spread poorly, so the intervals are wide"
-    return f"Over {fewest} training runs of each arm; the intervals include the spread between runs{few}."
+    few = "" if fewest >= 3 else " Two runs tell little of that noise, so the intervals are wide."
+    return f"Over {fewest} training runs of each arm; every interval and p includes the noise of training runs.{few}"
+
+
+def noise_sentence(noise: RunNoise) -> str:
+    """How much training runs of one arm differ by the seed alone."""
+    if noise.sd is None:
+        return "How much two training runs of one arm differ is not known: it takes two seeds or more."
+    return (
+        f"Two training runs of one arm differ by {noise.sd * 2**0.5:.4f} nats per token (one standard deviation; from "
+        f"{noise.runs} runs of {noise.arms} arms, {noise.freedom} degrees of freedom)."
+    )
+
+
+def noise_floor_sentence(arm: str, against: str, difference: Difference, why: str) -> str:
+    """What two arms between which there is nothing to find differ by.
+
+    Args:
+        arm, against: the arms.
+        difference: loss of `arm` minus loss of `against`.
+        why: why nothing but chance tells the arms apart.
+    """
+    interval = format_interval(difference.per_token)
+    return f"Noise floor: {arm} − {against} = {interval} nats per token, though {why}."
 
 
 def _equals(p: float) -> str:

@@ -11,6 +11,7 @@ from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.formatting import format_interval, format_number, format_p, format_share
 from siftune.training.evaluation.verdict import Comparison, Verdict
+from siftune.training.evaluation.verdict_sentences import noise_sentence
 from siftune.training.evaluation.votes import PairVotes, votes_by_pair
 
 
@@ -30,6 +31,9 @@ def _verdict(verdict: Verdict) -> None:
     for comparison in verdict.declared:
         markup.draw(markup.prose(comparison.sentence))
     markup.draw(markup.note(verdict.condition))
+    markup.draw(markup.note(noise_sentence(verdict.run_noise)))
+    if verdict.noise_floor:
+        markup.draw(markup.note(verdict.noise_floor.sentence))
     markup.draw(
         markup.facts(
             [
