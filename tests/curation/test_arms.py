@@ -15,7 +15,7 @@ from siftune.curation.errors import ConservationError
 from siftune.curation.run.paths import RunPaths
 from siftune.curation.schema import ARM, EXAMPLES, HELDOUT, ROWS, conform
 
-NAMES = ("raw", "curated", "random", "longest", "base")
+NAMES = ("raw", "curated", "random", "random-2", "longest", "base")
 
 
 def world(fates: list[tuple[str, str]], *, words: list[int] | None = None, groups: list[int] | None = None):
@@ -77,8 +77,9 @@ def test_every_arm_is_cut_from_the_training_groups(tmp_path_factory, fates, seed
     answer_words = dict(rows.select("id", "answer_words").iter_rows())
     by_length = sorted(expected, key=lambda row: -answer_words[row])[: len(kept)]
     assert set(files["longest"]["id"]) == set(by_length)
-    assert set(files["random"]["id"]) <= set(expected)
-    assert len(files["random"]) == files["random"]["id"].n_unique() == len(kept)
+    for draw in ("random", "random-2"):
+        assert set(files[draw]["id"]) <= set(expected)
+        assert len(files[draw]) == files[draw]["id"].n_unique() == len(kept)
     for name in ("test", "validation"):
         assert held[name]["id"].to_list() == [f"s:{i}" for i, pair in enumerate(fates) if pair == ("kept", name)]
         assert held[name].schema == HELDOUT
@@ -123,7 +124,7 @@ def test_repeated_rows_stand_in_the_curated_arm_as_often_as_balance_says(tmp_pat
     counts, files, _ = build(tmp_path, examples, rows)
     assert files["curated"]["id"].to_list() == ["s:0"] * 3 + ["s:1"]
     assert files["random"].height == counts["longest"].rows == 4
-    assert counts["random"].same_as == ["raw", "longest"]
+    assert counts["random"].same_as == ["raw", "random-2", "longest"]
 
 
 def test_arms_are_byte_identical_and_the_seed_matters(tmp_path):
@@ -131,12 +132,14 @@ def test_arms_are_byte_identical_and_the_seed_matters(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         build(tmp_path / name, examples, rows, seed=int(name == "c"))
-    for name in ("raw", "curated", "random", "longest"):
+    for name in ("raw", "curated", "random", "random-2", "longest"):
         one, two, three = ((tmp_path / run / "arms" / f"{name}.parquet").read_bytes() for run in "abc")
         assert one == two
-        assert (one == three) == (name != "random")
+        assert (one == three) == (not name.startswith("random"))
     drawn = [pl.read_parquet(tmp_path / run / "arms" / "random.parquet")["id"].to_list() for run in "ac"]
+    second = pl.read_parquet(tmp_path / "a" / "arms" / "random-2.parquet")["id"].to_list()
     assert drawn[0] != drawn[1]
+    assert drawn[0] != second
 
 
 def test_many_batches_make_the_same_rows_as_one(tmp_path, monkeypatch):

@@ -110,3 +110,13 @@ def test_a_restored_row_that_resembles_a_held_out_one_is_dropped_all_the_same(tm
     assert decisions["reason"].to_list()[-1] == "leak"
     assert second.manifest.certificate.passed
     assert jaccard(rows[20]["instruction"], rows[2]["instruction"], 3) == 1.0
+
+
+def test_a_second_random_arm_is_written_where_the_recipe_trains_it(tmp_path: Path) -> None:
+    write_source(many(30), tmp_path / "s.jsonl")
+    training = {"arms": ["raw", "curated", "random", "random-2"]}
+    run = curate(write_recipe(tmp_path, "s.jsonl", splits={"test": 6}, training=training))
+    assert run.arm("random-2").is_file()
+    assert "random-2" in set(run.rows()["arms"].explode())
+    without = curate(write_recipe(tmp_path, "s.jsonl", splits={"test": 6}, run="without"))
+    assert not without.arm("random-2").exists()
