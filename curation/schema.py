@@ -40,9 +40,21 @@ INDEX = pl.Schema(
     }
 )
 
-#: Symmetric, verified similarities; `a` comes before `b` in EXAMPLES. `guarded`: the pair differs in numbers,
-#: operators, identifiers or negations, so neither row may be called a duplicate of the other.
-PAIRS = pl.Schema({"a": pl.String, "b": pl.String, "measure": pl.String, "score": pl.Float64, "guarded": pl.Boolean})
+#: Symmetric, verified similarities; `a` comes before `b` in EXAMPLES. `prompt_score` and `answer_score` are those of
+#: the two sides, null for a side that the measure does not compare; `score` is the least of them. `guarded`: the pair
+#: differs in numbers, operators, identifiers, negations or in what is asked, so neither row may be called a duplicate
+#: of the other.
+PAIRS = pl.Schema(
+    {
+        "a": pl.String,
+        "b": pl.String,
+        "measure": pl.String,
+        "score": pl.Float64,
+        "prompt_score": pl.Float64,
+        "answer_score": pl.Float64,
+        "guarded": pl.Boolean,
+    }
+)
 
 #: A row that is similar to an item of a reference. `reference` is `name:row`; `field` says which part of the row
 #: matched (`prompt`, `answer` or `both`); `span` is the matched text.

@@ -127,8 +127,8 @@ def equal_words(one: str, two: str) -> float:
 
 #: Oracles: the score of two rows (prompt, answer) by each stage.
 SIMILARITIES: dict[str, Callable[[Texts, Texts], float]] = {
-    "exact": lambda one, two: equal_words("\n".join(one), "\n".join(two)),
-    "near": lambda one, two: jaccard("\n".join(one), "\n".join(two), 2),
+    "exact": lambda one, two: min(equal_words(one[0], two[0]), equal_words(one[1], two[1])),
+    "near": lambda one, two: min(jaccard(one[0], two[0], 2), jaccard(one[1], two[1], 2)),
     "answers": lambda one, two: jaccard(one[1], two[1], 2),
     "conflicts": lambda one, two: equal_words(one[0], two[0]),
     "semantic": lambda one, two: cosine("\n".join(one), "\n".join(two)),

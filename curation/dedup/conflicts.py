@@ -43,4 +43,4 @@ class ConflictingAnswers:
         decided = decisions(later, action="drop", reason="conflicting_answers", threshold=1.0)
         spared = later["pinned"] | (self.severity == "report")
         action = pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop"))
-        return decided.with_columns(action.alias("action"))
+        return decided.with_columns(action.alias("action"), pl.lit("prompt 1.00, other answer").alias("detail"))

@@ -11,7 +11,13 @@ from siftune.curation.dedup.leaders import Pairs, leaders
 
 
 def pairs_frame(
-    alive: pl.DataFrame, pairs: Pairs, *, measure: str, guard: NDArray[np.uint64] | None = None
+    alive: pl.DataFrame,
+    pairs: Pairs,
+    *,
+    measure: str,
+    guard: NDArray[np.uint64] | None = None,
+    another_task: NDArray[np.bool_] | None = None,
+    sides: tuple[str, ...] = ("prompt_score",),
 ) -> pl.DataFrame:
     """PAIRS with the ids of the compared rows in place of their positions.
 
@@ -21,19 +27,28 @@ def pairs_frame(
         measure: the name of the stage.
         guard: for each row the hash of its guarded tokens, uint64 [n]; pairs with two different hashes are marked as
             guarded. None: no pair is guarded.
+        another_task: pairs that are guarded in any case, bool [m].
+        sides: the columns of the sides that the score speaks of, where `pairs` does not hold one for each.
     """
     guarded = np.zeros(len(pairs), bool) if guard is None else guard[pairs.a] != guard[pairs.b]
+    if another_task is not None:
+        guarded |= another_task
+    if pairs.sides is None:
+        side_scores = dict.fromkeys(sides, pairs.score)
+    else:
+        side_scores = {"prompt_score": pairs.sides[:, 0], "answer_score": pairs.sides[:, 1]}
     ids = alive["id"]
-    return pl.DataFrame(
+    columns = pl.DataFrame(
         {
             "a": ids.gather(pairs.a),
             "b": ids.gather(pairs.b),
             "measure": pl.Series([measure], dtype=pl.String).new_from_index(0, len(pairs)),
             "score": pairs.score,
+            **side_scores,
             "guarded": guarded,
-        },
-        schema=schema.PAIRS,
+        }
     )
+    return schema.conform(columns, schema.PAIRS)
 
 
 def pair_positions(alive: pl.DataFrame, pairs: pl.DataFrame) -> tuple[Pairs, NDArray[np.bool_]]:
@@ -79,12 +94,46 @@ def leader_decisions(alive: pl.DataFrame, measured: pl.DataFrame, *, threshold: 
             "score": decided.guard_score[spared],
         }
     )
-    return pl.concat(
+    decided_rows = pl.concat(
         [
             decisions(drops, action="drop", reason=reason, threshold=threshold),
             decisions(guards, action="guard", reason="differs_in_guarded_tokens", threshold=threshold),
         ]
     )
+    return with_side_scores(decided_rows, measured)
+
+
+def with_side_scores(decided: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+    """DECISIONS with "prompt 0.97, answer 1.00" as the detail: how alike each row and its witness are on each side.
+
+    Args:
+        decided: DECISIONS with witnesses.
+        measured: PAIRS that hold each row beside its witness; others keep their detail.
+    """
+    pairs = schema.conform(measured, schema.PAIRS).select("a", "b", "prompt_score", "answer_score")
+    wanted = decided.select("id", "witness").unique()
+    scores = pl.concat(
+        pairs.join(wanted, left_on=[one, two], right_on=["id", "witness"], how="semi").select(
+            pl.col(one).alias("id"), pl.col(two).alias("witness"), "prompt_score", "answer_score"
+        )
+        for one, two in (("a", "b"), ("b", "a"))
+    ).with_columns(sides=sides_text(prompt_score=pl.col("prompt_score"), answer_score=pl.col("answer_score")))
+    joined = decided.join(scores, on=["id", "witness"], how="left", maintain_order="left")
+    return joined.with_columns(detail=pl.coalesce("detail", "sides")).select(decided.columns)
+
+
+def sides_text(**scores: pl.Expr) -> pl.Expr:
+    """ "prompt 0.97, answer 1.00" from `prompt_score` and `answer_score`: two digits, cut and not rounded.
+
+    A score that is null is left out; null where there is none.
+    """
+    parts = []
+    for name, score in scores.items():
+        hundredths = (score * 100 + 1e-6).floor().cast(pl.Int64)
+        digits = (hundredths % 100).cast(pl.String).str.zfill(2)
+        parts.append(pl.format(name.removesuffix("_score") + " {}.{}", hundredths // 100, digits))
+    text = pl.concat_str(parts, separator=", ", ignore_nulls=True)
+    return pl.when(text != "").then(text)
 
 
 def decisions(frame: pl.DataFrame, *, action: schema.Action, reason: str, threshold: float) -> pl.DataFrame:

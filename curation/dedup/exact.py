@@ -20,6 +20,8 @@ from siftune.curation.recipe.sections import Recipe
 from siftune.curation.schema import Key
 from siftune.curation.text.words import normalise
 
+_SEPARATOR = "\x1e"
+
 
 @dataclass(frozen=True)
 class ExactDuplicates:
@@ -40,13 +42,26 @@ class ExactDuplicates:
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         # The full text, template included: rows that differ in a template only are not the same.
-        prompt = pl.col("prompt")
-        full = pl.concat_str([prompt, pl.col("answer")], separator="\n") if self.compares == "dialogue" else prompt
-        return Measured(equal_text_pairs(corpus, alive, text=full, measure=self.name))
+        if self.compares == "prompt":
+            return Measured(equal_text_pairs(corpus, alive, text=pl.col("prompt"), measure=self.name))
+        text = apart(pl.col("prompt"), pl.col("answer"))
+        sides = ("prompt_score", "answer_score")
+        return Measured(equal_text_pairs(corpus, alive, text=text, measure=self.name, sides=sides))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         later = later_rows(alive, measured).filter(~pl.col("pinned"))
-        return decisions(later, action="drop", reason="exact_duplicate", threshold=1.0)
+        decided = decisions(later, action="drop", reason="exact_duplicate", threshold=1.0)
+        alike = "prompt 1.00, answer 1.00" if self.compares == "dialogue" else "prompt 1.00"
+        return decided.with_columns(pl.lit(alike).alias("detail"))
+
+
+def apart(*sides: pl.Expr) -> pl.Expr:
+    """One text to be compared that is equal where each of the sides is; empty where all of them are.
+
+    The record separator between them is no white space, so that nothing moves from one side to another.
+    """
+    joined = pl.concat_str([normalise(side.fill_null("")) for side in sides], separator=_SEPARATOR)
+    return pl.when(joined.str.strip_chars(_SEPARATOR) != "").then(joined).otherwise(pl.lit(""))
 
 
 def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
@@ -74,7 +89,14 @@ def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
     return keyed.select(pl.col("row").min().over("first", "second", "alone"))["row"].to_numpy()
 
 
-def equal_text_pairs(corpus: Corpus, alive: pl.DataFrame, *, text: pl.Expr, measure: str) -> pl.DataFrame:
+def equal_text_pairs(
+    corpus: Corpus,
+    alive: pl.DataFrame,
+    *,
+    text: pl.Expr,
+    measure: str,
+    sides: tuple[str, ...] = ("prompt_score",),
+) -> pl.DataFrame:
     """PAIRS of each row with the first row of the same normalised text: a star for each family of rows, not a clique.
 
     Args:
@@ -82,12 +104,13 @@ def equal_text_pairs(corpus: Corpus, alive: pl.DataFrame, *, text: pl.Expr, meas
         alive: INDEX of the rows to compare.
         text: the compared text, as an expression over TEXTS.
         measure: the name of the stage.
+        sides: the columns of PAIRS for the sides that the text holds.
     """
     frames = corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy())
     first = first_equal_row(frame.select(text.alias("text"))["text"] for frame in frames)
     later = np.flatnonzero(first != np.arange(alive.height))
     star = Pairs(first[later].astype(np.uint32), later.astype(np.uint32), np.ones(len(later)))
-    return pairs_frame(alive, star, measure=measure)
+    return pairs_frame(alive, star, measure=measure, sides=sides)
 
 
 def later_rows(alive: pl.DataFrame, stars: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The guard: rows that differ in a number, an operator, an identifier or a negation are not duplicates."""
+"""The guard: rows that differ in a number, an operator, an identifier, a negation or a question are no duplicates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.minhash import map_in_order
+from siftune.curation.dedup.replaced_words import replaced_words
 from siftune.curation.recipe.sections import GuardClass
 from siftune.curation.schema import Key
 from siftune.curation.text import guard_tokens
@@ -39,7 +40,9 @@ def guard_hashes(
 def add_guard_details(
     decisions: pl.DataFrame, corpus: Corpus, alive: pl.DataFrame, *, key: Key, classes: Sequence[GuardClass]
 ) -> pl.DataFrame:
-    """DECISIONS, with "1.022 ≠ 1.032" as the detail of every row that the guard kept.
+    """DECISIONS, with "1.022 ≠ 1.032" added to the detail of every row that the guard kept.
+
+    Where the guarded tokens are the same, the guard kept the row for its question: the differing words of the prompts.
 
     Args:
         decisions: DECISIONS on rows of `alive`.
@@ -55,7 +58,7 @@ def add_guard_details(
     ids = pl.concat([guarded["id"], guarded["witness"]]).unique()
     rows = alive.filter(pl.col("id").is_in(ids.implode())).select("id", "row")
     token_lists = [
-        frame.select(guard_tokens.key_guard_tokens(key, classes).alias("tokens"))
+        frame.select("core", guard_tokens.key_guard_tokens(key, classes).alias("tokens"))
         for frame in corpus.frames(["core", "answer"], rows["row"].to_numpy())
     ]
     tokens = rows.select("id").hstack(pl.concat(token_lists))
@@ -64,12 +67,21 @@ def add_guard_details(
     )
     # Write down where they differ.
     differences = [
-        guard_tokens.guard_difference(tokens_of_row, tokens_of_witness)[:_LONGEST_DETAIL]
-        for tokens_of_row, tokens_of_witness in pairs.select("tokens", "tokens_witness").iter_rows()
+        _difference(tokens_of_row, tokens_of_witness, core, core_of_witness)[:_LONGEST_DETAIL]
+        for tokens_of_row, tokens_of_witness, core, core_of_witness in pairs.select(
+            "tokens", "tokens_witness", "core", "core_witness"
+        ).iter_rows()
     ]
     details = pl.DataFrame(
         {"id": guarded["id"], "action": "guard", "difference": pl.Series(differences, dtype=pl.String)},
         schema_overrides={"action": pl.String},
     )
     joined = decisions.join(details, on=["id", "action"], how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("difference", "detail").alias("detail")).drop("difference")
+    detail = pl.concat_str("detail", "difference", separator="; ", ignore_nulls=True)
+    return joined.with_columns(detail=pl.when(detail != "").then(detail)).drop("difference")
+
+
+def _difference(tokens: Sequence[str], tokens_of_witness: Sequence[str], core: str, core_of_witness: str) -> str:
+    if list(tokens) == list(tokens_of_witness):
+        return replaced_words(core, core_of_witness)
+    return guard_tokens.guard_difference(tokens, tokens_of_witness)

@@ -14,11 +14,16 @@ from siftune.curation.dedup import leaders_kernels
 
 @dataclass(frozen=True)
 class Pairs:
-    """Verified pairs of rows: positions `a < b` (uint32 [m]), sorted, and their similarity (float64 [m])."""
+    """Verified pairs of rows: positions `a < b` (uint32 [m]), sorted, and their similarity (float64 [m]).
+
+    `sides`, where both are compared: the similarity of the prompts and that of the answers, float64 [m, 2]. The score
+    is then the lesser of the two.
+    """
 
     a: NDArray[np.uint32]
     b: NDArray[np.uint32]
     score: NDArray[np.float64]
+    sides: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return int(self.a.size)

@@ -1,6 +1,11 @@
-"""MinHash LSH with verification: every pair of word-shingle sets above a floor, each exactly once, scores exact.
+"""MinHash LSH with verification: every pair of rows whose sides are alike, each exactly once, scores exact.
 
-Signatures are bit-identical to datasketch's scheme `affine32` over the same 32-bit shingle hashes.
+A row is a text, or a prompt and an answer: then its signature is of the shingles of both, those of the answer counted
+as others than the same ones in a prompt. If both sides of a pair have Jaccard similarity >= t, so have these joint
+sets: (a + c) / (b + d) lies between a / b and c / d. So the bands that are complete enough for t lose no pair that two
+searches would find, and rows whose sides are swapped share nothing. Each side is then verified by itself.
+
+Signatures of single texts are bit-identical to datasketch's scheme `affine32` over the same 32-bit shingle hashes.
 
 The rule for short texts is that of `siftune.curation.text.shingle_sets`.
 """
@@ -24,6 +29,7 @@ from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
 from siftune.curation.text.shingle_sets import shingle_sets
 
+U32 = NDArray[np.uint32]
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -44,24 +50,29 @@ MAX_CANDIDATES = 4_000_000_000
 
 
 def jaccard_pairs(
-    texts: Iterable[pl.Series],
+    texts: Iterable[pl.Series | pl.DataFrame],
     *,
     shingle: int,
     permutations: int,
     floor: float,
+    answer_floor: float = 0.0,
     guard: NDArray[np.uint64] | None = None,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> Pairs:
     """All pairs of texts whose Jaccard similarity is at least `floor`; expected recall >= 0.99 at the floor itself.
 
-    Scores are exact. Memory: 8 bytes for each shingle, 4 bytes for each text and band, and the pairs.
+    Of rows with a prompt and an answer each side must reach the floor; the score is the lesser one. A side that both
+    rows lack counts as alike. Scores are exact. Memory: 8 bytes for each shingle, 4 bytes for each text and band, and
+    the pairs.
 
     Args:
-        texts: batches of n texts; positions count through all of them.
+        texts: batches of n texts, or of n rows with the columns `prompt` and `answer`; positions count through all of
+            them.
         shingle: words in a shingle.
         permutations: MinHash permutations.
         floor: the least similarity that is returned.
+        answer_floor: the least similarity of answers, where it is above `floor`.
         guard: a hash of the guarded tokens of each text, uint64 [n]. Pairs whose hashes differ may then be missing
             where more than `LARGE_BUCKET` texts share a bucket: they cannot decide anything.
         seed: of the permutations, as in datasketch.
@@ -71,7 +82,7 @@ def jaccard_pairs(
         UserError: more comparisons would be needed than are affordable.
     """
     sketches = sketch(texts, shingle=shingle, permutations=permutations, floor=floor, seed=seed, progress=progress)
-    return similar_pairs(sketches, floor=floor, guard=guard, progress=progress)
+    return similar_pairs(sketches, floor=floor, answer_floor=answer_floor, guard=guard, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -79,13 +90,16 @@ class Sketches:
     """Shingle sets of n rows and their LSH band keys.
 
     Attributes:
-        flat: the sorted sets one after another, uint64 [t]; that of row i is `flat[offsets[i]:offsets[i + 1]]`.
+        flat: the sorted sets one after another, uint64 [t]. The text or prompt of row i has
+            `flat[offsets[i]:middles[i]]`, its answer `flat[middles[i]:offsets[i + 1]]`.
         offsets: int64 [n + 1].
+        middles: int64 [n]; `offsets[1:]` for rows without answers.
         keys: the key of each row in each band, uint32 [n, bands].
     """
 
     flat: NDArray[np.uint64]
     offsets: NDArray[np.int64]
+    middles: NDArray[np.int64]
     keys: NDArray[np.uint32]
 
 
@@ -133,7 +147,7 @@ def affine32(permutations: int, *, seed: int = 1) -> tuple[NDArray[np.uint32], N
 
 
 def sketch(
-    texts: Iterable[pl.Series],
+    texts: Iterable[pl.Series | pl.DataFrame],
     *,
     shingle: int,
     permutations: int,
@@ -144,7 +158,7 @@ def sketch(
     """Shingle sets and band keys of all texts of all batches.
 
     Args:
-        texts: batches of texts.
+        texts: batches of texts, or of rows with the columns `prompt` and `answer`.
         shingle: words in a shingle.
         permutations: MinHash permutations.
         floor: the similarity that the bands are chosen for.
@@ -156,34 +170,50 @@ def sketch(
     a, b = a[: count * width], b[: count * width]
     flat = np.empty(0, np.uint64)
     sizes: list[NDArray[np.int64]] = []
+    prompt_sizes: list[NDArray[np.int64]] = []
     keys: list[NDArray[np.uint32]] = []
     done = 0
 
-    def sketch_block(block: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32]]:
-        part, offsets = shingle_sets(block, shingle=shingle)
-        band_keys = np.empty((len(block), count), np.uint32)
-        minhash_kernels.band_keys(part, offsets, a, b, count, band_keys)
-        return part, offsets, band_keys
+    def sketch_block(block: pl.DataFrame) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64], U32]:
+        part, offsets, middles = _side_sets(block, shingle)
+        band_keys = np.empty((block.height, count), np.uint32)
+        minhash_kernels.band_keys(part, offsets, middles, a, b, count, band_keys)
+        return part, np.diff(offsets), middles - offsets[:-1], band_keys
 
-    for part, offsets, band_keys in map_in_order(sketch_block, _blocks(texts)):
+    for part, size, prompt_size, band_keys in map_in_order(sketch_block, _blocks(texts)):
         # Growing in place remaps pages; joining parts at the end would hold everything twice.
         flat.resize(flat.size + part.size, refcheck=False)
         flat[flat.size - part.size :] = part
-        sizes.append(np.diff(offsets))
+        sizes.append(size)
+        prompt_sizes.append(prompt_size)
         keys.append(band_keys)
         done += len(band_keys)
         if progress:
             progress("sketching", done, 0)
     offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *sizes]))
-    return Sketches(flat, offsets, np.concatenate(keys) if keys else np.empty((0, count), np.uint32))
+    middles = offsets[:-1] + np.concatenate([np.empty(0, np.int64), *prompt_sizes])
+    return Sketches(flat, offsets, middles, np.concatenate(keys) if keys else np.empty((0, count), np.uint32))
 
 
-def _blocks(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
-    """The batches cut into blocks of about `BLOCK_BYTES`, nulls as empty texts."""
+def _side_sets(block: pl.DataFrame, shingle: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """The sets of both sides of each row: flat uint64 [t], offsets int64 [n + 1], middles int64 [n]; see `Sketches`."""
+    prompts, prompt_offsets = shingle_sets(block["prompt"], shingle=shingle)
+    if "answer" not in block.columns:
+        return prompts, prompt_offsets, prompt_offsets[1:]
+    answers, answer_offsets = shingle_sets(block["answer"], shingle=shingle)
+    flat = np.empty(prompts.size + answers.size, np.uint64)
+    minhash_kernels.join_sides(prompts, prompt_offsets, answers, answer_offsets, flat)
+    return flat, prompt_offsets + answer_offsets, prompt_offsets[1:] + answer_offsets[:-1]
+
+
+def _blocks(texts: Iterable[pl.Series | pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The batches cut into blocks of about `BLOCK_BYTES`, nulls as empty texts; a single text is called `prompt`."""
     for batch in texts:
-        filled = batch.fill_null("")
-        block = (filled.str.len_bytes().cast(pl.Int64).cum_sum() // BLOCK_BYTES).to_numpy()
-        cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(filled)]
+        frame = batch.select("prompt", "answer") if isinstance(batch, pl.DataFrame) else batch.to_frame("prompt")
+        filled = frame.with_columns(pl.all().fill_null(""))
+        size = filled.select(pl.sum_horizontal(pl.all().str.len_bytes().cast(pl.Int64)).cum_sum()).to_series()
+        block = (size // BLOCK_BYTES).to_numpy()
+        cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), filled.height]
         for start, end in itertools.pairwise(cuts):
             if end > start:
                 yield filled.slice(start, end - start)
@@ -193,15 +223,17 @@ def similar_pairs(
     sketches: Sketches,
     *,
     floor: float,
+    answer_floor: float = 0.0,
     rows: NDArray[np.integer] | None = None,
     guard: NDArray[np.uint64] | None = None,
     progress: Progress | None = None,
 ) -> Pairs:
-    """All pairs of rows that share a band and have Jaccard similarity >= `floor`, each once, sorted by (a, b).
+    """All pairs of rows that share a band and whose sides have Jaccard similarity >= `floor`, each once, sorted.
 
     Args:
         sketches: of n rows.
-        floor: the least similarity that is returned. An empty set is similar to nothing.
+        floor: the least similarity of each side. A row without any shingle is similar to nothing.
+        answer_floor: the least similarity of answers, where it is above `floor`.
         rows: the only rows to compare, ascending; default: all.
         guard: as in `jaccard_pairs`, uint64 [n].
         progress: called with ("comparing", bands done, bands).
@@ -226,15 +258,16 @@ def similar_pairs(
             "keys.template_rows and keys.template_share, raise duplicates.near.floor (or answers.floor), "
             "or leave the stage out with `near: null` (or `answers: null`)."
         )
-    bits = minhash_kernels.bitmaps(sketches.flat, sketches.offsets)
-    parts = [(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float64))]
+    bits = minhash_kernels.bitmaps(sketches.flat, sketches.offsets, sketches.middles)
+    parts = [(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty((0, 2)))]
     while buckets:
-        parts += _verified(sketches, _next_round(buckets), bits, floor)
+        parts += _verified(sketches, _next_round(buckets), bits, floor, max(floor, answer_floor))
         if progress:
             progress("comparing", count - len(buckets), count)
-    a, b, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    a, b, sides = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(a.astype(np.uint64) << np.uint64(32) | b)
-    return Pairs(a[order], b[order], score[order])
+    sides = sides[order]
+    return Pairs(a[order], b[order], sides.min(axis=1), sides)
 
 
 def _next_round(buckets: list[Buckets]) -> Buckets:
@@ -291,25 +324,27 @@ def _split_large(
 
 
 def _verified(
-    sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float
+    sketches: Sketches, buckets: Buckets, bits: NDArray[np.uint64], floor: float, answer_floor: float
 ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]]:
-    """The pairs of some buckets that reach the floor, in parts: a, b and their similarity."""
+    """The pairs of some buckets whose sides reach the floor, in parts: a, b and the similarity of each side [m, 2]."""
     starts = np.concatenate([[0], np.cumsum(buckets.work, dtype=np.int64)])
-    sizes = np.diff(sketches.offsets)
+    ends = np.stack([sketches.offsets[:-1], sketches.middles, sketches.offsets[1:]], axis=1)
+    sizes = np.diff(ends, axis=1)
 
     def verify(chunk: tuple[int, int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]:
         first, last = chunk
-        shared = np.empty(int(starts[last] - starts[first]), np.int32)
+        shared = np.empty((int(starts[last] - starts[first]), 2), np.int32)
         minhash_kernels.verify_bucket_pairs(
             *(buckets.rows, buckets.band, starts, first, last),
-            *(sketches.keys, sketches.flat, sketches.offsets, bits, floor, shared),
+            *(sketches.keys, sketches.flat, sketches.offsets, sketches.middles, bits, floor, answer_floor, shared),
         )
-        hits = np.flatnonzero(shared >= 0)
+        hits = np.flatnonzero(shared[:, 0] >= 0)
         candidate = hits + starts[first]
         position = np.searchsorted(starts, candidate, side="right") - 1
         x, y = buckets.rows[position], buckets.rows[position + 1 + candidate - starts[position]]
         both = shared[hits]
-        return np.minimum(x, y), np.maximum(x, y), both / (sizes[x] + sizes[y] - both)
+        union = sizes[x] + sizes[y] - both
+        return np.minimum(x, y), np.maximum(x, y), np.where(union > 0, both / np.maximum(union, 1), 1.0)
 
     return map_in_order(verify, _chunks(starts))
 

@@ -22,6 +22,8 @@ _MAX32: Final = np.uint32(0xFFFFFFFF)
 _S6: Final = np.uint64(6)
 _SEVEN: Final = np.uint64(7)
 _SIXTY_THREE: Final = np.uint64(63)
+#: Turns the shingles of answers into others than those of prompts, for signatures and bitmaps.
+_ANSWER: Final = np.uint64(0xD1B54A32D192ED03)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -34,12 +36,15 @@ def _mix32(shingle):
 
 
 @njit(cache=True, nogil=True)
-def _sign(flat, start, end, a, b, signature):
-    """MinHash of one set: the minimum over the set of `a * fmix32(h) + b mod 2**32`, for each permutation."""
+def _sign(flat, start, middle, end, a, b, signature):
+    """MinHash of one row: the minimum over its shingles of `a * fmix32(h) + b mod 2**32`, for each permutation.
+
+    The shingles from `middle` on are those of the answer. They count as others than the same ones in a prompt.
+    """
     for slot in range(a.size):
         signature[slot] = _MAX32
     for position in range(start, end):
-        h = _mix32(flat[position])
+        h = _mix32(flat[position] if position < middle else flat[position] ^ _ANSWER)
         for slot in range(a.size):
             # numba widens 32-bit products to 64 bits; the cast is the modulo
             value = np.uint32(a[slot] * h + b[slot])
@@ -63,20 +68,21 @@ def signatures(flat: U64, offsets: I64, a: U32, b: U32) -> U32:
     rows = offsets.size - 1
     out = np.empty((rows, a.size), np.uint32)
     for row in range(rows):
-        _sign(flat, offsets[row], offsets[row + 1], a, b, out[row])
+        _sign(flat, offsets[row], offsets[row + 1], offsets[row + 1], a, b, out[row])
     return out
 
 
 @njit(cache=True, nogil=True)
-def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> None:
-    """The LSH band keys of each set, without keeping its signature.
+def band_keys(flat: U64, offsets: I64, middles: I64, a: U32, b: U32, bands: int, out: U32) -> None:
+    """The LSH band keys of each row, without keeping its signature.
 
     A key hashes `a.size // bands` consecutive MinHash values. Two keys that are equal by chance only make a
     candidate more; candidates are verified.
 
     Args:
         flat: the sets one after another, uint64 [t].
-        offsets: where each set begins, int64 [n + 1].
+        offsets: where each row begins, int64 [n + 1].
+        middles: where the set of its answer begins, int64 [n].
         a: odd factors, uint32 [permutations].
         b: summands, uint32 [permutations].
         bands: how many bands there are.
@@ -85,7 +91,7 @@ def band_keys(flat: U64, offsets: I64, a: U32, b: U32, bands: int, out: U32) -> 
     width = a.size // bands
     for row in range(offsets.size - 1):
         signature = np.empty(a.size, np.uint32)
-        _sign(flat, offsets[row], offsets[row + 1], a, b, signature)
+        _sign(flat, offsets[row], middles[row], offsets[row + 1], a, b, signature)
         for band in range(bands):
             h = np.uint64(width)
             for slot in range(band * width, band * width + width):
@@ -119,13 +125,34 @@ def bucket_work(packed: U64) -> I32:
 
 
 @njit(cache=True, nogil=True)
-def bitmaps(flat: U64, offsets: I64) -> U64:
-    """A bitmap of 512 bits of each set, uint64[n, 8]: bit h mod 512 is set for each value h."""
+def join_sides(prompts: U64, prompt_offsets: I64, answers: U64, answer_offsets: I64, out: U64) -> None:
+    """Write the set of each prompt and after it the set of its answer.
+
+    Args:
+        prompts: the sets of the prompts one after another, uint64 [p].
+        prompt_offsets: where each of them begins, int64 [n + 1].
+        answers: the sets of the answers one after another, uint64 [q].
+        answer_offsets: where each of them begins, int64 [n + 1].
+        out: uint64 [p + q].
+    """
+    at = 0
+    for row in range(prompt_offsets.size - 1):
+        for position in range(prompt_offsets[row], prompt_offsets[row + 1]):
+            out[at] = prompts[position]
+            at += 1
+        for position in range(answer_offsets[row], answer_offsets[row + 1]):
+            out[at] = answers[position]
+            at += 1
+
+
+@njit(cache=True, nogil=True)
+def bitmaps(flat: U64, offsets: I64, middles: I64) -> U64:
+    """A bitmap of 512 bits of each row, uint64[n, 8]: a bit is set for each shingle, another for one of an answer."""
     rows = offsets.size - 1
     out = np.zeros((rows, 8), np.uint64)
     for row in range(rows):
         for position in range(offsets[row], offsets[row + 1]):
-            h = flat[position]
+            h = flat[position] if position < middles[row] else flat[position] ^ _ANSWER
             out[row, h >> _S6 & _SEVEN] |= ONE << (h & _SIXTY_THREE)
     return out
 
@@ -161,6 +188,19 @@ def _shared(flat, i, i_end, j, j_end):
     return shared
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _shared_enough(flat, i, i_end, j, j_end, floor):
+    """How many values two sorted sets share; -1 where their Jaccard similarity is below `floor`. Two empty sets: 0."""
+    total = (i_end - i) + (j_end - j)
+    if total == 0:
+        return 0
+    # |A ∩ B| / |A ∪ B| >= floor  <=>  |A ∩ B| >= floor (|A| + |B|) / (1 + floor); a hair less, for rounding
+    if min(i_end - i, j_end - j) < floor * total / (1.0 + floor) - 1e-6:
+        return -1
+    shared = _shared(flat, i, i_end, j, j_end)
+    return shared if shared / (total - shared) >= floor else -1
+
+
 @njit(cache=True, nogil=True)
 def verify_bucket_pairs(
     rows: U32,
@@ -171,16 +211,18 @@ def verify_bucket_pairs(
     keys: U32,
     flat: U64,
     offsets: I64,
+    middles: I64,
     bits: U64,
     floor: float,
+    answer_floor: float,
     out: I32,
 ) -> None:
-    """Intersection sizes of the candidate pairs of positions `first <= p < last`.
+    """Intersection sizes of the candidate pairs of positions `first <= p < last`, of prompts and of answers.
 
     Position p pairs with the `starts[p + 1] - starts[p]` positions after it and writes from
-    `out[starts[p] - starts[first]]`: -1 where the pair is below `floor`, or where an earlier band holds it already. So
-    each pair is emitted exactly once without a global set of pairs. A pair costs O(bands) and, where bitmaps do not
-    rule it out, the sizes of its two sets.
+    `out[starts[p] - starts[first]]`: -1 where a side of the pair is below `floor`, or where an earlier band holds the
+    pair already. So each pair is emitted exactly once without a global set of pairs. A pair costs O(bands) and, where
+    bitmaps do not rule it out, the sizes of its sets.
 
     Args:
         rows: the rows in bucket order, uint32 [p].
@@ -190,22 +232,25 @@ def verify_bucket_pairs(
         last: the position after the last one.
         keys: band keys of all rows, uint32 [n, bands].
         flat: the sorted sets one after another, uint64 [t].
-        offsets: where each set begins, int64 [n + 1].
-        bits: `bitmaps` of the sets, uint64 [n, 8].
-        floor: the least Jaccard similarity.
-        out: int32 [starts[last] - starts[first]].
+        offsets: where each row begins, int64 [n + 1].
+        middles: where the set of its answer begins, int64 [n].
+        bits: `bitmaps` of the rows, uint64 [n, 8].
+        floor: the least Jaccard similarity of prompts; two without any shingle are alike.
+        answer_floor: the least one of answers.
+        out: int32 [starts[last] - starts[first], 2], the sizes for prompts and for answers.
     """
     base = starts[first]
+    joint_floor = min(floor, answer_floor)
     for position in range(first, last):
         a = rows[position]
         a_size = offsets[a + 1] - offsets[a]
         for step in range(starts[position + 1] - starts[position]):
             b = rows[position + 1 + step]
             slot = starts[position] - base + step
-            out[slot] = -1
+            out[slot, 0] = -1
             b_size = offsets[b + 1] - offsets[b]
-            # |A ∩ B| / |A ∪ B| >= floor  <=>  |A ∩ B| >= floor (|A| + |B|) / (1 + floor); a hair less, for rounding
-            need = np.int64(np.ceil(floor * (a_size + b_size) / (1.0 + floor) - 1e-6))
+            # Where both sides reach the floor, the shingles of both together do.
+            need = np.int64(np.ceil(joint_floor * (a_size + b_size) / (1.0 + joint_floor) - 1e-6))
             if min(a_size, b_size) < need or not _may_share(bits, a, b, a_size, b_size, need):
                 continue
             seen = False
@@ -215,6 +260,8 @@ def verify_bucket_pairs(
                     break
             if seen:
                 continue
-            shared = _shared(flat, offsets[a], offsets[a + 1], offsets[b], offsets[b + 1])
-            if shared / (a_size + b_size - shared) >= floor:
-                out[slot] = shared
+            answers = _shared_enough(flat, middles[a], offsets[a + 1], middles[b], offsets[b + 1], answer_floor)
+            if answers < 0:
+                continue
+            out[slot, 0] = _shared_enough(flat, offsets[a], middles[a], offsets[b], middles[b], floor)
+            out[slot, 1] = answers

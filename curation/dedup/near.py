@@ -12,6 +12,7 @@ from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
 from siftune.curation.dedup.guard import guard_hashes
 from siftune.curation.dedup.minhash import jaccard_pairs
+from siftune.curation.dedup.replaced_words import asks_for_another_thing
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import GuardClass, Near, Recipe
@@ -20,7 +21,7 @@ from siftune.curation.schema import Key
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Nearly the same text: greedy leaders over verified Jaccard similarity, unless the guard objects."""
+    """Nearly the same prompt and answer: greedy leaders over verified Jaccard similarity, unless the guard objects."""
 
     name: ClassVar[str] = "near"
     title: ClassVar[str] = "Near duplicates"
@@ -36,7 +37,8 @@ class NearDuplicates:
 
     @property
     def similarity(self) -> Similarity:
-        measure = f"Jaccard similarity of {self.settings.shingle}-word shingles"
+        sides = ", the lesser of prompts and answers" if self.compares == "dialogue" else ""
+        measure = f"Jaccard similarity of {self.settings.shingle}-word shingles{sides}"
         return Similarity(measure, self.settings.threshold, self.settings.floor)
 
     def depends(self) -> dict[str, Any]:
@@ -45,15 +47,21 @@ class NearDuplicates:
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
         guard = guard_hashes(corpus, rows, self.compares, self.guard)
+        settings, both_sides = self.settings, self.compares == "dialogue"
+        sides = ["core", "answer"] if both_sides else ["core"]
+        frames = (frame.rename({"core": "prompt"}) for frame in corpus.frames(sides, rows))
         pairs = jaccard_pairs(
-            corpus.key_texts(self.compares, rows),
-            shingle=self.settings.shingle,
-            permutations=self.settings.permutations,
-            floor=self.settings.floor,
+            frames if both_sides else (frame["prompt"] for frame in frames),
+            shingle=settings.shingle,
+            permutations=settings.permutations,
+            floor=settings.floor if both_sides else max(settings.floor, settings.answers),
+            answer_floor=settings.answers,
             guard=guard,
             progress=progress,
         )
-        return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard))
+        protects_questions = both_sides and "questions" in self.guard
+        another = asks_for_another_thing(corpus, rows, pairs) if protects_questions else None
+        return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard, another_task=another))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         return leader_decisions(alive, measured, threshold=self.settings.threshold, reason="near_duplicate")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from siftune.curation.corpus import Corpus
 from siftune.curation.dedup import leaders_kernels
-from siftune.curation.dedup.decisions import decisions, pair_positions, pairs_frame
+from siftune.curation.dedup.decisions import decisions, pair_positions, pairs_frame, sides_text
 from siftune.curation.dedup.leaders import Leaders, Pairs
 from siftune.curation.dedup.minhash import first_equal_set, similar_pairs, sketch
 from siftune.curation.measurement import Knob, Measured, Similarity
@@ -68,7 +68,7 @@ class RepeatedAnswers:
             min_words=self.settings.min_words,
             progress=progress,
         )
-        return Measured(pairs_frame(alive, stars, measure=self.name))
+        return Measured(pairs_frame(alive, stars, measure=self.name, sides=("answer_score",)))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         # The first row of a class of equal answers holds its pairs together, even where it is not alive any more.
@@ -97,7 +97,8 @@ class RepeatedAnswers:
                 "score": decided.score[dropped],
             }
         )
-        return decisions(drops, action="drop", reason="repeated_answer", threshold=self.settings.threshold)
+        dropped_rows = decisions(drops, action="drop", reason="repeated_answer", threshold=self.settings.threshold)
+        return dropped_rows.with_columns(detail=sides_text(answer_score=pl.col("score")))
 
 
 def answer_stars(

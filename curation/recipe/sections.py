@@ -13,7 +13,16 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
 Severity = Literal["off", "report", "drop"]
 GuardClass = Literal["numbers", "operators", "identifiers", "negations", "questions"]
-Rule = Literal["layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio"]
+Rule = Literal[
+    "layered",
+    "gpt3-13gram",
+    "palm-8gram",
+    "llama2-skipgram",
+    "llama3-token-ratio",
+    "tulu3-8gram",
+    "qwen2-lcs",
+    "decon",
+]
 ArmName = Literal["raw", "curated", "random", "random-2", "longest", "base"]
 FormatName = Literal[
     "auto",
@@ -189,6 +198,11 @@ class Contamination(Section):
 
     references: list[Reference] = Field([], description=Reference.__doc__)
     rules: list[Rule] = Field(["layered"], min_length=1, description="The rules; a match by any of them counts.")
+    token_ratios: dict[str, Threshold] = Field(
+        {},
+        description="For `llama3-token-ratio`: the share of an item's words from which it counts as contaminated, by "
+        "the name of the reference. Default: 0.8.",
+    )
     threshold: float = Field(
         0.5,
         ge=0.5,

@@ -14,7 +14,7 @@ from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import stages
 
 #: Why a pair is guarded: it is never a duplicate, however similar.
-GUARDED = "guarded: numbers, names or a negation differ"
+GUARDED = "guarded: numbers, names, a negation or the question differ"
 #: What a stored pair can come to.
 PAIR_KINDS = ("can be duplicates", GUARDED)
 

@@ -125,6 +125,48 @@ def test_nothing_to_compare() -> None:
     assert len(minhash.jaccard_pairs([pl.Series([None, ""])], shingle=3, permutations=32, floor=0.5)) == 0
 
 
+def changed(words: list[str], rng: np.random.Generator, share: float) -> list[str]:
+    """The words, a share of them replaced."""
+    return [f"x{rng.integers(1000)}" if rng.random() < share else word for word in words]
+
+
+@pytest.mark.parametrize("floor", [0.5, 0.65, 0.8])
+def test_no_pair_is_lost_by_searching_both_sides_at_once(floor: float) -> None:
+    """Against brute force over each side: answers that repeat their prompts, one side long and the other short, swapped
+    sides, an empty side."""
+    rng = np.random.default_rng(5)
+    prompts: list[str] = []
+    answers: list[str] = []
+    for _ in range(300):
+        long = [f"w{word}" for word in rng.integers(3000, size=60)]
+        short = [f"w{word}" for word in rng.integers(3000, size=12)]
+        prompt, answer = [(long, short), (short, long), (long, long[10:]), ([], long)][rng.integers(4)]
+        for share in (0.0, 0.02, 0.04, 0.08):
+            sides = changed(prompt, rng, share), changed(answer, rng, share / 2)
+            prompts.append(" ".join(sides[0]))
+            answers.append(" ".join(sides[1]))
+        prompts.append(" ".join(answer))
+        answers.append(" ".join(prompt))
+    pairs = minhash.jaccard_pairs(
+        [pl.DataFrame({"prompt": prompts, "answer": answers})], shingle=3, permutations=128, floor=floor
+    )
+    found = dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score.tolist(), strict=True))
+    by_prompt = brute_force(pl.Series(prompts), shingle=3, floor=floor)
+    by_answer = brute_force(pl.Series(answers), shingle=3, floor=floor)
+    exact = {pair: min(by_prompt[pair], by_answer[pair]) for pair in by_prompt.keys() & by_answer.keys()}
+    assert len(exact) > 300
+    assert found.items() <= exact.items()
+    assert len(found) >= 0.99 * len(exact)
+
+
+def test_rows_with_swapped_sides_share_nothing() -> None:
+    one, two = "a summary of the whole long story", "once upon a time there was a long story that went on"
+    rows = pl.DataFrame({"prompt": [one, two], "answer": [two, one]})
+    sketches = minhash.sketch([rows], shingle=3, permutations=128, floor=0.5)
+    assert not np.any(sketches.keys[0] == sketches.keys[1])
+    assert len(minhash.jaccard_pairs([rows], shingle=3, permutations=128, floor=0.01)) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.65, 0.8])
 def test_recall_and_precision_on_20000_real_rows(shared_data: Path, threshold: float) -> None:

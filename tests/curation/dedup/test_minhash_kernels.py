@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation.dedup import minhash, minhash_kernels
+from siftune.curation.dedup.replaced_words import both_lack_a_word
 from siftune.curation.text.shingle_sets import shingle_sets
 from siftune.curation.text.words import words
 
@@ -97,7 +100,7 @@ def test_equal_signature_rows_have_equal_band_keys() -> None:
     flat, offsets = shingle_sets(pl.Series(["a b c d", "A, b; c d!", "w x y z"]), shingle=2)
     a, b = minhash.affine32(32)
     keys = np.empty((3, 8), np.uint32)
-    minhash_kernels.band_keys(flat, offsets, a, b, 8, keys)
+    minhash_kernels.band_keys(flat, offsets, offsets[1:], a, b, 8, keys)
     assert np.array_equal(keys[0], keys[1])
     assert not np.any(keys[0] == keys[2])
 
@@ -124,7 +127,7 @@ def test_verified_pairs_are_exact(rows: list[list[int]], floor: float) -> None:
     """All rows in one bucket: whatever the bitmaps and size bounds leave out must really lie below the floor."""
     texts = pl.Series([" ".join(f"w{value}" for value in row) for row in rows])
     flat, offsets = shingle_sets(texts, shingle=1)
-    sketches = minhash.Sketches(flat, offsets, np.zeros((len(rows), 2), np.uint32))
+    sketches = minhash.Sketches(flat, offsets, offsets[1:], np.zeros((len(rows), 2), np.uint32))
     pairs = minhash.similar_pairs(sketches, floor=floor)
     sets = [set(row) for row in rows]
     expected_sets = {
@@ -134,6 +137,51 @@ def test_verified_pairs_are_exact(rows: list[list[int]], floor: float) -> None:
         if sets[x] and sets[y] and len(sets[x] & sets[y]) / len(sets[x] | sets[y]) >= floor
     }
     assert dict(zip(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True), pairs.score, strict=True)) == expected_sets
+
+
+SIDE = st.lists(st.integers(0, 12), max_size=10)
+
+
+@given(st.lists(st.tuples(SIDE, SIDE), min_size=2, max_size=12), st.floats(0.05, 1.0), st.floats(0.05, 1.0))
+def test_both_sides_are_verified(rows: list[tuple[list[int], list[int]]], floor: float, answer_floor: float) -> None:
+    """All rows in one bucket, so that whatever is missing was ruled out by size or bitmap."""
+    prompts, answers = (
+        [" ".join(f"w{value}" for value in side) for side in sides] for sides in zip(*rows, strict=True)
+    )
+    frame = pl.DataFrame({"prompt": prompts, "answer": answers})
+    sketches = minhash.sketch([frame], shingle=1, permutations=16, floor=0.5)
+    one_bucket = replace(sketches, keys=np.zeros_like(sketches.keys))
+    pairs = minhash.similar_pairs(one_bucket, floor=floor, answer_floor=answer_floor)
+    assert pairs.sides is not None
+    found = {
+        (a, b): tuple(sides)
+        for a, b, sides in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.sides.tolist(), strict=True)
+    }
+    wanted = {
+        (x, y): (jaccard(rows[x][0], rows[y][0]), jaccard(rows[x][1], rows[y][1]))
+        for x, y in itertools.combinations(range(len(rows)), 2)
+        if any(rows[x]) and any(rows[y])
+    }
+    assert found == {
+        pair: sides for pair, sides in wanted.items() if sides[0] >= floor and sides[1] >= max(floor, answer_floor)
+    }
+    assert pairs.score.tolist() == [min(sides) for sides in found.values()]
+
+
+def jaccard(one: list[int], two: list[int]) -> float:
+    """Of two sides; two empty ones are alike."""
+    return len({*one} & {*two}) / len({*one} | {*two}) if one or two else 1.0
+
+
+@given(st.lists(st.lists(st.integers(0, 6), max_size=8), min_size=1, max_size=8))
+def test_words_that_both_texts_lack_are_those_of_counters(texts: list[list[int]]) -> None:
+    words = np.array([value for text in texts for value in text], np.uint64)
+    offsets = np.cumsum([0, *map(len, texts)])
+    pairs = list(itertools.product(range(len(texts)), repeat=2))
+    a, b = (np.array(side, np.uint32) for side in zip(*pairs, strict=True))
+    counters = [Counter(text) for text in texts]
+    expected_pairs = [bool(counters[x] - counters[y]) and bool(counters[y] - counters[x]) for x, y in pairs]
+    assert both_lack_a_word(words, offsets, a, b).tolist() == expected_pairs
 
 
 @pytest.mark.parametrize("block", [16, 1 << 20])
