@@ -10,7 +10,17 @@ import polars as pl
 from siftune.curation.run.ledger import LEAK
 from siftune.curation.run.manifest import CertificateCheckRecord, CertificateRecord
 from siftune.curation.schema import DECISIONS, conform, empty
+from siftune.curation.splits.containment import LEAST_WORDS
 from siftune.curation.splits.cross_search import LeakThresholds, SplitRows, search_across
+
+#: What a measure says of a row of the one split and a row of the other.
+_RELATION = dict.fromkeys(("exact", "near", "semantic"), "{} row resembles {}") | {
+    "containment": "{} row stands inside {} row, or the reverse"
+}
+_CONTAINMENT = (
+    "by whether the prompt of one, or its core without template text, stands word for word inside the other's dialogue "
+    f"(from {LEAST_WORDS} words on; not what many prompts hold) "
+)
 
 
 def certify(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> CertificateRecord:
@@ -31,13 +41,18 @@ def certify(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) -> C
                     highest_pair=(splits[left].ids[closest[0]], splits[right].ids[closest[1]]) if closest else None,
                 )
             )
-    with_embeddings = any(check.measure == "semantic" for check in checks)
+    measures = {check.measure for check in checks}
+    with_embeddings, with_passages = "semantic" in measures, "containment" in measures
     return CertificateRecord(
         passed=all(check.pairs == 0 for check in checks),
-        method="every pair of rows across splits was compared by equal normalised text, by the Jaccard similarity of "
-        f"{thresholds.shingle}-word shingles (inverted index) and "
+        method="every pair of rows across splits was compared by equal normalised text (also of the whole prompts), by "
+        "the Jaccard similarity of "
+        f"{thresholds.shingle}-word shingles (inverted index), "
+        + (_CONTAINMENT if with_passages else "")
+        + "and "
         + ("by the cosine of embeddings" if with_embeddings else "not by cosine, as there are no embeddings"),
         thresholds={"exact": 1.0, "near": thresholds.near}
+        | ({"containment": 1.0} if with_passages else {})
         | ({"semantic": thresholds.semantic} if with_embeddings else {}),
         rows={name: len(split.ids) for name, split in splits.items()},
         comparisons=sum(check.comparisons for check in checks),
@@ -67,7 +82,7 @@ def evict_leaks(splits: Mapping[str, SplitRows], *, thresholds: LeakThresholds) 
                             order=pl.lit(order),
                             threshold=pl.lit(pairs.threshold),
                             witness=kept.ids.gather(pairs.b),
-                            detail=pl.lit(f"{pairs.measure}, {name} row resembles {earlier}"),
+                            detail=pl.lit(f"{pairs.measure}, {_RELATION[pairs.measure].format(name, earlier)}"),
                         )
                     )
         clean[name] = split

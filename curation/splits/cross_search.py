@@ -1,24 +1,28 @@
 """The exact search for similar rows across two splits.
 
 Nothing here is estimated or indexed approximately: every pair of rows is compared, by the equality of normalised
-texts, by the Jaccard similarity of word shingles, and by the cosine of embeddings.
+texts, by the Jaccard similarity of word shingles, by whether one stands inside the other, and by the cosine of
+embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.embeddings.cosine import cosines, unit
+from siftune.curation.splits.containment import PassageTexts, contained_across
 from siftune.curation.text import words as text
 from siftune.curation.text.shingle_sets import shingle_sets
 
 #: Similarities that are held at a time: 64 MB of float32 or int32.
 BLOCK_CELLS = 16_000_000
+Batch = TypeVar("Batch", pl.Series, pl.DataFrame)
 #: More than the rounding error of a float32 dot product of two unit vectors.
 _FLOAT32_ERROR = 1e-4
 
@@ -27,12 +31,14 @@ _FLOAT32_ERROR = 1e-4
 class LeakThresholds:
     """From which similarity on a pair across splits is a leak.
 
-    near: Jaccard similarity of shingles of `shingle` words. semantic: cosine of embeddings.
+    near: Jaccard similarity of shingles of `shingle` words. semantic: cosine of embeddings. common: uint64[c], the
+    hashes of passages that identify no row (see `siftune.curation.splits.containment`).
     """
 
     near: float
     semantic: float
     shingle: int
+    common: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
 @dataclass(frozen=True)
@@ -40,19 +46,29 @@ class SplitRows:
     """The rows of one split.
 
     ids: String[n]. texts: gives the n compared texts in batches, anew at each call. vectors: embeddings [n, d] of any
-    float type, or None where there are none.
+    float type, or None where there are none. prompts: gives the whole prompts in the same way, where they may differ
+    from the compared texts. passages: gives what is searched for containment, or None where it is not searched.
     """
 
     ids: pl.Series
     texts: Callable[[], Iterable[pl.Series]]
     vectors: np.ndarray | None = None
+    prompts: Callable[[], Iterable[pl.Series]] | None = None
+    passages: PassageTexts | None = None
 
     def without(self, positions: np.ndarray) -> SplitRows:
         """This split without the rows at these positions (int[m])."""
         keep = np.ones(len(self.ids), dtype=bool)
         keep[positions] = False
         vectors = None if self.vectors is None else self.vectors[keep]
-        return SplitRows(self.ids.filter(keep), lambda: _filtered(self.texts(), keep), vectors)
+        prompts, passages = self.prompts, self.passages
+        return SplitRows(
+            ids=self.ids.filter(keep),
+            texts=lambda: _filtered(self.texts(), keep),
+            vectors=vectors,
+            prompts=prompts and (lambda: _filtered(prompts(), keep)),
+            passages=passages and (lambda: _filtered(passages(), keep)),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,14 +94,40 @@ def search_across(left: SplitRows, right: SplitRows, *, thresholds: LeakThreshol
 
     Memory grows with `right`, so let it be the smaller split. Without embeddings on both sides there is no cosine.
     """
-    right_texts = pl.concat([pl.Series("text", [], pl.String), *[batch.alias("text") for batch in right.texts()]])
+    right_texts = _joined(right.texts())
+    exact = exact_cross_pairs(left.texts(), right_texts)
+    if left.prompts is not None and right.prompts is not None:
+        exact = _either(exact, exact_cross_pairs(left.prompts(), _joined(right.prompts())))
     results = [
-        exact_cross_pairs(left.texts(), right_texts),
+        exact,
         jaccard_cross_pairs(left.texts(), right_texts, shingle=thresholds.shingle, threshold=thresholds.near),
     ]
+    if left.passages is not None and right.passages is not None:
+        a, b = contained_across(left.passages, right.passages, common=thresholds.common)
+        results.append(_certain_pairs("containment", a, b, comparisons=len(left.ids) * len(right.ids)))
     if left.vectors is not None and right.vectors is not None:
         results.append(cosine_cross_pairs(left.vectors, right.vectors, threshold=thresholds.semantic))
     return results
+
+
+def _certain_pairs(measure: str, a: np.ndarray, b: np.ndarray, *, comparisons: int) -> CrossPairs:
+    """Pairs that a measure finds or does not find, sorted by `a`, `b`."""
+    return CrossPairs(
+        measure=measure,
+        threshold=1.0,
+        comparisons=comparisons,
+        a=a.astype(np.uint32),
+        b=b.astype(np.uint32),
+        score=np.ones(len(a)),
+        highest=1.0 if len(a) else None,
+        highest_pair=(int(a[0]), int(b[0])) if len(a) else None,
+    )
+
+
+def _either(one: CrossPairs, other: CrossPairs) -> CrossPairs:
+    """The pairs of either search of the same measure over the same rows."""
+    pairs = np.unique(np.stack([np.concatenate([one.a, other.a]), np.concatenate([one.b, other.b])], axis=1), axis=0)
+    return _certain_pairs(one.measure, pairs[:, 0], pairs[:, 1], comparisons=one.comparisons)
 
 
 def exact_cross_pairs(left: Iterable[pl.Series], right: pl.Series) -> CrossPairs:
@@ -98,17 +140,7 @@ def exact_cross_pairs(left: Iterable[pl.Series], right: pl.Series) -> CrossPairs
         matches.append(left_keys.join(right_keys, on="key", how="inner").select("a", "b"))
         rows += len(batch)
     pairs = pl.concat(matches).sort("a", "b")
-    highest_pair = (int(pairs["a"][0]), int(pairs["b"][0])) if pairs.height else None
-    return CrossPairs(
-        measure="exact",
-        threshold=1.0,
-        comparisons=rows * len(right),
-        a=pairs["a"].to_numpy(),
-        b=pairs["b"].to_numpy(),
-        score=np.ones(pairs.height),
-        highest=1.0 if highest_pair else None,
-        highest_pair=highest_pair,
-    )
+    return _certain_pairs("exact", pairs["a"].to_numpy(), pairs["b"].to_numpy(), comparisons=rows * len(right))
 
 
 def jaccard_cross_pairs(
@@ -218,7 +250,11 @@ def _normalised(texts: pl.Series) -> pl.DataFrame:
     return pl.DataFrame({"key": texts}).select(text.normalise(pl.col("key")))
 
 
-def _filtered(batches: Iterable[pl.Series], keep: np.ndarray) -> Iterator[pl.Series]:
+def _joined(batches: Iterable[pl.Series]) -> pl.Series:
+    return pl.concat([pl.Series("text", [], pl.String), *[batch.alias("text") for batch in batches]])
+
+
+def _filtered(batches: Iterable[Batch], keep: np.ndarray) -> Iterator[Batch]:
     start = 0
     for batch in batches:
         yield batch.filter(keep[start : start + len(batch)])

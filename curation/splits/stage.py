@@ -5,8 +5,10 @@ All input rows are split, the dropped ones too: the raw arm trains on them, so t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
 from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
 from siftune.curation.splits.certificate import certify, evict_leaks
+from siftune.curation.splits.containment import Containment, measure_containment, passage_texts
 from siftune.curation.splits.cross_search import LeakThresholds, SplitRows
 from siftune.curation.splits.random_split_leakage import random_split_leakage
 from siftune.curation.stages import stages
@@ -65,7 +68,15 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         # Which input rows are similar to one another, by the leak thresholds and by the decisions made so far.
         vectors = _embeddings(recorder, prepared)
         similar = _similar_rows(recorder, prepared, settings, vectors)
-        edges = [*similar.values(), _witness_edges(recorder, index), _duplicate_edges(recorder, index)]
+        same_prompts = _same_prompts(recorder, prepared)
+        contained, containment = _contained_rows(recorder, prepared)
+        edges = [
+            *similar.values(),
+            same_prompts,
+            contained,
+            _witness_edges(recorder, index),
+            _duplicate_edges(recorder, index),
+        ]
 
         # Similar rows form a group, and no split cuts a group.
         group = similarity_groups(index.height, edges)
@@ -74,7 +85,9 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         if given is not None:
             rows = grouped.with_columns(split=given, representative=given.is_in(HELD_OUT))
         else:
+            # A prompt that is nothing but what many other prompts hold cannot be kept out of training.
             eligible = index["id"].is_in(alive["id"].implode()).to_numpy()
+            eligible &= ~index["row"].is_in(containment.templates).to_numpy()
             assigned = draw_splits(index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed)
             rows = grouped.with_columns(assigned["split"], assigned["representative"])
 
@@ -82,9 +95,9 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         test_rows = max(1, rows.filter(pl.col("split") == TEST, "representative").height)
         recorder.manifest.naive_split = random_split_leakage(
             index.height,
-            {name: pairs for name, pairs in similar.items() if name != "exact"},
+            {name: pairs for name, pairs in similar.items() if name != "exact"} | {"containment": contained},
             test_rows=test_rows,
-            same=similarity_groups(index.height, [similar["exact"]]),
+            same=similarity_groups(index.height, [similar["exact"], same_prompts]),
             seed=recorder.recipe.seed,
         )
 
@@ -94,7 +107,12 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
 
         # Groups were made from what was measured; now compare every row with every held-out row. A training row that
         # resembles one is in no arm, and is dropped where it is alive. The split that yields stands last.
-        thresholds = LeakThresholds(near=settings.near, semantic=settings.semantic, shingle=_near(recorder).shingle)
+        thresholds = LeakThresholds(
+            near=settings.near,
+            semantic=settings.semantic,
+            shingle=_near(recorder).shingle,
+            common=containment.common,
+        )
         splits = _rows_by_split(recorder, prepared, vectors, rows, kept)
         if settings.yield_to == "train":
             splits = {TRAIN: splits.pop(TRAIN), **splits}
@@ -169,6 +187,35 @@ def _similar_rows(
     return {name: _edges(index, pairs) for name, pairs in measured.items()}
 
 
+def _same_prompts(recorder: RunRecorder, prepared: Prepared) -> Edges:
+    """Rows with the same whole prompt, whatever the answers and whatever text is compared."""
+
+    def measure(out: Path) -> None:
+        pairs = equal_text_pairs(prepared.corpus, prepared.index, text=pl.col("prompt"), measure="same_prompt")
+        pairs.write_parquet(out)
+
+    path, _ = recorder.run.measure("leak-prompt", measure_key("leak-prompt", {}, prepared.corpus.key), measure)
+    recorder.keep_file("leak-prompt", path)
+    return _edges(prepared.index, pl.read_parquet(path))
+
+
+def _contained_rows(recorder: RunRecorder, prepared: Prepared) -> tuple[Edges, Containment]:
+    """Rows that stand inside one another, and what was measured of them; stored in the run."""
+    keys, index = recorder.recipe.keys, prepared.index
+    most_prompts = max(keys.template_rows, math.ceil(keys.template_share * index.height))
+
+    def measure(out: Path) -> None:
+        rows = index["row"].to_numpy()
+        measured = measure_containment(lambda: passage_texts(prepared.corpus, rows), most_prompts=most_prompts)
+        measured.write(out, index)
+
+    cache_key = measure_key("leak-containment", {"most_prompts": most_prompts}, prepared.corpus.key)
+    path, _ = recorder.run.measure("leak-containment", cache_key, measure)
+    recorder.keep_file("leak-containment", path)
+    measured = Containment.read(path, index)
+    return (measured.pairs.a, measured.pairs.b), measured
+
+
 def _edges(index: pl.DataFrame, pairs: pl.DataFrame) -> Edges:
     """PAIRS as positions in `index`."""
     positions, _ = pair_positions(index, pairs)
@@ -234,6 +281,8 @@ def _rows_by_split(
             ids=frame["id"],
             texts=lambda: prepared.corpus.key_texts(recorder.recipe.keys.leaks, positions),
             vectors=None if vectors is None else vectors[positions],
+            prompts=lambda: (frame["prompt"] for frame in prepared.corpus.frames(["prompt"], positions)),
+            passages=lambda: passage_texts(prepared.corpus, positions),
         )
 
     return {name: split_of(frame) for name, frame in frames.items() if frame.height}
