@@ -23,9 +23,11 @@ def require_conserved(holds: bool, fault: str) -> None:  # noqa: FBT001 - reads 
         raise ConservationError(f"{fault}. This is a fault of siftune; please report it with the recipe.")
 
 
-def did_you_mean(found: str, accepted: Iterable[str]) -> str:
+def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     """A ready sentence (" Did you mean 'x'?") for the closest accepted word; empty when none is close."""
-    close = difflib.get_close_matches(found.lower(), {word.lower(): word for word in accepted}, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(
+        word.lower(), {candidate.lower(): candidate for candidate in accepted}, n=1, cutoff=0.6
+    )
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

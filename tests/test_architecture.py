@@ -166,3 +166,20 @@ def test_public_functions_with_four_or_more_arguments_document_each(path: Path) 
 def test_a_helper_exists_once(pattern: str, home: str) -> None:
     files = [module_path(path) for path in FILES if re.search(pattern, path.read_text(encoding="utf-8"))]
     assert files == [home]
+
+
+#: Names that do not say what the value is: a match, a position, a count, a message ...
+VAGUE = {"found", "told", "place", "said", "even", "deciding", "slack", "gone", "thing", "stuff", "likeness"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_path)
+def test_a_name_says_what_the_value_is(path: Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name.lower())
+    assert not names & VAGUE
