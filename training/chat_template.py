@@ -13,7 +13,7 @@ import datetime as dt
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -179,24 +179,31 @@ class ChatTemplate:
         ]
         return RenderedRow(text, spans, outline.notes)
 
-    def end_marks(self) -> list[str]:
-        """What the template writes behind answers, where it ends the model's part: behind an answer that others follow
-        and behind the last one, but not what it also writes between a thought and its answer (gpt-oss)."""
-        answer = RowTurn("assistant", "b")
-        dialogues = [[RowTurn("user", "a"), answer] * 2, [RowTurn("user", "a"), replace(answer, thought="c")]]
-        marks: list[str] = []
-        thoughtful = ""
-        for dialogue in dialogues:
-            try:
-                row = self.render_row(dialogue)
-            except Refused:
-                continue
-            if dialogue is dialogues[0]:
-                marks = [row.text[begin + 1 : end].strip() for begin, end in row.spans]
-            else:
-                begin, end = row.spans[-1]
-                thoughtful = row.text[begin:end].strip().removesuffix(marks[-1] if marks else "")
-        return [mark for mark in dict.fromkeys(marks) if mark and mark not in thoughtful]
+    def end_tokens(self, encode: Callable[[str], Sequence[int]], is_special: Callable[[int], bool]) -> frozenset[int]:
+        """The special tokens that end trained answers and tool calls: behind an answer that others follow and behind
+        the last one, but not what is also written between a thought and its answer (gpt-oss writes `<|end|>` there).
+
+        Args:
+            encode: Token ids of a text, special tokens recognised and none added.
+            is_special: Whether a token is a mark of templates and no text.
+        """
+        ask, answer = RowTurn("user", "a"), RowTurn("assistant", "b")
+        call = {"type": "function", "id": "call00000", "function": {"name": "b", "arguments": {"c": "d"}}}
+        answers = self._span_tokens([ask, answer, ask, answer], encode)
+        ends = {token for tokens in answers for token in tokens[-1:] if is_special(token)}
+        if ends:  # otherwise what closes a call closes no turn
+            calls = self._span_tokens([ask, RowTurn("assistant", "", calls=(call,))], encode)
+            ends |= {token for tokens in calls for token in tokens[-1:] if is_special(token)}
+        thoughtful = self._span_tokens([ask, replace(answer, thought="c")], encode)
+        return frozenset(ends.difference(*(tokens[:-1] for tokens in thoughtful)))
+
+    def _span_tokens(self, dialogue: Sequence[RowTurn], encode: Callable[[str], Sequence[int]]) -> list[Sequence[int]]:
+        """The tokens of each trained span of a dialogue; none when the template refuses it."""
+        try:
+            row = self.render_row(dialogue)
+        except Refused:
+            return []
+        return [encode(row.text[begin:end].rstrip()) for begin, end in row.spans]
 
     def _folded(self, turns: Sequence[RowTurn]) -> list[RowTurn]:
         return fold_system(turns) if self._system == "fold" else list(turns)
@@ -304,7 +311,7 @@ class ChatTemplate:
                 continue
             own = _first_of_each(own)
             begin = self._begin(index, own[0], markers, text, documents, texts, tools)
-            end = self._end(index, own[-1], markers, text, documents, tools)
+            end = self._end(index, own, markers, text, documents, texts, tools)
             if index == last and not text[own[-1][2] : end].strip():
                 notes.add("no_end")
             spans.append((begin, end))
@@ -359,37 +366,45 @@ class ChatTemplate:
     def _end(
         self,
         index: int,
-        last: tuple[int, int, int],
+        own: Sequence[tuple[int, int, int]],
         markers: Sequence[tuple[int, int, int]],
         text: str,
         documents: Sequence[Document],
+        texts: _Texts,
         tools: Sequence[Mapping[str, Any]],
     ) -> int:
         """Where in the outline turn `index` ends: behind what the template writes whether or not turns follow."""
-        stop = last[2]
+        number, _, stop = own[-1]
         following = min((begin for _, begin, _ in markers if begin >= stop), default=len(text))
+        is_last = following == len(text)
         gap = text[stop:following]
-        other = ""
+        question: Document = {"role": "user", "content": "zqx999999xqz"}
+        if self._in_parts:
+            question["content"] = [{"type": "text", "text": question["content"]}]
         try:
-            if following < len(text):
-                other = self._render(documents[: index + 1], tools)
-            else:
-                question: Any = "zqx999999xqz"
-                question = [{"type": "text", "text": question}] if self._in_parts else question
-                other = self._render([*documents[: index + 1], {"role": "user", "content": question}], tools)
+            other = self._render([*documents[: index + 1], question] if is_last else documents[: index + 1], tools)
         except Refused:
-            return stop + len(gap)
-        found = [match for match in _MARKER.finditer(other) if match[0] == f"zqx{last[0]}xqz"]
-        if not found:
-            return stop + len(gap)
-        rest = other[found[0].end() :]
-        next_marker = _MARKER.search(rest)
-        rest = rest[: next_marker.start()] if next_marker else rest
+            return following
+        start = other.find(f"zqx{number}xqz")
+        if start < 0:
+            return following
+        rest = _MARKER.split(other[start + len(f"zqx{number}xqz") :])[0]
         shared = _common_prefix(rest, gap)
+
+        # Behind the last turn some templates write the header of the next answer, asked for or not.
+        at_the_end = gap if is_last else rest
+        if gap[:shared].strip() and at_the_end[shared:].strip():
+            if texts.kinds[number] == "call":
+                end = _shared_end(gap, rest) and len(gap) if is_last else _shared_end(rest, gap)
+                if end:
+                    return stop + end
+            return stop + len(_without_header(gap[:shared], text, markers))
         if gap[:shared].strip():
             return stop + shared
-        if following == len(text):
-            return stop + len(gap)
+        if is_last:
+            before = max((end for _, _, end in markers if end <= own[0][1]), default=0)
+            is_header = bool(gap.strip()) and text[before : own[0][1]].strip().endswith(gap.strip())
+            return stop if is_header else following
         mark = _CONTROL_MARK.match(gap)
         return stop + (mark.end() if mark and rest.strip() else shared)
 
@@ -454,6 +469,27 @@ def _common_prefix(one: str, other: str) -> int:
     if len(prefix) < min(len(one), len(other)):
         prefix = _BROKEN_MARK.sub("", prefix)
     return len(prefix)
+
+
+def _without_header(end: str, text: str, markers: Sequence[tuple[int, int, int]]) -> str:
+    """What ends a turn, without the beginning of the next turn's header: marks that also stand before the dialogue's
+    first text, and are not what ends the first text's turn. The first mark stays."""
+    before = text[: markers[0][1]]
+    first_end = _CONTROL_MARK.match(text, markers[0][2])
+    kept = end.rfind(first_end[1]) + len(first_end[1]) if first_end and first_end[1] in end else 0
+    starts = [mark.start(1) for mark in _CONTROL_MARK.finditer(end)]
+    return end[: next((start for start in starts[1:] if start >= kept and end[start:] in before), len(end))]
+
+
+def _shared_end(rest: str, gap: str) -> int:
+    """Where in `gap` the longest end of `rest` ends that is in both and closes with a control mark; 0 for none. A call
+    can be written otherwise before its result (with its id, say); its end is the same."""
+    rest = rest.rstrip()
+    marks = [mark.start() for mark in _CONTROL_MARK.finditer(rest) if mark.end() == len(rest)]
+    if not marks or rest[marks[0] :] not in gap:
+        return 0
+    start = next(start for start in range(marks[0] + 1) if rest[start:] in gap)
+    return gap.index(rest[start:]) + len(rest) - start
 
 
 def _put_back(outline: _Outline, texts: Sequence[str], text: str) -> list[Span] | None:

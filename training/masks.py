@@ -78,15 +78,13 @@ def prompt_ids(tokenizer: Any, messages: Messages, *, system: SystemTurn = "keep
     return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
-def end_tokens(tokenizer: Any) -> frozenset[int]:
-    """Tokens that end the trained spans of any dialogue, so that a trained model writes them to stop: the special token
-    behind an answer that others follow, and behind the last one."""
+def end_tokens(tokenizer: Any, *, template: ChatTemplate | None = None) -> frozenset[int]:
+    """Tokens that end the trained spans of any dialogue, so that a trained model writes them to stop; see
+    `ChatTemplate.end_tokens`."""
     special_tokens = _special_tokens(tokenizer)
-    ends = set()
-    for mark in ChatTemplate(tokenizer).end_marks():
-        special = [token for token in tokenizer(mark, add_special_tokens=False)["input_ids"] if token in special_tokens]
-        ends.update(special[-1:])
-    return frozenset(ends)
+    return (template or ChatTemplate(tokenizer)).end_tokens(
+        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], lambda token: token in special_tokens
+    )
 
 
 def tokenise(
@@ -139,7 +137,7 @@ def tokenise(
     if refused:
         warnings.append(
             f"{len(refused):,} of {rows.height:,} rows are left out, because the chat template cannot write them. The "
-            f"first is {refused[0]['id']}: {refused[0]['detail']}."
+            f"first is {refused[0]['id']}: {refused[0]['detail']}." + _fold_hint(refused)
         )
     return TokenRows(names, ids, trained, pl.DataFrame(truncated, schema=schema.LEDGER), tuple(warnings))
 
@@ -167,6 +165,7 @@ def _encode(
 ) -> Iterator[_EncodedRow | _RefusedRow]:
     """Token ids and completion mask of each row, in order."""
     special_tokens = _special_tokens(tokenizer)
+    ends = end_tokens(tokenizer, template=template)
     columns = ["id", "messages", *(["meta"] if "meta" in rows.columns else [])]
     for batch in rows.select(columns).iter_slices(batch_rows):
         rendered = [(name, _render_row(template, messages, *meta)) for name, messages, *meta in batch.iter_rows()]
@@ -181,7 +180,7 @@ def _encode(
                 continue
             row_ids, row_offsets = next(tokens)
             ids, offsets = np.asarray(row_ids, np.int32), np.asarray(row_offsets, np.int64).reshape(-1, 2)
-            mask = _mask(row.text, ids, offsets, row.spans, special_tokens)
+            mask = _mask(row.text, ids, offsets, row.spans, special_tokens, ends)
             notes = row.notes
             if row.spans and "no_end" not in notes and not _ends_in_token(mask, ids, special_tokens):
                 notes |= {"no_end_token"}
@@ -193,14 +192,6 @@ def _render_row(template: ChatTemplate, messages: Messages, meta: str | None = N
         return template.render_row(*read_turns(messages, meta))
     except Refused as refusal:
         return refusal
-
-
-def _tokens_of(tokenizer: Any, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-    """Token ids of each text, and where each token begins and ends in it."""
-    if not texts:
-        return []
-    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
 
 
 def _special_tokens(tokenizer: Any) -> frozenset[int]:
@@ -219,10 +210,12 @@ def _mask(
     offsets: npt.NDArray[np.int64],
     spans: Sequence[tuple[int, int]],
     special_tokens: frozenset[int],
+    ends: frozenset[int],
 ) -> npt.NDArray[np.bool_]:
     """The completion mask, bool (tokens,): tokens inside a span. White space after a span's last special token (the
     line break that follows an end-of-turn mark) belongs to the template, not to the answer. A token that joins the
-    blank before an answer to its first letters is the answer's.
+    blank before an answer to its first letters is the answer's. The mark behind an earlier answer is left out where
+    generation does not stop at it (gpt-oss: `<|end|>`, but `<|return|>` behind the last answer).
 
     Args:
         text: The rendered dialogue.
@@ -230,6 +223,7 @@ def _mask(
         offsets: Where each token begins and ends in the text, in characters, (tokens, 2).
         spans: Where each assistant turn begins and ends in the text.
         special_tokens: Ids of the tokens that the template is made of.
+        ends: Ids of those at which generation stops.
     """
     mask = np.zeros(len(ids), dtype=np.bool_)
     starts, stops = offsets[:, 0], offsets[:, 1]
@@ -241,7 +235,8 @@ def _mask(
                 inside = np.union1d(inside, [index])
         special = [index for index in inside.tolist() if int(ids[index]) in special_tokens]
         if special and not text[int(stops[special[-1]]) : end].strip():
-            inside = inside[inside <= special[-1]]
+            is_stop = not ends or int(ids[special[-1]]) in ends or end == spans[-1][1]
+            inside = inside[inside <= special[-1]] if is_stop else inside[inside < special[-1]]
         mask[inside] = True
     mask[:1] = False  # nothing stands before the first token to predict it from
     return mask
@@ -278,14 +273,20 @@ def _refused_row(row: _RefusedRow) -> dict[str, Any]:
     }
 
 
+def _fold_hint(refused: list[dict[str, Any]]) -> str:
+    """What helps when it is system turns that the template does not take."""
+    has_system = any("system" in row["detail"].lower() for row in refused)
+    return " To put system turns into the user's turn, set model.system: fold." if has_system else ""
+
+
 def _no_row_is_left(rows: int, truncated: list[dict[str, Any]], max_length: int) -> str:
     refused = [row for row in truncated if row["reason"] == _TEMPLATE]
     if refused:
         first = refused[0]
         return (
             f"None of {rows:,} rows can be trained; {len(refused):,} of them because of the chat template. "
-            f"The first is {first['id']}: {first['detail']}. Where the template takes no system turn, set "
-            "model.system: fold; otherwise choose a model whose template takes such dialogues."
+            f"The first is {first['id']}: {first['detail']}.{_fold_hint(refused)} Otherwise choose a model whose "
+            "template takes such dialogues."
         )
     return (
         f"None of {rows:,} rows has a trained token: either no row holds an assistant turn with text, or max_length "

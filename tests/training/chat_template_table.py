@@ -1,8 +1,9 @@
-"""Which dialogues the chat templates that TRL ships can train, as a table.
+"""Which dialogues published chat templates can train, as a table.
 
 `python -m tests.training.chat_template_table` writes docs/chat_templates.md; a test compares. The templates are those
-of the hub's checkpoints. Their vocabularies are not at hand, so the tokenizer is the tiny one of these tests, with the
-control marks that the template writes as special tokens.
+of the hub's checkpoints: what TRL ships, and the files in chat_templates/ beside this module. Their vocabularies are
+not at hand, so the tokenizer is the tiny one of these tests, with the control marks that the template writes as special
+tokens.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ import polars as pl
 from siftune.curation.errors import UserError
 from siftune.training import masks
 from siftune.training.row_turns import SystemTurn
-from tests.training.worlds import arm_frame, message, tiny_tokenizer
+from tests.training.worlds import SMOLLM2, arm_frame, message, tiny_tokenizer
 
+#: GLM-4 before 4.5, as its checkpoints write a dialogue: no end marks, and a line break that the prompt does not hold.
+GLM4 = (
+    "[gMASK]<sop>{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+FILES = Path(__file__).with_name("chat_templates")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "chat_templates.md"
 MARK = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]+\]")
 #: What a cell says when the trained spans are the answers with their ends.
@@ -38,7 +45,8 @@ NOTES_IN_SHORT = {
 }
 INTRODUCTION = """# Chat templates
 
-What training makes of a dialogue with each of the chat templates that TRL {trl} ships (those of the hub's checkpoints).
+What training makes of a dialogue with each of the chat templates that TRL {trl} ships (those of the hub's checkpoints),
+and with others of common models: those in tests/training/chat_templates, SmolLM2's, and GLM-4's before 4.5.
 `python -m tests.training.chat_template_table` writes this file, and a test compares it with what training does.
 
 - **yes**: the trained tokens are each answer of the assistant with its end of turn, and nothing else; a thought and
@@ -52,11 +60,10 @@ What training makes of a dialogue with each of the chat templates that TRL {trl}
   as JSON text, and training says so.
 - **no end mark**: the template writes nothing behind the last answer, so the model does not learn where to stop;
   training says so.
+- **no end in between**: the template ends earlier answers with a mark that does not stop generation (gpt-oss:
+  `<|end|>`, but `<|return|>` behind the last answer); there the answer is trained without the mark.
 - **stops at**: what ends an answer in chat, in the prompt suite and in exports, besides the model's own end tokens.
 - Templates that write today's date get 26 July 2024, so that the same row has the same tokens tomorrow.
-
-SmolLM2's template is tested in tests/training/test_masks.py. Those of Mistral, Phi-4, DeepSeek-V3.1 and GLM-4
-before 4.5 are not in the packages that this project installs, and so not in this table.
 """
 
 Dialogue = tuple[list[dict[str, str]], dict[str, Any]]
@@ -93,6 +100,12 @@ KINDS: dict[str, Dialogue] = {
 
 
 def templates() -> dict[str, str]:
+    """Name to source of all templates, by name."""
+    own = {path.stem: path.read_text(encoding="utf-8") for path in FILES.glob("*.jinja")}
+    return dict(sorted((trl_templates() | own | {"smollm2": SMOLLM2, "glm4": GLM4}).items()))
+
+
+def trl_templates() -> dict[str, str]:
     """Name to source of the templates that TRL ships, without TRL's own variants for training."""
     spec = find_spec("trl")
     assert spec is not None
@@ -148,15 +161,17 @@ def cell(kind: str, result: Outcome) -> str:
             if words in warning:
                 said.append(note)
     is_exact = len(result.spans) == len(expected)
-    for answer, span in zip(expected, result.spans, strict=False):
+    for position, (answer, span) in enumerate(zip(expected, result.spans, strict=False)):
         if kind == "tool call" and answer == expected[0]:
             is_exact &= answer in span and "apple" in span
         elif kind == "thought" and THOUGHT in span:
             is_exact &= MARK.sub("", span.split(THOUGHT)[1]).strip().endswith(answer)
         else:
             end = span.removeprefix(answer)
-            is_exact &= span.startswith(answer) and not MARK.sub("", end)
-            is_exact &= bool(end) or "no end mark" in said
+            is_exact &= span.startswith(answer) and not MARK.sub("", end).strip()
+            if not end and "no end mark" not in said and position < len(expected) - 1:
+                said.append("no end in between")
+            is_exact &= bool(end) or bool({"no end mark", "no end in between"} & set(said))
     assert is_exact, (kind, result)
     return "; ".join([ALL, *said])
 

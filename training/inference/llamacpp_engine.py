@@ -171,13 +171,12 @@ def _is_end(model: Any, token: int) -> bool:
 
 
 def _end_tokens(model: Any, template: ChatTemplate) -> frozenset[int]:
-    """The control tokens that the chat template puts behind answers."""
-    ends = set()
-    for mark in template.end_marks():
-        tokens = model.tokenize(mark.encode("utf-8"), add_bos=False, special=True)
-        if tokens and llama_cpp.llama_vocab_is_control(model._model.vocab, tokens[-1]):  # noqa: SLF001 - no public name
-            ends.add(int(tokens[-1]))
-    return frozenset(ends)
+    """The control tokens that end answers in the file's chat template."""
+    vocabulary = model._model.vocab  # noqa: SLF001 - no public name
+    return template.end_tokens(
+        lambda text: model.tokenize(text.encode("utf-8"), add_bos=False, special=True),
+        lambda token: bool(llama_cpp.llama_vocab_is_control(vocabulary, token)),
+    )
 
 
 class _GgufTemplate:
