@@ -207,10 +207,20 @@ class Contamination(Section):
         0.5,
         ge=0.5,
         le=1,
-        description="The lowest estimated probability at which `layered` counts a row as a paraphrase of an item. "
-        "Higher values drop fewer rows that only share an item's topic, and miss more paraphrases.",
+        description="The lowest score at which `layered` counts a row as an item in other words. Higher values drop "
+        "fewer rows that only resemble an item, and miss more paraphrases.",
     )
-    action: Literal["report", "drop"] = Field("drop", description="What happens to a row that matches.")
+    max_false_discovery: Share | None = Field(
+        0.1,
+        description="The greatest estimated share of false matches among a benchmark's paraphrases: where decoys say "
+        "that it is greater, the threshold of that benchmark is raised. Null: `threshold` alone decides.",
+    )
+    action: Literal["report", "drop"] = Field("drop", description="What happens to a row that holds an item.")
+    related: Literal["report", "drop", "off"] = Field(
+        "report",
+        description="What happens to a row that holds a related task: other numbers, a part of an item, a harder "
+        "variant.",
+    )
 
 
 class Splits(Section):
