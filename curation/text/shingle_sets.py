@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.text import shingle_kernels
+from siftune.curation.text.look_alikes import plain_texts
 from siftune.curation.text.words import characters, words
 
 #: Reads rows of UTF-8 text into hashes: (text, offsets, slots, kinds, lowers, out) to the number of hashes of each row.
@@ -49,6 +50,8 @@ def _hash_rows(texts: pl.Series, kernel: Kernel) -> tuple[NDArray[np.uint64], ND
     """What a kernel makes of each text: flat uint64 [t] and offsets int64 [n + 1]."""
     ascii_only = bool((texts.str.len_bytes() == texts.str.len_chars()).all())
     kinds, lowers = _ASCII if ascii_only else characters()
+    if not ascii_only:
+        texts = plain_texts(texts)
     loose, slots, counts = _loose_rows(texts, kernel, kinds, lowers)
     # Spell out the texts that the tokeniser left, and read them again.
     read = counts > 0

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.schema import Key
+from siftune.curation.text.look_alikes import plain_letters, without_ignorable
 
 #: Scripts that are written without spaces between words: one character is one word there.
 #: ー is Common, not Katakana, in Unicode's script property, but is only ever a part of Japanese words.
@@ -29,20 +30,21 @@ HARD: Final = 3
 
 
 def normalise(text: pl.Expr) -> pl.Expr:
-    """The exact key: Unicode NFC, every run of white space one space, none at the ends; case is kept.
+    """The exact key: `plain_letters` (NFC), every run of white space one space, none at the ends; case is kept.
 
-    Two texts that differ only in indentation or line breaks therefore have the same key.
+    Two texts that differ only in indentation, line breaks, characters that are not shown or look-alike letters
+    therefore have the same key.
     """
-    return text.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    return plain_letters(text).str.replace_all(r"\s+", " ").str.strip_chars(" ")
 
 
 def words(text: pl.Expr) -> pl.Expr:
-    r"""The words of a text, a list of strings: NFKC, lower case, runs of `\w`.
+    r"""The words of a text, a list of strings: `plain_letters`, NFKC, lower case, runs of `\w`.
 
     In scripts without spaces between words (Han, kana, Thai, Lao, Khmer, Myanmar) every character is a word. A text
     that has no word at all (punctuation, emoji) has one: its normal form. An empty text has none.
     """
-    plain = text.str.normalize("NFKC").str.to_lowercase()
+    plain = plain_letters(text).str.normalize("NFKC").str.to_lowercase()
     matches = plain.str.extract_all(_WORD)
     normal_form = normalise(plain)
     return (
@@ -104,7 +106,7 @@ def _joining() -> list[int]:
 
 def word_count(text: pl.Expr) -> pl.Expr:
     """How many words a text has, as in `words`; 0 where there is none, however much punctuation there is."""
-    return text.str.count_matches(_WORD)
+    return without_ignorable(text).str.count_matches(_WORD)
 
 
 def key_text(key: Key) -> pl.Expr:
