@@ -107,11 +107,11 @@ class RowBatch:
         of_answer = np.arange(len(self.answer.hashes)) + np.repeat(
             offsets[:-1] + self.prompt.counts - self.answer.offsets[:-1], self.answer.counts
         )
-        place = np.concatenate([of_prompt, of_answer])
-        hashes = np.empty(len(place), np.uint64)
-        hashes[place] = np.concatenate([self.prompt.hashes, self.answer.hashes])
-        order = np.empty(len(place), np.int64)
-        order[place] = np.arange(len(place))
+        target = np.concatenate([of_prompt, of_answer])
+        hashes = np.empty(len(target), np.uint64)
+        hashes[target] = np.concatenate([self.prompt.hashes, self.answer.hashes])
+        order = np.empty(len(target), np.int64)
+        order[target] = np.arange(len(target))
         tokens = pl.concat([self.prompt.tokens, self.answer.tokens]).gather(order)
         return TokenLists(tokens, hashes, offsets)
 

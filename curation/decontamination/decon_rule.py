@@ -115,7 +115,7 @@ class DeconRule:
         candidate_rows[candidates[:, 0]] = True
         answer_row, answer_position, answer_gram = self._answer_grams.postings.find(only(rows, candidate_rows))
         answer_bounds = np.searchsorted(answer_row, np.arange(len(rows.counts) + 1))
-        found = []
+        verified = []
         for number, item in candidates.tolist():
             of_row, of_answer = slice(*bounds[number : number + 2]), slice(*answer_bounds[number : number + 2])
             own = np.isin(gram[of_row], grams.of_text(item))
@@ -125,10 +125,10 @@ class DeconRule:
             scored = [self._judge(cluster, item, grams, words, trigrams) for cluster in clusters]
             best = max((match for match in scored if match is not None), default=None)
             if best is not None:
-                found.append((number, item, *best))
+                verified.append((number, item, *best))
         columns = ("row", "item", "score", "start", "length")
         types = (pl.Int64, pl.Int64, pl.Float64, pl.Int64, pl.Int64)
-        matched = pl.DataFrame(found, schema=dict(zip(columns, types, strict=True)), orient="row")
+        matched = pl.DataFrame(verified, schema=dict(zip(columns, types, strict=True)), orient="row")
         in_row = matched["row"].to_numpy()
         prompt_words = pl.Series(batch.prompt.counts[in_row])
         end = matched["start"] + matched["length"]

@@ -123,17 +123,17 @@ class EightGramRules:
 
     def _rows_of(self, rule: str, share: NDArray[np.float64], dirty: NDArray[np.bool_]) -> pl.DataFrame:
         """RULE_MATCHES of the rows that share an 8-gram with a dirty text (bool [t])."""
-        found = [
+        shared = [
             longest_runs(self._postings.pairs(occurrences, dirty), GRAM_WORDS) for occurrences in self._occurrences
         ]
-        runs = pl.concat([pl.DataFrame(schema=RUNS), *found])
+        runs = pl.concat([pl.DataFrame(schema=RUNS), *shared])
         return self._items.matches_of_runs(rule, runs.with_columns(score=share[runs["text"].to_numpy()]))
 
     def _prompt_overlaps(self) -> pl.DataFrame:
         """RULE_MATCHES of tulu3-8gram."""
         texts = np.arange(2 * self._items.count)
         counts = pl.DataFrame({"text": texts, "words": self._items.words.counts})
-        found = [pl.DataFrame(schema={**RUNS, "score": pl.Float64})]
+        overlaps = [pl.DataFrame(schema={**RUNS, "score": pl.Float64})]
         for occurrences in self._occurrences:
             of_prompts = occurrences.filter(pl.col("part") == "prompt")
             pairs = self._postings.pairs(of_prompts, texts < self._items.count)
@@ -142,8 +142,8 @@ class EightGramRules:
             overlapping = overlapping.filter(pl.col("score") > TULU_TOKEN_SHARE)
             chosen = pairs.join(overlapping, on=["row", "text"], how="semi")
             runs = longest_runs(chosen, GRAM_WORDS)
-            found.append(runs.join(overlapping, on=["row", "text"], how="inner", maintain_order="left"))
-        return self._items.matches_of_runs("tulu3-8gram", pl.concat(found))
+            overlaps.append(runs.join(overlapping, on=["row", "text"], how="inner", maintain_order="left"))
+        return self._items.matches_of_runs("tulu3-8gram", pl.concat(overlaps))
 
     def _note_of_sets(self, overlaps: pl.DataFrame, ids: pl.Series) -> str:
         """Which sources overlap with how many items of each benchmark."""

@@ -88,11 +88,11 @@ class _RareGrams:
     def read(self, prompts: TokenLists, answers: TokenLists, first_row: int) -> None:
         """Count the rows of a batch that have each n-gram, in the prompt or in the answer."""
         parts = (("prompt", prompts), ("answer", answers))
-        found = pl.concat([self.postings.occurrences(words, part, first_row) for part, words in parts])
-        in_rows = found.select("row", "gram").unique()["gram"].to_numpy()
+        occurrences = pl.concat([self.postings.occurrences(words, part, first_row) for part, words in parts])
+        in_rows = occurrences.select("row", "gram").unique()["gram"].to_numpy()
         self._documents += np.bincount(in_rows, minlength=self.postings.count)
         # What is too frequent already will not become rare: so the memory is bounded by the n-grams, not by the rows.
-        self._occurrences.append(self._rare(found))
+        self._occurrences.append(self._rare(occurrences))
 
     def pairs(self) -> pl.DataFrame:
         """As `GramPostings.pairs`, of the n-grams that are rare among all rows read."""

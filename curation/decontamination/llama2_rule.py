@@ -68,12 +68,12 @@ class Llama2Rule:
         """RUNS: the longest span of each row and item text."""
         row, position, gram = self._postings.find(rows)
         words, postings = self._items.words, self._postings
-        found = extend_seeds(
+        extended = extend_seeds(
             row, position, gram, rows.hashes, rows.offsets,
             postings.starts, postings.text, postings.position, words.hashes, words.offsets, self._contaminated,
             SEED_WORDS, SKIP_BUDGET,
         )  # fmt: skip
-        spans = pl.DataFrame(dict(zip(("row", "text", "start", "length"), found.T, strict=True)))
+        spans = pl.DataFrame(dict(zip(("row", "text", "start", "length"), extended.T, strict=True)))
         longest = spans.sort("row", "text", "length", "start", descending=[False, False, True, False])
         longest = longest.unique(["row", "text"], keep="first", maintain_order=True)
         return longest.select(pl.col("row") + first_row, pl.lit(part).alias("part"), "text", "start", "length")

@@ -16,12 +16,12 @@ F64 = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
-def _with_room(found: I64, count: int) -> I64:
-    """`found`, or a copy twice as long where its first `count` rows fill it."""
-    if count < len(found):
-        return found
-    larger = np.empty((2 * count, found.shape[1]), np.int64)
-    larger[:count] = found
+def _with_room(result: I64, count: int) -> I64:
+    """`result`, or a copy twice as long where its first `count` rows fill it."""
+    if count < len(result):
+        return result
+    larger = np.empty((2 * count, result.shape[1]), np.int64)
+    larger[:count] = result
     return larger
 
 
@@ -55,14 +55,14 @@ def extend_seeds(
     Returns:
         int64[s, 4]: row, text, the span's first word in the text, and its length.
     """
-    found = np.empty((1024, 4), np.int64)
+    result = np.empty((1024, 4), np.int64)
     count = 0
     for seed in range(len(row)):
         row_start, row_end = row_offsets[row[seed]], row_offsets[row[seed] + 1]
         a0 = row_start + position[seed]
-        for place in range(starts[gram[seed]], starts[gram[seed] + 1]):
-            item_start, item_end = item_offsets[text[place]], item_offsets[text[place] + 1]
-            b0 = item_start + text_position[place]
+        for posting in range(starts[gram[seed]], starts[gram[seed] + 1]):
+            item_start, item_end = item_offsets[text[posting]], item_offsets[text[posting] + 1]
+            b0 = item_start + text_position[posting]
             # Where the words before are equal too, the seed one word earlier has the same span and one word more.
             if a0 > row_start and b0 > item_start and row_words[a0 - 1] == item_words[b0 - 1]:
                 continue
@@ -80,11 +80,11 @@ def extend_seeds(
             for step in range(length):
                 if row_words[a0 + step] == item_words[b0 + step]:
                     contaminated[b0 + step] = True
-            found = _with_room(found, count)
-            found[count, 0], found[count, 1] = row[seed], text[place]
-            found[count, 2], found[count, 3] = text_position[place], length
+            result = _with_room(result, count)
+            result[count, 0], result[count, 1] = row[seed], text[posting]
+            result[count, 2], result[count, 3] = text_position[posting], length
             count += 1
-    return found[:count].copy()
+    return result[:count].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -145,7 +145,7 @@ def common_subsequences(
     text_count, vocabulary = len(item_offsets) - 1, len(starts) - 1
     shared = np.zeros(text_count, np.int32)  # words that the row and each text have in common
     local = np.full(vocabulary, -1, np.int32)  # the words of the present row, numbered anew
-    found = np.empty((1024, 3), np.int64)
+    result = np.empty((1024, 3), np.int64)
     count = 0
     for row in range(start, stop):
         first, end = row_offsets[row], row_offsets[row + 1]
@@ -171,8 +171,8 @@ def common_subsequences(
         shared[:] = 0
         for index in range(different):
             word = distinct[index]
-            for place in range(starts[word], starts[word + 1]):
-                shared[texts[place]] += min(repeats[index], times[place])
+            for posting in range(starts[word], starts[word + 1]):
+                shared[texts[posting]] += min(repeats[index], times[posting])
         for text in range(text_count):
             if shared[text] < least_length:
                 continue
@@ -182,12 +182,12 @@ def common_subsequences(
                 continue
             length = _subsequence_length(item_words[item_first:item_end], local, masks, size, width)
             if length >= least_length and 10 * length >= least_tenths * shorter:
-                found = _with_room(found, count)
-                found[count, 0], found[count, 1], found[count, 2] = row, text, length
+                result = _with_room(result, count)
+                result[count, 0], result[count, 1], result[count, 2] = row, text, length
                 count += 1
         for index in range(different):
             local[distinct[index]] = -1
-    return found[:count].copy()
+    return result[:count].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -206,7 +206,7 @@ def rows_with_idf(bounds: I64, gram: I64, starts: I64, texts: I64, idf: F64, lea
     shared = np.zeros(len(least))
     last_row = np.full(len(starts), -1, np.int64)
     touched = np.empty(len(least), np.int64)
-    found = np.empty((1024, 2), np.int64)
+    result = np.empty((1024, 2), np.int64)
     count = 0
     for row in range(len(bounds) - 1):
         touches = 0
@@ -215,8 +215,8 @@ def rows_with_idf(bounds: I64, gram: I64, starts: I64, texts: I64, idf: F64, lea
             if last_row[number] == row or idf[number] == 0.0:  # what every text has says nothing
                 continue
             last_row[number] = row
-            for place in range(starts[number], starts[number + 1]):
-                text = texts[place]
+            for posting in range(starts[number], starts[number + 1]):
+                text = texts[posting]
                 if shared[text] == 0.0:
                     touched[touches] = text
                     touches += 1
@@ -224,8 +224,8 @@ def rows_with_idf(bounds: I64, gram: I64, starts: I64, texts: I64, idf: F64, lea
         for index in range(touches):
             text = touched[index]
             if shared[text] >= least[text]:
-                found = _with_room(found, count)
-                found[count, 0], found[count, 1] = row, text
+                result = _with_room(result, count)
+                result[count, 0], result[count, 1] = row, text
                 count += 1
             shared[text] = 0.0
-    return found[:count].copy()
+    return result[:count].copy()
