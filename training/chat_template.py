@@ -179,9 +179,9 @@ class ChatTemplate:
         ]
         return RenderedRow(text, spans, outline.notes)
 
-    def end_tokens(self, encode: Callable[[str], Sequence[int]], is_special: Callable[[int], bool]) -> frozenset[int]:
-        """The special tokens that end trained answers and tool calls: behind an answer that others follow and behind
-        the last one, but not what is also written between a thought and its answer (gpt-oss writes `<|end|>` there).
+    def end_tokens(self, encode: Callable[[str], Sequence[int]], is_special: Callable[[int], bool]) -> tuple[int, ...]:
+        """The special tokens that end the last answer, earlier answers, and tool calls, in this order, each once; but
+        not what is also written between a thought and its answer (gpt-oss writes `<|end|>` there).
 
         Args:
             encode: Token ids of a text, special tokens recognised and none added.
@@ -189,13 +189,13 @@ class ChatTemplate:
         """
         ask, answer = RowTurn("user", "a"), RowTurn("assistant", "b")
         call = {"type": "function", "id": "call00000", "function": {"name": "b", "arguments": {"c": "d"}}}
-        answers = self._span_tokens([ask, answer, ask, answer], encode)
-        ends = {token for tokens in answers for token in tokens[-1:] if is_special(token)}
-        if ends:  # otherwise what closes a call closes no turn
-            calls = self._span_tokens([ask, RowTurn("assistant", "", calls=(call,))], encode)
-            ends |= {token for tokens in calls for token in tokens[-1:] if is_special(token)}
+        spans = self._span_tokens([ask, answer, ask, answer], encode)[::-1]
+        if any(is_special(tokens[-1]) for tokens in spans):  # otherwise what closes a call closes no turn
+            spans += self._span_tokens([ask, RowTurn("assistant", "", calls=(call,))], encode)
         thoughtful = self._span_tokens([ask, replace(answer, thought="c")], encode)
-        return frozenset(ends.difference(*(tokens[:-1] for tokens in thoughtful)))
+        inside = {token for tokens in thoughtful for token in tokens[:-1]}
+        ends = dict.fromkeys(tokens[-1] for tokens in spans)
+        return tuple(token for token in ends if is_special(token) and token not in inside)
 
     def _span_tokens(self, dialogue: Sequence[RowTurn], encode: Callable[[str], Sequence[int]]) -> list[Sequence[int]]:
         """The tokens of each trained span of a dialogue; none when the template refuses it."""

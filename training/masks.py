@@ -78,9 +78,9 @@ def prompt_ids(tokenizer: Any, messages: Messages, *, system: SystemTurn = "keep
     return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
-def end_tokens(tokenizer: Any, *, template: ChatTemplate | None = None) -> frozenset[int]:
-    """Tokens that end the trained spans of any dialogue, so that a trained model writes them to stop; see
-    `ChatTemplate.end_tokens`."""
+def end_tokens(tokenizer: Any, *, template: ChatTemplate | None = None) -> tuple[int, ...]:
+    """Tokens that end the trained spans of any dialogue, so that a trained model writes them to stop, the last answer's
+    first; see `ChatTemplate.end_tokens`."""
     special_tokens = _special_tokens(tokenizer)
     return (template or ChatTemplate(tokenizer)).end_tokens(
         lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], lambda token: token in special_tokens
@@ -210,7 +210,7 @@ def _mask(
     offsets: npt.NDArray[np.int64],
     spans: Sequence[tuple[int, int]],
     special_tokens: frozenset[int],
-    ends: frozenset[int],
+    ends: Sequence[int],
 ) -> npt.NDArray[np.bool_]:
     """The completion mask, bool (tokens,): tokens inside a span. White space after a span's last special token (the
     line break that follows an end-of-turn mark) belongs to the template, not to the answer. A token that joins the

@@ -20,6 +20,7 @@ _TRAINED_IF_TRUE = ("weight", "loss_weight", "train", "trainable", "training", "
 _TRAINED_IF_FALSE = ("masked",)
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _CALLS = ("tool_calls", "function_call")
+_TOOL_KEYS = ("type", "function", "name", "description", "parameters", "properties", "required")
 _FALSE_WORDS = frozenset({"false", "no", "off", "0", "0.0", "none", ""})
 #: Raised when the same rows get other tokens or another mask, so that adapters of before are trained again.
 MASK_VERSION = 2
@@ -135,12 +136,21 @@ def _read_calls(value: Any) -> list[Mapping[str, Any]]:
 
 def _read_tools(value: Any) -> list[dict[str, Any]]:
     value = _parsed(value)
-    tools = [_without_nulls(_parsed(tool)) for tool in (value if isinstance(value, list) else [])]
+    tools = [_in_order(_without_nulls(_parsed(tool))) for tool in (value if isinstance(value, list) else [])]
     return [
         tool if "function" in tool else {"type": "function", "function": tool}
         for tool in tools
         if isinstance(tool, dict)
     ]
+
+
+def _in_order(value: Any) -> Any:
+    """A tool with its keys in the order in which OpenAI's documentation and JSON Schema write them, which is the order
+    that models have seen; ingest sorts keys, since the formats of files do not agree on their order."""
+    if isinstance(value, dict):
+        known = [key for key in _TOOL_KEYS if key in value]
+        return {key: _in_order(value[key]) for key in [*known, *(key for key in value if key not in known)]}
+    return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
 def _without_nulls(value: Any) -> Any:

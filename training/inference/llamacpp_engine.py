@@ -170,7 +170,7 @@ def _is_end(model: Any, token: int) -> bool:
     return bool(llama_cpp.llama_vocab_is_eog(model._model.vocab, token))  # noqa: SLF001 - no public name
 
 
-def _end_tokens(model: Any, template: ChatTemplate) -> frozenset[int]:
+def _end_tokens(model: Any, template: ChatTemplate) -> tuple[int, ...]:
     """The control tokens that end answers in the file's chat template."""
     vocabulary = model._model.vocab  # noqa: SLF001 - no public name
     return template.end_tokens(

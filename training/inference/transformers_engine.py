@@ -157,7 +157,7 @@ def generation_ends(model: Any, tokenizer: Any) -> frozenset[int]:
     puts behind answers, which is what training taught the model to stop with."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     tokens = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
-    return frozenset(token for token in tokens if token is not None) | end_tokens(tokenizer)
+    return frozenset(token for token in tokens if token is not None) | set(end_tokens(tokenizer))
 
 
 class _Batch:

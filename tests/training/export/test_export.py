@@ -86,6 +86,22 @@ def test_over_a_checkpoint_that_is_4_bit_already_the_export_is_dense(tmp_path: P
     assert {parameter.dtype.itemsize for parameter in model.parameters()} <= {2, 4}
 
 
+def test_an_export_stops_where_its_chat_template_ends_answers(tmp_path: Path, tiny_model: Path) -> None:
+    """A base model with ChatML names `<|endoftext|>` as its end and was trained to write `<|im_end|>`."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    GenerationConfig(eos_token_id=tokenizer.eos_token_id).save_pretrained(folder)
+    run = write_trained(write_tiny_run(tmp_path / "run", model=folder), folder)
+    path = export(run, "curated", to="merged").path
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert GenerationConfig.from_pretrained(path).eos_token_id == ends
+    assert AutoTokenizer.from_pretrained(path).eos_token == "<|im_end|>"
+
+
 def test_another_arms_weights_fail_the_parity_check(trained: Path) -> None:
     other = RunPaths(trained).adapter("raw", 0)
     with pytest.raises(UserError, match="differ too much from the adapter's"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -60,6 +61,14 @@ def collect(engine: Engine, requests: list[Request], **more: Any) -> tuple[list[
 
 
 def generated(tiny_model: Path, adapter: Path | None, messages: tuple[Message, ...], tokens: int) -> tuple[str, int]:
+    """The text and the number of tokens of `generated_ids`."""
+    from transformers import AutoTokenizer
+
+    new = generated_ids(tiny_model, adapter, messages, tokens)
+    return AutoTokenizer.from_pretrained(tiny_model).decode(new, skip_special_tokens=True), len(new)
+
+
+def generated_ids(tiny_model: Path, adapter: Path | None, messages: tuple[Message, ...], tokens: int) -> list[int]:
     """What transformers' own `generate` answers with PEFT's own model."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -71,8 +80,7 @@ def generated(tiny_model: Path, adapter: Path | None, messages: tuple[Message, .
     out = model.eval().generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False
     )
-    new = out[0, ids.shape[1] :]
-    return tokenizer.decode(new, skip_special_tokens=True), len(new)
+    return out[0, ids.shape[1] :].tolist()
 
 
 def test_all_arms_at_once_answer_what_each_answers_alone_in_transformers(
@@ -96,6 +104,34 @@ def test_rows_that_end_early_leave_the_others_as_they_were(engine: TransformersE
     assert [cost.stopped for cost in stats] == ["length"] * 3
     assert [cost.tokens for cost in stats] == [1, 20, 5]
     assert all(cost.first_token_seconds is not None and cost.first_token_seconds <= cost.seconds for cost in stats)
+
+
+def test_an_answer_ends_where_the_chat_template_ends_answers(
+    tiny_model: Path, adapters: dict[str, Path | None], tmp_path: Path
+) -> None:
+    """A base model with ChatML learns `<|im_end|>` and names only `<|endoftext|>` as its end."""
+    from transformers import AutoTokenizer
+
+    # Some later token of an answer becomes the mark that the template writes behind answers.
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = encode_prompt(tokenizer, PROMPT)
+    answers = {arm: generated_ids(folder, adapters[arm], PROMPT, 40) for arm in ("raw", "curated")}
+    arm, length, end = next(
+        (arm, length, tokenizer.convert_ids_to_tokens(token))
+        for arm, answer in answers.items()
+        for length, token in enumerate(answer)
+        if length and token < len(tokenizer) and token not in [*answer[:length], *prompt]
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": [end]})
+    written, ended = "+ '<|im_end|>'", f"+ ({end!r} if message['role'] == 'assistant' else '<|im_end|>')"
+    assert written in tokenizer.chat_template
+    tokenizer.chat_template = tokenizer.chat_template.replace(written, ended)
+    tokenizer.save_pretrained(folder)
+
+    engine = TransformersEngine(Model(name=str(folder), load="fp32"), {arm: adapters[arm]})
+    _, stats = collect(engine, [Request(arm, PROMPT, Sampling(max_new_tokens=40))])
+    assert (stats[0].tokens, stats[0].stopped) == (length, "end")
 
 
 def test_arms_stream_together_and_not_one_after_the_other(engine: TransformersEngine) -> None:
