@@ -4,7 +4,7 @@
 (`layered/exact`), does a short item stand in it as whole sentences (`layered/short`), do 8-grams that both have cover
 80 % of an item of 13 words or more or of its answer, or half of the item with a run of 13 words (`layered/ngram`), and
 is the item among the row's nearest by embedding and verified as the same task rather than another of its kind
-(`layered/semantic`)? The published rules are described in `siftune.curation.decontamination.overlap_rules`.
+(`layered/semantic`)? The published rules are described in `siftune.curation.decontamination.published_rules`.
 """
 
 from __future__ import annotations
@@ -15,28 +15,23 @@ import numpy as np
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.decontamination.overlap_rules import (
-    LLAMA_SHARE,
-    LONG_GRAM,
-    TULU_SHARE,
-    NgramRules,
-    WholeItemRule,
-)
+from siftune.curation.decontamination.benchmark_items import RULE_MATCHES
+from siftune.curation.decontamination.overlap_rules import LONG_GRAM, WholeItemRule
 from siftune.curation.decontamination.paraphrases import SPAN_CHARACTERS, find_paraphrases
+from siftune.curation.decontamination.published_rules import PublishedRules
 from siftune.curation.embeddings.knn import Embed
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Rule
 from siftune.curation.text import ngrams
 
-#: `layered/ngram`: at least this share of an item, or of its answer, is covered by 8-grams that the row has too.
+#: `layered/ngram`: at least the first share of an item, or of its answer, is covered by 8-grams that the row has too;
+#: or more than the second of an item, with a long run.
 _COVERED_SHARE = 0.8
+_HALF_SHARE = 0.5
+#: Words in these n-grams.
+_SHORT_GRAM = 8
 #: The layers of `layered`, the surest first.
 _LAYERS = ("layered/exact", "layered/short", "layered/ngram", schema.PARAPHRASE)
-
-#: One match of a part of a row (prompt, answer or both; `row` counts through all batches) and an item (a position).
-_PART_MATCHES = pl.Schema(
-    {"row": pl.Int64, "item": pl.Int64, "rule": pl.String, "part": pl.String, "score": pl.Float64, "span": pl.String}
-)
 
 
 def find_matches(
@@ -46,6 +41,7 @@ def find_matches(
     rules: Sequence[Rule],
     embed: Embed | None = None,
     progress: Progress | None = None,
+    published: PublishedRules | None = None,
 ) -> pl.DataFrame:
     """Every row that matches an item of `references` by one of the `rules`.
 
@@ -56,6 +52,7 @@ def find_matches(
         rules: the rules that are applied; each reports its own matches.
         embed: texts to vectors, for `layered`; without it rephrased items are not sought.
         progress: called with ("searching runs", rows, 0) and the like.
+        published: the published rules among `rules`, which then hold notes on whole benchmarks. Made here unless given.
 
     Returns:
         MATCHES in the order of the rows; of one row the surest first. `field` is the part of the row that matched.
@@ -63,57 +60,58 @@ def find_matches(
         the two are the same task.
     """
     # Items that share words with a row.
-    search = _WordSearch(references, set(rules))
-    matches, ids, rows = [pl.DataFrame(schema=_PART_MATCHES)], [pl.Series("id", [], pl.String)], 0
+    search = _WordSearch(references) if "layered" in rules else None
+    published = published or PublishedRules(references, set(rules))
+    matches, ids, rows = [pl.DataFrame(schema=RULE_MATCHES)], [pl.Series("id", [], pl.String)], 0
     for batch in batches():
-        for part in ("prompt", "answer"):
-            matches += [frame.with_columns(row=pl.col("row") + rows) for frame in search.find(batch, part)]
+        published.read(batch)
+        if search is not None:
+            for part in ("prompt", "answer"):
+                matches += [frame.with_columns(row=pl.col("row") + rows) for frame in search.find(batch, part)]
         ids.append(batch["id"])
         rows += batch.height
         if progress is not None:
             progress("searching runs", rows, 0)
-    all_matches = search.settle(pl.concat(matches))
+    all_matches = search.settle(pl.concat(matches)) if search else pl.concat(matches)
 
     # Items in other words: what no layer above has found already.
     if "layered" in rules and embed is not None and references.height and rows:
         paraphrases = find_paraphrases(batches, references, embed=embed, progress=progress)
         layered = all_matches.filter(pl.col("rule").str.starts_with("layered")).select("row", "item")
         new = paraphrases.join(layered, on=["row", "item"], how="anti", maintain_order="left")
-        all_matches = pl.concat([all_matches, schema.conform(new, _PART_MATCHES)])
-    return _join_parts(all_matches, pl.concat(ids), references)
+        all_matches = pl.concat([all_matches, schema.conform(new, RULE_MATCHES)])
+    all_ids = pl.concat(ids)
+    by_rule = published.matches(all_ids).with_columns(pl.col("span").str.slice(0, SPAN_CHARACTERS))
+    return _join_parts(pl.concat([all_matches, by_rule]), all_ids, references)
 
 
 class _WordSearch:
-    """All rules that look at words, over one part of a batch of rows at a time."""
+    """The layers of `layered` that look at words, over one part of a batch of rows at a time."""
 
-    def __init__(self, references: pl.DataFrame, rules: set[str]) -> None:
-        self._rules = rules
+    def __init__(self, references: pl.DataFrame) -> None:
         self._count = references.height
         prompts = references["prompt"].fill_null("")
         answers = references["answer"].fill_null("")
         long = ngrams.split_words(answers).counts >= LONG_GRAM  # shorter answers are labels and numbers
         # Items are numbered through prompts first, then answers.
         items = ngrams.split_words(pl.concat([prompts, answers.zip_with(pl.Series(long), pl.Series([""]))]))
-        self._ngram_rules = NgramRules(items, rules)
-        self._long_items = pl.Series(items.counts >= LONG_GRAM)
-        self._whole_items = WholeItemRule(prompts) if "layered" in rules else None
+        self._short_grams = ngrams.NgramIndex(items, _SHORT_GRAM)
+        self._item_words = items.counts
+        self._whole_items = WholeItemRule(prompts)
 
     def find(self, batch: pl.DataFrame, part: str) -> list[pl.DataFrame]:
-        """_PART_MATCHES of one part of a batch, with rows counted from its start; `settle` completes them."""
-        words = ngrams.split_words(batch[part])
-        overlaps = self._ngram_rules.find(words)
-        matches = [_ngram_matches(words, overlaps[rule], rule, part) for rule in self._rules if rule in overlaps]
-        if self._whole_items is None:
-            return matches
-
+        """RULE_MATCHES of one part of a batch, with rows counted from its start; `settle` completes them."""
         # layered/ngram. Benchmarks of short items begin alike ("Write a python function to find the ..."): half of
         # such an item is not the item, unless the half is a long run of its own.
-        shared = overlaps["8-grams"]
+        words = ngrams.split_words(batch[part])
+        shared = self._short_grams.overlaps(words)
+        item_words = self._item_words[shared["item"].to_numpy()]
+        shared = shared.with_columns(share=shared["covered"] / pl.Series(np.maximum(item_words, 1)))
         of_prompt = pl.col("item") < self._count
         mostly = pl.col("share") >= _COVERED_SHARE
-        half = of_prompt & (pl.col("share") > TULU_SHARE) & (pl.col("longest") >= LONG_GRAM)
-        sure = shared.filter(self._long_items.gather(shared["item"]), mostly | half)
-        matches.append(_ngram_matches(words, sure, "layered/ngram", part))
+        half = of_prompt & (pl.col("share") > _HALF_SHARE) & (pl.col("longest") >= LONG_GRAM)
+        sure = shared.filter(pl.Series(item_words >= LONG_GRAM), mostly | half)
+        matches = [_ngram_matches(words, sure, "layered/ngram", part)]
 
         # layered/exact and layered/short. A prompt is compared with and without its template.
         columns = ("prompt", "core") if part == "prompt" else ("answer",)
@@ -125,33 +123,22 @@ class _WordSearch:
         return matches
 
     def settle(self, matches: pl.DataFrame) -> pl.DataFrame:
-        """What can be decided only when all rows are seen; items then are positions in the references."""
-        # Llama 3: which items reach the ratio over all rows.
-        shares = self._ngram_rules.covered_shares()
-        dirty = pl.DataFrame({"item": np.arange(len(shares)), "ratio": shares}).filter(pl.col("ratio") >= LLAMA_SHARE)
-        by_ratio = matches.filter(pl.col("rule") == "llama3-token-ratio").join(
-            dirty, on="item", how="inner", maintain_order="left"
-        )
-        others = matches.filter(pl.col("rule") != "llama3-token-ratio")
-        settled = pl.concat([others, by_ratio.with_columns(score="ratio").drop("ratio")])
-        settled = settled.with_columns(pl.col("item") % self._count)
-
-        # Of each row and item the surest layer only.
+        """Of each row and item the surest layer only; items then are positions in the references."""
+        settled = matches.with_columns(pl.col("item") % self._count)
         layer = _layer(other_rules=-1)
-        layered, of_other_rules = settled.filter(layer >= 0), settled.filter(layer < 0)
-        return pl.concat([layered.filter(layer == layer.min().over("row", "item")), of_other_rules])
+        return settled.filter(layer == layer.min().over("row", "item"))
 
 
 def _ngram_matches(words: ngrams.TokenLists, overlaps: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:
-    """_PART_MATCHES from OVERLAP and `share`; the span is the longest run of words that both have."""
+    """RULE_MATCHES from OVERLAP and `share`; the span is the longest run of words that both have."""
     text, start, length = (overlaps[name].to_numpy() for name in ("text", "start", "longest"))
     span = words.spans(text, start, length).str.slice(0, SPAN_CHARACTERS)
     return _of_rule(overlaps.select(row="text", item="item", score="share", span=span), rule, part)
 
 
 def _of_rule(matches: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:
-    """`matches` (row, item, score, span) as _PART_MATCHES of one rule and part."""
-    return schema.conform(matches.with_columns(rule=pl.lit(rule), part=pl.lit(part)), _PART_MATCHES)
+    """`matches` (row, item, score, span) as RULE_MATCHES of one rule and part."""
+    return schema.conform(matches.with_columns(rule=pl.lit(rule), part=pl.lit(part)), RULE_MATCHES)
 
 
 def _layer(*, other_rules: int) -> pl.Expr:

@@ -1,33 +1,19 @@
-"""Rules that find an item of a benchmark in a row by shared words: the published ones, and whole sentences.
+"""Short items of a benchmark that stand whole in a row. The published rules are in modules of their own.
 
-Published rules, on words in lower case without punctuation:
-
-gpt3-13gram: a row is contaminated by an item when they share a run of 13 words, or the whole item when it is shorter
-    (Brown et al. 2020, arXiv 2005.14165, section 4 and appendix C).
-tulu3-8gram: when the 8-grams that the row shares with the item cover more than half of the item's words
-    (Lambert et al. 2024, arXiv 2411.15124, section 3.2). Items of fewer than 8 words never match.
-llama3-token-ratio: an item is contaminated when at least T of its words lie in 8-grams that occur anywhere in the
-    training rows (Llama Team 2024, arXiv 2407.21783, section 5.1.4). The paper chooses T for each benchmark from model
-    scores, which curation does not have; T is 0.8 here, where Llama 2 begins to call an item dirty (arXiv 2307.09288,
-    appendix A.6). A row is reported for a contaminated item when the two share an 8-gram.
+See `siftune.curation.decontamination.published_rules`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from siftune.curation.decontamination.gram_postings import only
 from siftune.curation.text import ngrams
-from siftune.curation.text.ngrams import OVERLAP, NgramIndex, TokenLists
+from siftune.curation.text.ngrams import OVERLAP, NgramIndex
 
-#: tulu3-8gram: more than this share of the item's words must be covered.
-TULU_SHARE = 0.5
-#: llama3-token-ratio: T above.
-LLAMA_SHARE = 0.8
-#: TokenLists in an n-gram of gpt3-13gram, and of the other two rules.
+#: Items of fewer words have no run of words by which a longer text could be known to hold them.
 LONG_GRAM = 13
-SHORT_GRAM = 8
 
 #: What ends a sentence for `_sentences`: a full stop, a question or exclamation mark, a colon or semicolon before
 #: white space, a line break, a quotation mark or a bar.
@@ -37,64 +23,6 @@ _OUTER_PUNCTUATION = " \t.,;:?!'`*_#>()[]{}-"
 _MIN_SENTENCE_WORDS = 4
 #: Between the sentences of a text: a control character that texts do not hold.
 _SEPARATOR = "\x1f"
-
-
-class NgramRules:
-    """The three published rules over batches of texts; what they need of a batch is kept, not its words."""
-
-    def __init__(self, items: TokenLists, rules: set[str]) -> None:
-        self._items = items
-        self._rules = rules
-        self._short_grams = NgramIndex(items, SHORT_GRAM)
-        #: llama3-token-ratio: for each word of the items whether an 8-gram that some text has begins there.
-        self._gram_starts = np.zeros(len(items.hashes), np.bool_)
-        #: gpt3-13gram: the 13-grams of all items, then items of fewer words as one n-gram of their own length.
-        self._long_grams: list[NgramIndex] = []
-        if "gpt3-13gram" in rules:
-            short_sizes = np.unique(items.counts[items.counts < LONG_GRAM]).tolist()
-            self._long_grams = [NgramIndex(items, LONG_GRAM)]
-            self._long_grams += [NgramIndex(_only(items, items.counts == size), size) for size in short_sizes if size]
-
-    def find(self, texts: TokenLists) -> dict[str, pl.DataFrame]:
-        """OVERLAP and `share` (of the item's words) for each rule, and "8-grams": all that share an 8-gram."""
-        matches: dict[str, pl.DataFrame] = {}
-        hits = self._short_grams.hits(texts)
-        self._gram_starts[self._items.offsets[hits["item"].to_numpy()] + hits["item_position"].to_numpy()] = True
-        matches["8-grams"] = self._with_share(ngrams.measure_overlaps(hits, SHORT_GRAM))
-        if "tulu3-8gram" in self._rules:
-            matches["tulu3-8gram"] = matches["8-grams"].filter(pl.col("share") > TULU_SHARE)
-        if "llama3-token-ratio" in self._rules:
-            matches["llama3-token-ratio"] = matches["8-grams"]  # until all rows are seen: see `covered_shares`
-        if self._long_grams:
-            overlaps = [index.overlaps(texts) for index in self._long_grams]
-            matches["gpt3-13gram"] = self._with_share(pl.concat(overlaps))
-        return matches
-
-    def covered_shares(self) -> NDArray[np.float64]:
-        """For each item the share of its words in 8-grams that any text so far had; NaN for an item of no words."""
-        # +1 where an 8-gram begins and -1 where it ends: a word is covered where the running sum is positive.
-        changes = np.zeros(len(self._gram_starts) + SHORT_GRAM, np.int64)
-        starts = np.flatnonzero(self._gram_starts)
-        np.add.at(changes, starts, 1)
-        np.add.at(changes, starts + SHORT_GRAM, -1)
-        covered = np.cumsum(changes)[: len(self._gram_starts)] > 0
-        # Count the covered words of each item.
-        cumulative = np.concatenate([[0], np.cumsum(covered)])
-        counts = self._items.counts
-        covered_words = cumulative[self._items.offsets[1:]] - cumulative[self._items.offsets[:-1]]
-        return np.where(counts > 0, covered_words / np.maximum(counts, 1), np.nan)
-
-    def _with_share(self, overlaps: pl.DataFrame) -> pl.DataFrame:
-        counts = self._items.counts[overlaps["item"].to_numpy()]
-        return overlaps.with_columns(share=overlaps["covered"] / pl.Series(np.maximum(counts, 1)))
-
-
-def _only(items: TokenLists, chosen: NDArray[np.bool_]) -> TokenLists:
-    """The same items in the same positions; those that are not chosen (bool [n]) lose their words."""
-    counts = np.where(chosen, items.counts, 0)
-    kept = np.repeat(chosen, items.counts)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return TokenLists(items.tokens.filter(pl.Series(kept)), items.hashes[kept], offsets)
 
 
 class WholeItemRule:
@@ -113,7 +41,7 @@ class WholeItemRule:
         short = (words >= _MIN_SENTENCE_WORDS) & (words < LONG_GRAM)
         flat = ngrams.token_lists(sentences)
         sizes = np.unique(flat.counts[short]).tolist()
-        self._sentence_grams = [NgramIndex(_only(flat, short & (flat.counts == size)), size) for size in sizes if size]
+        self._sentence_grams = [NgramIndex(only(flat, short & (flat.counts == size)), size) for size in sizes if size]
 
     def equal(self, texts: pl.Series) -> pl.DataFrame:
         """`text`, `item` (positions, int64) where the two are the same text."""

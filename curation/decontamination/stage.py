@@ -11,6 +11,7 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.corpus import Corpus
 from siftune.curation.decontamination.matches import find_matches
+from siftune.curation.decontamination.published_rules import PublishedRules
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
 from siftune.curation.ingest.sources import sources_fingerprint
@@ -42,7 +43,8 @@ class Decontamination:
             for reference in self.settings.references
         ]
         encoder = self.encoder and embedder(self.encoder).encoder.name
-        return {"references": references, "rules": self.settings.rules, "encoder": encoder}
+        rules, token_ratios = self.settings.rules, self.settings.token_ratios
+        return {"references": references, "rules": rules, "token_ratios": token_ratios, "encoder": encoder}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         references = [
@@ -57,14 +59,17 @@ class Decontamination:
         ]
         if not references:
             return Measured(schema.empty(schema.MATCHES))
+        items = pl.concat(references)
+        published = PublishedRules(items, set(self.settings.rules), self.settings.token_ratios)
         matches = find_matches(
             lambda: corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()),
-            pl.concat(references),
+            items,
             rules=self.settings.rules,
             embed=embedder(self.encoder).embed if self.encoder else None,
             progress=progress,
+            published=published,
         )
-        return Measured(matches)
+        return Measured(matches, published.notes)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         counted = measured.filter(schema.counted(self.settings.threshold))

@@ -6,6 +6,7 @@ Every parameter is documented once, under its field; the commented starting reci
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -193,6 +194,42 @@ class Reference(Section):
     columns: dict[str, str] = Field({}, description="As in `sources`.")
 
 
+class SecondOpinion(Section):
+    """A model that is asked, in both orders, whether a row and the item that it holds in other words are the same task.
+
+    It can overrule such a match, and never adds one. Exactly one of `cross_encoder` and `endpoint`.
+    """
+
+    cross_encoder: str | None = Field(
+        None, description="A cross-encoder of sentence-transformers that gives one score: a folder or a hub name."
+    )
+    threshold: Threshold = Field(0.5, description="The lowest score of the cross-encoder that says the same task.")
+    endpoint: str | None = Field(
+        None,
+        description="The address of an OpenAI-compatible server, to where `/chat/completions` begins, such as "
+        "`http://127.0.0.1:8000/v1`. It receives the texts of the rows that are asked about.",
+    )
+    model: str | None = Field(None, description="The name of the model on that server.")
+    key_variable: str | None = Field(
+        None, description="The environment variable that holds the server's key. The key itself is stored nowhere."
+    )
+    timeout: float = Field(60.0, gt=0, description="Seconds to wait for the server.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> SecondOpinion:
+        if (self.cross_encoder is None) == (self.endpoint is None):
+            raise ValueError("set exactly one of `cross_encoder` and `endpoint`")
+        if self.endpoint is not None:
+            address = urlsplit(self.endpoint)
+            if address.scheme not in {"http", "https"} or not address.hostname or address.username:
+                raise ValueError(
+                    "`endpoint` is an http(s) address without user name and key, such as http://127.0.0.1:8000/v1"
+                )
+            if self.model is None:
+                raise ValueError("`endpoint` needs `model`, the name of the model on that server")
+        return self
+
+
 class Contamination(Section):
     """Contamination: rows that match items of a benchmark."""
 
@@ -221,6 +258,7 @@ class Contamination(Section):
         description="What happens to a row that holds a related task: other numbers, a part of an item, a harder "
         "variant.",
     )
+    verify: SecondOpinion | None = Field(None, description=SecondOpinion.__doc__)
 
 
 class Splits(Section):

@@ -126,40 +126,6 @@ def test_a_common_beginning_is_not_the_item() -> None:
     assert match(rows((beginning, "")), item).height == 0
 
 
-def test_gpt3_needs_thirteen_words_in_a_row_or_a_whole_shorter_item() -> None:
-    words = [f"w{number}" for number in range(40)]
-    item = " ".join(words)
-    twelve, thirteen = " ".join(words[5:17]), " ".join(words[5:18])
-    matches = match(
-        rows((f"x {twelve} y", ""), (f"x {thirteen} y", ""), ("say red blue green!", ""), ("say red green blue", "")),
-        items((item, None), ("Red, blue, green.", None)),
-        ["gpt3-13gram"],
-    )
-    assert brief(matches) == [
-        ("s:1", "bench:0", "gpt3-13gram", "prompt"),
-        ("s:2", "bench:1", "gpt3-13gram", "prompt"),
-    ]
-
-
-def test_tulu_needs_more_than_half_of_the_item() -> None:
-    words = [f"w{number}" for number in range(20)]
-    half, more = " ".join(words[:10]), " ".join(words[:11])
-    scattered = " ".join([*words[:8], "x", *words[8:12], "x", *words[12:]])  # two runs of eight, one of four
-    matches = match(rows((half, ""), (more, ""), (scattered, "")), items((" ".join(words), None)), ["tulu3-8gram"])
-    assert [row[0] for row in brief(matches)] == ["s:1", "s:2"]
-    assert matches["score"].to_list() == [0.55, 0.8]
-
-
-def test_llama_adds_up_what_all_rows_hold() -> None:
-    words = [f"w{number}" for number in range(20)]
-    first, second = " ".join(words[:9]), " ".join(words[9:18])
-    matches = match(rows((first, "")), items((" ".join(words), None)), ["llama3-token-ratio"])
-    both = match(rows((first, ""), (second, ""), ("other", "")), items((" ".join(words), None)), ["llama3-token-ratio"])
-    assert matches.height == 0
-    assert [row[0] for row in brief(both)] == ["s:0", "s:1"]
-    assert both["score"].to_list() == [0.9, 0.9]
-
-
 def test_batches_change_nothing() -> None:
     texts = [(f"{LONG} {number}", f"The answer is {number}. {LONG}") for number in range(9)]
     texts += [("area of a triangle, please", "no"), ("Say it. Area of a triangle, please.", "no")]

@@ -1,0 +1,26 @@
+"""The model that gives a second opinion, as a recipe asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from siftune.curation.decontamination.chat_judge import ChatJudge
+from siftune.curation.decontamination.cross_encoder_judge import CrossEncoderJudge
+from siftune.curation.decontamination.second_opinion import AnswerCache, Judge
+from siftune.curation.recipe.sections import SecondOpinion
+
+
+def open_judge(settings: SecondOpinion, *, base: Path) -> Judge:
+    """The model of `verify`; a folder is relative to `base`. Raises `UserError` when it is not to be had."""
+    cache = AnswerCache()
+    if settings.cross_encoder is not None:
+        beside = base / settings.cross_encoder
+        name = str(beside) if beside.is_dir() else settings.cross_encoder
+        return CrossEncoderJudge(name, threshold=settings.threshold, cache=cache)
+    return ChatJudge(
+        settings.endpoint or "",
+        settings.model or "",
+        key_variable=settings.key_variable,
+        timeout=settings.timeout,
+        cache=cache,
+    )

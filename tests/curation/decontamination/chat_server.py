@@ -1,0 +1,83 @@
+"""A real OpenAI-compatible server on this machine. It answers by a rule: whether the texts share most words."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SAME_SHARE = 0.6
+
+
+def same(first: str, second: str) -> bool:
+    """Most words of the first text are in the second: not the same the other way round."""
+    one, other = (set(re.findall(r"\w+", text.lower())) for text in (first, second))
+    return len(one & other) >= SAME_SHARE * len(one)
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Keeps what it was sent. `faults` are the statuses of the next replies; `stall` makes the next ones wait."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[dict[str, Any]] = []
+        self.authorizations: list[str | None] = []
+        self.faults: list[int] = []
+        self.stall = 0.0
+        self.phrase = "{}"
+        self.reply: bytes | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append({"path": self.path, **body})
+        self.server.authorizations.append(self.headers["Authorization"])
+        time.sleep(self.server.stall)
+        if self.server.faults:
+            status = self.server.faults.pop(0)
+            self.answer(status, f"no luck with {self.headers['Authorization']}".encode())
+            return
+        first, second = re.search(
+            r"<<<first\n(.*)\nfirst>>>.*<<<second\n(.*)\nsecond>>>", body["messages"][0]["content"], re.DOTALL
+        ).groups()
+        content = self.server.phrase.format(same(first, second))
+        reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
+        self.answer(200, self.server.reply or reply)
+
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def chat_server() -> Iterator[ChatServer]:
+    server = ChatServer()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
