@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from siftune.curation import schema
 from siftune.curation.recipe.sections import Keys
 from siftune.curation.schema import Key
-from siftune.curation.text.prompt_templates import PromptTemplates
+from siftune.curation.text.prompt_templates import PromptTemplates, TemplateCounts
 from siftune.curation.text.words import key_text, word_count
 
 #: Rows that are held in memory at a time.
 BATCH = 50_000
+_TEMPLATES = "templates"  # in the metadata of TEXTS
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,20 @@ def batches(path: Path, columns: Sequence[str] | None = None, *, size: int | Non
             yield frame
 
 
-def write_batches(frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema) -> int:
-    """Write frames to one parquet file as they come; an empty iterator makes a file of no rows. Returns the rows."""
+def write_batches(
+    frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema, *, notes: Mapping[str, str] | None = None
+) -> int:
+    """Write frames to one parquet file as they come; an empty iterator makes a file of no rows.
+
+    Args:
+        frames: what is written.
+        path: the file.
+        columns: its columns.
+        notes: its metadata.
+
+    Returns:
+        The number of rows.
+    """
     rows = 0
     arrow = schema.empty(columns).to_arrow().schema
     with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
@@ -60,21 +73,48 @@ def write_batches(frames: Iterator[pl.DataFrame], path: Path, columns: pl.Schema
             if frame.height:
                 writer.write_table(schema.conform(frame, columns).to_arrow().cast(arrow), row_group_size=BATCH)
                 rows += frame.height
+        writer.add_key_value_metadata(notes or {})
     return rows
 
 
-def write_texts(examples: Path, out: Path, keys: Keys) -> None:
+def write_texts(examples: Path, out: Path, keys: Keys, counted: Mapping[str, TemplateCounts] | None = None) -> None:
     """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then removed).
 
     Args:
         examples: parquet with EXAMPLES.
-        out: the parquet file to write.
+        out: the parquet file to write; `template_counts` reads what was counted from it.
         keys: what counts as a template.
+        counted: for sources that are curated sets, by the prefix of their ids, what was counted in the whole data. It
+            is used where it was counted by the same `keys`.
     """
-    templates = PromptTemplates(rows=keys.template_rows, share=keys.template_share)
+    fresh = PromptTemplates(rows=keys.template_rows, share=keys.template_share)
+    known: list[tuple[pl.Expr, PromptTemplates]] = []
+    for name, counts in (counted or {}).items():
+        if (counts.rows, counts.share) == (keys.template_rows, keys.template_share):
+            is_own = pl.col("id").str.replace(r":\d+$", "") == name
+            is_own &= pl.col("source").is_in(list(counts.minimums))
+            known.append((is_own, PromptTemplates.counted(counts)))
+    is_known = pl.any_horizontal(pl.lit(value=False), *[is_own for is_own, _ in known])
     for frame in _split_turns(examples):
-        templates.count(frame)
-    write_batches((templates.strip(frame) for frame in _split_turns(examples)), out, schema.TEXTS)
+        fresh.count(frame.filter(~is_known))
+
+    def stripped() -> Iterator[pl.DataFrame]:
+        for frame in _split_turns(examples):
+            numbered = frame.with_row_index("order")
+            parts = [fresh.strip(numbered.filter(~is_known))]
+            parts += [templates.strip(numbered.filter(is_own)) for is_own, templates in known]
+            yield pl.concat(parts).sort("order").drop("order")
+
+    # Counters of several tables cannot be handed on as one.
+    every = [counts for templates in (fresh, *[table for _, table in known]) if (counts := templates.counts()).minimums]
+    notes = {_TEMPLATES: every[0].to_json()} if len(every) == 1 else {}
+    write_batches(stripped(), out, schema.TEXTS, notes=notes)
+
+
+def template_counts(texts: Path) -> TemplateCounts | None:
+    """What was counted to write TEXTS; None where rows of several tables of counters stand together."""
+    text = pl.read_parquet_metadata(texts).get(_TEMPLATES)
+    return TemplateCounts.from_json(text) if text else None
 
 
 def _split_turns(examples: Path) -> Iterator[pl.DataFrame]:

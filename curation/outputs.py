@@ -9,8 +9,9 @@ import polars as pl
 
 from siftune.curation import arms, dataset_card, schema
 from siftune.curation.atomic_files import replacing, write_parquet, write_text
-from siftune.curation.corpus import batches, write_batches
+from siftune.curation.corpus import batches, template_counts, write_batches
 from siftune.curation.errors import require_conserved
+from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import ArmName
 from siftune.curation.run.ledger import fates
@@ -45,7 +46,13 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         repeated = rows.join(copies, on="id", how="left", maintain_order="left")
         repeated = repeated.with_columns(pl.col("copies").fill_null(1))
         records = arms.build(prepared.corpus.examples, repeated, seed=recorder.recipe.seed, out=run, names=names)
-        publish(run)
+        balance = recorder.recipe.balance
+        notes = CuratedNotes(
+            templates=template_counts(prepared.corpus.texts),
+            common=splits.common,
+            balance=balance.model_dump() if balance else None,
+        )
+        publish(run, notes)
         write_parquet(ledger, run.ledger_path)
         write_parquet(_with_arms(rows, run, names), run.rows_path)
         with replacing(run.quarantine_path) as temporary:
@@ -99,13 +106,15 @@ def count_rows(rows: pl.DataFrame, *, arms: dict[str, ArmRecord]) -> RowCounts:
     )
 
 
-def publish(run: RunPaths) -> None:
-    """The curated set as others read it: one parquet file a split, with id, source, messages and meta."""
+def publish(run: RunPaths, notes: CuratedNotes) -> None:
+    """The curated set as others read it: one parquet file a split, with id, source, messages and meta; `notes` are for
+    a run that curates it again.
+    """
     files = {TRAIN: run.arm("curated")} | {split: run.heldout(split) for split in HELD_OUT}
     for split, file in files.items():
         target = run.curated(split)
         with replacing(target) as temporary:
-            written = write_batches(batches(file, list(_PUBLISHED)), temporary, _PUBLISHED)
+            written = write_batches(batches(file, list(_PUBLISHED)), temporary, _PUBLISHED, notes=notes.metadata())
         if not written and split != TRAIN:
             target.unlink()
 

@@ -12,7 +12,8 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json
 from siftune.curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
-from siftune.curation.ingest.sources import IngestedRow, read_sources, sources_fingerprint
+from siftune.curation.ingest.curated_sets import CuratedNotes
+from siftune.curation.ingest.sources import IngestedRow, curated_notes, read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.row_checks import mojibake
@@ -38,6 +39,7 @@ class Prepared:
         sources: each source as it was read.
         files: the stored measures by name.
         reused: whether the sources were read by an earlier run.
+        curated: by name, the sources that are curated sets, with what they say of themselves.
     """
 
     corpus: Corpus
@@ -48,6 +50,7 @@ class Prepared:
     sources: list[SourceRecord]
     files: dict[str, Path]
     reused: bool
+    curated: dict[str, CuratedNotes]
 
     def quarantined_decisions(self) -> pl.DataFrame:
         """DECISIONS on the rows that could not be read."""
@@ -99,7 +102,9 @@ def prepare(
     # The texts that are compared, and the light frame that stages decide on.
     template_settings = recipe.keys.model_dump(include={"template_rows", "template_share"})
     texts_key = measure_key("texts", template_settings, repair_key)
-    texts, _ = run.measure("texts", texts_key, lambda out: write_texts(examples, out, recipe.keys))
+    curated = curated_notes(recipe.sources, base=base)
+    counted = {name: notes.templates for name, notes in curated.items() if notes.templates is not None}
+    texts, _ = run.measure("texts", texts_key, lambda out: write_texts(examples, out, recipe.keys, counted))
     index, _ = run.measure(
         "index", texts_key, lambda out: write_batches(measure_index(examples, texts), out, _STORED_INDEX)
     )
@@ -113,6 +118,7 @@ def prepare(
         sources=[SourceRecord.model_validate(source) for source in sources],
         files={"examples": examples, "texts": texts, "index": index},
         reused=reused,
+        curated=curated,
     )
 
 

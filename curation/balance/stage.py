@@ -10,6 +10,7 @@ from siftune.curation.balance.selection import balance_lengths
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
 from siftune.curation.prepare import Prepared
+from siftune.curation.recipe.sections import Balance
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import SplitResult
 from siftune.curation.text.lengths import length_counter
@@ -29,6 +30,9 @@ def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult)
     if settings is None:
         return splits, pl.DataFrame(schema=_COPIES)
     with recorder.stage("balance", rows=splits.alive.height) as record:
+        if _is_balanced(prepared, settings):
+            # As near to the target as the first run brought it; another step towards it would only cost rows.
+            settings = settings.model_copy(update={"target": "temperature", "temperature": 1.0})
         train = splits.train()
         rows = train["row"].to_numpy()
 
@@ -60,3 +64,9 @@ def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult)
         recorder.manifest.balance = balanced.record()
     copies = pl.DataFrame({"id": train["id"], "copies": balanced.copies}, schema=_COPIES)
     return replace(splits, alive=alive), copies.filter(pl.col("copies") > 0)
+
+
+def _is_balanced(prepared: Prepared, settings: Balance) -> bool:
+    """Whether the data are a curated set that was balanced by these settings."""
+    notes = list(prepared.curated.values())
+    return len(prepared.sources) == len(notes) == 1 and notes[0].balance == settings.model_dump()

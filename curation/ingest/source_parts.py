@@ -11,6 +11,7 @@ from typing import Any
 from siftune.curation.errors import UserError
 from siftune.curation.file_hash import file_sha256
 from siftune.curation.ingest.arrow_reader import BATCH_ROWS, table_rows
+from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.ingest.decompression import OnBytes, Warn
 from siftune.curation.ingest.file_kinds import split_in_name
 from siftune.curation.ingest.file_rows import read_rows
@@ -28,6 +29,7 @@ class SourcePart:
         bytes: Its size on disk.
         sha256: Hashes its bytes.
         open: Its rows, by `open(warn, on_bytes)`; see `file_rows.read_rows`.
+        curated: What it says of itself where a run published it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class SourcePart:
     bytes: int
     sha256: Callable[[], str]
     open: Callable[[Warn, OnBytes], Iterator[Any]]
+    curated: CuratedNotes | None = None
 
 
 def source_parts(location: SourceLocation, *, positions: bool = False) -> Iterator[SourcePart]:
@@ -68,6 +71,7 @@ def _file_part(location: SourceLocation, path: Path, *, positions: bool) -> Sour
         bytes=path.stat().st_size,
         sha256=lambda: file_sha256(path),
         open=lambda warn, on_bytes: read_rows(path, warn=warn, positions=positions, on_bytes=on_bytes),
+        curated=CuratedNotes.read(path),
     )
 
 

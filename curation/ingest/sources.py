@@ -28,6 +28,7 @@ from siftune.curation.file_hash import file_sha256
 from siftune.curation.formats.cells import Row
 from siftune.curation.formats.detection import are_positions
 from siftune.curation.formats.faults import Fault
+from siftune.curation.ingest.curated_sets import CuratedNotes, published_row
 from siftune.curation.ingest.example_writer import ExampleWriter
 from siftune.curation.ingest.row_conversion import Example, RowConverter, RowFormat, as_object
 from siftune.curation.ingest.source_location import SourceLocation, locate
@@ -38,7 +39,7 @@ from siftune.curation.run.manifest import FileRecord, SourceRecord
 from siftune.curation.text.hidden_characters import visible
 
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
-RULES = 2
+RULES = 3
 _PART_NAME_CHARACTERS = 100  # of the name of a mixture's part that are kept
 _SAMPLE_ROWS = 100  # with columns, that are looked at to detect the format
 
@@ -195,6 +196,21 @@ def locate_sources(sources: Sequence[Source], *, base: Path) -> list[SourceLocat
     return locations
 
 
+def curated_notes(sources: Sequence[Source], *, base: Path) -> dict[str, CuratedNotes]:
+    """By name, the sources all of whose files are of one curated set, with what it says of itself.
+
+    Raises:
+        UserError: a source does not exist, or its files are of a kind that is not read.
+    """
+    found = {}
+    for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
+        notes = [CuratedNotes.read(file) for file in location.files]
+        first = notes[0] if notes and not (source.columns or source.roles) else None
+        if first is not None and all(note is not None and note.metadata() == first.metadata() for note in notes):
+            found[location.name] = first
+    return found
+
+
 def stream_rows(
     source: Source, location: SourceLocation, counts: SourceCounts, *, progress: Progress | None = None
 ) -> Iterator[IngestedRow]:
@@ -228,6 +244,9 @@ def _stream_part(
     rows = part.open(lambda warning: counts.warnings.append(f"{part.name}: {warning}"), bytes_read.add)
     if source.limit is not None:
         rows = islice(rows, source.limit - counts.rows)
+    if part.curated is not None and not (source.columns or source.roles):
+        yield from _stream_published(source, part, rows, counts)
+        return
     # 1. Detect the format from the first rows.
     rows = map(as_object, rows)
     sample, objects = _first_rows(rows)
@@ -247,6 +266,23 @@ def _stream_part(
         yield IngestedRow(position, name, part.name, position - first, row, row_format, result)
     counts.formats.update(list(converter.formats))
     counts.warnings += [f"{part.name}: {warning}" for warning in converter.warnings()]
+    counts.files.append(FileRecord(file=part.name, sha256=part.sha256(), bytes=part.bytes, rows=counts.rows - first))
+
+
+def _stream_published(
+    source: Source, part: SourcePart, rows: Iterator[Any], counts: SourceCounts
+) -> Iterator[IngestedRow]:
+    """The rows of a file of a curated set, as they were; each counts under the name of its source in the first run."""
+    first = counts.rows
+    for row in rows:
+        counts.columns.update(dict.fromkeys(row if isinstance(row, dict) else ()))
+        result = row if isinstance(row, Fault) else published_row(row, split=source.split or part.split)
+        position = counts.rows
+        counts.count(result)
+        own = row.get("source") if isinstance(row, dict) and source.source_column in (None, "source") else None
+        name = own or _name_of_part(row, counts.name, source.source_column)
+        yield IngestedRow(position, name, part.name, position - first, row, None, result)
+    counts.formats.update(["messages"])
     counts.files.append(FileRecord(file=part.name, sha256=part.sha256(), bytes=part.bytes, rows=counts.rows - first))
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from siftune.curation import schema
 from siftune.curation.dedup import embedding_pairs
@@ -40,11 +41,12 @@ class SplitResult:
 
     rows: INDEX of all input rows with `group` (uint32, the first row of its group of similar rows), `split` and
     `evicted` (whether the row is kept out of training because it resembles a held-out row). alive: INDEX of the rows
-    that curation keeps, held-out ones too.
+    that curation keeps, held-out ones too. common: uint64, the hashes of passages that identify no row.
     """
 
     rows: pl.DataFrame
     alive: pl.DataFrame
+    common: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def train(self) -> pl.DataFrame:
         """The kept training rows: INDEX and `group`."""
@@ -124,7 +126,7 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         # Search once more over what is written: the held-out rows, and every row that any arm may train on.
         splits = _rows_by_split(recorder, prepared, vectors, rows.filter(~pl.col("evicted")), remaining)
         recorder.manifest.certificate = certify(splits, thresholds=thresholds)
-    return SplitResult(rows, remaining)
+    return SplitResult(rows, remaining, containment.common)
 
 
 def _near(recorder: RunRecorder) -> Near:
@@ -206,7 +208,12 @@ def _contained_rows(recorder: RunRecorder, prepared: Prepared) -> tuple[Edges, C
 
     def measure(out: Path) -> None:
         rows = index["row"].to_numpy()
-        measured = measure_containment(lambda: passage_texts(prepared.corpus, rows), most_prompts=most_prompts)
+        common = [notes.common for notes in prepared.curated.values()]
+        measured = measure_containment(
+            lambda: passage_texts(prepared.corpus, rows),
+            most_prompts=most_prompts,
+            common=np.concatenate([np.empty(0, np.uint64), *common]),
+        )
         measured.write(out, index)
 
     cache_key = measure_key("leak-containment", {"most_prompts": most_prompts}, prepared.corpus.key)

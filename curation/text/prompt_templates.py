@@ -6,6 +6,9 @@ so a big family of true duplicates is not mistaken for a template.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from siftune.curation.packed_arrays import pack, unpack
 from siftune.curation.text import prompt_template_kernels as kernels
 
 #: Tokens in a run. Shorter runs are ordinary language, such as "what is the difference between the two".
@@ -20,6 +24,40 @@ RUN_TOKENS: Final = 8
 #: Counters, 4 bytes each. Runs share them by hash: 100 million distinct runs put 3 others on each counter on average,
 #: far below any threshold in use (at least 50 by default), so overcounting does not make templates.
 COUNTERS: Final = 1 << 25
+
+
+@dataclass(frozen=True)
+class TemplateCounts:
+    """What `PromptTemplates` counted, as far as it decides: handed on with a curated set, whose rows are fewer.
+
+    Attributes:
+        rows: with
+        share: what counted as a template.
+        minimums: in how many distinct prompts a run had to be, by source.
+        slots: uint32[k], the counters that reach the least of these minimums, and
+        counts: uint32[k], how far they had counted.
+    """
+
+    rows: int
+    share: float
+    minimums: Mapping[str, int]
+    slots: NDArray[np.uint32]
+    counts: NDArray[np.uint32]
+
+    def to_json(self) -> str:
+        """All of it as JSON; `from_json` reads it."""
+        arrays = {"slots": pack(self.slots), "counts": pack(self.counts)}
+        return json.dumps({"rows": self.rows, "share": self.share, "minimums": dict(self.minimums), **arrays})
+
+    @classmethod
+    def from_json(cls, text: str) -> TemplateCounts:
+        """What `to_json` wrote. Raises `ValueError`, `KeyError`, `TypeError` or `zlib.error` for any other text."""
+        document = json.loads(text)
+        slots, counts = (unpack(document[name], np.uint32) for name in ("slots", "counts"))
+        if slots.shape != counts.shape or (slots >= COUNTERS).any():
+            raise ValueError("the counters do not fit together")
+        minimums = {str(source): int(minimum) for source, minimum in document["minimums"].items()}
+        return cls(int(document["rows"]), float(document["share"]), minimums, slots, counts)
 
 
 class PromptTemplates:
@@ -35,10 +73,28 @@ class PromptTemplates:
         self._rows, self._share = rows, share
         self._counters = np.zeros(COUNTERS, np.uint32)
         self._sizes: dict[str, int] = {}
+        self._minimums: dict[str, int] = {}
         self._seen = np.empty(0, np.uint64)
+
+    @classmethod
+    def counted(cls, counts: TemplateCounts) -> PromptTemplates:
+        """The templates of the data that `counts` was taken from: rows of its sources need not be counted again."""
+        templates = cls(rows=counts.rows, share=counts.share)
+        templates._counters[counts.slots] = counts.counts
+        templates._minimums = dict(counts.minimums)
+        return templates
+
+    def counts(self) -> TemplateCounts:
+        """What decides about the sources that were counted."""
+        minimums = {source: self._minimum(source) for source in sorted({*self._sizes, *self._minimums})}
+        frequent = np.flatnonzero(self._counters >= min(minimums.values(), default=0))
+        slots = frequent.astype(np.uint32) if minimums else np.empty(0, np.uint32)
+        return TemplateCounts(self._rows, self._share, minimums, slots, self._counters[slots])
 
     def count(self, frame: pl.DataFrame) -> None:
         """Count the runs of a batch with the columns `source` and `prompt`."""
+        if frame.is_empty():
+            return
         for source, size in frame["source"].value_counts().iter_rows():
             self._sizes[source] = self._sizes.get(source, 0) + size
         keyed = frame.select("source", "prompt", key=pl.struct("source", "prompt").hash(0)).unique(
@@ -56,6 +112,8 @@ class PromptTemplates:
 
         What is left keeps its own white space. A prompt that would have no word left stays whole.
         """
+        if frame.is_empty():
+            return frame.with_columns(core="prompt")
         tokens = _Tokens(frame["prompt"])
         runs = tokens.hash_runs(_salts(frame["source"]))
         covered = np.zeros(tokens.hashes.size, np.bool_)
@@ -72,7 +130,8 @@ class PromptTemplates:
 
     def _minimum(self, source: str) -> int:
         """In how many distinct prompts of `source` a run must be found to be a template."""
-        return max(self._rows, int(np.ceil(self._share * self._sizes.get(source, 0))))
+        counted = max(self._rows, int(np.ceil(self._share * self._sizes.get(source, 0))))
+        return self._minimums.get(source, counted)
 
 
 class _Tokens:
