@@ -6,7 +6,7 @@ from typing import Any
 
 from siftune.curation.formats.cells import Columns, Row, cell_text, is_blank
 from siftune.curation.formats.choices import first_answer, parse_choices, with_choices
-from siftune.curation.formats.dialogues import encoded_turns, is_turn, parse_dialogue
+from siftune.curation.formats.dialogues import encoded_turns, inner_dialogue, is_turn, parse_dialogue
 from siftune.curation.formats.faults import Fault
 from siftune.curation.formats.turns import ROLES, Turn, Turns, system_turn
 
@@ -21,8 +21,10 @@ def answer_turns(value: Any) -> Turns | Fault:
     candidates, of which the first that is not blank is the answer.
     """
     if isinstance(value, str):
-        turns = encoded_turns(value)
-        return [Turn("assistant", value)] if turns is None else parse_dialogue(turns)
+        turns = parse_dialogue(encoded_turns(value) or [])
+        if isinstance(turns, Fault) or any(turn.role == "assistant" for turn in turns):
+            return turns
+        return [Turn("assistant", value)]  # a text about turns of others, not the model's own
     if isinstance(value, dict) and is_turn(value):
         return parse_dialogue([value])
     if _is_dialogue(value):
@@ -30,6 +32,10 @@ def answer_turns(value: Any) -> Turns | Fault:
     if isinstance(value, list):
         return answer_turns(next((item for item in value if not _is_blank(item)), None if not value else value[0]))
     if isinstance(value, dict):
+        if (dialogue := inner_dialogue(value)) is not None:
+            return parse_dialogue(dialogue)
+        if value.get("text") == []:  # SQuAD's question without an answer
+            return []
         answer = first_answer(value)
         value = answer if not isinstance(answer, dict) else next((v for k in _TEXT_KEYS if (v := value.get(k))), value)
         if isinstance(value, list) or (isinstance(value, dict) and is_turn(value)):

@@ -21,7 +21,7 @@ Columns = Mapping[str, str]
 #: What tables write into an empty cell, in lower case and without brackets and full stops.
 PLACEHOLDERS = frozenset(
     ("nan", "none", "null", "n/a", "#n/a", "nil", "noinput", "no input", "no_input", "not applicable",
-     "no input needed", "no input required", "no input provided", "no input necessary", "no additional input")
+     "n.a", "no input needed", "no input required", "no input provided", "no input necessary", "no additional input")
 )  # fmt: skip
 _LONGEST_PLACEHOLDER = 24
 _MARKED_PLACEHOLDERS = ("<na>", "<none>")
@@ -51,6 +51,11 @@ def cell_text(value: Any) -> str | Fault | None:
 def is_null(value: Any) -> bool:
     """Whether a cell holds nothing: null, or the NaN that pandas writes in its place."""
     return value is None or (value.__class__ is float and value != value)
+
+
+def is_filled(value: Any) -> bool:
+    """Whether a cell holds anything: no null, no empty text and no empty list."""
+    return not is_null(value) and value != "" and value != []
 
 
 def is_blank(text: str) -> bool:
@@ -135,12 +140,16 @@ def decoded(text: str) -> Any:
     except orjson.JSONDecodeError:
         pass
     literal = _ARRAY.sub(r"[\1]", text.strip())
-    for candidate in (literal, _NO_COMMA.sub("}, {", literal), _INNER_ARRAY.sub(r"\1", literal)):
-        try:
-            return ast.literal_eval(candidate)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-    return None
+    candidates = (literal, _NO_COMMA.sub("}, {", literal), _INNER_ARRAY.sub(r"\1", literal))
+    return next((value for candidate in candidates if (value := python_literal(candidate)) is not None), None)
+
+
+def python_literal(text: str) -> Any:
+    """The value of a Python literal, as `repr` writes rows; None for any other text."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
 
 
 def json_text(value: Any) -> str:

@@ -6,14 +6,19 @@ import re
 import string
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from siftune.curation.formats.cells import Row, decoded, is_null, json_text
 
-#: A column that holds one option: `A`, `option_a`, `choice1`, `opa`, `answerA`, `ending0`.
+#: A column that holds one option: `A`, `option_a`, `choice1`, `opa`, `answerA`, `ending0`, `sol1`.
 _OPTION_COLUMN = re.compile(
-    r"(options?|choices?|opt|op|answers?|endings?|alternatives?|alt|)[ _-]?([a-z]|[0-9]{1,2})", re.IGNORECASE
+    r"(options?|choices?|opt|op|answers?|endings?|alternatives?|alt|sol|)[ _-]?([a-z]|[0-9]{1,2})", re.IGNORECASE
 )
+_LABELS: dict[Literal["0", "1", ""], Sequence[str]] = {
+    "": string.ascii_lowercase,
+    "0": [str(number) for number in range(26)],
+    "1": [str(number) for number in range(1, 27)],
+}
 _LABEL_KEYS = ("label", "key", "letter", "id")
 _TEXT_KEYS = ("text", "value", "content", "option", "choice", "answer")
 
@@ -25,11 +30,16 @@ class Choice(NamedTuple):
     text: str
 
 
+#: What a number means that stands where the answer should: it counts options from 0, or from 1; it is the text of an
+#: option; or the rows do not say which of these.
+Counting = Literal["from 0", "from 1", "text", "unclear"]
+
+
 class OptionColumns(NamedTuple):
-    """Columns that hold one option each, in order, and the number that means the first of them in the answers."""
+    """Columns that hold one option each, in order, and where their own names begin to count ("" for letters)."""
 
     names: tuple[str, ...]
-    first: int
+    begins: Literal["0", "1", ""]
 
     def texts(self, row: Row) -> list[str]:
         """The options of a row, without blank ones at the end."""
@@ -40,23 +50,53 @@ class OptionColumns(NamedTuple):
         return texts
 
     def letter(self, answer: Any) -> Any:
-        """The letter of the option that an answer names by its number or by the name of its column; else the answer."""
-        if isinstance(answer, str) and answer.strip() in self.names and len(answer.strip()) > 1:
-            return string.ascii_uppercase[self.names.index(answer.strip())]
-        number = _whole_number(answer)
-        if number is None or not 0 <= number - self.first < len(self.names):
-            return answer
-        return string.ascii_uppercase[number - self.first]
+        """The letter of the option whose column an answer names; any other answer as it is."""
+        name = answer.strip() if isinstance(answer, str) else ""
+        return string.ascii_uppercase[self.names.index(name)] if name in self.names and len(name) > 1 else answer
 
 
-def option_columns(columns: Sequence[str], taken: Sequence[str], answers: Sequence[Any]) -> OptionColumns | None:
+def counting(items: Sequence[tuple[Any, Sequence[str]]], *, usual: Counting) -> Counting:
+    """What numbers mean that stand where the answers should.
+
+    Args:
+        items: Some rows: the answer and the texts of the options.
+        usual: What they mean where the rows do not show it. They show it with a 0, with the number of the options, or
+            when every number is the text of an option.
+    """
+    numbered = [
+        (number, str(answer).strip(), texts)
+        for answer, texts in items
+        if texts and (number := whole_number(answer)) is not None
+    ]
+    if not numbered:
+        return usual
+    # A number that is both an index and the text of an option shows nothing by itself.
+    if all(text in map(str.strip, texts) for _, text, texts in numbered):
+        return "text" if any(number > len(texts) for number, _, texts in numbered) or len(numbered) > 2 else "unclear"
+    if any(number == 0 for number, _, _ in numbered):
+        return "from 0"
+    return "from 1" if any(number == len(texts) for number, _, texts in numbered) else usual
+
+
+def letter_of_number(answer: Any, options: int, means: Counting) -> Any:
+    """The letter of the option that a number names; any other answer as it is, None where it is not clear."""
+    number = whole_number(answer)
+    if number is None or number > options:
+        return answer
+    if means == "text":
+        return str(answer)
+    if means == "unclear":
+        return None
+    index = number - (means == "from 1")
+    return string.ascii_uppercase[index] if 0 <= index < min(options, 26) else answer
+
+
+def option_columns(columns: Sequence[str], taken: Sequence[str]) -> OptionColumns | None:
     """The columns that hold one option each; None unless at least two follow each other from A, 0 or 1.
 
     Args:
         columns: The columns of the rows.
         taken: Columns that have a role already.
-        answers: Some answers. Numbers among them count from 0 if one of them is 0; else from 1 where the columns do, or
-            where one of them is the number of options.
     """
     groups: dict[str, dict[str, str]] = {}
     for column in columns:
@@ -64,20 +104,17 @@ def option_columns(columns: Sequence[str], taken: Sequence[str], answers: Sequen
         if match is not None and column not in taken and (match[1] or match[2].isalpha()):
             groups.setdefault(match[1].lower(), {})[match[2].lower()] = column
     best: list[str | None] = []
-    starts_at_one = False
+    begins: Literal["0", "1", ""] = ""
     for group in groups.values():
-        for labels in (string.ascii_lowercase, map(str, range(26)), map(str, range(1, 27))):
+        for beginning, labels in _LABELS.items():
             run = list(map(group.get, takewhile(group.__contains__, labels)))
             if len(run) > max(1, len(best)):
-                best, starts_at_one = run, "1" in group and "0" not in group
-    if not best:
-        return None
-    numbers = [number for answer in answers if (number := _whole_number(answer)) is not None]
-    first = int(0 not in numbers and (starts_at_one or len(best) in numbers))
-    return OptionColumns(tuple(name for name in best if name is not None), first)
+                best, begins = run, beginning
+    return OptionColumns(tuple(name for name in best if name is not None), begins) if best else None
 
 
-def _whole_number(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
+    """The whole number of up to two digits that a cell is or writes; None for other cells."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, float) and value.is_integer():

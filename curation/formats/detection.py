@@ -19,7 +19,7 @@ from siftune.curation.formats import (
     sharegpt,
     text,
 )
-from siftune.curation.formats.cells import Columns, Row, is_null
+from siftune.curation.formats.cells import Columns, Row, is_filled, is_null
 from siftune.curation.formats.choices import option_columns
 from siftune.curation.formats.dialogues import describe, is_dialogue
 from siftune.curation.formats.format import Format
@@ -29,6 +29,8 @@ FORMATS: Mapping[str, Format] = {
     module.FORMAT.name: module.FORMAT
     for module in (preference, messages, sharegpt, alpaca, question_answer, prompt_completion, marked_text)
 }
+#: Usual names of a column with the number of the right option (COPA, HellaSwag, PIQA).
+LABELS = ("label", "labels", "gold", "gold_label", "answer_index", "answer_idx", "correct_index")
 #: Columns that usually hold a dialogue.
 _DIALOGUE_COLUMNS = frozenset(
     name for module in (messages, sharegpt) for name in module.FORMAT.roles[module.FORMAT.required[0]]
@@ -105,8 +107,9 @@ def fitting_format(
 
 
 def filled_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """The columns that hold a value in any of `rows`: a column of nulls is only a trace of rows of another kind."""
-    return [column for column in columns if any(not is_null(row.get(column)) for row in rows)]
+    """The columns that hold a value in any of `rows`: a column of nulls, or of empty texts in CSV, is only a trace of
+    rows of another kind."""
+    return [column for column in columns if any(is_filled(row.get(column)) for row in rows)]
 
 
 def are_positions(columns: Columns | None) -> bool:
@@ -117,15 +120,21 @@ def are_positions(columns: Columns | None) -> bool:
 def map_roles(candidate: Format, columns: Sequence[str], given: Columns) -> dict[str, str]:
     """Role to column: as given, else the first usual name that the rows have (letter case does not matter).
 
-    Columns that hold the options of a question (A, B, C, D) have no role of their own.
+    Columns that hold the options of a question (A, B, C, D) have no role of their own. Beside options, the
+    number of the right one (`label`) is the answer.
     """
-    options = option_columns(columns, list(given.values()), ()) if len(columns) > 2 else None
+    options = option_columns(columns, list(given.values())) if len(columns) > 2 else None
     taken = {*given.values(), *(options.names if options is not None else ())}
     free = {column.lower(): column for column in reversed(columns) if column not in taken}
     usual = {
         role: next((free[name] for name in names if name in free), None) for role, names in candidate.roles.items()
     }
-    return {**{role: column for role, column in usual.items() if column is not None}, **given}
+    mapping = {**{role: column for role, column in usual.items() if column is not None}, **given}
+    # A label names an answer only where there are options that it can name.
+    if "choices" in candidate.roles and candidate.answer not in mapping and ("choices" in mapping or options):
+        label = next((free[name] for name in LABELS if name in free), None)
+        mapping |= {candidate.answer: label} if label is not None else {}
+    return mapping
 
 
 def _looks_like(candidate: Format, sample: Sequence[Row], mapping: Columns) -> bool:

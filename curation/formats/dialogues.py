@@ -8,15 +8,18 @@ from typing import Any
 
 from siftune.curation.formats.cells import Columns, Row, block_text, cell_text, decoded, json_text, without_nulls
 from siftune.curation.formats.faults import Fault
-from siftune.curation.formats.turns import ROLES, Turn, Turns, system_turn
+from siftune.curation.formats.turns import MARK_KEYS, ROLES, Turn, Turns, system_turn
 
-_ROLE_KEYS = ("role", "from", "speaker", "author")
-_CONTENT_KEYS = ("content", "value", "text", "parts", "message")
+#: Keys of a turn, the most usual first.
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
+CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance")
 _THOUGHT_TYPES = ("thinking", "reasoning")
+#: Columns beside a dialogue with a number for each turn or answer: false or 0 means that it is not trained.
+_LISTS_OF_MARKS = ("weights", "loss_weights", "loss_mask", "train_mask", "train_on_turns")
 #: Two turns in one object, as Capybara ({input, output}) and MOSS ({human, assistant}) have them.
 _PAIR_KEYS = (("input", "output"), ("human", "assistant"), ("user", "assistant"), ("question", "answer"))
-#: How the text of a list of objects begins.
-_ENCODED_LIST = re.compile(r"\s*(?:\[|array\(\s*\[)\s*\{")
+#: How the text of a list of objects begins, or that of one turn.
+_ENCODED_TURNS = re.compile(r"""\s*(?:(?:\[|array\(\s*\[)\s*\{|\{\s*["'](?:role|from|content|value)["'])""")
 _KINDS = {str: "texts", int: "numbers", float: "numbers", bool: "booleans", list: "lists", type(None): "nulls"}
 
 
@@ -53,13 +56,33 @@ def dialogue_in_cell(row: Row, columns: Columns, role: str) -> Turns | Fault:
     value = row.get(columns[role])
     if not value:
         return Fault("missing_prompt", "no turns")
-    turns = parse_dialogue(value)
+    turns = _with_marks(parse_dialogue(value), row)
     system = system_turn(row, columns)
     if isinstance(turns, Fault):
         return turns
     if isinstance(system, Fault):
         return system
     return turns if system and turns[:1] == system else [*system, *turns]
+
+
+def _with_marks(turns: Turns | Fault, row: Row) -> Turns | Fault:
+    """The turns with the marks of a list beside them (`weights: [0, 1]`), one for each turn or for each answer."""
+    if isinstance(turns, Fault):
+        return turns
+    for name in _LISTS_OF_MARKS:
+        marks = row.get(name)
+        if not isinstance(marks, list) or not all(isinstance(mark, (bool, int, float)) for mark in marks):
+            continue
+        answers = [position for position, turn in enumerate(turns) if turn.role == "assistant"]
+        marked = range(len(turns)) if len(marks) == len(turns) else answers
+        if len(marked) != len(marks):
+            return Fault(
+                "wrong_type", f"{name}: {len(marks)} marks for {len(turns)} turns, {len(answers)} of them answers"
+            )
+        for position, mark in zip(marked, marks, strict=True):
+            turn = turns[position]
+            turns[position] = turn._replace(fields={**(turn.fields or {}), "weight": mark})
+    return turns
 
 
 def prompt_turns(value: Any) -> Turns | Fault:
@@ -71,10 +94,18 @@ def prompt_turns(value: Any) -> Turns | Fault:
         return parse_dialogue(value)
     if isinstance(value, dict) and is_turn(value):
         return parse_dialogue([value])
+    if isinstance(value, dict) and (dialogue := inner_dialogue(value)) is not None:
+        return parse_dialogue(dialogue)
     text = block_text(value) if isinstance(value, dict) else cell_text(value)
     if isinstance(text, Fault):
         return text
     return [] if text is None else [Turn("user", text)]
+
+
+def inner_dialogue(value: Mapping[str, Any]) -> list[Any] | None:
+    """The dialogue in an object that holds one ({"messages": […]}); None for other objects."""
+    dialogue = next((value[name] for name in ("messages", "conversations") if name in value), None)
+    return dialogue if isinstance(dialogue, list) and is_dialogue(dialogue) else None
 
 
 def is_turn(item: Mapping[str, Any]) -> bool:
@@ -85,9 +116,10 @@ def is_turn(item: Mapping[str, Any]) -> bool:
 def encoded_turns(text: str) -> list[Any] | None:
     """The turns that a text holds as JSON or as a Python literal; None for any other text, such as an answer that is
     a list of objects with unknown roles."""
-    if not _ENCODED_LIST.match(text):
+    if not _ENCODED_TURNS.match(text):
         return None
     items = decoded(text)
+    items = [items] if isinstance(items, dict) else items
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
         return None
     keys = [_turn_keys(item) for item in items]
@@ -124,7 +156,19 @@ def _items(value: Any) -> Sequence[Any] | None:
     if not isinstance(value, (list, tuple)):
         return None
     # A map of Arrow is a list of pairs.
-    return [dict(item) if _is_map(item) else item for item in value]
+    return [_turn_of_pair(dict(item) if _is_map(item) else item) for item in value]
+
+
+def _turn_of_pair(item: Any) -> Any:
+    """{"user": text} and ["user", text] as a turn; anything else as it is."""
+    if isinstance(item, dict) and len(item) == 1:
+        ((role, content),) = item.items()
+    elif isinstance(item, list) and len(item) == 2:
+        role, content = item
+    else:
+        return item
+    is_turn_of_role = isinstance(role, str) and isinstance(content, str) and role.strip().lower() in ROLES
+    return {"role": role, "content": content} if is_turn_of_role else item
 
 
 def _is_struct_of_lists(value: Mapping[str, Any]) -> bool:
@@ -156,7 +200,8 @@ def _parse_item(item: Any, position: int) -> Turns | Fault:
     if fault is not None:
         return fault
     fields = {key: value for key, value in item.items() if key not in pair and value is not None}
-    return [Turn("user", str(texts[0] or ""), fields or None), Turn("assistant", str(texts[1] or ""))]
+    marks = {key: value for key, value in fields.items() if key in MARK_KEYS}
+    return [Turn("user", str(texts[0] or ""), fields or None), Turn("assistant", str(texts[1] or ""), marks or None)]
 
 
 def _parse_turn(item: Mapping[str, Any], role_key: str, content_key: str) -> Turns | Fault:
@@ -199,10 +244,10 @@ def _without_thoughts(value: Any) -> tuple[Any, list[str]]:
 
 def _turn_keys(item: Mapping[str, Any]) -> tuple[str, str] | None:
     """The keys of the role and of the content; of several, the first that is not null."""
-    role = _first_key(item, _ROLE_KEYS)
+    role = _first_key(item, ROLE_KEYS)
     if role is None:
         return None
-    content = _first_key(item, _CONTENT_KEYS)
+    content = _first_key(item, CONTENT_KEYS)
     if content is None:
         return (role, "content") if item.get("tool_calls") or item.get("function_call") else None
     return role, content

@@ -11,7 +11,7 @@ from siftune.curation.formats.faults import Fault
 from siftune.curation.formats.turns import Turns
 
 #: Usual names of a column with the passage that a question is about, besides `context`.
-PASSAGES: Final = ("passage", "article", "document", "story", "paragraph", "background", "excerpt")
+PASSAGES: Final = ("passage", "article", "document", "story", "paragraph", "background", "excerpt", "premise")
 CONTEXTS: Final = ("context", *PASSAGES)
 #: Usual names of a column with the system prompt; Gemini's has both spellings.
 SYSTEM_PROMPTS: Final = ("system", "system_prompt", "system_instruction", "systeminstruction")

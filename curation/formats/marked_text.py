@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from siftune.curation.formats.cells import Columns, Row
@@ -27,11 +28,19 @@ _MARKS = (
     re.compile(rf"(?:\A|(?<=\n)|(?<=\S)|(?<= ))###[ \t]*({_SPEAKERS})[ \t]*:[ \t]*\n?", re.IGNORECASE),
     re.compile(rf"(?:\A|(?<=\n))(?:###|##)[ \t]+({_SPEAKERS})[ \t]*\n", re.IGNORECASE),
     re.compile(r"(?:\A|(?<=\n)|(?<=</s>)|(?<= ))(USER|ASSISTANT|SYSTEM|HUMAN):[ \t]*\n?"),
+    re.compile(r"<｜(User|Assistant)｜>"),
+    re.compile(r"(?:\A|(?<=\n))<(human|bot|user|assistant|system)>:[ \t]*\n?"),
+    re.compile(r"(?:\A|(?<=\n))(Human|User|Assistant|AI|System):[ \t]*\n?"),
+    re.compile(r"(?:\A|(?<=\n))(Question|Answer):[ \t]*\n?"),
 )
-_ENDS = re.compile(
-    r"(?:<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<end_of_turn>|<\|end\|>|<\|endoftext\|>|<\|end_of_text\|>|</s>|<eos>|###|\s)+\Z"
+_END = (
+    r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<end_of_turn>|<\|end\|>|<\|endoftext\|>|<\|end_of_text\|>|</s>|<eos>"
+    r"|<｜end▁of▁sentence｜>"
 )
-_BEGINNINGS = re.compile(r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|\s)+")
+_ENDS = re.compile(rf"(?:{_END}|\s)+\Z")
+_ENDS_OF_HEADINGS = re.compile(rf"(?:{_END}|###|\s)+\Z")  # some texts end with the mark that would come next
+_INNER_END = re.compile(_END)
+_BEGINNINGS = re.compile(r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<｜begin▁of▁sentence｜>|\s)+")
 _FIRST_MARKS = ("Human:", "USER:", "SYSTEM:", "HUMAN:", "###", "<|", "<s>", "<bos>", "[INST]", "<start_of_turn>")
 _HH_MARK = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant): ?")
 _INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=(?:<s>|</s>|\s)*\[INST\]|\Z)", re.DOTALL)
@@ -46,7 +55,8 @@ def parse_marked_text(text: str) -> Turns | None:
     for parse in _PARSERS:
         turns = parse(text)
         if turns is not None and any(turn.role == "user" for turn in turns):
-            return turns
+            # A turn that ends before its text does would be trained with the mark inside.
+            return None if any(_INNER_END.search(turn.content) for turn in turns) else turns
     return None
 
 
@@ -58,6 +68,8 @@ def begins_with_mark(text: str) -> bool:
 def _parse_hh(text: str) -> Turns | None:
     parts = _HH_MARK.split(text)
     if len(parts) < 3 or parts[0].strip() or parts[1] != "Human":
+        return None
+    if len(parts) < 5 and "\nAssistant:" in text:  # one mark a line, without the blank line between turns
         return None
     speakers, contents = parts[1::2], parts[2::2]
     return [Turn(ROLES[speaker.lower()], content.strip()) for speaker, content in zip(speakers, contents, strict=True)]
@@ -81,18 +93,24 @@ def _parse_inst(text: str) -> Turns | None:
 
 
 def _parser_of(mark: re.Pattern[str]) -> Callable[[str], Turns | None]:
+    ends = _ENDS_OF_HEADINGS if "###" in mark.pattern else _ENDS
+    is_plain = mark in _MARKS[-2:]  # words that any text may hold: they have to open the text and to take turns
+
     def parse(text: str) -> Turns | None:
         parts = mark.split(text)
         if len(parts) < 5:  # a text with one mark is a text
             return None
         before = _BEGINNINGS.sub("", parts[0]).strip()
+        roles = [ROLES[speaker.lower()] for speaker in parts[1::2] if speaker.lower() in ROLES]
+        if is_plain and (before or any(role == following for role, following in pairwise(roles))):
+            return None
         turns = [Turn("system", before)] if before else []
         for speaker, content in zip(parts[1::2], parts[2::2], strict=True):
             name = speaker.lower()
             role = _ROLES_OF_MARKS.get(name) or ROLES.get(name)
             if role is None:
                 return None
-            content = _ENDS.sub("", content).strip()
+            content = ends.sub("", content).strip()
             if role == "user" and name in ("input", "context") and turns and turns[-1].role == "user":
                 turns[-1] = Turn("user", f"{turns[-1].content}\n\n{content}".strip())
             elif content or role != "assistant":
@@ -117,7 +135,7 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
         return Fault("missing_prompt", "no text")
     turns = parse_marked_text(value)
     if turns is None:
-        return Fault("bad_roles", "a text without the marks of turns")
+        return Fault("bad_roles", "a text that no marks divide into turns")
     system = system_turn(row, columns)
     return system if isinstance(system, Fault) else [*system, *turns]
 

@@ -17,7 +17,7 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
 FORMAT = Format(
     name="question_answer",
     roles={
-        "question": ("question", "query", "problem", "q", "questions"),
+        "question": ("question", "query", "problem", "q", "questions", "question_stem", "stem", "ctx", "goal"),
         "answer": (
             "solution",
             "answer",
@@ -29,11 +29,12 @@ FORMAT = Format(
             "completion",
             "correct_answer",
             "correct_option",
+            "best_answer",
             "cop",
             "a",
         ),
         "context": ("context", "body", *PASSAGES),
-        "choices": ("choices", "options"),
+        "choices": ("choices", "options", "endings"),
         "system": SYSTEM_PROMPTS,
     },
     required=("question", "answer"),

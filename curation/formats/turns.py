@@ -14,7 +14,9 @@ from siftune.curation.formats.faults import Fault
 #: Names that data sets give to the four standard roles. Any other role (function_call, narrator …) stays as it is.
 ROLES: Final[dict[str, str]] = {
     **dict.fromkeys(("user", "human", "prompter", "instruction", "question"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "bot", "chatgpt", "model", "ai", "bard", "bing", "answer"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "ai", "bard", "bing", "answer"), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
 }
@@ -23,9 +25,13 @@ _MODEL_ROLES = ("assistant", _FUNCTION_CALL)
 #: Roles that need no mapping: the standard ones, and the call that LLaMA-Factory writes as a turn of its own.
 KNOWN_ROLES: Final = frozenset((*ROLES.values(), _FUNCTION_CALL))
 #: Keys of a turn that say whether it is trained: with a false value (OpenAI's `weight: 0`), or with a true one.
-_TRAINED_KEYS = ("weight", "loss_weight", "train", "trainable", "training", "train_on_turn", "loss")
-_MASKED_KEYS = ("masked", "mask")
-_MARK_KEYS = frozenset((*_TRAINED_KEYS, *_MASKED_KEYS))
+_TRAINED_KEYS = (
+    "weight", "weights", "loss_weight", "loss_mask", "train", "trainable", "training", "train_on_turn", "loss",
+    "train_loss", "compute_loss",
+)  # fmt: skip
+_MASKED_KEYS = ("masked", "mask", "ignore", "ignored", "ignore_loss", "no_loss", "skip")
+#: Keys of a turn that say whether it is trained.
+MARK_KEYS: Final = frozenset((*_TRAINED_KEYS, *_MASKED_KEYS))
 _FALSE_TEXTS = ("false", "0", "0.0", "no")
 _TRUE_TEXTS = ("true", "1", "1.0", "yes")
 
@@ -130,7 +136,7 @@ def _merge_consecutive(turns: Turns) -> Turns | Fault:
 
 def _carried(turn: Turn) -> set[str]:
     """What a turn has besides its text and the marks of training, which say nothing of a user's turn."""
-    return set(turn.fields or ()) - _MARK_KEYS
+    return set(turn.fields or ()) - MARK_KEYS
 
 
 def _trim_to_last_answer(turns: Turns, repairs: list[str]) -> tuple[Turns, list[str]]:

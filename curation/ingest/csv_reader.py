@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18  # of the beginning that are looked at
 _MOST_TITLE_LINES = 5
 _SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?\s*\Z', re.IGNORECASE)
+_RULE = re.compile(r":?-{2,}:?|")  # a cell of the line below the header of a table in Markdown
 _BACKSLASHED = re.compile(r'\\(["\\])')
 
 
@@ -40,21 +41,24 @@ class _Dialect:
         quotes: `doubled`, a quote within quotes is written twice; `backslash`, as \"; `none`, quotes are text.
         doubled_backslash: Whether a backslash is written as two, for `backslash`.
         skips_blanks: Whether blanks after a separator are no text.
+        strips: Whether blanks on both sides of a field are no text.
     """
 
     separator: str
     quotes: Literal["doubled", "backslash", "none"] = "doubled"
     doubled_backslash: bool = False
     skips_blanks: bool = False
+    strips: bool = False
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         """Fields of the records in `lines`; `csv.Error` for one that is not valid."""
         if self.quotes == "backslash":
             lines = map(self._with_doubled_quotes, lines)
         quoting: Any = csv.QUOTE_NONE if self.quotes == "none" else csv.QUOTE_MINIMAL
-        return csv.reader(
+        records = csv.reader(
             lines, delimiter=self.separator, quoting=quoting, strict=True, skipinitialspace=self.skips_blanks
         )
+        return _Stripped(records) if self.strips else records
 
     def literal_fields(self, line: str) -> list[str]:
         """The fields of a line whose quotes are text."""
@@ -65,6 +69,19 @@ class _Dialect:
             return line
         unescaped = "\\" if self.doubled_backslash else "\\\\"
         return _BACKSLASHED.sub(lambda match: '""' if match[1] == '"' else unescaped, line)
+
+
+class _Stripped:
+    """Records whose fields have no blanks at their ends; it goes on after a `csv.Error`, which a generator cannot."""
+
+    def __init__(self, records: Iterator[list[str]]) -> None:
+        self._records = records
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        return [field.strip() for field in next(self._records)]
 
 
 class _Lines:
@@ -166,7 +183,17 @@ def read_records(
         warn("the file has no header; its rows are read as MMLU items (a question, four choices, a letter)")
     # 3. The records.
     records = _Records(lines, dialect, _distinct_names(header), warn).read(first_lines)
+    if dialect.strips and not (positions or is_mmlu):
+        records = _without_rule(records)
     yield from map(_mmlu_row, records) if is_mmlu else records
+
+
+def _without_rule(records: Iterator[Any]) -> Iterator[Any]:
+    """The records without the dashes that follow the header of a table in Markdown."""
+    for first in islice(records, 1):
+        if not isinstance(first, dict) or not all(_RULE.fullmatch(cell) for cell in first.values()):
+            yield first
+    yield from records
 
 
 def _beginning(pieces: Iterator[bytes]) -> bytes:
@@ -224,15 +251,20 @@ def _names(line: str, separator: str) -> list[str]:
 
 def _dialect(sample: Sequence[str], separator: str) -> _Dialect:
     """The way of quoting under which the fewest records of the sample are faulty; the usual one when they are equal."""
-    skips_blanks = bool(re.search(rf'{re.escape(separator)} +"', sample[0])) if sample else False
-    candidates = [_Dialect(separator, skips_blanks=skips_blanks)]
+    names = sample[0].rstrip().split(separator) if sample and separator != "\t" else []
+    # `question | answer`, also with a bar at both ends, as tables in Markdown have it; `question, answer`.
+    strips = len(names) > 1 and all(name[-1].isspace() for name in names[:-1] if name)
+    skips_blanks = len(names) > 1 and all(name[0].isspace() for name in names[1:] if name)
     text = "".join(sample)
+    candidates = [_Dialect(separator, skips_blanks=skips_blanks, strips=strips)]
+    if not skips_blanks and re.search(rf'{re.escape(separator)} +"', text):
+        candidates.append(_Dialect(separator, skips_blanks=True, strips=strips))
     if '\\"' in text:
         runs = [len(run) for run in re.findall(r'\\+(?!\\|")', text)]
         doubled = all(length % 2 == 0 for length in runs)
-        candidates.append(_Dialect(separator, "backslash", doubled, skips_blanks))
+        candidates.append(_Dialect(separator, "backslash", doubled, skips_blanks, strips))
     if '"' in text and separator in "\t|":
-        candidates.append(_Dialect(separator, "none"))
+        candidates.append(_Dialect(separator, "none", strips=strips))
     return (
         min(candidates, key=lambda dialect: _faulty_records(sample, dialect)) if len(candidates) > 1 else candidates[0]
     )
@@ -377,7 +409,7 @@ def _mmlu_row(row: Any) -> Any:
 def _distinct_names(header: list[str]) -> list[str]:
     """The second column `x` is called `x.1`."""
     names: list[str] = []
-    for name in header:
-        copies = sum(1 for other in header[: len(names)] if other == name)
+    for name in map(str.strip, header):
+        copies = sum(1 for other in header[: len(names)] if other.strip() == name)
         names.append(f"{name}.{copies}" if copies else name)
     return names

@@ -17,6 +17,16 @@ from siftune.curation.ingest.json_layouts import LayoutReader
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+#: How files begin that are no text, whatever their name says, and what to do with them.
+_OTHER_KINDS = {
+    b"PAR1": "a Parquet file. Rename it to end in .parquet",
+    b"ARROW1": "an Arrow file. Rename it to end in .arrow",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet of Excel. Unpack it, or save the sheet as CSV",
+    b"SQLite format 3": "a database of SQLite. Write its table as CSV or JSON Lines",
+    b"%PDF": "a PDF. Only tables and JSON are read",
+    b"<!doctype html": "a page of HTML, perhaps an error message of the server. Fetch the file again",
+    b"<html": "a page of HTML, perhaps an error message of the server. Fetch the file again",
+}
 
 
 def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBytes | None = None) -> Iterator[Any]:
@@ -39,7 +49,7 @@ def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBy
         delimiter = "\t" if kind == "tsv" else None
         return csv_reader.read_records(pieces, path, delimiter=delimiter, positions=positions, warn=warn)
     values = json_reader.read_values(pieces, path, is_lines=kind == "jsonl", warn=warn)
-    rows = LayoutReader(path, warn).rows(values)
+    rows = LayoutReader(path, warn, positions=positions).rows(values)
     return map(_by_position, rows) if positions else rows
 
 
@@ -56,6 +66,9 @@ def _without_bom(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
                 raise UserError(
                     f"{path} is encoded in UTF-16; files are read as UTF-8. Convert it: iconv -f UTF-16 -t UTF-8"
                 )
+            beginning = piece[:20].lstrip().lower()
+            if kind := next((kind for mark, kind in _OTHER_KINDS.items() if beginning.startswith(mark.lower())), ""):
+                raise UserError(f"{path} is {kind}.")
             yield piece.removeprefix(_BOM)
         else:
             yield piece

@@ -6,8 +6,8 @@ role and a content. An object that has columns of a row beside a list is a row a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import orjson
 
 from siftune.curation.errors import UserError
 from siftune.curation.formats.detection import FORMATS, detect_format
+from siftune.curation.formats.dialogues import CONTENT_KEYS, ROLE_KEYS
 from siftune.curation.ingest.decompression import Warn
 from siftune.curation.split_names import split_of
 
@@ -23,8 +24,7 @@ _DIALOGUE_NAMES = frozenset(
 )  # fmt: skip
 #: Lists of objects under these names describe one row.
 _NAMES_IN_A_ROW = _DIALOGUE_NAMES | {"chosen", "rejected", "prompt", "completion", "tools", "functions", "choices"}
-_ROLE_KEYS = ("role", "from", "speaker", "author")
-_CONTENT_KEYS = ("content", "value", "text", "parts", "tool_calls", "function_call")
+_TURN_KEYS = (*CONTENT_KEYS, "tool_calls", "function_call")
 _SPEAKER_PAIRS: tuple[set[str], ...] = ({"human", "assistant"}, {"user", "assistant"})
 _PAIRS = (*_SPEAKER_PAIRS, {"input", "output"}, {"question", "answer"})
 #: Columns of a row, which the description of a file beside its list of rows does not have.
@@ -37,16 +37,22 @@ _ROW_NAMES = frozenset(
     for name in row_format.roles[role]
     if len(name) > 1 and name not in ("data", "items")
 }  # fmt: skip
+#: Names of the lists of a `split` layout: pandas', and those that web services and spreadsheets use.
+_COLUMN_KEYS = ("columns", "header", "headers", "fields")
+_DATA_KEYS = ("data", "rows", "values", "records")
 _SAMPLED_ELEMENTS = 50
+_NESTED = "lists of rows inside of rows were read row by row, each with the texts beside its list"
 _MAX_DEPTH = 4  # of wrappers in wrappers
 
 
 class LayoutReader:
     """Finds the rows in the values of one file; `warn` is called with the layout when it is not plain rows."""
 
-    def __init__(self, path: Path, warn: Warn) -> None:
+    def __init__(self, path: Path, warn: Warn, *, positions: bool = False) -> None:
         self._path = path
         self._warn = warn
+        self._positions = positions  # the recipe names columns by position, so that no list holds their names
+        self._inner: dict[tuple[frozenset[str], str], bool] = {}
 
     def rows(self, values: Iterator[Any]) -> Iterator[Any]:
         """The rows in the values of a file, which may be one or many.
@@ -58,8 +64,19 @@ class LayoutReader:
         if len(head) == 1:
             yield from self._rows_of_document(head[0])
             return
-        for value in chain(head, values):
-            yield from self._rows_of_element(value)
+        yield from self._rows_of_elements(chain(head, values), head[:1])
+
+    def _rows_of_elements(self, values: Iterable[Any], head: Sequence[Any]) -> Iterator[Any]:
+        """The rows of several values: each a row, or the first a list of names and the others lists of cells."""
+        first = head[0] if head else None
+        if self._positions or not isinstance(first, list) or not _are_names(first):
+            for value in values:
+                yield from self._rows_of_element(value)
+            return
+        self._warn("the first list holds the names of the columns")
+        for value in islice(values, 1, None):
+            is_row = isinstance(value, list) and len(value) == len(first)
+            yield dict(zip(first, value, strict=True)) if is_row else value
 
     def _rows_of_document(self, document: Any) -> Iterator[Any]:
         document = _decoded(document)
@@ -72,12 +89,15 @@ class LayoutReader:
         elif len(document) == 1 and isinstance(document[0], dict):
             yield from self._rows_of_object(document[0], depth=0)
         else:
-            for element in document:
-                yield from self._rows_of_element(element)
+            yield from self._rows_of_elements(document, document[:1])
 
     def _rows_of_element(self, value: Any) -> Iterator[Any]:
         """The rows of one value of several: a row, a dialogue, or a list or an object of rows that fit a format."""
         value = _decoded(value)
+        if isinstance(value, dict):
+            inner = next((name for name, cell in value.items() if cell.__class__ is dict), None)
+            if inner is not None and self._is_row_inside(value, inner):
+                value = {**{name: cell for name, cell in value.items() if name != inner}, **value[inner]}
         if value.__class__ is dict and not any(cell.__class__ is list for cell in value.values()):
             yield value
         elif isinstance(value, dict):
@@ -86,8 +106,11 @@ class LayoutReader:
             is_dialogue = key.lower() in _DIALOGUE_NAMES and _are_pairs(table, _PAIRS)
             if len(tables) == 1 and not is_dialogue and not _has_row_columns(value, tables):
                 yield from self._rows_under(key, table, value)
-                return
-            yield value
+            elif nested := _nested_rows(value, depth=1):
+                self._warn(_NESTED)
+                yield from nested
+            else:
+                yield value
         elif isinstance(value, list) and _is_dialogue(value):
             yield _dialogue_row(value)
         elif _are_rows(value) or _are_dialogues(value):
@@ -95,6 +118,17 @@ class LayoutReader:
             yield from map(_row_of_table, value)
         else:
             yield value
+
+    def _is_row_inside(self, value: Mapping[str, Any], name: str) -> bool:
+        """Whether the object under `name` is the row, and what is beside it is no part of a row."""
+        shape = (frozenset(value), name)
+        if shape not in self._inner:
+            is_only = sum(cell.__class__ is dict for cell in value.values()) == 1
+            inside = is_only and not _is_turn(value[name]) and _fits([value[name]])
+            self._inner[shape] = inside and not _has_row_columns(value, {name: None}) and not _fits([value])
+            if self._inner[shape]:
+                self._warn(f"the rows are the objects under {name!r}, each with what is beside it")
+        return self._inner[shape]
 
     def _rows_of_object(self, value: dict[str, Any], *, depth: int) -> Iterator[Any]:
         """The rows of an object that is all that a file holds."""
@@ -113,14 +147,23 @@ class LayoutReader:
             self._warn(f"the layout of the file is {layout}; it was read row by row")
             yield from map(_row_of_table, rows_of_layout)
             return
-        # 3. Lists of rows, unless the object has columns of a row beside them.
+        # 3. Lists of rows, unless the object has columns of a row beside them; or rows inside of the rows of a list.
         tables = {key: cell for key, cell in value.items() if _is_table(key, cell)}
         fitting = {key: table for key, table in tables.items() if _are_rows(table) or _are_dialogues(table)}
+        if not fitting and (nested := _nested_rows(value)):
+            self._warn(_NESTED)
+            yield from nested
+            return
         tables = fitting or tables
         if tables and not _has_row_columns(value, tables):
             yield from self._rows_of_tables(tables, value)
             return
-        # 4. A wrapper in a wrapper.
+        # 4. Dialogues by their names.
+        if len(value) > 1 and all(map(_is_dialogue_list, value.values())) and not _names_of_row(value):
+            self._warn("the file holds a dialogue under each name")
+            yield from map(_dialogue_row, value.values())
+            return
+        # 5. A wrapper in a wrapper.
         inner = [cell for cell in value.values() if isinstance(cell, dict)]
         if (
             len(inner) == 1
@@ -149,7 +192,8 @@ class LayoutReader:
     def _rows_under(self, key: str, table: list[Any], value: Mapping[str, Any]) -> Iterator[Any]:
         beside = [name for name in value if name != key]
         self._warn(f"the rows are the list under {key!r}" + (f"; not read: {_listed(beside)}" if beside else ""))
-        yield from map(_row_of_table, table)
+        rows = map(_row_of_table, table)
+        yield from (_with_split(row, key) for row in rows) if split_of(key) else rows
 
 
 def _pandas_rows(value: Mapping[str, Any], path: Path) -> tuple[str, list[Any]]:
@@ -158,11 +202,12 @@ def _pandas_rows(value: Mapping[str, Any], path: Path) -> tuple[str, list[Any]]:
     Raises:
         UserError: columns have different lengths, or it is not clear which names are the columns.
     """
-    names, data = value.get("columns"), value.get("data")
-    if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+    names = next((cell for name in _COLUMN_KEYS if isinstance(cell := value.get(name), list)), None)
+    data = next((cell for name in _DATA_KEYS if isinstance(cell := value.get(name), list)), None)
+    if names and data and all(map(_is_text, names)) and all(isinstance(row, list) for row in data):
         if all(len(row) == len(names) for row in data):
             return "`split` (columns, index and data)", [dict(zip(map(str, names), row, strict=True)) for row in data]
-        raise UserError(f"{path} has the layout `split`, but not every row of `data` has {len(names)} cells.")
+        raise UserError(f"{path} has the layout `split`, but not every row of its data has {len(names)} cells.")
     cells = list(value.values())
     if len(cells) > 1 and all(isinstance(cell, list) and cell for cell in cells) and not _is_row_of_lists(value):
         lengths = {len(cell) for cell in cells}
@@ -279,7 +324,7 @@ def _dialogue_row(turns: list[Any]) -> dict[str, Any]:
 
 def _is_turn(item: Any) -> bool:
     return isinstance(item, dict) and any(
-        isinstance(item.get(role), str) and any(key in item for key in _CONTENT_KEYS) for role in _ROLE_KEYS
+        isinstance(item.get(role), str) and any(key in item for key in _TURN_KEYS) for role in ROLE_KEYS
     )
 
 
@@ -306,6 +351,48 @@ def _are_rows(value: Any) -> bool:
 
 def _are_pairs(table: Sequence[Any], pairs: Sequence[set[str]]) -> bool:
     return all(isinstance(item, dict) and set(item) in pairs for item in table)
+
+
+def _nested_rows(value: Mapping[str, Any], *, depth: int = 0) -> list[Any]:
+    """The rows in lists of rows inside of objects, each with the texts of these objects; none where there are none.
+
+    So SQuAD is written: articles hold paragraphs with a context, and these hold questions. At depth 0, texts describe
+    the file.
+    """
+    if _fits([value]) or depth > _MAX_DEPTH:
+        return []
+    lists = [name for name, cell in value.items() if isinstance(cell, list) and cell and _are_objects(cell)]
+    if len(lists) != 1:
+        return []
+    above = {name: cell for name, cell in value.items() if isinstance(cell, str)} if depth else {}
+    rows: list[Any] = []
+    for item in value[lists[0]]:
+        inner = [item] if depth and _fits([item]) else _nested_rows(item, depth=depth + 1)
+        if not inner:
+            return []
+        rows += [{**above, **row} for row in inner]
+    return rows
+
+
+def _are_objects(value: Sequence[Any]) -> bool:
+    return all(isinstance(item, dict) and not _is_turn(item) for item in value)
+
+
+def _is_dialogue_list(value: Any) -> bool:
+    return isinstance(value, list) and _is_dialogue(value)
+
+
+def _names_of_row(value: Mapping[str, Any]) -> bool:
+    return any(name.lower() in _NAMES_IN_A_ROW | _ROW_NAMES for name in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_names(value: Sequence[Any]) -> bool:
+    """Whether a list holds the names of columns of a known format, and nothing else."""
+    return len(value) > 1 and all(map(_is_text, value)) and all(len(name) < 40 for name in value) and columns_fit(value)
 
 
 def _fits(rows: Sequence[Any]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from siftune.curation.errors import UserError
+from siftune.curation.formats.cells import python_literal
 from siftune.curation.formats.faults import MAX_CELL, Fault
 from siftune.curation.ingest.decompression import Warn
 
@@ -221,7 +222,8 @@ def parse_line(line: bytes) -> Any:
     except UnicodeDecodeError as error:
         return Fault("bad_encoding", f"byte {error.start}: {error.reason}", line.decode(errors="replace"))
     except (ValueError, RecursionError):
-        return Fault("bad_json", message, line.decode(errors="replace"))
+        literal = python_literal(line.decode()) if line.lstrip()[:2] in (b"{'", b"[{") else None
+        return literal if isinstance(literal, (dict, list)) else Fault("bad_json", message, line.decode())
 
 
 def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterator[Any]:
@@ -233,7 +235,7 @@ def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterato
         warn: Is called with what the user should know of the file.
 
     Raises:
-        UserError: the file is not JSON, or holds one number or text.
+        UserError: the file is not JSON, or holds one number or a text that is no JSON itself.
     """
     data = b"".join(pieces)
     if not data.strip():
@@ -243,7 +245,8 @@ def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterato
     except orjson.JSONDecodeError:
         yield from _recovered_rows(data, path, warn)
         return
-    if not isinstance(value, (list, dict)):
+    is_encoded = isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
+    if not isinstance(value, (list, dict)) and not is_encoded:
         raise UserError(
             f"{path} holds one JSON {type(value).__name__}. Accepted: a list of rows, an object with such a list, "
             "or one row as an object."
@@ -283,7 +286,13 @@ def _scan_rows(text: str, start: int, closing: str, warn: Warn) -> Iterator[tupl
                 warn("the file ends without its closing bracket; all rows before that were read")
             return
         if text[start] in "]}":
-            return
+            following = _GAP.match(text, start + 1)
+            after = following.end() if following else start + 1
+            if text[start] == "}" or after >= len(text):
+                return
+            # One array after the other, as files are joined.
+            start = after + 1 if text[after] == "[" else after
+            continue
         try:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:

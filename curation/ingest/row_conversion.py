@@ -6,6 +6,7 @@ hold only nulls in them) the format that fits these rows.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from siftune.curation.formats.answers import candidates, is_read_whole
-from siftune.curation.formats.cells import Columns, Row, decoded, is_null, json_text, without_nulls
-from siftune.curation.formats.choices import OptionColumns, first_answer, option_columns
-from siftune.curation.formats.detection import FORMATS, detect_format, fitting_format
+from siftune.curation.formats.cells import Columns, Row, cell_text, decoded, is_filled, json_text, without_nulls
+from siftune.curation.formats.choices import (
+    Counting,
+    OptionColumns,
+    counting,
+    first_answer,
+    letter_of_number,
+    option_columns,
+    parse_choices,
+)
+from siftune.curation.formats.detection import FORMATS, LABELS, detect_format, fitting_format
 from siftune.curation.formats.dialogues import is_turn
 from siftune.curation.formats.faults import MAX_CELL, Fault
 from siftune.curation.formats.format import Format
@@ -25,13 +34,23 @@ from siftune.curation.split_names import standard_split
 
 _STANDARD_ROLES = frozenset(("user", "assistant", "system", "tool"))
 #: Columns that say of a row whether its answer is a good one: TRL's KTO, LLaMA-Factory's.
-_LABEL_COLUMNS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")
-_FALSE_LABELS = ("false", "undesirable", "thumbs_down", "down", "bad")
+_LABEL_COLUMNS = (
+    "label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up", "thumbs", "vote", "feedback",
+    "accepted", "is_accepted", "is_correct", "is_good",
+)  # fmt: skip
+_FALSE_LABELS = ("false", "undesirable", "thumbs_down", "thumbs down", "down", "bad", "rejected")
+#: Columns that say which of several answers is the good one.
+_BEST_COLUMNS = (
+    "chosen", "chosen_index", "best", "best_index", "best_response", "preferred", "preference", "winner", "selected",
+)  # fmt: skip
+#: A text that writes a list of texts, as pandas puts lists into CSV files.
+_LIST_TEXT = re.compile(r"""\s*(?:\[\s*(['"]).*\1\s*\]|array\(\[.*\).*)\s*""", re.DOTALL)
 #: Columns with the tools of a dialogue: what Arrow fills up with nulls was not in the data.
 _TOOL_COLUMNS = ("tools", "functions")
 #: Names of columns with several answers: a text of a list there is that list, as CSV files hold it.
 _SEVERAL_ANSWERS = ("answers", "completions", "responses", "outputs", "generations", "candidates", "samples")
 _CHOICES = "choices of columns"  # the key under which the options of several columns are given to a format
+_LONGEST_NAME = 20  # characters of the number or the name of an answer
 _MAX_FORMATS = 10_000  # column sets whose format is remembered
 _TEXT_WORDS = 3  # from so many words on, a value that is not used is a text that the user should know of
 
@@ -54,6 +73,7 @@ class RowFormat:
         in_messages: Columns that are in the messages, so that `meta` need not hold them.
         answer: The column of the answer, "" for a dialogue. A cell with several answers stays in `meta`.
         options: The columns that hold the options of a question, one each.
+        counting: What numbers among the answers mean where a question has options.
         roles: The role that the recipe gives to the names of roles in the data.
     """
 
@@ -62,6 +82,7 @@ class RowFormat:
     in_messages: frozenset[str]
     answer: str = ""
     options: OptionColumns | None = None
+    counting: Counting = "unclear"
     roles: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -87,25 +108,57 @@ class RowFormat:
         answer = columns.get(spec.answer, "")
         options = None
         if "choices" in spec.roles and "choices" not in columns:
-            answers = [first_answer(row.get(answer)) for row in sample]
-            options = option_columns(list(present), list(columns.values()), answers)
+            options = option_columns(list(present), list(columns.values()))
         if options is not None:
             in_messages |= frozenset(options.names)
             columns = {**columns, "choices": _CHOICES}
         names = {name.lower(): role for name, role in (roles or {}).items()}
-        return cls(spec, columns, in_messages, answer, options, names)
+        row_format = cls(spec, columns, in_messages, answer, options, "unclear", names)
+        return replace(row_format, counting=row_format._counting(sample)) if "choices" in columns else row_format
+
+    def _counting(self, sample: Sequence[Row]) -> Counting:
+        items = [(first_answer(row.get(self.answer)), self._options(row)) for row in sample]
+        is_label = self.answer.lower() in LABELS
+        usual: Counting = "unclear"
+        if self.options is None:  # an index into a list
+            is_index = is_label or any(isinstance(answer, int) for answer, _ in items)
+            usual = "from 0" if is_index else "unclear"
+        elif self.options.begins == "0":
+            usual = "from 0"
+        elif self.options.begins == "1" and not is_label:  # labels of classes count from 0, whatever columns are called
+            usual = "from 1"
+        return counting(items, usual=usual)
+
+    def _options(self, row: Row) -> list[str]:
+        """The texts of the options of a row that have no names of their own."""
+        if self.options is not None:
+            return self.options.texts(row)
+        choices = parse_choices(row.get(self.columns["choices"]))
+        return [choice.text for choice in choices] if not any(choice.label for choice in choices) else []
 
     def turns(self, row: Row) -> Turns | Fault:
         """The turns of a row, before they are judged."""
-        if self.options is not None:
-            answer = first_answer(row.get(self.answer))
-            row = {**row, _CHOICES: self.options.texts(row)}
-            if (named := self.options.letter(answer)) is not answer:
-                row[self.answer] = named
+        if "choices" in self.columns and self.answer:
+            named = self._with_named_option(row)
+            if isinstance(named, Fault):
+                return named
+            row = named
         turns = self.format.convert(row, self.columns)
         if self.roles and not isinstance(turns, Fault):
             turns = [turn._replace(role=self.roles.get(turn.role.lower(), turn.role)) for turn in turns]
         return turns
+
+    def _with_named_option(self, row: Row) -> Row | Fault:
+        """A row whose options are in one column, and whose answer is a letter where it was the number of an option."""
+        answer, texts = first_answer(row.get(self.answer)), self._options(row)
+        named = letter_of_number(answer, len(texts), self.counting) if texts else answer
+        if named is None:
+            detail = f"{self.answer}: {answer} may count the options from 0 or from 1, which the rows do not show"
+            return Fault("wrong_type", f"{detail}; write letters or the texts of the options")
+        if self.options is not None:
+            row = {**row, _CHOICES: texts}
+            named = self.options.letter(named)
+        return row if named is answer else {**row, self.answer: named}
 
 
 class RowConverter:
@@ -145,7 +198,9 @@ class RowConverter:
         self._several: Counter[str] = Counter()
         self._unknown_roles: Counter[str] = Counter()
         self._unused: dict[str, None] = {}
-        self._numeric_labels: Counter[int] = Counter()
+        self._numeric_labels: Counter[float] = Counter()
+        self._list_texts: Counter[bool] = Counter()
+        self._watched: dict[frozenset[str], list[str]] = {}  # columns that no row has shown to be unused texts
         self.formats: dict[str, None] = {}
         self.row_format: RowFormat | None = None
         if not sample:
@@ -154,8 +209,6 @@ class RowConverter:
         detected, mapping = detect_format(sample, columns, where=where, name=name, given=given, formats=formats)
         self.row_format = RowFormat.of(detected, mapping, sample=sample, present=columns, roles=roles)
         self.formats[detected.name] = None
-        for row in sample:
-            self._note_unused(row, self._format_of(row))
 
     def convert(self, row: Any, *, split: str | None, own_split: bool) -> tuple[RowFormat | None, Example | Fault]:
         """How a row is read, and the example that it is or why it is none.
@@ -169,8 +222,10 @@ class RowConverter:
         if row_format is not None and row_format.answer.lower() in _SEVERAL_ANSWERS:
             row = _with_decoded_answers(row, row_format.answer)
         result = convert_row(row, row_format, split=split, own_split=own_split)
-        if isinstance(result, Example) and row_format is not None:
-            self._note(row, row_format, result)
+        if row_format is not None and row.__class__ is dict:
+            self._note_unused(row, row_format)
+            if isinstance(result, Example):
+                self._note(row, row_format, result)
         return row_format, result
 
     def turns(self, row: Any) -> Turns | Fault:
@@ -205,16 +260,23 @@ class RowConverter:
                 f"text columns that are in no prompt and no answer: {names} (kept in `meta`; `columns:` gives a column "
                 "a role)"
             )
-        if set(self._numeric_labels) == {0, 1}:
+        if set(self._numeric_labels) in ({0, 1}, {-1, 1}):
+            low = min(self._numeric_labels)
             warnings.append(
-                f"'label' is 0 in {self._numeric_labels[0]:,} rows: if 0 marks a bad answer, write false in its place, "
-                "and these rows are left out"
+                f"'label' is {low:g} in {self._numeric_labels[low]:,} rows: if that marks a bad answer, write false in "
+                "its place, and these rows are left out"
+            )
+        if self._list_texts[True] and not self._list_texts[False]:
+            warnings.append(
+                f"all answers in {self.row_format.answer if self.row_format else ''!r} are texts of lists and are "
+                "trained as they are; if they are lists of candidates, write them as JSON lists or call the column "
+                "`answers`"
             )
         return warnings
 
     def _format_of(self, row: Row) -> RowFormat:
         """How a row is read, by the columns that it fills: as the file where that fits, else as the first that does."""
-        filled = frozenset([column for column, value in row.items() if not is_null(value)])
+        filled = frozenset([column for column, value in row.items() if is_filled(value)])
         known = self._by_columns.get(filled)
         return known if known is not None else self._choose(row, filled)
 
@@ -238,10 +300,9 @@ class RowConverter:
             own = RowFormat.of(spec, mapping, sample=[row], present=columns, roles=self._roles)
             if spec is not usual.format or not same_roles or (own.options is not None and usual.options is None):
                 chosen = replace(own, in_messages=own.in_messages | (usual.in_messages - filled))
-                if own.options is not None and usual.options is not None:  # counts answers over the whole sample
-                    chosen = replace(chosen, options=own.options._replace(first=usual.options.first))
+                if chosen.counting == "unclear" and "choices" in usual.columns:  # seen in the whole sample
+                    chosen = replace(chosen, counting=usual.counting)
                 self.formats[spec.name] = None
-                self._note_unused(row, chosen)
         elif any(set(given) <= set(spec.roles) and _has_required(spec, filled) for spec in self._candidates):
             return usual  # its values do not fit; those of the next row with these columns may
         if len(self._by_columns) >= _MAX_FORMATS:
@@ -256,15 +317,42 @@ class RowConverter:
         for turn in example.turns:
             if turn.role not in KNOWN_ROLES:
                 self._unknown_roles[turn.role] += 1
+        if answer.__class__ is str:
+            self._list_texts[_LIST_TEXT.fullmatch(answer) is not None] += 1
         label = row.get("label")
-        if label.__class__ is int and row_format.answer:
-            self._numeric_labels[label] += 1
+        if label is not None and "label" not in row_format.in_messages and (number := _number(label)) is not None:
+            self._numeric_labels[number] += 1
 
     def _note_unused(self, row: Row, row_format: RowFormat) -> None:
-        used = (*row_format.in_messages, *row_format.columns.values(), *_TOOL_COLUMNS, "split")
-        for column, value in row.items():
-            if isinstance(value, str) and column not in used and len(value.split(None, _TEXT_WORDS)) >= _TEXT_WORDS:
-                self._unused[column] = None
+        """Note the columns that hold texts and are in no prompt and no answer."""
+        shape = frozenset(row)
+        watched = self._watched.get(shape)
+        if watched is None:
+            used = {*row_format.in_messages, *row_format.columns.values(), *_TOOL_COLUMNS, "split"}
+            watched = [column for column in row if column not in used]
+            if len(self._watched) < _MAX_FORMATS:
+                self._watched[shape] = watched
+        for column in [column for column in watched if _is_prose(row[column])]:
+            self._unused[column] = None
+            watched.remove(column)
+
+
+def _number(label: Any) -> float | None:
+    """The number that a label is or writes."""
+    if isinstance(label, bool):
+        return None
+    if isinstance(label, (int, float)):
+        return float(label)
+    return float(label) if isinstance(label, str) and label.strip() in ("0", "1", "-1", "0.0", "1.0") else None
+
+
+def _is_prose(value: Any) -> bool:
+    """Whether a cell holds a text of several words, by itself or in a list or an object."""
+    if isinstance(value, str):
+        return len(value.split(None, _TEXT_WORDS)) >= _TEXT_WORDS
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list) and any(isinstance(item, (str, list)) and _is_prose(item) for item in value)
 
 
 def _has_required(spec: Format, columns: frozenset[str]) -> bool:
@@ -370,6 +458,15 @@ def _rejection(row: Row, row_format: RowFormat) -> Fault | None:
             continue
         if value is False or (isinstance(value, str) and value.strip().lower() in _FALSE_LABELS):
             return Fault("rejected_answer", f"{column}: {json_text(value)}")
+    for column in _BEST_COLUMNS:
+        value = row.get(column)
+        if isinstance(value, (int, str)) and column not in row_format.in_messages and row_format.answer:
+            several = candidates(row.get(row_format.answer)) > 1 and isinstance(cell_text(value), str)
+            if several and len(str(value)) <= _LONGEST_NAME and not isinstance(value, bool):
+                detail = (
+                    f"{column}: {json_text(value)} says which of the answers in {row_format.answer!r} is the good one"
+                )
+                return Fault("wrong_type", f"{detail}; keep only that answer")
     return None
 
 

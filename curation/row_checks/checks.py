@@ -194,7 +194,7 @@ def _encoding(batch: pl.DataFrame, _: Checks) -> pl.DataFrame:
         rows = batch.select("id", pl.col(name).alias("text")).filter(mojibake.is_suspicious(pl.col("text")))
         score = pl.col("text").map_elements(mojibake.damage, return_dtype=pl.Int64)
         frames.append(rows.with_columns(score.cast(pl.Float64).alias("score")).filter(pl.col("score") > 0))
-    snippet = pl.col("text").str.extract(r"(.{0,20}(?:[^\x00-\x7F]{2}|[ÂÃŒœ]|\x{FFFD}).{0,20})").alias("detail")
+    snippet = pl.col("text").str.extract(rf"(.{{0,20}}(?:{mojibake.SUSPICIOUS}).{{0,20}})").alias("detail")
     damaged = pl.concat(frames).with_columns(snippet)
     return damaged.group_by("id", maintain_order=True).agg(pl.col("score").sum(), pl.col("detail").first())
 

@@ -5,36 +5,42 @@ ftfy is slow Python code, so only texts with a suspicious pair of characters are
 
 from __future__ import annotations
 
+import re
+
 import ftfy
 import polars as pl
 from ftfy.badness import badness
 
 from siftune.curation import schema
 
-#: Every sequence that `ftfy.badness` counts has two characters beyond ASCII in a row, or one of these letters, which
-#: stand for the lead bytes C2, C3 and for ligatures of other code pages. The exception is a C1 control character
-#: (U+0080 to U+009F) alone among ASCII, which is not searched for. ftfy then decides on what is selected.
-_SUSPICIOUS = r"[^\x00-\x7F][^\x00-\x7F]|[ÂÃŒœ]|\x{FFFD}"
+#: C1 control characters. No text has them; they are bytes of Windows-1252 that were read as Latin-1 (U+0092 is a right
+#: quotation mark). ftfy decodes them as the Encoding Standard of the WHATWG does; five of them have no meaning there.
+_C1_CONTROLS = r"[\x{80}-\x{9F}]"
+#: Every sequence that `ftfy.badness` counts has two characters beyond ASCII in a row, a C1 control character, or one of
+#: these letters, which stand for the lead bytes C2, C3 and for ligatures of other code pages. ftfy then decides.
+SUSPICIOUS = rf"[^\x00-\x7F][^\x00-\x7F]|[ÂÃŒœ]|\x{{FFFD}}|{_C1_CONTROLS}"
+_C1 = re.compile("[\x80-\x9f]")
 #: The replacement character, which a decoder writes for bytes that are lost: it cannot be repaired, only reported.
 _REPLACEMENT = "\ufffd"
 
 
 def is_suspicious(text: pl.Expr) -> pl.Expr:
-    """Whether a text may be damaged: cheap, and false for a damaged text only where a C1 control character is alone."""
-    return text.str.contains(_SUSPICIOUS)
+    """Whether a text may be damaged: cheap, and never false for a damaged text."""
+    return text.str.contains(SUSPICIOUS)
 
 
 def damage(text: str) -> int:
     """How many unlikely sequences a text has (`ftfy.badness`), lost characters included; 0 for sound text.
 
-    A line with a single one that ftfy cannot decode counts as sound: phonetic script looks like that.
+    A line with a single one that ftfy cannot decode counts as sound (phonetic script looks like that), unless it has a
+    control character.
     """
     return sum(map(_line_damage, text.split("\n"))) + text.count(_REPLACEMENT)
 
 
 def _line_damage(line: str) -> int:
     sequences = badness(line)
-    return 0 if sequences == 1 and _repair_line(line) == line else sequences
+    return 0 if sequences == 1 and not _C1.search(line) and _repair_line(line) == line else sequences
 
 
 def repair_text(text: str) -> str:

@@ -222,7 +222,7 @@ ROWS = [
         for first, second, answer in [
             ("A", "B", "B"),
             ("option_a", "option_b", "b"),
-            ("opa", "opb", 1),
+            ("opa", "opb", "2"),
             ("choice1", "choice2", "choice2"),
             ("option1", "option2", "2"),
             ("ending0", "ending1", 1),

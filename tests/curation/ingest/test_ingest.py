@@ -287,7 +287,8 @@ def test_output_is_the_same_every_time_and_nothing_is_left_after_a_fault(world):
         ("not.jsonl.gz", ["not compressed"]),
         ("utf16.csv", ["UTF-16"]),
         ("latin.csv", ["not UTF-8", "iconv"]),
-        ("html.json", ["is not JSON", "<html>"]),
+        ("html.json", ["a page of HTML"]),
+        ("words.json", ["is not JSON", "Dear"]),
         ("number.json", ["one JSON int"]),
     ],
 )
@@ -301,6 +302,7 @@ def test_what_is_wrong_with_a_source_is_said_in_one_message(world, path, parts):
     world.write("utf16.csv", "instruction,output\n".encode("utf-16"))
     world.write("latin.csv", "größe,output\n1,2\n".encode("latin-1"))
     world.write("html.json", "<html></html>")
+    world.write("words.json", "Dear reader")
     world.write("number.json", "5")
     with pytest.raises(UserError) as fault:
         world.read(Source(path=path))
@@ -341,4 +343,10 @@ def test_the_real_sets_as_they_lie_on_disk(tmp_path, shared_data):
     report, _, _ = world.read(*(Source(path=str(path)) for path in paths))
     found = {Path(source.path).name: (source.format, source.rows, source.quarantined) for source in report.sources}
     assert found == REAL
-    assert not any(source.warnings for source in report.sources)
+    warnings = {Path(source.path).name: source.warnings for source in report.sources if source.warnings}
+    assert {
+        name: [warning.split(" (")[0].partition(": ")[2] for warning in found] for name, found in warnings.items()
+    } == {
+        "gpteacher_toolformer.json.gz": ["text columns that are in no prompt and no answer: 'example_input'"],
+        "mix.jsonl.gz": ["text columns that are in no prompt and no answer: 'license'"],
+    }

@@ -68,7 +68,6 @@ def test_lines_that_are_wrappers_or_arrays(tmp_path):
         {"chosen": TURNS[0], "rejected": TURNS[1]},
         {"chosen": TURNS[0][1], "rejected": TURNS[1][1]},
         {"question": "q", "answer": "a", "examples": PAIRS},
-        {"instruction": "Translate.", "instances": [{"input": "a", "output": "b"}]},
         {"conversation": [{"human": "q", "assistant": "a"}], "id": 3},
         {"system": "Be brief.", "conversations": PAIRS},
         {"question": "q", "choices": ["a", "b"], "answer": 1},

@@ -65,7 +65,9 @@ WRITERS = {
     "by-column.json": lambda rows: _dump(_columns(rows)),
     "by-column-objects.json": lambda rows: _dump({k: dict(enumerate(v)) for k, v in _columns(rows).items()}),
     "by-index.json": lambda rows: _dump(dict(enumerate(rows))),
-    "split.json": lambda rows: _dump({"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}),
+    "split.json": lambda rows: _dump(
+        {"columns": list(rows[0]), "data": [[row[name] for name in rows[0]] for row in rows]}
+    ),
     "comma.csv": lambda rows: _csv(rows, ","),
     "semicolon.csv": lambda rows: _csv(rows, ";"),
     "bar.csv": lambda rows: _csv(rows, "|"),

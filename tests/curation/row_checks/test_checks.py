@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation import schema
@@ -97,6 +96,8 @@ DEFECTS = [
     ("encoding", "Where is the cafÃ©?", "Round the corner."),
     ("encoding", "Where is it?", "Itâ€™s round the corner."),
     ("encoding", "Where is it?", "It\ufffds round the corner."),
+    ("encoding", "Where is it?", "It\x92s round the corner."),
+    ("encoding", "Where is it\x81?", "Round the corner."),
     ("template_tokens", "Hello<|im_end|>", "Hello."),
     ("template_tokens", "Hello", "[INST] Hello [/INST]"),
     ("template_tokens", "Hello", "Hello.\n\n### Response:\nHello again."),
@@ -223,6 +224,13 @@ def test_a_sound_line_does_not_keep_a_broken_one_from_being_mended() -> None:
     assert mojibake.repair_text("日本\nÃ la carte") == "日本\nà la carte"
 
 
+def test_control_characters_are_read_as_windows_1252() -> None:
+    mended, _ = mojibake.repair_batch(examples(["It\x92s \x80\xa05 \x96 naïve\x85"]))
+    assert mended["messages"][0][0]["content"] == "It’s €\xa05 – naïve…"
+    findings = checks.findings(texts(("x", "It\x81s.")), Checks(encoding="repair"))  # no character of Windows-1252
+    assert findings["check"].to_list() == ["encoding_left"]
+
+
 anything = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80)
 _TRAPS = [
     "```",
@@ -231,6 +239,7 @@ _TRAPS = [
     "Ã©",
     "â€™",
     "\ufffd",
+    "\x92",
     "\x00",
     "\u2028",
     "((",
@@ -266,8 +275,7 @@ def test_repair_conserves_rows_turns_and_roles(contents: list[list[str | None]])
 
 
 @given(hostile)
-def test_the_first_search_selects_every_damaged_text_but_a_lone_control_character(text: str) -> None:
-    assume(not re.search("[\x80-\x9f]", text))
+def test_the_first_search_selects_every_damaged_text(text: str) -> None:
     selected = pl.select(mojibake.is_suspicious(pl.lit(text))).item()
     assert selected or (mojibake.damage(text) == 0 and mojibake.repair_text(text) == text)
 
