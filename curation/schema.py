@@ -56,20 +56,29 @@ PAIRS = pl.Schema(
     }
 )
 
+#: An item of a reference: its answer is null where the reference gives none, its wrong choices where there are none.
+ITEM = pl.Struct({"prompt": pl.String, "answer": pl.String, "distractors": pl.List(pl.String)})
+
 #: A row that is similar to an item of a reference. `reference` is `name:row`; `field` says which part of the row
-#: matched (`prompt`, `answer` or `both`); `span` is the matched text.
+#: matched (`prompt`, `answer` or `both`); `outcome` is `same` (the item), `related` (another task of its kind) or
+#: `decoy` (a match of a decoy of the item, which only the estimate of false matches counts); `span` is the matched
+#: text; `detail` says what the two share and what they do not. `item` is the text of the item, so that it can be
+#: shown beside the row when the reference is no longer there.
 MATCHES = pl.Schema(
     {
-        "id": pl.String,
-        "reference": pl.String,
-        "rule": pl.String,
-        "field": pl.String,
-        "score": pl.Float64,
-        "span": pl.String,
+        "id": pl.String(),
+        "reference": pl.String(),
+        "rule": pl.String(),
+        "field": pl.String(),
+        "outcome": pl.String(),
+        "score": pl.Float64(),
+        "span": pl.String(),
+        "detail": pl.String(),
+        "item": ITEM,
     }
 )
-#: The rule of MATCHES whose score is an estimated probability, stored from `LOWEST_PROBABILITY` on; others score a
-#: share of words.
+#: The rule of MATCHES whose score is an estimated probability, of the outcome `same` from `LOWEST_PROBABILITY` on;
+#: others score a share of words.
 PARAPHRASE = "layered/semantic"
 LOWEST_PROBABILITY = 0.5
 

@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.contamination_outcomes import benchmark
+from siftune.curation.decontamination.decoys import make_decoys
 from siftune.curation.decontamination.pair_features import StemWeights, pair_features
 from siftune.curation.decontamination.views import VIEWS_OF_A_ROW, item_views, row_views, whole_text
 from siftune.curation.embeddings.cosine import cosines
@@ -40,7 +42,7 @@ def candidate_pairs(
     embed: Embed,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
-    """Pairs of a row and one of its nearest items, and all that speaks for and against their being the same task.
+    """Pairs of a row and one of its nearest items or decoys, and what speaks for and against their being the same task.
 
     Where a program is involved, the cosine, the margins and the stems are the best of all views of the two: what a
     program says and how it says it are judged together.
@@ -52,8 +54,10 @@ def candidate_pairs(
         progress: passed on to `embed`.
 
     Returns:
-        `row`, `item` (positions); `row_view`, `item_view` (numbers of the views that are close); `part` and `text` of
-        the row; `code`; `cosine`; `row_margin` and `item_margin` (the cosine less the mean cosine of the row, and of
+        `row`, `item` (positions); `decoy`, whether the pair is with a decoy that was made from the item; `row_view`,
+        `item_view` (numbers of the views that are close); `part` and `text` of the row; `said` and `item_said`, what
+        the two views say; `prompt` and `answer` of the row, `item_prompt`, `item_answer` and `distractors` of the
+        item; `code`; `cosine`; `row_margin` and `item_margin` (the cosine less the mean cosine of the row, and of
         the item, to the nearest other items); `crowd_margin` (the cosine less the mean cosine of the item to rows that
         are middling close to it); and the columns of `pair_features`.
     """
@@ -76,49 +80,114 @@ def candidate_pairs(
     row_vectors = embed(row_texts(), progress=progress)
     rows_of_views = pl.concat(view_parts)
 
-    # The nearest items of each view of a row, and how far they stand out.
-    candidates = _nearest_items(row_vectors, item_vectors, items["item"].to_numpy())
-    crowd = _crowd_cosine(item_vectors, row_vectors, rows_of_views["row"].to_numpy())
+    # The decoys, each made from an item and its nearest neighbour.
+    decoys = make_decoys(references, _nearest_neighbours(item_vectors, items["item"], references))
+    decoy_views = item_views(decoys.drop("item"))
+    decoy_vectors = embed([decoy_views["text"]], progress=progress)
+
+    # The nearest items and decoys of each view of a row, and how far they stand out.
+    of_item, row_of_view = items["item"].to_numpy(), rows_of_views["row"].to_numpy()
+    of_decoy = decoys["item"].gather(decoy_views["item"]).to_numpy()
+    all_views = pl.concat(
+        [items.with_columns(entry="item"), decoy_views.with_columns(entry=pl.col("item") + references.height)]
+    )
+    found = []
+    for vectors, of in ((item_vectors, of_item), (decoy_vectors, of_decoy)):
+        near = _nearest_items(row_vectors, vectors, of, item_vectors, of_item)
+        crowd = _crowd_cosine(vectors, row_vectors, row_of_view)
+        found.append(near.with_columns(crowd=pl.Series(crowd[near["item_view"].to_numpy()], dtype=pl.Float64)))
+    found[1] = found[1].with_columns(pl.col("item_view") + items.height)
+    candidates = pl.concat([frame.with_columns(decoy=pl.lit(decoy)) for decoy, frame in enumerate(found)])
+    candidates = candidates.with_columns(pl.col("decoy") == 1)
     candidates = pl.concat([rows_of_views[candidates["row_view"].to_numpy()], candidates], how="horizontal")
     candidates = candidates.with_columns(
         row_margin=pl.col("cosine") - pl.col("row_background"),
         item_margin=pl.col("cosine") - pl.col("item_background"),
-        crowd_margin=pl.col("cosine") - pl.Series(crowd[candidates["item_view"].to_numpy()]),
+        crowd_margin=pl.col("cosine") - pl.col("crowd"),
     )
 
     # What the two texts share, which takes the texts of the rows once more.
-    row_text, whole_row = _texts_of(candidates, batches)
-    item_of_pair = items[candidates["item_view"].to_numpy()]
-    texts = pl.DataFrame(
-        {
-            "row": row_text,
-            "item": item_of_pair["text"],
-            "whole_row": whole_row,
-            "whole_item": whole_text(references, "prompt").gather(item_of_pair["item"]),
-            "code": candidates["code"] | item_of_pair["code"],
-        }
+    candidates = candidates.drop("code").hstack(_texts_of(candidates, batches))
+    of_view = all_views[candidates["item_view"].to_numpy()]
+    columns = [name for name in ("prompt", "answer", "distractors") if name in references.columns]
+    entries = pl.concat([references.select(columns), decoys.select(columns)])[of_view["entry"].to_numpy()]
+    candidates = candidates.with_columns(
+        code=rows_of_views["code"].gather(candidates["row_view"]) | of_view["code"],
+        item_said=of_view["said"],
+        item_prompt=entries["prompt"].fill_null(""),
+        item_answer=entries["answer"].fill_null(""),
+        distractors=entries["distractors"] if "distractors" in columns else pl.lit(None, dtype=pl.List(pl.String)),
     )
-    candidates = candidates.with_columns(text=texts["row"], code=texts["code"])
+    whole_row, whole_item = (
+        whole_text(candidates, side) for side in (("prompt", "answer"), ("item_prompt", "item_answer"))
+    )
+    texts = candidates.select("code", row="text", item=of_view["text"], whole_row=whole_row, whole_item=whole_item)
     candidates = pl.concat([candidates, pair_features(texts, weights.table())], how="horizontal")
     best = [
-        pl.when("code").then(pl.col(name).max().over("row", "item")).otherwise(name).alias(name)
+        pl.when("code").then(pl.col(name).max().over("row", "item", "decoy")).otherwise(name).alias(name)
         for name in _BEST_OF_VIEWS
     ]
     return candidates.with_columns(best)
 
 
-def _nearest_items(row_vectors: np.ndarray, item_vectors: np.ndarray, item: NDArray[np.int64]) -> pl.DataFrame:
+def _nearest_neighbours(item_vectors: np.ndarray, item: pl.Series, references: pl.DataFrame) -> NDArray[np.int64]:
+    """For each item the nearest other one of its benchmark that is no variant of it, int64 [n]; itself without one.
+
+    `item` says which item each of `item_vectors` is a view of.
+    """
+    position, cosine = nearest(item_vectors, item_vectors, k=_NEAREST_VIEWS)
+    of = references.select(benchmark())["reference"]
+    own = pl.Series(np.repeat(item.to_numpy(), position.shape[1]))
+    other = item.gather(position.ravel())
+    neighbours = pl.DataFrame({"own": own, "item": other, "cosine": cosine.ravel()})
+    others = neighbours.filter(own != other, pl.col("cosine") < _VARIANT_COSINE, of.gather(own) == of.gather(other))
+    best = others.sort("own", "cosine", "item", descending=[False, True, False]).unique("own", keep="first")
+    neighbour = np.arange(references.height)
+    neighbour[best["own"].to_numpy()] = best["item"].to_numpy()
+    return neighbour
+
+
+def _nearest_items(
+    row_vectors: np.ndarray,
+    item_vectors: np.ndarray,
+    item: NDArray[np.int64],
+    real_vectors: np.ndarray,
+    real_item: NDArray[np.int64],
+) -> pl.DataFrame:
     """For each view of a row its nearest items, each by its closest view, and how close the other ones are.
 
     Args:
         row_vectors: embeddings [n, d] of the views of rows.
-        item_vectors: embeddings [m, d] of the views of items.
-        item: int64[m], the item of each view.
+        item_vectors: embeddings [m, d] of the views of items, or of decoys.
+        item: int64[m], the item of each view; of a decoy the item that it was made from.
+        real_vectors, real_item: the views of items, which make up the background.
 
     Returns:
         `row_view`, `item_view`, `item`, `cosine`, `rank`, `row_background`, `item_background`.
     """
-    # Of each item the closest view; the first `_CANDIDATE_ITEMS` items are candidates, all are background.
+    # Of each item the closest view; the first `_CANDIDATE_ITEMS` items are candidates.
+    ranked = _ranked_items(row_vectors, item_vectors, item)
+    candidates = ranked.filter(pl.col("rank") < _CANDIDATE_ITEMS, pl.col("cosine") >= _MIN_COSINE)
+    candidates = candidates.with_row_index("pair")
+
+    # The background of a row: the other items nearby that are not variants of the candidate.
+    background_items = ranked if real_vectors is item_vectors else _ranked_items(row_vectors, real_vectors, real_item)
+    others = candidates.select("pair", "row_view", "item", "item_view")
+    others = others.join(background_items, on="row_view", how="inner", suffix="_other")
+    others = others.filter(pl.col("item") != pl.col("item_other"))
+    between = cosines(item_vectors, real_vectors, others["item_view"].to_numpy(), others["item_view_other"].to_numpy())
+    unlike = others.filter(pl.Series(between < _VARIANT_COSINE)).sort("pair", "rank")
+    background = _mean_cosine(unlike.group_by("pair").head(_BACKGROUND_ITEMS), "pair")
+    row_background = candidates.select("pair").join(background, on="pair", how="left", maintain_order="left")["mean"]
+    own_background = _item_background(item_vectors, item, real_vectors, real_item)
+    return candidates.drop("pair").with_columns(
+        row_background=row_background.fill_null(_MIN_BACKGROUND).clip(lower_bound=_MIN_BACKGROUND),
+        item_background=pl.Series(own_background[candidates["item_view"].to_numpy()], dtype=pl.Float64),
+    )
+
+
+def _ranked_items(row_vectors: np.ndarray, item_vectors: np.ndarray, item: NDArray[np.int64]) -> pl.DataFrame:
+    """The items nearest to each view of a row: `row_view`, `item_view` (the closest one), `item`, `cosine`, `rank`."""
     position, cosine = nearest(row_vectors, item_vectors, k=_NEAREST_VIEWS)
     row_view = np.repeat(np.arange(len(row_vectors)), position.shape[1])
     item_view = position.ravel()
@@ -126,22 +195,7 @@ def _nearest_items(row_vectors: np.ndarray, item_vectors: np.ndarray, item: NDAr
         {"row_view": row_view, "item_view": item_view, "item": item[item_view], "cosine": cosine.ravel()}
     )
     closest = neighbours.unique(["row_view", "item"], keep="first", maintain_order=True)
-    ranked = closest.with_columns(rank=pl.int_range(pl.len()).over("row_view"))
-    candidates = ranked.filter(pl.col("rank") < _CANDIDATE_ITEMS, pl.col("cosine") >= _MIN_COSINE)
-    candidates = candidates.with_row_index("pair")
-
-    # The background of a row: the other items nearby that are not variants of the candidate.
-    others = candidates.select("pair", "row_view", "item", "item_view")
-    others = others.join(ranked, on="row_view", how="inner", suffix="_other")
-    others = others.filter(pl.col("item") != pl.col("item_other"))
-    between = cosines(item_vectors, item_vectors, others["item_view"].to_numpy(), others["item_view_other"].to_numpy())
-    unlike = others.filter(pl.Series(between < _VARIANT_COSINE)).sort("pair", "rank")
-    background = _mean_cosine(unlike.group_by("pair").head(_BACKGROUND_ITEMS), "pair")
-    row_background = candidates.select("pair").join(background, on="pair", how="left", maintain_order="left")["mean"]
-    return candidates.drop("pair").with_columns(
-        row_background=row_background.fill_null(_MIN_BACKGROUND).clip(lower_bound=_MIN_BACKGROUND),
-        item_background=pl.Series(_item_background(item_vectors, item)[candidates["item_view"].to_numpy()]),
-    )
+    return closest.with_columns(rank=pl.int_range(pl.len()).over("row_view"))
 
 
 def _mean_cosine(neighbours: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -152,12 +206,17 @@ def _mean_cosine(neighbours: pl.DataFrame, key: str) -> pl.DataFrame:
     return sums.select(key, mean=(pl.col("cosine") + unrelated) / _BACKGROUND_ITEMS)
 
 
-def _item_background(item_vectors: np.ndarray, item: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mean cosine of each view of an item to the nearest other items that are not its variants, float64 [m]."""
-    position, cosine = nearest(item_vectors, item_vectors, k=3 * _NEAREST_VIEWS)
+def _item_background(
+    item_vectors: np.ndarray, item: NDArray[np.int64], real_vectors: np.ndarray, real_item: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The mean cosine of each view of an item to the nearest other items that are not its variants, float64 [m].
+
+    The arguments are those of `_nearest_items`.
+    """
+    position, cosine = nearest(item_vectors, real_vectors, k=3 * _NEAREST_VIEWS)
     view = np.repeat(np.arange(len(item_vectors)), position.shape[1])
     neighbours = pl.DataFrame(
-        {"view": view, "item": item[position.ravel()], "own": item[view], "cosine": cosine.ravel()}
+        {"view": view, "item": real_item[position.ravel()], "own": item[view], "cosine": cosine.ravel()}
     )
     others = neighbours.filter(pl.col("item") != pl.col("own"), pl.col("cosine") < _VARIANT_COSINE)
     closest = others.unique(["view", "item"], keep="first", maintain_order=True)
@@ -184,19 +243,21 @@ def _crowd_cosine(item_vectors: np.ndarray, row_vectors: np.ndarray, row: NDArra
     return joined["mean"].fill_null(_MIN_BACKGROUND).to_numpy()
 
 
-def _texts_of(candidates: pl.DataFrame, batches: Callable[[], Iterable[pl.DataFrame]]) -> tuple[pl.Series, pl.Series]:
-    """For each candidate the text of its row's view, and the row's prompt and answer; read once more from the rows."""
+def _texts_of(candidates: pl.DataFrame, batches: Callable[[], Iterable[pl.DataFrame]]) -> pl.DataFrame:
+    """For each candidate `text` and `said` of its row's view, `prompt` and `answer` of the row; read once more."""
     row_view_numbers, row_numbers = (candidates.select(name).unique() for name in ("row_view", "row"))
-    view_texts = [pl.DataFrame(schema={"row_view": pl.Int64, "text": pl.String})]
-    whole_texts = [pl.DataFrame(schema={"row": pl.Int64, "whole": pl.String})]
+    view_texts = [pl.DataFrame(schema={"row_view": pl.Int64, "text": pl.String, "said": pl.String})]
+    row_texts = [pl.DataFrame(schema={"row": pl.Int64, "prompt": pl.String, "answer": pl.String})]
     views_read = rows_read = 0
     for batch in batches():
         views = row_views(batch)
-        views = views.select(row_view=pl.int_range(pl.len(), dtype=pl.Int64) + views_read, text="text")
-        view_texts.append(views.join(row_view_numbers, on="row_view", how="semi"))
-        wholes = pl.DataFrame({"row": np.arange(batch.height) + rows_read, "whole": whole_text(batch, "core")})
-        whole_texts.append(wholes.join(row_numbers, on="row", how="semi"))
+        views = views.select("text", "said", row_view=pl.int_range(pl.len(), dtype=pl.Int64) + views_read)
+        view_texts.append(views.join(row_view_numbers, on="row_view", how="semi").select("row_view", "text", "said"))
+        prompt, answer = pl.col("core").fill_null(""), pl.col("answer").fill_null("")
+        rows = batch.select(row=pl.int_range(pl.len(), dtype=pl.Int64) + rows_read, prompt=prompt, answer=answer)
+        row_texts.append(rows.join(row_numbers, on="row", how="semi"))
         views_read, rows_read = views_read + views.height, rows_read + batch.height
-    texts = candidates.join(pl.concat(view_texts), on="row_view", how="left", maintain_order="left")
-    texts = texts.join(pl.concat(whole_texts), on="row", how="left", maintain_order="left")
-    return texts["text"], texts["whole"]
+    texts = candidates.select("row_view", "row")
+    texts = texts.join(pl.concat(view_texts), on="row_view", how="left", maintain_order="left")
+    texts = texts.join(pl.concat(row_texts), on="row", how="left", maintain_order="left")
+    return texts.drop("row_view", "row")

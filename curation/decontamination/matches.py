@@ -4,7 +4,11 @@
 (`layered/exact`), does a short item stand in it as whole sentences (`layered/short`), do 8-grams that both have cover
 80 % of an item of 13 words or more or of its answer, or half of the item with a run of 13 words (`layered/ngram`), and
 is the item among the row's nearest by embedding and verified as the same task rather than another of its kind
-(`layered/semantic`)? The published rules are described in `siftune.curation.decontamination.published_rules`.
+(`layered/semantic`)?
+
+A match is the same item or a related one: copied words with other numbers are another task, and
+an item that asks nothing by itself ("Which of the following is true?") is the same only with its answer. The published
+rules are described in `siftune.curation.decontamination.published_rules`.
 """
 
 from __future__ import annotations
@@ -16,9 +20,12 @@ import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.decontamination.benchmark_items import RULE_MATCHES
+from siftune.curation.decontamination.content_words import content_words
 from siftune.curation.decontamination.overlap_rules import LONG_GRAM, WholeItemRule
+from siftune.curation.decontamination.pair_features import is_code, numbers
 from siftune.curation.decontamination.paraphrases import SPAN_CHARACTERS, find_paraphrases
 from siftune.curation.decontamination.published_rules import PublishedRules
+from siftune.curation.decontamination.verification import answers_agree
 from siftune.curation.embeddings.knn import Embed
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Rule
@@ -30,8 +37,14 @@ _COVERED_SHARE = 0.8
 _HALF_SHARE = 0.5
 #: Words in these n-grams.
 _SHORT_GRAM = 8
+#: Raised when `layered` finds other matches than before, so that stored ones are not used again.
+LAYERED_VERSION = 2
 #: The layers of `layered`, the surest first.
 _LAYERS = ("layered/exact", "layered/short", "layered/ngram", schema.PARAPHRASE)
+#: An item of fewer content words asks nothing by itself.
+_ITEM_WORDS = 2
+
+_PART_MATCHES = pl.Schema([*RULE_MATCHES.items(), ("outcome", pl.String()), ("detail", pl.String())])
 
 
 def find_matches(
@@ -55,19 +68,19 @@ def find_matches(
         published: the published rules among `rules`, which then hold notes on whole benchmarks. Made here unless given.
 
     Returns:
-        MATCHES in the order of the rows; of one row the surest first. `field` is the part of the row that matched.
-        `score` is the share of the item's words that were found, or for `layered/semantic` the estimated chance that
-        the two are the same task.
+        MATCHES in the order of the rows; of one row the surest first, decoys last. `field` is the part of the row that
+        matched. `score` is the share of the item's words that were found, or for `layered/semantic` as
+        `find_paraphrases` gives it.
     """
     # Items that share words with a row.
     search = _WordSearch(references) if "layered" in rules else None
     published = published or PublishedRules(references, set(rules))
-    matches, ids, rows = [pl.DataFrame(schema=RULE_MATCHES)], [pl.Series("id", [], pl.String)], 0
+    matches, ids, rows = [pl.DataFrame(schema=_PART_MATCHES)], [pl.Series("id", [], pl.String)], 0
     for batch in batches():
         published.read(batch)
         if search is not None:
-            for part in ("prompt", "answer"):
-                matches += [frame.with_columns(row=pl.col("row") + rows) for frame in search.find(batch, part)]
+            of_batch = [frame for part in ("prompt", "answer") for frame in search.find(batch, part)]
+            matches += [frame.with_columns(row=pl.col("row") + rows) for frame in of_batch]
         ids.append(batch["id"])
         rows += batch.height
         if progress is not None:
@@ -79,10 +92,12 @@ def find_matches(
         paraphrases = find_paraphrases(batches, references, embed=embed, progress=progress)
         layered = all_matches.filter(pl.col("rule").str.starts_with("layered")).select("row", "item")
         new = paraphrases.join(layered, on=["row", "item"], how="anti", maintain_order="left")
-        all_matches = pl.concat([all_matches, schema.conform(new, RULE_MATCHES)])
+        all_matches = pl.concat([all_matches, schema.conform(new, _PART_MATCHES)])
     all_ids = pl.concat(ids)
-    by_rule = published.matches(all_ids).with_columns(pl.col("span").str.slice(0, SPAN_CHARACTERS))
-    return _join_parts(pl.concat([all_matches, by_rule]), all_ids, references)
+    by_rule = published.matches(all_ids).with_columns(
+        pl.col("span").str.slice(0, SPAN_CHARACTERS), outcome=pl.lit("same"), detail=pl.lit("shared words")
+    )
+    return _join_parts(pl.concat([all_matches, schema.conform(by_rule, _PART_MATCHES)]), all_ids, references)
 
 
 class _WordSearch:
@@ -98,9 +113,16 @@ class _WordSearch:
         self._short_grams = ngrams.NgramIndex(items, _SHORT_GRAM)
         self._item_words = items.counts
         self._whole_items = WholeItemRule(prompts)
+        self._prompts, self._answers = prompts, answers
+        programs = prompts.to_frame("prompt").select(code=is_code(pl.col("prompt")))["code"]
+        self._numbers = prompts.to_frame("prompt").select(found=numbers(pl.col("prompt")))["found"]
+        self._numbers = self._numbers.zip_with(~programs, pl.Series([[]], dtype=pl.List(pl.String)))
+        self._says_little = pl.Series(
+            [len(content_words(prompt, code=True)) < _ITEM_WORDS for prompt in prompts], dtype=pl.Boolean
+        )
 
     def find(self, batch: pl.DataFrame, part: str) -> list[pl.DataFrame]:
-        """RULE_MATCHES of one part of a batch, with rows counted from its start; `settle` completes them."""
+        """_PART_MATCHES of one part of a batch, with rows counted from its start; `settle` completes them."""
         # layered/ngram. Benchmarks of short items begin alike ("Write a python function to find the ..."): half of
         # such an item is not the item, unless the half is a long run of its own.
         words = ngrams.split_words(batch[part])
@@ -111,7 +133,8 @@ class _WordSearch:
         mostly = pl.col("share") >= _COVERED_SHARE
         half = of_prompt & (pl.col("share") > _HALF_SHARE) & (pl.col("longest") >= LONG_GRAM)
         sure = shared.filter(pl.Series(item_words >= LONG_GRAM), mostly | half)
-        matches = [_ngram_matches(words, sure, "layered/ngram", part)]
+        ngram_matches = _ngram_matches(words, sure, "layered/ngram", part)
+        matches = [ngram_matches.with_columns(**self._compare_numbers(ngram_matches, batch[part]))]
 
         # layered/exact and layered/short. A prompt is compared with and without its template.
         columns = ("prompt", "core") if part == "prompt" else ("answer",)
@@ -119,8 +142,38 @@ class _WordSearch:
         for rule, pairs in (("layered/exact", equal), ("layered/short", self._whole_items.inside(batch[part]))):
             span = batch[part].gather(pairs["text"]).str.slice(0, SPAN_CHARACTERS)
             whole_matches = pairs.select(row="text", item="item", score=1.0, span=span)
+            whole_matches = whole_matches.with_columns(**self._compare_answers(whole_matches, batch["answer"]))
             matches.append(_of_rule(whole_matches, rule, part))
         return matches
+
+    def _compare_numbers(self, matches: pl.DataFrame, texts: pl.Series) -> dict[str, pl.Series]:
+        """`outcome` and `detail` of copied words: related where numbers of the item's prompt are not in the row."""
+        of_row = texts.gather(matches["row"]).to_frame("text").select(found=numbers(pl.col("text")))["found"]
+        of_item = self._numbers.gather(matches["item"] % self._count)
+        of_prompt = matches["item"] < self._count
+        missing = pl.DataFrame({"row": of_row, "item": of_item, "of_prompt": of_prompt}).select(
+            missing=pl.when("of_prompt").then(pl.col("item").list.set_difference("row").list.sort().list.join(", "))
+        )["missing"]
+        differs = (missing.fill_null("") != "").to_frame("differs")
+        return differs.select(
+            outcome=pl.when("differs").then(pl.lit("related")).otherwise(pl.lit("same")),
+            detail=pl.when("differs")
+            .then(pl.format("shared words; only in the item: {}", missing.fill_null("")))
+            .otherwise(pl.lit("shared words")),
+        ).to_dict()
+
+    def _compare_answers(self, matches: pl.DataFrame, answers: pl.Series) -> dict[str, pl.Series]:
+        """`outcome` and `detail` of whole items: related where the item says little and the answers do not agree."""
+        little = self._says_little.gather(matches["item"])
+        agrees = [
+            not unsure or answers_agree(answers[row] or "", self._answers[item])
+            for unsure, row, item in zip(little, matches["row"], matches["item"], strict=True)
+        ]
+        same = pl.Series("same", agrees, dtype=pl.Boolean).to_frame()
+        return same.select(
+            outcome=pl.when("same").then(pl.lit("same")).otherwise(pl.lit("related")),
+            detail=pl.when("same").then(pl.lit("the whole item")).otherwise(pl.lit("the whole item; another answer")),
+        ).to_dict()
 
     def settle(self, matches: pl.DataFrame) -> pl.DataFrame:
         """Of each row and item the surest layer only; items then are positions in the references."""
@@ -130,15 +183,15 @@ class _WordSearch:
 
 
 def _ngram_matches(words: ngrams.TokenLists, overlaps: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:
-    """RULE_MATCHES from OVERLAP and `share`; the span is the longest run of words that both have."""
+    """_PART_MATCHES from OVERLAP and `share`; the span is the longest run of words that both have."""
     text, start, length = (overlaps[name].to_numpy() for name in ("text", "start", "longest"))
     span = words.spans(text, start, length).str.slice(0, SPAN_CHARACTERS)
     return _of_rule(overlaps.select(row="text", item="item", score="share", span=span), rule, part)
 
 
 def _of_rule(matches: pl.DataFrame, rule: str, part: str) -> pl.DataFrame:
-    """`matches` (row, item, score, span) as RULE_MATCHES of one rule and part."""
-    return schema.conform(matches.with_columns(rule=pl.lit(rule), part=pl.lit(part)), RULE_MATCHES)
+    """`matches` (row, item, score, span) as _PART_MATCHES of one rule and part."""
+    return schema.conform(matches.with_columns(rule=pl.lit(rule), part=pl.lit(part)), _PART_MATCHES)
 
 
 def _layer(*, other_rules: int) -> pl.Expr:
@@ -148,18 +201,23 @@ def _layer(*, other_rules: int) -> pl.Expr:
 
 def _join_parts(matches: pl.DataFrame, ids: pl.Series, references: pl.DataFrame) -> pl.DataFrame:
     """MATCHES: parts of one row that match one item by one rule become one match."""
+    is_decoy = pl.col("outcome") == "decoy"
+    by = ["row", "item", "rule", "is_decoy"]
+    ordered = matches.with_columns(is_decoy=is_decoy, is_related=pl.col("outcome") == "related")
     joined = (
-        matches.sort(
-            "row", "item", "rule", "score", "part", "span", descending=[False, False, False, True, True, False]
+        ordered.sort(
+            *by, "is_related", "score", "part", "span", descending=[*[False] * len(by), False, True, True, False]
         )
-        .group_by("row", "item", "rule", maintain_order=True)
-        .agg(pl.col("part").unique().sort(), pl.col("score").first(), pl.col("span").first())
+        .group_by(by, maintain_order=True)
+        .agg(pl.col("part").unique().sort(), pl.col("outcome", "score", "span", "detail").first())
     )
     field = pl.when(pl.col("part").list.len() > 1).then(pl.lit("both")).otherwise(pl.col("part").list.first())
-    ordered = joined.with_columns(field=field, layer=_layer(other_rules=len(_LAYERS))).sort(
-        "row", "layer", "score", "item", descending=[False, False, True, False]
+    layer = _layer(other_rules=len(_LAYERS))
+    ordered = joined.with_columns(field=field, layer=layer, is_related=pl.col("outcome") == "related").sort(
+        *("row", "is_decoy", "is_related", "layer", "score", "item"),
+        descending=[False, False, False, False, True, False],
     )
     named = ordered.with_columns(
         id=ids.gather(ordered["row"]), reference=references["reference"].gather(ordered["item"])
     )
-    return schema.conform(named, schema.MATCHES)
+    return schema.conform(named.drop("item"), schema.MATCHES)

@@ -11,7 +11,13 @@ from dataclasses import dataclass, fields
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.contamination_outcomes import benchmark
 from siftune.curation.decontamination.candidates import candidate_pairs
+from siftune.curation.decontamination.content_words import WordWeights
+from siftune.curation.decontamination.pair_features import is_code
+from siftune.curation.decontamination.program_features import operation_similarity, shared_values
+from siftune.curation.decontamination.verification import Candidate, is_related, same_item_log_odds, verify
+from siftune.curation.decontamination.views import whole_text
 from siftune.curation.embeddings.knn import Embed
 from siftune.curation.progress import Progress
 
@@ -22,6 +28,8 @@ SPAN_CHARACTERS = 300
 #: about Python packages matched one of 16 quiz questions about them, with it 0.2 %, and no English rephrasing of the
 #: labelled sets was lost.
 MIN_CROWD_MARGIN = 0.1
+#: Candidates with lower log-odds of the screen are not compared word by word.
+MIN_SCREEN = -2.0
 
 
 @dataclass(frozen=True)
@@ -77,38 +85,99 @@ def log_odds() -> pl.Expr:
     return pl.when("code").then(CODE.log_odds()).otherwise(PROSE.log_odds())
 
 
+def judged_candidates(
+    batches: Callable[[], Iterable[pl.DataFrame]],
+    references: pl.DataFrame,
+    *,
+    embed: Embed,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """The candidates that pass the screen, items and decoys, held side by side with their rows.
+
+    Args:
+        batches: gives the rows (prompt, core, answer) in batches, anew at each call; they are read several times.
+        references: `reference`, `prompt`, `answer` (null where there is none), perhaps `distractors`.
+        embed: texts to vectors.
+        progress: passed on to `embed`.
+
+    Returns:
+        The columns of `candidate_pairs`, `screen` (the log-odds by which a candidate is let in) and VERIFIED.
+    """
+    candidates = candidate_pairs(batches, references, embed=embed, progress=progress)
+    screened = candidates.with_columns(screen=log_odds()).filter(
+        pl.col("screen") >= MIN_SCREEN, pl.col("crowd_margin") >= MIN_CROWD_MARGIN
+    )
+    # What a word says: over all rows and items, and over the items of each benchmark.
+    weights = WordWeights()
+    for batch in batches():
+        weights.count(batch["core"].fill_null("").to_list())
+    of_item = references.with_columns(of=benchmark())
+    for (name,), items in of_item.group_by("of", maintain_order=True):
+        weights.count_items(str(name), items["prompt"].fill_null("").to_list())
+    named = screened.with_columns(reference=of_item["of"].gather(screened["item"]))
+    row, item = (whole_text(named, side) for side in (("prompt", "answer"), ("item_prompt", "item_answer")))
+    wholes = pl.DataFrame({"row": row, "item": item}).with_row_index("pair")
+    wholes = wholes.with_columns(code=is_code(pl.col("row")) | is_code(pl.col("item")))
+    named = named.drop("operations", "example_values").with_columns(
+        program=wholes["code"], alone=wholes["code"] & (pl.col("prompt").str.strip_chars() == "")
+    )
+    named = pl.concat([named, operation_similarity(wholes), shared_values(wholes)], how="horizontal")
+    compared = [
+        Candidate(
+            said=row["said"] or "",
+            prompt=row["prompt"],
+            answer=row["answer"],
+            item_said=row["item_said"] or "",
+            item_prompt=row["item_prompt"],
+            item_answer=row["item_answer"],
+            distractors=row["distractors"] or (),
+            reference=row["reference"],
+            code=row["program"],
+        )
+        for row in named.iter_rows(named=True)
+    ]
+    return named.hstack(verify(compared, weights=weights, embed=embed))
+
+
 def find_paraphrases(
     batches: Callable[[], Iterable[pl.DataFrame]],
     references: pl.DataFrame,
     *,
     embed: Embed,
     progress: Progress | None = None,
-    bias: float = 0.0,
 ) -> pl.DataFrame:
-    """Rows that ask the same as an item in other words.
+    """Rows that ask the same as an item in other words, and rows that ask something related.
 
-    Args:
-        batches: gives the rows (prompt, core, answer) in batches, anew at each call; they are read twice.
-        references: `prompt`, `answer` (null where there is none).
-        embed: texts to vectors.
-        progress: passed on to `embed`.
-        bias: is added to the log-odds: the greater, the more pairs are accepted.
+    The arguments are those of `judged_candidates`.
 
     Returns:
-        `row` and `item` (positions), `rule`, `part`, `score` (the estimated chance of the same task), `span`.
+        `row` and `item` (positions), `rule`, `part`, `outcome` (`same`, `related`, or `decoy` for what would be `same`
+        with a decoy of the item), `score`, `span`, `detail`. `same` and `decoy` score at least
+        `schema.LOWEST_PROBABILITY`.
     """
-    candidates = candidate_pairs(batches, references, embed=embed, progress=progress)
-    judged = candidates.with_columns(log_odds=log_odds() + bias)
-    accepted = judged.filter(pl.col("log_odds") >= 0, pl.col("crowd_margin") >= MIN_CROWD_MARGIN)
-    descending = [False, False, True, False, False]
-    best = accepted.sort("row", "item", "log_odds", "row_view", "item_view", descending=descending).unique(
-        ["row", "item", "part"], keep="first", maintain_order=True
+    judged = judged_candidates(batches, references, embed=embed, progress=progress)
+    scored = judged.with_columns(score=1 / (1 + (-same_item_log_odds()).exp()))
+    is_same = pl.col("score") >= schema.LOWEST_PROBABILITY
+    outcome = (
+        pl.when(is_same & pl.col("decoy"))
+        .then(pl.lit("decoy"))
+        .when(is_same)
+        .then(pl.lit("same"))
+        .when(~pl.col("decoy") & is_related())
+        .then(pl.lit("related"))
+    )
+    found = scored.with_columns(outcome=outcome).drop_nulls("outcome")
+    descending = [False, False, False, True, False, False]
+    best = found.sort("row", "item", "decoy", "score", "row_view", "item_view", descending=descending).unique(
+        ["row", "item", "part", "decoy"], keep="first", maintain_order=True
     )
     return best.select(
         "row",
         "item",
         "part",
+        "outcome",
+        "score",
+        "detail",
         rule=pl.lit(schema.PARAPHRASE),
-        score=1 / (1 + (-pl.col("log_odds")).exp()),
         span=pl.col("text").str.slice(0, SPAN_CHARACTERS),
     )

@@ -9,9 +9,12 @@ from typing import Any, ClassVar, Self
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.contamination_outcomes import settle
 from siftune.curation.corpus import Corpus
-from siftune.curation.decontamination.matches import find_matches
+from siftune.curation.decontamination.judges import open_judge
+from siftune.curation.decontamination.matches import LAYERED_VERSION, find_matches
 from siftune.curation.decontamination.published_rules import PublishedRules
+from siftune.curation.decontamination.second_opinion import overrule
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
 from siftune.curation.ingest.sources import sources_fingerprint
@@ -44,7 +47,12 @@ class Decontamination:
         ]
         encoder = self.encoder and embedder(self.encoder).encoder.name
         rules, token_ratios = self.settings.rules, self.settings.token_ratios
-        return {"references": references, "rules": rules, "token_ratios": token_ratios, "encoder": encoder}
+        on = {"references": references, "rules": rules, "token_ratios": token_ratios, "encoder": encoder}
+        on["layered"] = LAYERED_VERSION
+        if self.settings.verify is not None:
+            # Where the key is, and how long to wait, do not change what is measured.
+            on["verify"] = self.settings.verify.model_dump(exclude={"key_variable", "timeout"})
+        return on
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         references = [
@@ -69,21 +77,38 @@ class Decontamination:
             progress=progress,
             published=published,
         )
-        return Measured(matches, published.notes)
+        matches, notes = _with_item_texts(matches, items), published.notes
+        if self.settings.verify is not None:
+            rows = corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy())
+            judge = open_judge(self.settings.verify, base=self.base)
+            matches, opinion = overrule(matches, rows, judge=judge, progress=progress)
+            notes |= opinion
+        return Measured(matches, notes)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
-        counted = measured.filter(schema.counted(self.settings.threshold))
-        matched = counted.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")
-        best = matched.unique("id", keep="first", maintain_order=True)
-        spared = pl.lit(self.settings.action == "report") | pl.col("pinned")
+        settled = settle(measured, threshold=self.settings.threshold, most=self.settings.max_false_discovery)
+        if self.settings.related == "off":
+            settled = settled.filter(pl.col("outcome") == "same")
+        matched = settled.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")
+        is_same = pl.col("outcome") == "same"
+        first_same = matched.sort(~is_same, maintain_order=True)  # the best match of a row is the same item, if any
+        best = first_same.unique("id", keep="first", maintain_order=True)
+        action = pl.when(is_same).then(pl.lit(self.settings.action)).otherwise(pl.lit(self.settings.related))
         decided = best.with_columns(
-            action=pl.when(spared).then(pl.lit("report")).otherwise(pl.lit("drop")),
-            reason=pl.lit("contamination"),
-            threshold=pl.when(pl.col("rule") == schema.PARAPHRASE).then(self.settings.threshold),
+            action=pl.when("pinned").then(pl.lit("report")).otherwise(action),
+            reason=pl.when(is_same).then(pl.lit("contamination")).otherwise(pl.lit("related_item")),
             witness="reference",
-            detail=pl.format("{}, {}: {}", "rule", "field", "span"),
+            detail=pl.format("{}, {}: {} [{}]", "rule", "field", "detail", "span"),
         )
         return schema.conform(decided, schema.DECISIONS)
+
+
+def _with_item_texts(matches: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    """MATCHES with the texts of their items; `items` are REFERENCE."""
+    unique = items.unique("reference", keep="first", maintain_order=True)
+    texts = unique.select("reference", schema.conform(unique, pl.Schema(schema.ITEM.to_schema())).to_struct("item"))
+    matches = matches.drop("item").join(texts, on="reference", how="left", maintain_order="left")
+    return schema.conform(matches, schema.MATCHES)
 
 
 def _source(reference: Reference) -> Source:

@@ -18,7 +18,7 @@ _QUESTION_WORDS = 6
 
 
 def row_views(batch: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `code`.
+    """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `said`, `code`.
 
     The prompt, and a short prompt with its answer too; each as it is and, where it holds code, by its gist.
     """
@@ -37,7 +37,7 @@ def row_views(batch: pl.DataFrame) -> pl.DataFrame:
 
 
 def item_views(references: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which items are found: `item` (position), `text`, `code`.
+    """The texts by which items are found: `item` (position), `text`, `said`, `code`.
 
     The prompt, and the last line of one that begins with a passage, each without and with the answer; each as it is
     and, where it holds code, by its gist.
@@ -60,12 +60,16 @@ def item_views(references: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
-    """Each view (question and answer) as one text and, where it holds code, its gist as another."""
+    """Each view (question and answer) as one text and, where it holds code, its gist as another.
+
+    `said` is the gist of the question, and of the answer where there is no question.
+    """
     question, answer = pl.col("question"), pl.col("answer")
     joined = pl.concat(views).with_columns(
         text=pl.concat_str([question, answer], separator="\n").str.strip_chars(),
         gist=pl.concat_str([gist(question), gist(answer)], separator="\n").str.strip_chars(),
         code=is_code(question) | is_code(answer),
+        said=pl.when(word_count(question) > 0).then(gist(question)).otherwise(gist(answer)),
     )
     texts = joined.drop("question", "answer", "gist")
     gists = joined.filter(pl.col("gist") != pl.col("text")).with_columns(text="gist")
@@ -73,7 +77,7 @@ def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
     return all_views.filter(word_count(pl.col("text")) > 0).sort(by, maintain_order=True)
 
 
-def whole_text(frame: pl.DataFrame, prompt: str) -> pl.Series:
-    """The column `prompt` and the answer as one text."""
-    parts = (pl.col(prompt).fill_null(""), pl.col("answer").fill_null(""))
-    return frame.select(whole=pl.concat_str(parts, separator="\n")).to_series()
+def whole_text(frame: pl.DataFrame, columns: tuple[str, str]) -> pl.Series:
+    """Two columns of texts, a prompt and an answer, as one."""
+    parts = (pl.col(name).fill_null("") for name in columns)
+    return frame.select(whole=pl.concat_str(*parts, separator="\n")).to_series()

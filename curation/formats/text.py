@@ -12,7 +12,8 @@ from siftune.curation.formats.turns import Turn, Turns
 
 
 def convert(row: Row, columns: Columns) -> Turns | Fault:
-    """The prompt (several turns are joined) and the answer; of lettered choices, the text of the right one."""
+    """The prompt (several turns are joined) and the answer; of choices, the text of the right one, which carries the
+    texts of the wrong ones in its field `distractors`."""
     prompt = _prompt_text(row, columns)
     if isinstance(prompt, Fault):
         return prompt
@@ -22,7 +23,9 @@ def convert(row: Row, columns: Columns) -> Turns | Fault:
     text = cell_text(answer if index is None else choices[index].text)
     if isinstance(text, Fault):  # the prompt alone is searched for as well
         text = None
-    return [*([Turn("user", prompt)] if prompt else []), *([Turn("assistant", text)] if text else [])]
+    wrong = [choice.text for number, choice in enumerate(choices) if number != index]
+    fields = {"distractors": wrong} if index is not None and wrong else None
+    return [*([Turn("user", prompt)] if prompt else []), *([Turn("assistant", text, fields)] if text else [])]
 
 
 def _prompt_text(row: Row, columns: Columns) -> str | Fault | None:

@@ -17,8 +17,11 @@ from siftune.curation.ingest.row_conversion import RowConverter, as_object
 from siftune.curation.ingest.source_location import locate
 from siftune.curation.ingest.source_parts import SourcePart, source_parts
 
-#: One item of a reference: `reference` is `name:row`; `answer` is null where the reference gives none.
-REFERENCE = pl.Schema({"reference": pl.String, "prompt": pl.String, "answer": pl.String})
+#: One item of a reference: `reference` is `name:row`; `answer` is null where the reference gives none, `distractors`
+#: holds the texts of the wrong choices and is null where there are none.
+REFERENCE = pl.Schema(
+    {"reference": pl.String(), "prompt": pl.String(), "answer": pl.String(), "distractors": pl.List(pl.String)}
+)
 _SAMPLE_ROWS = 100  # that are looked at to detect the format
 
 
@@ -33,8 +36,9 @@ def read_reference(
     """Read a reference: a benchmark file, or anything that can be a source.
 
     The prompt holds all turns but the model's and the system's, joined by blank lines. Of a question with choices it
-    holds the question only, and the answer is the text of the right choice. Rows without any text are left out, since
-    nothing of them can be found in training data; the others keep their row number in `reference`.
+    holds the question only, the answer is the text of the right choice, and the wrong ones are `distractors`. Rows
+    without any text are left out, since nothing of them can be found in training data; the others keep their row number
+    in `reference`.
 
     Args:
         path: As in the recipe, relative to `base`.
@@ -53,11 +57,11 @@ def read_reference(
     location = locate(path, base=base, what="reference")
     parts = source_parts(location, positions=are_positions(columns))
     turns_of_rows = chain.from_iterable(_read_turns(part, format, columns) for part in parts)
-    items: list[tuple[str, str, str | None]] = []
+    items: list[tuple[str, str, str | None, list[str] | None]] = []
     for row, turns in enumerate(turns_of_rows):
         prompt, answer = _prompt_and_answer(turns)
         if prompt or answer:
-            items.append((f"{name or location.name}:{row}", prompt, answer))
+            items.append((f"{name or location.name}:{row}", prompt, answer, _distractors(turns)))
     if not items:
         raise UserError(f"The reference {path} holds no prompts. Accepted: rows with a question, a prompt or a text.")
     return pl.DataFrame(items, schema=REFERENCE, orient="row")
@@ -91,3 +95,8 @@ def _prompt_and_answer(turns: Turns) -> tuple[str, str | None]:
     prompt = "\n\n".join(turn.content for turn in turns if turn.role not in ("assistant", "system"))
     answer = "\n\n".join(turn.content for turn in turns if turn.role == "assistant")
     return prompt.strip(), answer.strip() or None
+
+
+def _distractors(turns: Turns) -> list[str] | None:
+    fields = [turn.fields for turn in turns if turn.role == "assistant" and turn.fields]
+    return next((list(columns["distractors"]) for columns in fields if "distractors" in columns), None)

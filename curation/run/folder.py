@@ -18,6 +18,7 @@ import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.atomic_files import replacing
+from siftune.curation.contamination_outcomes import settle
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe, with_model_paths
 from siftune.curation.recipe.sections import Recipe
@@ -135,12 +136,14 @@ class RunFolder(RunPaths):
         return self._frame(self.rows_path, schema.ROWS)
 
     def matches(self, row_id: str | None = None) -> pl.DataFrame:
-        """MATCHES that count by the run's recipe, of all rows or of one; empty when no reference was given."""
-        if "contamination" not in self.manifest.files or self.recipe.contamination is None:
+        """MATCHES as the run's recipe settles them, of all rows or of one; empty when no reference was given."""
+        settings = self.recipe.contamination
+        if "contamination" not in self.manifest.files or settings is None:
             return schema.empty(schema.MATCHES)
+        measured = pl.read_parquet(self.file("contamination"))
+        settled = settle(measured, threshold=settings.threshold, most=settings.max_false_discovery)
         of_row = pl.lit(True) if row_id is None else pl.col("id") == row_id
-        counted = schema.counted(self.recipe.contamination.threshold)
-        return pl.scan_parquet(self.file("contamination")).filter(of_row, counted).collect()
+        return settled.filter(of_row).drop("threshold")
 
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""

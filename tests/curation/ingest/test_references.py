@@ -15,7 +15,7 @@ def read(folder, file, data, **options):
     (folder / file).write_bytes(data.encode() if isinstance(data, str) else data)
     frame = read_reference(file, base=folder, **options)
     assert frame.schema == REFERENCE
-    return frame.rows()
+    return frame.drop("distractors").rows()
 
 
 def lines(*rows):
@@ -47,6 +47,20 @@ def lines(*rows):
 )
 def test_shapes_of_benchmarks(tmp_path, row, prompt, answer):
     assert read(tmp_path, "b.jsonl", lines(row)) == [("b:0", prompt, answer)]
+
+
+@pytest.mark.parametrize(
+    ("row", "distractors"),
+    [
+        ({"question": "q", "choices": ["x", "y", "z"], "answer": "B"}, ["x", "z"]),
+        ({"question": "q", "A": "x", "B": "y", "answer": "A"}, ["y"]),
+        ({"question": "q", "choices": ["x", "y"], "answer": "none of them"}, None),
+        ({"question": "q", "answer": "a"}, None),
+    ],
+)
+def test_the_wrong_choices_are_kept_beside_the_right_one(tmp_path, row, distractors):
+    (tmp_path / "b.jsonl").write_text(lines(row))
+    assert read_reference("b.jsonl", base=tmp_path)["distractors"].to_list() == [distractors]
 
 
 def test_rows_without_text_are_left_out_and_the_others_keep_their_number(tmp_path):

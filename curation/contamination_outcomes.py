@@ -1,0 +1,100 @@
+"""From what was measured to an outcome: same item, related item, or nothing; and how much of it is estimated false."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from siftune.curation import schema
+
+#: What `false_discovery` says of each benchmark.
+FALSE_DISCOVERY = pl.Schema(
+    {
+        "benchmark": pl.String,
+        "threshold": pl.Float64,
+        "matches": pl.Int64,
+        "decoys": pl.Int64,
+        "rate": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+    }
+)
+
+
+def benchmark() -> pl.Expr:
+    """The reference that an item (`name:row`, the column `reference`) belongs to."""
+    return pl.col("reference").str.replace(r":\d+$", "")
+
+
+def settle(matches: pl.DataFrame, *, threshold: float, most: float | None) -> pl.DataFrame:
+    """MATCHES that count, without decoys, and `threshold`, the lowest score of their benchmark (null by other rules).
+
+    A paraphrase that scores below the threshold of its benchmark is a related item.
+
+    Args:
+        matches: MATCHES as they were measured, with decoys.
+        threshold: the lowest score at which a paraphrase may be the same item.
+        most: as `false_discovery` takes it.
+    """
+    rates = false_discovery(matches, threshold=threshold, most=most)
+    found = matches.filter(pl.col("outcome") != "decoy").with_columns(benchmark=benchmark())
+    of_benchmark = rates.select("benchmark", "threshold")
+    found = found.join(of_benchmark, on="benchmark", how="left", maintain_order="left").drop("benchmark")
+    is_paraphrase = pl.col("rule") == schema.PARAPHRASE
+    below = is_paraphrase & (pl.col("score") < pl.col("threshold"))
+    return found.with_columns(
+        outcome=pl.when(below).then(pl.lit("related")).otherwise("outcome"),
+        threshold=pl.when(is_paraphrase).then("threshold"),
+    )
+
+
+def false_discovery(matches: pl.DataFrame, *, threshold: float, most: float | None) -> pl.DataFrame:
+    """For each benchmark the threshold of the score, and how much of what it flags is estimated to be false.
+
+    A row counts for the better of its best item and its best decoy. As many false matches are expected among items as
+    among decoys; the interval is the exact one of a Poisson count, at 95 % (Garwood 1936), over the matches.
+
+    Args:
+        matches: MATCHES as they were measured, with decoys.
+        threshold: the lowest score that may count.
+        most: the greatest rate that is accepted: the threshold of a benchmark is raised to the lowest score at which
+            the rate is at most this; null leaves it as it is.
+
+    Returns:
+        FALSE_DISCOVERY, in the order of the benchmarks' names: `matches` rows at the threshold or above, `decoys` those
+        that match a decoy, `rate` their ratio (null without matches) with its interval. A benchmark where no
+        threshold will do has the threshold infinity.
+    """
+    found = matches.filter(pl.col("rule") == schema.PARAPHRASE, pl.col("outcome").is_in(["same", "decoy"]))
+    found = found.filter(pl.col("score") >= threshold).with_columns(benchmark=benchmark())
+    best = found.sort("score", pl.col("outcome") == "same", "id", descending=[True, False, False])
+    best = best.unique(["id", "benchmark"], keep="first", maintain_order=True)
+    lines = []
+    for name in matches.select(benchmark().unique().sort()).to_series():
+        of_benchmark = best.filter(pl.col("benchmark") == name)
+        is_decoy = (of_benchmark["outcome"] == "decoy").to_numpy()
+        score = of_benchmark["score"].to_numpy()
+        decoys, items = np.cumsum(is_decoy), np.cumsum(~is_decoy)
+        last_of_score = np.append(score[1:] != score[:-1], True) if len(score) else np.zeros(0, np.bool_)
+        chosen, count = threshold, len(score)
+        if most is not None and len(score):
+            good = np.flatnonzero(last_of_score & (decoys <= most * items))
+            count = int(good[-1]) + 1 if len(good) else 0
+            if count < len(score):
+                chosen = float(score[count - 1]) if count else float("inf")
+        lines.append((name, chosen, *_rate(count, decoys, items)))
+    return pl.DataFrame(lines, schema=FALSE_DISCOVERY, orient="row")
+
+
+def _rate(
+    count: int, decoys: NDArray[np.int64], items: NDArray[np.int64]
+) -> tuple[int, int, float | None, float | None, float | None]:
+    """Matches of items and of decoys among the first `count` of a ranking, their ratio and its interval."""
+    if not count or not items[count - 1]:
+        return 0, 0, None, None, None
+    matched, false = int(items[count - 1]), int(decoys[count - 1])
+    low = float(chi2.ppf(0.025, 2 * false)) / 2 if false else 0.0
+    high = float(chi2.ppf(0.975, 2 * false + 2)) / 2
+    return matched, false, min(1.0, false / matched), min(1.0, low / matched), min(1.0, high / matched)

@@ -1,0 +1,52 @@
+"""Whether the answers of a row and an item agree."""
+
+from __future__ import annotations
+
+import pytest
+
+from siftune.curation.decontamination.verification import Candidate, compare_answers, final_number
+
+
+def compared(answer: str, item_answer: str, *wrong: str, code: bool = False) -> tuple[float, float]:
+    return compare_answers(Candidate("", "", answer, "", "", item_answer, wrong, "bench", code=code))
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3 + 4 = 7, times 6.\n#### 42", 42.0),
+        ("So the answer is 1,250.", 1250.0),
+        (r"We find $\boxed{12}$.", 12.0),
+        ("7", 7.0),
+        ("The pH is 7.", 7.0),
+        ("6x + 2.", None),
+        (r"\boxed{12x}", None),
+        ("It has 3 sides and 4 corners.", None),
+        ("none", None),
+    ],
+)
+def test_the_final_number_of_an_answer(text: str, number: float | None) -> None:
+    assert final_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("answer", "item_answer", "wrong", "expected"),
+    [
+        ("After all that the answer is 42.", "21 * 2\n#### 42", (), (1.0, 0.0)),
+        ("After all that the answer is 43.", "21 * 2\n#### 42", (), (0.0, 1.0)),
+        ("Paris, of course.", "Paris", ("London", "Rome"), (1.0, 0.0)),
+        ("London, of course.", "Paris", ("London", "Rome"), (0.0, 1.0)),
+        ("Paris or London, I forget.", "Paris", ("London", "Rome"), (0.0, 0.0)),
+        ("Something else.", "Paris", (), (0.0, 1.0)),
+        ("", "Paris", ("London",), (0.0, 0.0)),
+        ("Paris", "", (), (0.0, 0.0)),
+    ],
+)
+def test_the_right_choice_must_be_held_more_than_the_wrong_ones(
+    answer: str, item_answer: str, wrong: tuple[str, ...], expected: tuple[float, float]
+) -> None:
+    assert compared(answer, item_answer, *wrong) == expected
+
+
+def test_programs_are_not_compared_as_answers() -> None:
+    assert compared("return 1", "return 2", code=True) == (0.0, 0.0)
