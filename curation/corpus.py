@@ -120,14 +120,26 @@ def template_counts(texts: Path) -> TemplateCounts | None:
 def _split_turns(examples: Path) -> Iterator[pl.DataFrame]:
     for batch in batches(examples, ["id", "source", "messages"]):
         yield batch.select(
-            "id", "source", turns_text(answers=False).alias("prompt"), turns_text(answers=True).alias("answer")
+            "id",
+            "source",
+            system_text().alias("system"),
+            turns_text(answers=False).alias("prompt"),
+            turns_text(answers=True).alias("answer"),
         )
 
 
 def turns_text(*, answers: bool) -> pl.Expr:
     """All assistant turns of `messages` as one text, or all turns that are neither assistant nor system."""
     role = pl.element().struct.field("role")
-    included = role == "assistant" if answers else ~role.is_in(["assistant", "system"])
+    return _joined(role == "assistant" if answers else ~role.is_in(["assistant", "system"]))
+
+
+def system_text() -> pl.Expr:
+    """All system turns of `messages` as one text."""
+    return _joined(pl.element().struct.field("role") == "system")
+
+
+def _joined(included: pl.Expr) -> pl.Expr:
     contents = pl.col("messages").list.eval(pl.element().filter(included).struct.field("content"))
     return contents.list.join("\n", ignore_nulls=True).fill_null("")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 #: The columns of TEXTS that stages read.
-TEXT_COLUMNS = ["id", "prompt", "core", "answer"]
+TEXT_COLUMNS = ["id", "system", "prompt", "core", "answer"]
 
 
 @dataclass(frozen=True)

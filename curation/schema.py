@@ -21,7 +21,17 @@ EXAMPLES = pl.Schema(
 #: The texts that measures compare, aligned row by row with EXAMPLES: everything that is asked (user, tool and other
 #: turns; system prompts are left out), everything that is answered (assistant turns), and `core`: the prompt without
 #: the template text that a large part of its source shares (the whole prompt where nothing else would be left).
-TEXTS = pl.Schema({"id": pl.String, "source": pl.String, "prompt": pl.String, "core": pl.String, "answer": pl.String})
+#: `system` holds the system prompts, which are compared as a whole.
+TEXTS = pl.Schema(
+    {
+        "id": pl.String,
+        "source": pl.String,
+        "prompt": pl.String,
+        "core": pl.String,
+        "answer": pl.String,
+        "system": pl.String,
+    }
+)
 
 #: The light frame that stages decide on: one row for each alive example, in the order of EXAMPLES.
 #: `row` is the position in EXAMPLES, `rank` the position in keep order (0 is kept first), `pinned` says that the user

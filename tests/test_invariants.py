@@ -125,13 +125,18 @@ def equal_words(one: str, two: str) -> float:
     return float(one.split() == two.split())
 
 
+def cosine_of_sides(one: str, two: str) -> float:
+    """Generated texts are one sentence each, which the tests' encoder reads to its end."""
+    return 1.0 if one.split() == two.split() == [] else cosine(one, two)
+
+
 #: Oracles: the score of two rows (prompt, answer) by each stage.
 SIMILARITIES: dict[str, Callable[[Texts, Texts], float]] = {
     "exact": lambda one, two: min(equal_words(one[0], two[0]), equal_words(one[1], two[1])),
     "near": lambda one, two: min(jaccard(one[0], two[0], 2), jaccard(one[1], two[1], 2)),
     "answers": lambda one, two: jaccard(one[1], two[1], 2),
     "conflicts": lambda one, two: equal_words(one[0], two[0]),
-    "semantic": lambda one, two: cosine("\n".join(one), "\n".join(two)),
+    "semantic": lambda one, two: min(cosine_of_sides(*sides) for sides in zip(one, two, strict=True)),
 }
 
 

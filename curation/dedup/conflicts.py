@@ -10,10 +10,10 @@ import polars as pl
 
 from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.decisions import decisions
-from siftune.curation.dedup.exact import equal_text_pairs, later_rows
+from siftune.curation.dedup.exact import apart, equal_text_pairs, later_rows
 from siftune.curation.measurement import Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe, Severity
+from siftune.curation.recipe.sections import Recipe, Severity, SystemPrompts
 from siftune.curation.schema import Key
 
 
@@ -27,16 +27,18 @@ class ConflictingAnswers:
     similarity: ClassVar[None] = None
     compares: ClassVar[Key] = "prompt"
     severity: Severity
+    system: SystemPrompts
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
-        return cls(recipe.duplicates.conflicts) if recipe.duplicates.conflicts != "off" else None
+        duplicates = recipe.duplicates
+        return cls(duplicates.conflicts, duplicates.system) if duplicates.conflicts != "off" else None
 
     def depends(self) -> dict[str, Any]:
-        return {}
+        return {"system": self.system}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        return Measured(equal_text_pairs(corpus, alive, text=pl.col("prompt"), measure=self.name))
+        return Measured(equal_text_pairs(corpus, alive, text=apart(["prompt"], self.system), measure=self.name))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         later = later_rows(alive, measured)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,7 +16,7 @@ from siftune.curation.dedup.decisions import decisions, pairs_frame
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.sections import Recipe, SystemPrompts
 from siftune.curation.schema import Key
 from siftune.curation.text.words import normalise
 
@@ -32,20 +32,20 @@ class ExactDuplicates:
     knobs: ClassVar[tuple[Knob, ...]] = ()
     similarity: ClassVar[None] = None
     compares: Key
+    system: SystemPrompts
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
-        return cls(recipe.keys.duplicates) if recipe.duplicates.exact else None
+        return cls(recipe.keys.duplicates, recipe.duplicates.system) if recipe.duplicates.exact else None
 
     def depends(self) -> dict[str, Any]:
-        return {"key": self.compares}
+        return {"key": self.compares, "system": self.system}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         # The full text, template included: rows that differ in a template only are not the same.
-        if self.compares == "prompt":
-            return Measured(equal_text_pairs(corpus, alive, text=pl.col("prompt"), measure=self.name))
-        text = apart(pl.col("prompt"), pl.col("answer"))
-        sides = ("prompt_score", "answer_score")
+        compared = ["prompt", "answer"] if self.compares == "dialogue" else ["prompt"]
+        text = apart(compared, self.system)
+        sides = tuple(f"{side}_score" for side in compared)
         return Measured(equal_text_pairs(corpus, alive, text=text, measure=self.name, sides=sides))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
@@ -55,13 +55,20 @@ class ExactDuplicates:
         return decided.with_columns(pl.lit(alike).alias("detail"))
 
 
-def apart(*sides: pl.Expr) -> pl.Expr:
-    """One text to be compared that is equal where each of the sides is; empty where all of them are.
+def apart(sides: Sequence[str], system: SystemPrompts) -> pl.Expr:
+    """A text that two rows share where each of these sides is equal, over TEXTS; empty where all of them are.
 
     The record separator between them is no white space, so that nothing moves from one side to another.
+
+    Args:
+        sides: columns of TEXTS.
+        system: whether the system prompts must be equal too.
     """
-    joined = pl.concat_str([normalise(side.fill_null("")) for side in sides], separator=_SEPARATOR)
-    return pl.when(joined.str.strip_chars(_SEPARATOR) != "").then(joined).otherwise(pl.lit(""))
+    texts = [
+        normalise(pl.col(side).fill_null("")) for side in ([*sides, "system"] if system == "distinguish" else sides)
+    ]
+    is_empty = pl.all_horizontal(text == "" for text in texts[: len(sides)])
+    return pl.when(is_empty).then(pl.lit("")).otherwise(pl.concat_str(texts, separator=_SEPARATOR))
 
 
 def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:

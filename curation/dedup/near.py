@@ -13,9 +13,10 @@ from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
 from siftune.curation.dedup.guard import guard_hashes
 from siftune.curation.dedup.minhash import jaccard_pairs
 from siftune.curation.dedup.replaced_words import asks_for_another_thing
+from siftune.curation.dedup.system_prompts import same_system
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import GuardClass, Near, Recipe
+from siftune.curation.recipe.sections import GuardClass, Near, Recipe, SystemPrompts
 from siftune.curation.schema import Key
 
 
@@ -29,11 +30,14 @@ class NearDuplicates:
     settings: Near
     compares: Key
     guard: tuple[GuardClass, ...]
+    system: SystemPrompts
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
         duplicates = recipe.duplicates
-        return cls(duplicates.near, recipe.keys.duplicates, tuple(duplicates.guard)) if duplicates.near else None
+        if duplicates.near is None:
+            return None
+        return cls(duplicates.near, recipe.keys.duplicates, tuple(duplicates.guard), duplicates.system)
 
     @property
     def similarity(self) -> Similarity:
@@ -42,7 +46,8 @@ class NearDuplicates:
         return Similarity(measure, self.settings.threshold, self.settings.floor)
 
     def depends(self) -> dict[str, Any]:
-        return {"key": self.compares, "guard": self.guard, **self.settings.model_dump(exclude={"threshold"})}
+        settings = self.settings.model_dump(exclude={"threshold"})
+        return {"key": self.compares, "guard": self.guard, "system": self.system, **settings}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
@@ -59,6 +64,8 @@ class NearDuplicates:
             guard=guard,
             progress=progress,
         )
+        if self.system == "distinguish":
+            pairs = same_system(corpus, rows, pairs)
         protects_questions = both_sides and "questions" in self.guard
         another = asks_for_another_thing(corpus, rows, pairs) if protects_questions else None
         return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard, another_task=another))

