@@ -91,9 +91,9 @@ def test_a_rule_is_its_plain_form(rule: str, seed: int, batch: int) -> None:
 
 def test_the_drawn_texts_reach_both_sides_of_every_rule() -> None:
     for rule, oracle in ORACLES.items():
-        sizes = [(len(oracle(rows, items)), len(rows) * len(items)) for rows, items in map(drawn_texts, range(40))]
-        assert sum(matches > 0 for matches, _ in sizes) >= 5, rule
-        assert sum(matches < pairs for matches, pairs in sizes) >= 20, rule
+        sizes = [(len(oracle(rows, items)), len(rows) * len(items)) for rows, items in map(drawn_texts, range(15))]
+        assert sum(matches > 0 for matches, _ in sizes) >= 2, rule
+        assert sum(matches < pairs for matches, pairs in sizes) >= 5, rule
 
 
 def numbered(count: int, prefix: str = "w") -> list[str]:
