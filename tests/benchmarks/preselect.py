@@ -66,12 +66,12 @@ def main() -> None:
     for file in files:
         texts = read_distinct(DATA / file)
         sample = pl.Series(texts).gather(np.random.default_rng(0).permutation(len(texts))[: options.rows])
-        all_pairs = embedding_pairs.cosine_pairs(embed([sample]), floor=defaults.floor)
-        pairs = embedding_pairs.preselected_pairs(sample, embed, floor=defaults.floor)
+        all_pairs = embedding_pairs.cosine_pairs(embed([sample]), floor=defaults.rows)
+        pairs = embedding_pairs.preselected_pairs(sample, embed, floor=defaults.rows)
         encoded = int(pairs.method.split()[2]) if "among" in pairs.method else len(sample)
         shares = [
             np.count_nonzero(pairs.score >= threshold) / max(1, int(np.count_nonzero(all_pairs.score >= threshold)))
-            for threshold in (defaults.floor, defaults.threshold)
+            for threshold in (defaults.rows, defaults.threshold)
         ]
         kept = " | ".join(f"{share:.4f}" if len(all_pairs) else "–" for share in shares)
         print(f"| {file} | {len(sample)} | {encoded} | {len(all_pairs)} | {kept} | {pairs.recall:.4f} |", flush=True)

@@ -1,5 +1,5 @@
 # ruff: noqa: E402 - the path comes first
-"""The semantic stage against plain sentence-transformers, on real instruction rows.
+"""The semantic stage's search for similar rows against plain sentence-transformers, on real instruction rows.
 
     python tests/benchmarks/semantic.py [--rows 20000] [--threads 2]
 
@@ -32,7 +32,7 @@ from siftune.curation.recipe.sections import Semantic
 from tests.real_data import DATA, json_rows
 from tests.stopwatch import timed
 
-FLOOR = Semantic().floor
+FLOOR = Semantic().rows
 CONTESTANTS = ("plain", "ours", "every row", "warm", "warm every row")
 
 
