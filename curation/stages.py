@@ -17,6 +17,7 @@ from siftune.curation.decontamination.stage import Decontamination
 from siftune.curation.dedup.conflicts import ConflictingAnswers
 from siftune.curation.dedup.exact import ExactDuplicates
 from siftune.curation.dedup.near import NearDuplicates
+from siftune.curation.dedup.prefixes import DialoguePrefixes
 from siftune.curation.dedup.repeated_answers import RepeatedAnswers
 from siftune.curation.dedup.semantic import SemanticDuplicates
 from siftune.curation.measurement import Knob, Measured, Similarity
@@ -66,6 +67,7 @@ class Stage(Protocol):
 STAGES: tuple[type[Stage], ...] = (
     RowChecks,
     ExactDuplicates,
+    DialoguePrefixes,
     NearDuplicates,
     RepeatedAnswers,
     ConflictingAnswers,

@@ -130,10 +130,16 @@ def cosine_of_sides(one: str, two: str) -> float:
     return 1.0 if one.split() == two.split() == [] else cosine(one, two)
 
 
+def opens(one: str, two: str) -> bool:
+    """Whether the lines of `one` are the first lines of `two`; generated turns are of one line."""
+    return two.split("\n")[: one.count("\n") + 1] == one.split("\n")
+
+
 #: Oracles: the score of two rows (prompt, answer) by each stage.
 SIMILARITIES: dict[str, Callable[[Texts, Texts], float]] = {
     "exact": lambda one, two: min(equal_words(one[0], two[0]), equal_words(one[1], two[1])),
     "near": lambda one, two: min(jaccard(one[0], two[0], 2), jaccard(one[1], two[1], 2)),
+    "prefixes": lambda one, two: float(all(map(opens, one, two))),
     "answers": lambda one, two: jaccard(one[1], two[1], 2),
     "conflicts": lambda one, two: equal_words(one[0], two[0]),
     "semantic": lambda one, two: min(cosine_of_sides(*sides) for sides in zip(one, two, strict=True)),
@@ -157,6 +163,8 @@ def test_every_stage_drops_something_in_such_a_world(folder: Any) -> None:
         {"instruction": "window garden stone river", "output": " ".join(reversed(first["output"].split()))},  # semantic
         *[{"instruction": f"{text} {text} {text} is asked here", "output": shared} for text in words[:3]],  # answers
         {"instruction": "thunder", "output": "..."},  # checks
+        {"instruction": "mirror castle", "output": "velvet"},  # prefixes
+        {"instruction": "saddle", "output": "pepper", "history": [["mirror castle", "velvet"]]},
     ]
     world = folder()
     run = curate(write_world(data, world, [fourth], **RECIPES["every stage"]))

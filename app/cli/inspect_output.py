@@ -64,6 +64,8 @@ def _row_table(inspection: Inspection) -> Table:
     if inspection.duplicates:
         duplicates = inspection.duplicates
         rows.append(("exact duplicates", duplicates.exact))
+        if duplicates.prefixes:
+            rows.append(("beginnings of longer dialogues", duplicates.prefixes))
         if duplicates.near is not None:
             rows.append((f"further near duplicates (Jaccard ≥ {duplicates.near_threshold:g})", duplicates.near))
         if duplicates.answers:

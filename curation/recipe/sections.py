@@ -188,6 +188,10 @@ class Duplicates(Section):
         "distinguish", description="Whether rows with different system prompts are different examples."
     )
     exact: bool = Field(True, description="Drop rows with the same normalised prompt and answer.")
+    prefixes: bool = Field(
+        True,
+        description="Drop rows whose dialogue is the beginning of another row's, word for word: the longest stays.",
+    )
     near: Near | None = Field(Near(), description=Near.__doc__)
     answers: Answers | None = Field(Answers(), description=Answers.__doc__)
     semantic: Semantic | None = Field(None, description=Semantic.__doc__)
@@ -271,7 +275,7 @@ class Contamination(Section):
 
 
 class Splits(Section):
-    """Training and held-out splits, with no similar pair of rows across them."""
+    """Training and held-out splits, with no similar pair of rows across them, and none inside another."""
 
     test: float = Field(0.05, ge=0, description="Size of the test set: a share below 1, or a number of rows.")
     validation: float = Field(0.0, ge=0, description="Size of the validation set, in the same way.")

@@ -41,6 +41,8 @@ class DuplicateCounts:
 
     Attributes:
         exact: rows dropped as exact duplicates.
+        prefixes: rows dropped besides, because their dialogue is the beginning of another row's.
+        prefix: the first of these rows, and the longer one.
         near: rows dropped as near duplicates besides; None: not measured.
         answers: rows dropped besides, because too many rows have their answer; None: not measured.
         conflicts: remaining rows reported because another row has the same prompt and a different answer.
@@ -52,6 +54,8 @@ class DuplicateCounts:
     answers: int | None
     conflicts: int
     near_threshold: float
+    prefixes: int = 0
+    prefix: tuple[str, str] | None = None
 
 
 #: What to do about rows that are quarantined for a reason.
@@ -272,6 +276,7 @@ def _duplicates(
     """What the stages find, as in a run; and in words which of them could not measure the rows."""
     ledger, alive = Ledger(), prepared.index
     counts: dict[str, int] = {}
+    prefix = None
     unmeasured = []
     for stage in stages(recipe, base=base):
         try:
@@ -281,6 +286,8 @@ def _duplicates(
             continue
         decisions = stage.decide(alive, pl.read_parquet(path))
         counts[stage.name] = decisions.filter(pl.col("action").is_in(["drop", "report"]))["id"].n_unique()
+        if stage.name == "prefixes" and decisions.height:
+            prefix = decisions.select("id", "witness").row(0)
         alive = ledger.enter(stage.name, decisions, alive)
     near = recipe.duplicates.near or Near()
     duplicate_counts = DuplicateCounts(
@@ -289,6 +296,8 @@ def _duplicates(
         answers=counts.get("answers"),
         conflicts=counts["conflicts"],
         near_threshold=near.threshold,
+        prefixes=counts["prefixes"],
+        prefix=prefix,
     )
     return duplicate_counts, unmeasured
 
@@ -331,6 +340,11 @@ def _warnings(
         warnings.append(f"`input` is blank in {percent(raw.blank_input, raw.with_input)} of the rows")
     if duplicates.conflicts * 100 >= rows:
         warnings.append(f"{percent(duplicates.conflicts, rows)} of the rows repeat a prompt with a different answer")
+    if duplicates.prefix:
+        warnings.append(
+            f"{duplicates.prefixes:,} rows are the beginning of another row's dialogue ({duplicates.prefix[0]} opens "
+            f"{duplicates.prefix[1]}); `duplicates: {{prefixes: true}}`, the default, keeps the longest"
+        )
     if (duplicates.exact + (duplicates.near or 0)) * 2 > rows:
         warnings.append("more than half of the rows are duplicates of others")
     for side in ("prompt", "answer"):

@@ -18,7 +18,8 @@ def certificate_sentence(run: RunFolder) -> str:
     if certificate is None:
         return "This run made no splits, so there is nothing to certify."
     held_out = " and ".join(f"{rows:,} {name}" for name, rows in certificate.rows.items() if name != "train")
-    searched = f"({certificate.comparisons:,} comparisons of {held_out} rows)"
+    measures = ", ".join(certificate.thresholds)
+    searched = f"({measures}; {certificate.comparisons:,} comparisons of {held_out} rows)"
     if certificate.passed:
         return f"No pair across splits reaches a leak threshold {searched}."
     return f"LEAK: {certificate.pairs:,} pairs across splits reach a leak threshold {searched}."

@@ -1,0 +1,196 @@
+"""Beginnings of dialogues: rows whose turns, all of them, open a longer dialogue that is a row of its own.
+
+A common export writes a dialogue of three answers as three rows, each with one answer more. The longest says all that
+the others say, so they are dropped: the same turns in the same roles, word for word; the same system prompt, unless the
+recipe ignores it; the same tools and the same fields of turns; and every answer that is trained in the shorter row is
+trained in the longer one too. Rows that train only their last answer therefore all stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from siftune.curation.corpus import Corpus, batches
+from siftune.curation.dedup.decisions import decisions, pair_positions, pairs_frame
+from siftune.curation.dedup.leaders import Pairs
+from siftune.curation.formats.turns import MARK_KEYS, is_trained
+from siftune.curation.measurement import Knob, Measured
+from siftune.curation.progress import Progress
+from siftune.curation.recipe.sections import Recipe, SystemPrompts
+from siftune.curation.schema import Key
+from siftune.curation.split_names import HELD_OUT, standard_splits
+from siftune.curation.text.words import normalise
+
+_SEEDS = (11, 29)  # two hashes of 64 bits stand for a dialogue, as in `siftune.curation.dedup.exact`
+_TOOLS = ("tools", "functions")  # in `meta`: what the chat template is given besides the turns
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class DialoguePrefixes:
+    """Rows that are the beginning of another row's dialogue. See `siftune.curation.stages.Stage` for the methods."""
+
+    name: ClassVar[str] = "prefixes"
+    title: ClassVar[str] = "Beginnings of dialogues"
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    similarity: ClassVar[None] = None
+    compares: ClassVar[Key] = "dialogue"
+    system: SystemPrompts
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, base: Path) -> Self | None:
+        return cls(recipe.duplicates.system) if recipe.duplicates.prefixes else None
+
+    def depends(self) -> dict[str, Any]:
+        return {"system": self.system}
+
+    def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        dialogues = _Dialogues()
+        for frame in _examples(corpus, alive["row"].to_numpy()):
+            dialogues.add(frame, with_system=self.system == "distinguish")
+        shorter, longer = dialogues.prefixes()
+        fewer = (alive["turns"].gather(shorter) < alive["turns"].gather(longer)).to_numpy()
+        a, b = np.minimum(shorter, longer)[fewer], np.maximum(shorter, longer)[fewer]
+        order = np.lexsort((b, a))
+        pairs = Pairs(a[order].astype(np.uint32), b[order].astype(np.uint32), np.ones(len(order)))
+        return Measured(pairs_frame(alive, pairs, measure=self.name, sides=("prompt_score", "answer_score")))
+
+    def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+        pairs, _ = pair_positions(alive, measured)
+        turns, rank = alive["turns"].to_numpy().astype(np.int64), alive["rank"].to_numpy()
+        a, b = pairs.a.astype(np.int64), pairs.b.astype(np.int64)
+        shorter, longer = np.where(turns[a] < turns[b], [a, b], [b, a])
+        # A held-out row does not give way to a training row, nor the reverse; nor does a row that was restored.
+        split = standard_splits(alive["split"])
+        side = split.set(~split.is_in(HELD_OUT).fill_null(value=False), None).fill_null("").to_numpy()
+        may_go = (side[shorter] == side[longer]) & ~alive["pinned"].to_numpy()[shorter]
+        shorter, longer = shorter[may_go], longer[may_go]
+        # The longest dialogue stays; of equally long ones the first in keep order is the witness.
+        stays = ~np.isin(longer, shorter)
+        shorter, longer = shorter[stays], longer[stays]
+        order = np.lexsort((rank[longer], -turns[longer], shorter))
+        dropped, first = np.unique(shorter[order], return_index=True)
+        witness = longer[order][first]
+        ids = alive["id"]
+        drops = pl.DataFrame(
+            {"id": ids.gather(dropped), "witness": ids.gather(witness), "score": np.ones(len(dropped))}
+        )
+        details = [
+            f"its {turns[one]} turns open a dialogue of {turns[other]}"
+            for one, other in zip(dropped, witness, strict=True)
+        ]
+        decided = decisions(drops, action="drop", reason="dialogue_prefix", threshold=1.0)
+        return decided.with_columns(detail=pl.Series(details, dtype=pl.String))
+
+
+def _examples(corpus: Corpus, rows: NDArray[np.uint32]) -> Iterator[pl.DataFrame]:
+    """Messages and meta of the rows at the ascending positions `rows`, in batches."""
+    start = 0
+    for batch in batches(corpus.examples, ["messages", "meta"]):
+        low, high = np.searchsorted(rows, (start, start + batch.height))
+        yield batch[rows[low:high] - start]
+        start += batch.height
+
+
+@dataclass
+class _Dialogues:
+    """Hashes of the turns of rows, in flat arrays.
+
+    Attributes:
+        context: two uint64[n] in batches, what comes before the first turn: the tools.
+        turns: two uint64[t] in batches, one for each turn.
+        counts: int64[n] in batches, the turns of each row.
+        untrained: by row, the positions of turns that are not trained.
+    """
+
+    context: list[NDArray[np.uint64]] = field(default_factory=list)
+    turns: list[NDArray[np.uint64]] = field(default_factory=list)
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    untrained: dict[int, set[int]] = field(default_factory=dict)
+
+    def add(self, frame: pl.DataFrame, *, with_system: bool) -> None:
+        """Add rows with `messages` and `meta`; without their system turns where these are ignored."""
+        rows = sum(map(len, self.counts))
+        numbered = frame.with_row_index("row")
+        notes = [_notes(row, meta) for row, meta in numbered.filter(_has_notes()).select("row", "meta").rows()]
+        fields = [(row, position, *of_turn) for row, _, by_turn in notes for position, of_turn in by_turn.items()]
+        columns = {"row": pl.UInt32, "position": pl.UInt32, "fields": pl.String, "untrained": pl.Boolean}
+        noted = pl.DataFrame(fields, columns, orient="row")
+        turns = numbered.select("row", "messages").explode("messages").unnest("messages")
+        turns = turns.with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt32).over("row"))
+        turns = turns.join(noted, on=["row", "position"], how="left", maintain_order="left")
+        if not with_system:
+            turns = turns.filter(pl.col("role") != "system")
+            turns = turns.with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt32).over("row"))
+        for row, position in turns.filter("untrained").select("row", "position").iter_rows():
+            self.untrained.setdefault(rows + row, set()).add(position)
+        whole = pl.struct("role", normalise(pl.col("content").fill_null("")), pl.col("fields").fill_null(""))
+        self.turns.append(np.stack([turns.select(whole.hash(seed)).to_series().to_numpy() for seed in _SEEDS]))
+        tools = (
+            numbered.select("row")
+            .join(
+                pl.DataFrame(
+                    [(row, tools) for row, tools, _ in notes], {"row": pl.UInt32, "tools": pl.String}, orient="row"
+                ),
+                on="row",
+                how="left",
+                maintain_order="left",
+            )["tools"]
+            .fill_null("")
+        )
+        self.context.append(np.stack([tools.hash(seed).to_numpy() for seed in _SEEDS]))
+        self.counts.append(np.bincount(turns["row"].to_numpy(), minlength=frame.height))
+
+    def prefixes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows, int64[m], and the longer row, int64[m], that each is the beginning of and adds nothing to."""
+        if not self.counts:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        counts = np.concatenate(self.counts)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        turns, state = np.concatenate(self.turns, axis=1), np.concatenate(self.context, axis=1)
+        # After each turn, what the dialogue was so far: all rows one turn further in each round.
+        for depth in range(int(counts.max(initial=0))):
+            rows = np.flatnonzero(counts > depth)
+            at = starts[rows] + depth
+            mixed = (state[:, rows] ^ (state[:, rows] >> np.uint64(29))) * _FACTOR + turns[:, at]
+            state[:, rows] = turns[:, at] = mixed
+        is_last = np.zeros(turns.shape[1], bool)
+        is_last[starts[1:][counts > 0] - 1] = True
+        frame = pl.DataFrame({"one": turns[0], "other": turns[1], "row": np.repeat(np.arange(len(counts)), counts)})
+        whole, part = frame.filter(is_last), frame.filter(~is_last)
+        part = part.join(whole.select("one").unique(), on="one", how="semi")
+        pairs = whole.join(part, on=["one", "other"], how="inner", suffix="_longer").sort("row", "row_longer")
+        if not self.untrained:
+            return pairs["row"].to_numpy(), pairs["row_longer"].to_numpy()
+        adds_nothing = [
+            self.untrained.get(longer, set()) & set(range(int(counts[row]))) <= self.untrained.get(row, set())
+            for row, longer in pairs.select("row", "row_longer").iter_rows()
+        ]
+        pairs = pairs.filter(pl.Series(adds_nothing, dtype=pl.Boolean))
+        return pairs["row"].to_numpy(), pairs["row_longer"].to_numpy()
+
+
+def _has_notes() -> pl.Expr:
+    return pl.any_horizontal(pl.col("meta").str.contains(f'"{name}"', literal=True) for name in ("_turns", *_TOOLS))
+
+
+def _notes(row: int, meta: str) -> tuple[int, str, dict[int, tuple[str, bool]]]:
+    """A row, its tools, and by the position of its turns: their fields but for marks of training, and these marks."""
+    document = orjson.loads(meta)
+    by_turn = {
+        int(position): (_text({key: fields[key] for key in fields if key not in MARK_KEYS}), not is_trained(fields))
+        for position, fields in document.get("_turns", {}).items()
+    }
+    return row, _text({name: document[name] for name in _TOOLS if document.get(name)}), by_turn
+
+
+def _text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() if value else ""
