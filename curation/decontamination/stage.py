@@ -89,10 +89,10 @@ class Decontamination:
         settled = settle(measured, threshold=self.settings.threshold, most=self.settings.max_false_discovery)
         if self.settings.related == "off":
             settled = settled.filter(pl.col("outcome") == "same")
-        matched = settled.join(alive.select("id", "pinned"), on="id", how="inner", maintain_order="left")
         is_same = pl.col("outcome") == "same"
-        first_same = matched.sort(~is_same, maintain_order=True)  # the best match of a row is the same item, if any
+        first_same = settled.sort(~is_same, maintain_order=True)  # the best match of a row is the same item, if any
         best = first_same.unique("id", keep="first", maintain_order=True)
+        best = alive.select("id", "pinned").join(best, on="id", how="inner", maintain_order="left")
         action = pl.when(is_same).then(pl.lit(self.settings.action)).otherwise(pl.lit(self.settings.related))
         decided = best.with_columns(
             action=pl.when("pinned").then(pl.lit("report")).otherwise(action),

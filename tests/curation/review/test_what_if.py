@@ -135,20 +135,35 @@ def test_a_higher_threshold_spares_look_alikes_of_a_benchmark(here: Path) -> Non
     run = curate(write_recipe(here, "s.jsonl", run="quizzed", contamination=settings))
     one, two, three = run.rows().filter(fate="kept")["id"].head(3)
     stored = [
-        (one, "quiz:0", schema.PARAPHRASE, "prompt", 0.9, "sure"),
-        (one, "quiz:1", "layered/ngram", "prompt", 0.6, "copied"),
-        (two, "quiz:0", schema.PARAPHRASE, "prompt", 0.55, "alike"),
-        (three, "quiz:2", schema.PARAPHRASE, "both", 0.8, "at the threshold"),
+        (one, "quiz:0", schema.PARAPHRASE, "same", 0.9),
+        (one, "quiz:1", "layered/ngram", "same", 0.6),
+        (two, "quiz:0", schema.PARAPHRASE, "same", 0.55),
+        (three, "quiz:2", schema.PARAPHRASE, "same", 0.8),
+        (three, "quiz:1", schema.PARAPHRASE, "decoy", 0.5),
     ]
-    pl.DataFrame(stored, schema=schema.MATCHES, orient="row").write_parquet(run.file("contamination"))
+    lines = pl.DataFrame(stored, schema=["id", "reference", "rule", "outcome", "score"], orient="row")
+    schema.conform(lines, schema.MATCHES).write_parquet(run.file("contamination"))
 
     def decided(threshold: float) -> list[tuple[Any, ...]]:
         found = replay(run, {"contamination": threshold}).decisions["contamination"]
-        return found.select("id", "witness", "score", "threshold").rows()
+        return found.select("id", "action", "reason", "witness", "score", "threshold").rows()
 
-    assert decided(0.5) == [(one, "quiz:0", 0.9, 0.5), (two, "quiz:0", 0.55, 0.5), (three, "quiz:2", 0.8, 0.5)]
-    assert decided(0.8) == [(one, "quiz:0", 0.9, 0.8), (three, "quiz:2", 0.8, 0.8)]
-    assert decided(0.95) == [(one, "quiz:1", 0.6, None)]
+    same, related = ("drop", "contamination"), ("report", "related_item")
+    assert decided(0.5) == [
+        (one, *same, "quiz:0", 0.9, 0.5),
+        (two, *same, "quiz:0", 0.55, 0.5),
+        (three, *same, "quiz:2", 0.8, 0.5),
+    ]
+    assert decided(0.8) == [
+        (one, *same, "quiz:0", 0.9, 0.8),
+        (two, *related, "quiz:0", 0.55, 0.8),
+        (three, *same, "quiz:2", 0.8, 0.8),
+    ]
+    assert decided(0.95) == [
+        (one, *same, "quiz:1", 0.6, None),
+        (two, *related, "quiz:0", 0.55, 0.95),
+        (three, *related, "quiz:2", 0.8, 0.95),
+    ]
     assert run.matches().height == 4
     with pytest.raises(UserError, match=r"from the floor 0\.5 up to 1"):
         decided(0.4)
