@@ -232,6 +232,8 @@ def _title_and_separator(sample: Sequence[str], delimiter: str | None, *, positi
     if named or (delimiter and delimiter in sample[first]):
         return first, separators[0]
     separator = max(separators, key=sample[first].count)
+    if separator not in sample[first]:  # one column: the separator shows where fields are in quotes because of it
+        separator = min(separators, key=lambda other: _faulty_records(sample[first:], _Dialect(other)))
     if len(above) > 2 and not positions and not is_usual_name(sample[first]):
         widths = [[len(_names(sample[index], other)) for index in above[:3]] for other in separators]
         for (top, header, record), other in zip(widths, separators, strict=True):

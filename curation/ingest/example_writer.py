@@ -72,7 +72,7 @@ class ExampleWriter:
             value: The row as far as it could be parsed.
             fault: Why it is no example.
         """
-        raw = fault.raw or ("" if isinstance(value, Fault) else _row_text(value))
+        raw = fault.raw or ("" if isinstance(value, Fault) else row_text(value))
         line = {"id": row_id, "source": source, "file": file, "row": row, "reason": fault.reason}
         line |= {"detail": _encodable(fault.detail), "raw": _encodable(raw[:_RAW_CHARACTERS])}
         self._quarantine_file.write(orjson.dumps(line) + b"\n")
@@ -125,8 +125,8 @@ class _ExampleBatch:
         return pa.Table.from_arrays(columns, schema=EXAMPLES_ARROW)
 
 
-def _row_text(value: Any) -> str:
-    """A row as JSON text; lone surrogates are escaped, as they must have been in the file."""
+def row_text(value: Any) -> str:
+    """A row of any kind as JSON text; lone surrogates are escaped, as they must have been in the file."""
     try:
         text = json_text(value)
         text.encode()

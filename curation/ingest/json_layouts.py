@@ -209,7 +209,12 @@ def _pandas_rows(value: Mapping[str, Any], path: Path) -> tuple[str, list[Any]]:
             return "`split` (columns, index and data)", [dict(zip(map(str, names), row, strict=True)) for row in data]
         raise UserError(f"{path} has the layout `split`, but not every row of its data has {len(names)} cells.")
     cells = list(value.values())
-    if len(cells) > 1 and all(isinstance(cell, list) and cell for cell in cells) and not _is_row_of_lists(value):
+    are_lists = bool(cells) and all(isinstance(cell, list) and cell for cell in cells)
+    if (
+        are_lists
+        and not _is_row_of_lists(value)
+        and (len(cells) > 1 or _fits([{name: x} for name in value for x in value[name]]))
+    ):
         lengths = {len(cell) for cell in cells}
         if len(lengths) == 1:
             return "by column (lists)", [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]

@@ -382,9 +382,15 @@ def as_object(value: Any) -> Any:
     if isinstance(value, str):
         inner = _decoded_object(value)
         return value if inner is None else inner
-    if isinstance(value, list) and value and all(isinstance(item, dict) and is_turn(item) for item in value):
-        return {"messages": value}
-    return value
+    dialogue = _as_dialogue(value)
+    return value if dialogue is None else dialogue
+
+
+def _as_dialogue(value: Any) -> Row | None:
+    """A bare list of turns as a row."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) and is_turn(item) for item in value):
+        return None
+    return {"conversations" if "from" in value[0] else "messages": value}
 
 
 def _decoded_object(text: str) -> Any:
@@ -394,9 +400,7 @@ def _decoded_object(text: str) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(value, list) and value and all(isinstance(item, dict) and is_turn(item) for item in value):
-        return {"messages": value}
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else _as_dialogue(value)
 
 
 def convert_row(row: Any, row_format: RowFormat | None, *, split: str | None, own_split: bool) -> Example | Fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,6 +55,11 @@ def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
         kind = "nothing" if document is None else type(document).__name__
         raise UserError(f"{name}: a recipe is a mapping with at least `sources:`; found {kind}.")
     try:
+        try:
+            return Recipe.model_validate(document)
+        except ValidationError as fault:
+            if not _write_off(document, fault.errors()):
+                raise
         return Recipe.model_validate(document)
     except ValidationError as fault:
         lines = _line_numbers(text)
@@ -74,6 +80,17 @@ def _model_path(name: str, base: Path) -> str:
     path = base.absolute() / Path(name).expanduser()
     is_path = name.startswith((".", "/", "~")) or name.endswith(".gguf") or path.exists()
     return os.path.normpath(path) if is_path else name
+
+
+def _write_off(document: Any, errors: Sequence[ErrorDetails]) -> bool:
+    """Put the word `off` where YAML read it as false; whether there was any such value."""
+    values = [error["loc"] for error in errors if error["input"] is False and "'off'" in error["msg"]]
+    for *outer, last in values:
+        section = document
+        for part in outer:
+            section = section[part]
+        section[last] = "off"
+    return bool(values)
 
 
 def source_from_command_line(path: str, format_name: str) -> Source:
@@ -99,18 +116,20 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> st
     if error["type"] == "missing":
         return f"{where}: is missing."
     message = error["msg"].removeprefix("Value error, ")
-    found = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
+    value = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
     hint = ""
     if isinstance(error["input"], bool) and error["type"] in ("string_type", "literal_error"):
         example = "'off'" if "'off'" in error["msg"] else repr("yes" if error["input"] else "no")
         words = "yes, on or true" if error["input"] else "no, off or false"
         hint = f" YAML reads the bare words {words} as a truth value: write the word in quotes, for example {example}."
+    if error["input"] is False and _takes_null(location):
+        hint = f"{hint} To leave it out, write null."
     if error["type"] == "literal_error" and not hint:
         accepted = [
             word.strip("' ") for word in error.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(",")
         ]
         hint = did_you_mean(str(error["input"]), accepted)
-    return f"{where}: {message}.{found}{hint}"
+    return f"{where}: {message}.{value}{hint}"
 
 
 def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
@@ -121,6 +140,21 @@ def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
         field = section.model_fields.get(str(part))
         section = (_any_section(field.annotation) if field else None) or section
     return list(section.model_fields)
+
+
+def _takes_null(location: Sequence[str | int]) -> bool:
+    """Whether the recipe accepts null at a place."""
+    section: type[Section] = Recipe
+    annotation: Any = None
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part)
+        if field is None:
+            return False
+        annotation = field.annotation
+        section = _any_section(annotation) or section
+    return type(None) in getattr(annotation, "__args__", ())
 
 
 def _any_section(annotation: Any) -> type[Section] | None:

@@ -16,8 +16,8 @@ import polars as pl
 
 from siftune.curation.corpus import batches
 from siftune.curation.errors import UserError
-from siftune.curation.formats.cells import json_text
 from siftune.curation.formats.faults import REASONS, Fault, Reason
+from siftune.curation.ingest.example_writer import row_text
 from siftune.curation.ingest.sources import IngestedRow
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
@@ -67,7 +67,8 @@ _ADVICE: dict[Reason, str] = {
     "not_an_object": "give every row named columns",
     "missing_prompt": "fill in the prompt, or name its column in the recipe with `columns:`",
     "missing_answer": "fill in the answer, or name its column in the recipe with `columns:`",
-    "empty_answer": "nothing, when the row has no answer",
+    "empty_answer": "fill in the answer, or leave the row out",
+    "rejected_answer": "nothing, if the label means what it says; else call its column another name",
     "wrong_type": "write a text or a list of turns there, or name another column in the recipe with `columns:`",
     "bad_roles": "let the dialogue begin with a user turn and give every turn a role that is known",
     "nul_byte": "remove the NUL characters",
@@ -215,7 +216,7 @@ class _RawRows:
         for reason, row in self.first_faults.items():
             fault = row.result
             if isinstance(fault, Fault):
-                text = fault.raw or json_text(row.value)
+                text = fault.raw or row_text(row.value)
                 reasons.append(
                     QuarantineReason(
                         reason=reason,
@@ -228,7 +229,7 @@ class _RawRows:
                         advice=_ADVICE[reason],
                     )
                 )
-        return tuple(sorted(reasons, key=lambda found: (-found.rows, found.reason)))
+        return tuple(sorted(reasons, key=lambda entry: (-entry.rows, entry.reason)))
 
     def most_common(self) -> tuple[str, int]:
         """The instruction that most rows share, and how many do."""

@@ -1,4 +1,4 @@
-"""For each layout and kind of file: the texts that are written are the texts that are read, row for row."""
+"""For each layout and format: the texts that are written are the texts that are read, row for row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from siftune.curation.formats.detection import FORMATS
 from siftune.curation.ingest.file_rows import read_rows
+from siftune.curation.ingest.row_conversion import RowConverter, as_object
 
 #: Words with what separators, quotes and escapes are made of; a text begins and ends with a letter.
 _PIECES = st.sampled_from(
@@ -26,10 +28,13 @@ ROWS = st.lists(st.fixed_dictionaries({"question": LINES, "answer": LINES}), min
 
 
 def _csv(rows, separator):
+    """A table; cells that are no texts are the JSON text of their values."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, ["question", "answer"], delimiter=separator)
+    writer = csv.DictWriter(stream, list(rows[0]), delimiter=separator)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: cell if isinstance(cell, str) else _dump(cell) for name, cell in row.items()} for row in rows
+    )
     return stream.getvalue()
 
 
@@ -79,8 +84,39 @@ WRITERS = {
 PACKERS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
 
 
+#: A question and an answer as a row of each format.
+ROWS_OF = {
+    "preference": lambda q, a: {"prompt": q, "chosen": a, "rejected": "no"},
+    "messages": lambda q, a: {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]},
+    "sharegpt": lambda q, a: {"conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]},
+    "alpaca": lambda q, a: {"instruction": q, "input": "", "output": a},
+    "question_answer": lambda q, a: {"question": q, "answer": a},
+    "prompt_completion": lambda q, a: {"prompt": q, "completion": a},
+    "marked_text": lambda q, a: {"text": f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n{a}<|im_end|>\n"},
+}
+
+
+def test_every_format_has_a_row():
+    assert set(ROWS_OF) == set(FORMATS)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(LINES, LINES), min_size=2, max_size=4))
+def test_questions_and_answers_of_every_format_in_every_layout(tmp_path, layout, pairs):
+    for name, row_of in ROWS_OF.items():
+        written = WRITERS[layout]([row_of(question, answer) for question, answer in pairs])
+        path = tmp_path / layout
+        path.write_bytes(written if isinstance(written, bytes) else written.encode())
+        rows = list(map(as_object, read_rows(path, warn=lambda _: None)))
+        converter = RowConverter(rows, where=layout)
+        read = [converter.convert(row, split=None, own_split=True)[1] for row in rows]
+        assert [tuple(turn.content for turn in example.turns) for example in read] == pairs, name
+        assert list(converter.formats) == [name]
+
+
 @pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, packing=st.sampled_from(sorted(PACKERS)))
 def test_texts_written_are_texts_read(tmp_path, name, rows, packing):
     written = WRITERS[name](rows)

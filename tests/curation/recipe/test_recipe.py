@@ -97,8 +97,20 @@ def test_a_recipe_in_utf_16_or_with_a_mark_at_its_beginning(tmp_path, encoding):
 
 @pytest.mark.parametrize(
     ("line", "example"),
-    [("sources: [{path: a, split: no}]", "'no'"), ("sources: [{path: a}]\nchecks: {length: off}", "'off'")],
+    [
+        ("sources: [{path: a, split: no}]", "'no'"),
+        ("sources: [{path: a, roles: {yes: user}}]", "'yes'"),
+        ("sources: [{path: a}]\nchecks: {length: on}", "'off'"),
+    ],
 )
 def test_words_that_yaml_reads_as_truth_values(line, example):
     with pytest.raises(UserError, match=f"truth value: write the word in quotes, for example {example}"):
         parse_recipe(line)
+
+
+def test_off_is_a_word_where_a_word_is_meant_and_null_leaves_out():
+    checks = parse_recipe("sources: [{path: a}]\nchecks: {length: off, refusal: no, encoding: report}").checks
+    assert (checks.length, checks.refusal, checks.encoding) == ("off", "off", "report")
+    for line in ("duplicates: {near: off}", "encoder: no"):
+        with pytest.raises(UserError, match="To leave it out, write null"):
+            parse_recipe(f"sources: [{{path: a}}]\n{line}")
