@@ -13,6 +13,7 @@ import polars as pl
 
 from siftune.curation.recipe.sections import GuardClass
 from siftune.curation.schema import Key
+from siftune.curation.text.look_alikes import plain_letters
 from siftune.curation.text.words import key_text, word_count, words
 
 #: Answers of fewer words are labels, names, numbers, one sentence: any other word in them is another answer.
@@ -73,7 +74,8 @@ def guard_tokens(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
     if not patterns:
         return text.str.extract_all(r"\z.")
     plain = (
-        text.str.normalize("NFKC")
+        plain_letters(text)
+        .str.normalize("NFKC")
         .str.replace_all(_RULER, "")
         .str.replace_all(_LINE_START, "")
         .str.replace_all(_EMPHASIS, "$1$3")

@@ -57,6 +57,7 @@ def test_protected_tokens_keep_texts_apart(a: str, b: str) -> None:
         ("a well-known fact", "a well known fact"),
         ("one thing; another", "one thing, another!"),
         ("x+3", "x + 3"),
+        ("call f\u00adoo_bar() with f\u200bive", "call foo_b\u0430r() with 5"),
     ],
 )
 def test_layout_and_spelling_do_not_protect(a: str, b: str) -> None:
