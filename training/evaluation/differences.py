@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.recipe.sections import Compare
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation import statistics
@@ -95,7 +96,7 @@ def paired_difference(
     p_rows = statistics.sign_flip(numerators[0], draws=compare.permutations, seed=seed)
     p = max(p_rows, statistics.two_sided(float(values[0]), draws[0])) if over_runs.freedom else p_rows
     tokens = int(losses.tokens.sum())
-    return Difference(per_token, per_row, _within_one(share), p, len(rows), groups, tokens), p_rows
+    return Difference(per_token, per_row, _within_one(share, groups), p, len(rows), groups, tokens), p_rows
 
 
 def _improved(losses: HeldoutLosses, arm: str, against: str) -> Floats:
@@ -128,8 +129,14 @@ def strata_of(losses: HeldoutLosses, arm: str, against: str, compare: Compare, *
             yield Stratum(column, str(value), paired_difference(part, arm, against, compare, seed=seed)[0])
 
 
-def _within_one(share: Estimate) -> Estimate:
-    """A share's interval ends at 0 and 1, and the minimum detectable effect says nothing about it."""
+def _within_one(share: Estimate, groups: int) -> Estimate:
+    """A share's interval ends at 0 and 1, and the minimum detectable effect says nothing about it.
+
+    Where every row improved, or none, there is nothing to resample: the interval is the exact one of as many groups.
+    """
     if share.low is None or share.high is None:
         return share
+    if share.value in (0.0, 1.0):
+        low, high = clopper_pearson(round(share.value * groups), groups, confidence=1 - statistics.LEVEL)
+        return Estimate(share.value, low, high, None, None)
     return Estimate(share.value, max(0.0, share.low), min(1.0, share.high), share.se, None)

@@ -80,6 +80,13 @@ def test_estimates_are_the_plain_ratio_mean_and_share() -> None:
     assert (estimated.rows, estimated.groups) == (len(rows), 60)
 
 
+def test_a_share_of_all_rows_is_not_known_better_than_its_groups_allow() -> None:
+    data = simulated(np.random.default_rng(3), effect=-2.0)
+    share = paired_difference(data, "curated", "raw", QUICK, seed=0)[0].improved
+    exact = stats.binomtest(60, 60).proportion_ci(method="exact")
+    assert (share.value, share.low, share.high) == pytest.approx((1.0, exact.low, exact.high))
+
+
 def test_interval_agrees_with_scipys_bootstrap_on_single_row_groups() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(0.2, 1, (1, 200))
