@@ -59,7 +59,7 @@ class DuplicateCounts:
 
 
 #: What to do about rows that are quarantined for a reason.
-_ADVICE: dict[Reason, str] = {
+ADVICE: dict[Reason, str] = {
     "bad_json": "correct the line, or write the file again with a JSON library",
     "bad_encoding": "convert the file: iconv -f LATIN1 -t UTF-8",
     "truncated": "fetch or write the file again",
@@ -226,7 +226,7 @@ class _RawRows:
                         row=row.file_row,
                         detail=fault.detail,
                         text=_short(text),
-                        advice=_ADVICE[reason],
+                        advice=ADVICE[reason],
                     )
                 )
         return tuple(sorted(reasons, key=lambda entry: (-entry.rows, entry.reason)))

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from siftune.curation.formats.detection import FORMATS
+from siftune.curation.formats.detection import FORMATS, REFERENCE_FORMATS
+from siftune.curation.formats.faults import REASONS
+from siftune.curation.ingest.file_kinds import COMPRESSED_ENDINGS, ENDINGS
 from siftune.curation.ingest.file_rows import read_rows
 from siftune.curation.ingest.row_conversion import RowConverter, as_object
 
@@ -98,6 +101,16 @@ ROWS_OF = {
 
 def test_every_format_has_a_row():
     assert set(ROWS_OF) == set(FORMATS)
+
+
+def test_the_documentation_lists_layouts_formats_endings_and_reasons():
+    page = (Path(__file__).parents[3] / "docs" / "data_formats.md").read_text(encoding="utf-8")
+    for name in (*WRITERS, *FORMATS, *REFERENCE_FORMATS, *ENDINGS, *COMPRESSED_ENDINGS):
+        assert f"`{name}`" in page, name
+    for row_format in FORMATS.values():
+        assert f"| `{row_format.name}` | {', '.join(row_format.required)} |" in page
+    for reason, meaning in REASONS.items():
+        assert f"| `{reason}` | {meaning} |" in page
 
 
 @pytest.mark.parametrize("layout", WRITERS)

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from siftune.curation.errors import UserError
+from siftune.curation.formats.faults import REASONS
 from siftune.curation.pipeline import curate
 from siftune.curation.recipe.sections import Source
-from siftune.curation.review.inspect import inspect
+from siftune.curation.review.inspect import ADVICE, inspect
 
 DOCTOR = "If you are a doctor, please answer the medical questions based on the description."
 TOPICS = ["liver", "knee", "throat", "eye", "heart", "skin", "ear", "lung", "wrist", "spine"]
@@ -164,3 +165,17 @@ def test_a_source_of_nothing_and_a_source_that_is_not_there(tmp_path):
     assert inspect_rows(tmp_path, ["[]", "7"]).source.quarantined == {"not_an_object": 2}
     with pytest.raises(UserError, match=r"Did you mean 'data.jsonl'"):
         inspect(Source(path="dat.jsonl"), base=tmp_path)
+
+
+def test_every_reason_has_advice_and_a_row_of_any_kind_is_shown(tmp_path):
+    assert set(ADVICE) == set(REASONS)
+    deep = "[" * 300 + "]" * 300
+    rows = [
+        '{"prompt": "q", "completion": "a", "label": false}',
+        '{"prompt": "q", "completion": {"x": ' + deep + "}}",
+        '{"prompt": "\\ud800", "completion": "a"}',
+    ]
+    found = {entry.reason: entry for entry in inspect_rows(tmp_path, rows).quarantined}
+    assert set(found) == {"rejected_answer", "wrong_type", "lone_surrogate"}
+    assert found["rejected_answer"].detail == "label: false"
+    assert all(entry.text and entry.advice for entry in found.values())
