@@ -62,21 +62,28 @@ def train(
 
 
 def _check_rows(run: RunFolder, train_jobs: Sequence[jobs.TrainJob], warn: Callable[[str], None] | None) -> None:
-    """Find the rows that cannot be trained whole before anything is trained: into the ledger, and said to `warn`.
+    """Find the rows that cannot be trained whole before anything is trained, those that arms are compared on as well:
+    into the ledger, and said to `warn`.
 
     Raises:
-        UserError: an arm holds no row that can be trained.
+        UserError: an arm, or the test split, holds no row that can be trained.
     """
     unfinished = {job.arm: job for job in train_jobs if read_result(job.folder, key=job.key) is None}
-    for arm, job in unfinished.items():
-        tokenizer = models.load_tokenizer(job.resolved)
-        rows = tokenise(
-            tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length, system=job.model.system
-        )
-        truncation.record(run.path, truncation.training_stage(arm), rows.truncated)
+    if not unfinished:
+        return
+    first = next(iter(unfinished.values()))
+    tokenizer = models.load_tokenizer(first.resolved)
+    frames = [(arm, truncation.training_stage(arm), pl.read_parquet(job.rows)) for arm, job in unfinished.items()]
+    for name, stage, frame in [*frames, ("held-out rows", truncation.EVALUATION_STAGE, read_heldout(run.path))]:
+        try:
+            rows = tokenise(tokenizer, frame, max_length=first.training.max_length, system=first.model.system)
+        except UserError as fault:
+            raise UserError(f"{name}: {fault}") from None
+        if stage != truncation.EVALUATION_STAGE:  # evaluation may be limited to some of them, and records its own
+            truncation.record(run.path, stage, rows.truncated)
         if warn is not None:
             for warning in rows.warnings:
-                warn(f"{arm}: {warning}")
+                warn(f"{name}: {warning}")
 
 
 def plan_jobs(

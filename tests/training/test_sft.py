@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from siftune.training.schedule import forward_passes, learning_rate_factor, plan
 from tests.training.worlds import (
     arm_frame,
     heldout_frame,
+    message,
     tiny_recipe,
     toy_messages,
     training_result,
@@ -309,6 +311,32 @@ def test_the_run_is_checked_before_anything_is_trained(tiny_run):
     with pytest.raises(UserError, match=r"holds 12 rows, but rows\.parquet lists 1"):
         arms.train(tiny_run, arms=["curated"])
     assert not (tiny_run / "training").exists()
+
+
+def test_rows_that_the_template_cannot_write_are_found_before_training(tmp_path, tiny_model):
+    """Of the arms and of the held-out rows: after hours of training it would be late."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = models.load_tokenizer(models.resolve(str(model)))
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    tokenizer.save_pretrained(model)
+    run = write_tiny_run(tmp_path / "run", model=model)
+    system = message("system", "Be brief.")
+    arm_frame([[system, *toy_messages(0)], *map(toy_messages, range(1, 20))]).write_parquet(
+        run / "arms" / "raw.parquet"
+    )
+    heldout = pl.read_parquet(run / "heldout" / "test.parquet")
+    refused = heldout.with_columns(pl.Series("messages", [[system, *toy_messages(500)]] * 9, heldout["messages"].dtype))
+    refused.write_parquet(run / "heldout" / "test.parquet")
+    notes: list[str] = []
+    with pytest.raises(UserError, match=r"held-out rows: None of 9 rows .*no system.*model\.system: fold"):
+        arms.train(run, arms=["raw"], warn=notes.append)
+    assert not (run / "training").exists()
+    assert [note.split(",")[0] for note in notes] == ["raw: 1 of 20 rows are left out"]
+    entry = RunFolder.open(run).ledger().row(0, named=True)
+    assert (entry["id"], entry["stage"], entry["reason"]) == ("toy:0", "train/raw", "template")
 
 
 def test_not_enough_memory_is_refused_before_loading(tmp_path, tiny_model):
