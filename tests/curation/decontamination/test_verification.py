@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from siftune.curation.decontamination.verification import Candidate, compare_answers, final_number
+from siftune.curation.decontamination.content_words import WordWeights
+from siftune.curation.decontamination.verification import (
+    Candidate,
+    compare_answers,
+    final_number,
+    formulas_differ,
+    verify,
+)
 
 
 def compared(answer: str, item_answer: str, *wrong: str, code: bool = False) -> tuple[float, float]:
@@ -50,3 +58,36 @@ def test_the_right_choice_must_be_held_more_than_the_wrong_ones(
 
 def test_programs_are_not_compared_as_answers() -> None:
     assert compared("return 1", "return 2", code=True) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "item", "differ"),
+    [
+        ("Simplify 2(x + 3) + 4(x - 1).", "Expand $(x+3)(2x-4)(x-6) = 0$.", True),
+        (r"Where is $x^2 + 3x = 0$?", "Find where x^2+3x=0 holds.", False),
+        ("Find the maximum of f(x)+g(x).", "Where is f(x) + g(x) = 5?", False),
+        ("No formula at all.", "Expand $(x+3)(2x-4)(x-6) = 0$.", False),
+    ],
+)
+def test_formulas_are_compared_as_names(row: str, item: str, differ: bool) -> None:
+    assert formulas_differ(row, item) == differ
+
+
+def test_what_differs_is_said_in_words() -> None:
+    one = Candidate(
+        "How far is 12 miles?",
+        "How far is 12 miles?",
+        "19",
+        "How far is 15 miles?",
+        "How far is 15 miles?",
+        "24",
+        (),
+        "bench",
+        code=False,
+    )
+    found = verify(
+        [one], weights=WordWeights(), embed=lambda texts, progress=None: np.ones((len(next(iter(texts))), 4))
+    )
+    line = found.row(0, named=True)
+    assert line["numbers_missing"] == 1
+    assert line["detail"] == "shared: far, miles; other numbers; another answer"
