@@ -71,14 +71,11 @@ def summary(run: RunFolder, name: str) -> str:
         raise SystemExit(f"{run.path} has no verdict yet; make it with: siftune compare {run.path}")
     losses = ", ".join(f"{arm} {loss:.4f}" for arm, loss in verdict.losses.items())
     rows = " ".join([kept_sentence(run), random_split_sentence(run), certificate_sentence(run)])
-    caution = (
-        "The differences between these arms are small, and training an arm again with another seed can change its loss "
-        "as much: this is a measurement of one run, not a proof."
-    )
+    floor = [verdict.noise_floor.sentence] if verdict.noise_floor else []
     paragraphs = (
         f"`{COMMANDS[name]}` on {machine()}: {rows}",
         f"{verdict.headline} Held-out loss in nats per token: {losses}.",
-        f"*{verdict.condition} {caution}*",
+        " ".join([f"*{verdict.condition}*", *floor]),
     )
     return "\n\n".join(paragraphs)
 
