@@ -208,13 +208,12 @@ class Reference(Section):
 
 
 class SecondOpinion(Section):
-    """A model that is asked, in both orders, whether a row and the item that it holds in other words are the same task.
-
-    It can overrule such a match, and never adds one. Exactly one of `cross_encoder` and `endpoint`.
-    """
+    """A model that is asked about items in other words, in both orders; it overrules matches and never adds any."""
 
     cross_encoder: str | None = Field(
-        None, description="A cross-encoder of sentence-transformers that gives one score: a folder or a hub name."
+        None,
+        description="A cross-encoder of sentence-transformers that gives one score: a folder or a hub name. Instead of "
+        "`endpoint`.",
     )
     threshold: Threshold = Field(0.5, description="The lowest score of the cross-encoder that says the same task.")
     endpoint: str | None = Field(
