@@ -147,7 +147,7 @@ class Semantic(Section):
     )
     floor: Threshold = Field(0.8, description="Pairs at least this similar are stored, for `what-if` and the app.")
     rows: Threshold = Field(
-        0.9, description="Pairs are looked for among rows whose prompts and answers together are at least this similar."
+        0.95, description="Only rows that are at least this similar as a whole are compared side by side."
     )
     exact_rows: int = Field(
         200_000, ge=0, description="Up to this many rows the search is exact; above, approximate by an index."
