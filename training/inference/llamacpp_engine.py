@@ -201,7 +201,15 @@ class _GgufTemplate:
     def apply_chat_template(
         self, messages: Any, *, chat_template: str, tokenize: bool, add_generation_prompt: bool, **fields: Any
     ) -> str:
-        """The text of a dialogue; see `transformers.PreTrainedTokenizerBase.apply_chat_template`."""
+        """The text of a dialogue, as `transformers.PreTrainedTokenizerBase.apply_chat_template` makes it.
+
+        Args:
+            messages: The turns, as documents.
+            chat_template: The template's source.
+            tokenize: Must be false.
+            add_generation_prompt: Whether the header of the assistant's turn is added.
+            **fields: What else the template may use, such as `tools`.
+        """
         assert not tokenize
         formatter = Jinja2ChatFormatter(
             template=chat_template,
