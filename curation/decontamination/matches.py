@@ -59,8 +59,8 @@ def find_matches(
     """Every row that matches an item of `references` by one of the `rules`.
 
     Args:
-        batches: gives the rows (id, prompt, core, answer) in batches, anew at each call; they are read two or three
-            times.
+        batches: gives the rows (id, prompt, core, answer, perhaps system) in batches, anew at each call; they are read
+            several times.
         references: `reference`, `prompt`, `answer` (null where there is none).
         rules: the rules that are applied; each reports its own matches.
         embed: texts to vectors, for `layered`; without it rephrased items are not sought.
@@ -79,7 +79,8 @@ def find_matches(
     for batch in batches():
         published.read(batch)
         if search is not None:
-            of_batch = [frame for part in ("prompt", "answer") for frame in search.find(batch, part)]
+            parts = [part for part in ("prompt", "answer", "system") if part in batch.columns]
+            of_batch = [frame for part in parts for frame in search.find(batch, part)]
             matches += [frame.with_columns(row=pl.col("row") + rows) for frame in of_batch]
         ids.append(batch["id"])
         rows += batch.height

@@ -70,7 +70,7 @@ class Decontamination:
         items = pl.concat(references)
         published = PublishedRules(items, set(self.settings.rules), self.settings.token_ratios)
         matches = find_matches(
-            lambda: corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()),
+            lambda: corpus.frames([*TEXT_COLUMNS, "system"], alive["row"].to_numpy()),
             items,
             rules=self.settings.rules,
             embed=embedder(self.encoder).embed if self.encoder else None,

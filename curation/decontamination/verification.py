@@ -224,10 +224,10 @@ class SameItemModel:
         return log_odds
 
 
-#: Where no program is involved. The constant is 0.2 above the fitted one: more rephrasings, and no pair of the fitted
-#: half more that was read as another item.
+#: Where no program is involved. The constant is 0.5 above the fitted one: more rephrasings, and no pair of the fitted
+#: half that was read as another item.
 PROSE = SameItemModel(
-    0.53,
+    0.83,
     screen=1.46,
     item_missing=-3.15,
     row_missing=-0.5,
@@ -241,8 +241,9 @@ PROSE = SameItemModel(
 PROGRAM = SameItemModel(
     -3.48, screen=0.9, item_missing=-3.13, row_missing=-0.5, item_weakest=-0.71, operations=4.07, example_values=0.7
 )
-#: A program without a prompt, whose comments are its task: the words add nothing to the screen.
-PROGRAM_ALONE = SameItemModel(0.0, screen=1.0)
+#: A program without a prompt, whose comments are its task: the words add nothing to the screen. Ordinary rows have
+#: prompts, so that a lower threshold costs little.
+PROGRAM_ALONE = SameItemModel(1.0, screen=1.0)
 #: An item of which the row lacks more than this is another one, however close the two are: "expand" is not "simplify".
 #: One in ten rephrasings of the fitted half lacks more than half of its item.
 _MOST_MISSING = 0.7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from siftune.curation.decontamination.pair_features import gist, is_code
@@ -9,7 +11,12 @@ from siftune.curation.text.words import word_count
 
 #: A prompt of fewer words is read together with its answer: "Complete this function:" asks nothing by itself.
 SHORT_PROMPT = 13
-#: At most so many views of a row: see `row_views`.
+#: Words of a window, some 200 of the 256 pieces of words that all-MiniLM-L6-v2 reads, and from the beginning of one to
+#: that of the next: a question of up to 50 words stands whole in one of them.
+WINDOW_WORDS = 150
+WINDOW_STEP = 100
+_WORD_START = re.compile(r"\S+")
+#: Views of most rows: see `row_views`.
 VIEWS_OF_A_ROW = 4
 #: The last line of a prompt, of at least `_QUESTION_WORDS` words, is an item of its own behind a passage of at least
 #: `_PASSAGE_WORDS` words.
@@ -20,20 +27,41 @@ _QUESTION_WORDS = 6
 def row_views(batch: pl.DataFrame) -> pl.DataFrame:
     """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `said`, `code`.
 
-    The prompt, and a short prompt with its answer too; each as it is and, where it holds code, by its gist.
+    The prompt, and a short prompt with its answer too; each as it is and, where it holds code, by its gist. A text of
+    more than `WINDOW_WORDS` words is read on in windows, since encoders read no more; and the system prompts, if the
+    batch has the column `system`.
     """
     core, answer = pl.col("core").fill_null(""), pl.col("answer").fill_null("")
     prompt_words = word_count(core)
     short = (prompt_words < SHORT_PROMPT) & (word_count(answer) > 0)
     part = pl.when(prompt_words > 0).then(pl.lit("both")).otherwise(pl.lit("answer"))
     indexed = batch.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    return _with_gists(
-        [
-            indexed.filter(prompt_words > 0).select("row", part=pl.lit("prompt"), question=core, answer=pl.lit("")),
-            indexed.filter(short).select("row", part=part, question=core, answer=answer),
-        ],
-        by="row",
-    )
+    views = [
+        indexed.filter(prompt_words > 0).select("row", part=pl.lit("prompt"), question=core, answer=pl.lit("")),
+        indexed.filter(short).select("row", part=part, question=core, answer=answer),
+        _windows(indexed.select("row", text=core), part="prompt"),
+        _windows(indexed.filter(short).select("row", text=answer), part="answer"),
+    ]
+    if "system" in batch.columns:
+        system = indexed.select("row", text=pl.col("system").fill_null(""))
+        long = system.filter(word_count(pl.col("text")) >= SHORT_PROMPT)
+        views.append(long.select("row", part=pl.lit("system"), question="text", answer=pl.lit("")))
+        views.append(_windows(system, part="system"))
+    return _with_gists(views, by="row")
+
+
+def _windows(texts: pl.DataFrame, *, part: str) -> pl.DataFrame:
+    """The windows of long texts (`row`, `text`) from the second on, as views: `row`, `part`, `question`, `answer`."""
+    lines = []
+    for row, text in texts.filter(word_count(pl.col("text")) > WINDOW_WORDS).iter_rows():
+        starts = [match.start() for match in _WORD_START.finditer(text)]
+        for first in range(WINDOW_STEP, max(WINDOW_STEP + 1, len(starts) - (WINDOW_WORDS - WINDOW_STEP)), WINDOW_STEP):
+            if first >= len(starts):
+                break
+            end = starts[first + WINDOW_WORDS] if first + WINDOW_WORDS < len(starts) else len(text)
+            lines.append((row, part, text[starts[first] : end], ""))
+    names = {"row": pl.Int64, "part": pl.String, "question": pl.String, "answer": pl.String}
+    return pl.DataFrame(lines, schema=names, orient="row")
 
 
 def item_views(references: pl.DataFrame) -> pl.DataFrame:

@@ -8,9 +8,12 @@ duplicates of MBPP, verdicts on CodeAlpaca, and twenty GSM8K test questions reph
 by position). Empty lines of the rephrased files are left out. Honest neighbours: rows of one benchmark against
 another of its kind; a few are the same task all the same (HumanEval and MBPP both ask for the largest prime factor).
 
-The model of `layered/semantic` was fitted on the items of one half (`half` below is 0); "held out" and the operating
-curve are about the other half only. `--fit` fits the weights anew on half 0 and prints them with the operating curve
-of half 0, by which the constants were chosen; `--without SET` leaves a set out of the fit.
+The two models of `layered/semantic` (the screen of `paraphrases` and the comparison of `verification`) were fitted on
+the items of one half (`half` below is 0; of contamination_labelled.jsonl by the hash of the item's name); "held out",
+the operating curve, the labelled pairs and the table of reliability are about the other half only. `--fit` fits the
+weights anew on half 0 and prints them with the operating curve of half 0; `--without SET` leaves a set out of the fit.
+`--only SET ...` measures some sets. For the comparison the pairs of contamination_labelled.jsonl have the log-odds of
+the screen that the file gives.
 """
 
 from __future__ import annotations
@@ -29,10 +32,16 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 import polars as pl
 from scipy.optimize import minimize
+from xxhash import xxh3_64_intdigest
 
+from siftune.curation.contamination_outcomes import false_discovery, settle
 from siftune.curation.decontamination.candidates import candidate_pairs
+from siftune.curation.decontamination.content_words import WordWeights
 from siftune.curation.decontamination.matches import find_matches
-from siftune.curation.decontamination.paraphrases import MIN_CROWD_MARGIN, find_paraphrases
+from siftune.curation.decontamination.pair_features import gist, is_code
+from siftune.curation.decontamination.paraphrases import MIN_CROWD_MARGIN, judged_candidates
+from siftune.curation.decontamination.program_features import operation_similarity, shared_values
+from siftune.curation.decontamination.verification import Candidate, same_item_log_odds, verify
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.ingest.references import read_reference
 from tests.real_data import DATA, json_rows
@@ -40,14 +49,33 @@ from tests.stopwatch import timed
 
 BY_HAND = Path(__file__).with_name("gsm8k_rephrased.json")
 RULES = ("layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio")
+LABELLED = DATA / "pairs" / "contamination_labelled.jsonl"
 ENGLISH = ("humaneval python", "abstract algebra", "us history", "sociology", "gsm8k by hand")
-#: Added to the log-odds of the model, for its operating curve.
+#: Added to the log-odds of the comparison, for its operating curve.
 BIASES = (-2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0)
 
 #: The features that `--fit` weighs, and those of which more may only speak against the same task.
 PROSE_FEATURES = ("cosine", "row_margin", "shared_numbers", "different_numbers", "different_names", "opposites")
 CODE_FEATURES = ("cosine", "row_margin", "item_margin", "shared_stems", "operations", "example_values")
 NEGATIVE_FEATURES = ("different_numbers", "different_names", "opposites")
+#: The same of the comparison.
+SAME_PROSE_FEATURES = (
+    *("screen", "item_missing", "row_missing", "item_weakest"),
+    *("answer_agrees", "answer_differs"),
+)
+SAME_PROGRAM_FEATURES = (
+    *("screen", "item_missing", "row_missing", "item_weakest"),
+    *("operations", "example_values"),
+)
+#: Bounds of these weights: beside their sign, an answer never outweighs the words, and what the row says beyond the
+#: item always speaks against it.
+SAME_BOUNDS = {
+    **dict.fromkeys(("screen", "operations", "example_values"), (0, None)),
+    **dict.fromkeys(("item_missing", "item_weakest"), (None, 0)),
+    "row_missing": (None, -0.5),
+    "answer_agrees": (0, 2),
+    "answer_differs": (-3, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -162,10 +190,15 @@ def rates(data: LabelledSet, row: np.ndarray, item: np.ndarray, *, part: int = 1
 
 
 def rates_of_rule(data: LabelledSet, rule: str, store: EmbeddingStore) -> tuple[float, float, float]:
-    matches = find_matches(data.batches, data.references, rules=[rule], embed=store.embed)
+    """As `rates`, of what a rule calls the same item; the thresholds of `layered` are those that decoys ask for."""
+    matches = settle(matches_of(data, rule, store), threshold=0.5, most=0.1).filter(outcome="same")
     position = {name: number for number, name in enumerate(data.references["reference"])}
     item = np.array([position[name] for name in matches["reference"]], dtype=np.int64)
     return rates(data, matches["id"].cast(pl.Int64).to_numpy(), item)
+
+
+def matches_of(data: LabelledSet, rule: str, store: EmbeddingStore) -> pl.DataFrame:
+    return find_matches(data.batches, data.references, rules=[rule], embed=store.embed)
 
 
 def print_rates(sets: list[LabelledSet], store: EmbeddingStore) -> None:
@@ -178,6 +211,15 @@ def print_rates(sets: list[LabelledSet], store: EmbeddingStore) -> None:
         print(f"| {data.name} | {data.rows.height} | {shares} | {held_out:.4f} | {items_hit:.4f} | {run.wall:.1f} |")
 
 
+def print_false_discovery(sets: list[LabelledSet], store: EmbeddingStore) -> None:
+    print("\nWhat decoys say of each set: matches of `layered/semantic`, those of decoys, their ratio and interval.\n")
+    print("| set | threshold | matches | decoys | false discovery rate |\n|---|---|---|---|---|")
+    for data in sets:
+        for line in false_discovery(matches_of(data, "layered", store), threshold=0.5, most=0.1).iter_rows(named=True):
+            rate = "none" if line["rate"] is None else f"{line['rate']:.3f} [{line['low']:.3f}, {line['high']:.3f}]"
+            print(f"| {data.name} | {line['threshold']:.3f} | {line['matches']} | {line['decoys']} | {rate} |")
+
+
 def print_operating_curve(sets: list[LabelledSet], store: EmbeddingStore, *, part: int = 1) -> None:
     name = ("fitted", "held-out")[part]
     print(f"\nOperating curve of layered/semantic alone on the {name} half: a bias added to the log-odds.\n")
@@ -185,14 +227,12 @@ def print_operating_curve(sets: list[LabelledSet], store: EmbeddingStore, *, par
     print("|---" * (len(BIASES) + 1) + "|")
     pooled: dict[str, list[np.ndarray]] = {"english rephrases, pooled": [], "honest neighbours, pooled": []}
     for data in sets:
-        # One search that accepts the most; the log-odds of each match follow from its score.
-        highest = max(BIASES)
-        matches = find_paraphrases(data.batches, data.references, embed=store.embed, bias=highest)
-        matches = matches.with_columns(log_odds=(pl.col("score") / (1 - pl.col("score"))).log() - highest)
+        judged = judged_candidates(data.batches, data.references, embed=store.embed).filter(~pl.col("decoy"))
+        judged = judged.with_columns(log_odds=same_item_log_odds())
         shares, counts = [], []
         total = data.rows.height / 2 if data.honest else max(1, int((half(data.truth) == part).sum()))
         for bias in BIASES:
-            accepted = matches.filter(pl.col("log_odds") + bias >= -1e-9)
+            accepted = judged.filter(pl.col("log_odds") + bias >= 0)
             share = rates(data, accepted["row"].to_numpy(), accepted["item"].to_numpy(), part=part)[1]
             shares.append(f"{share:.4f}")
             counts.append(share * total)
@@ -201,8 +241,119 @@ def print_operating_curve(sets: list[LabelledSet], store: EmbeddingStore, *, par
         if (" / " in data.name and "itself" not in data.name) or data.name in ENGLISH:
             pooled[group].append(np.array([*counts, total]))
     for name, parts in pooled.items():
-        sums = np.sum(parts, axis=0)
-        print(f"| {name} | " + " | ".join(f"{count / sums[-1]:.4f}" for count in sums[:-1]) + " |")
+        if parts:
+            sums = np.sum(parts, axis=0)
+            print(f"| {name} | " + " | ".join(f"{count / sums[-1]:.4f}" for count in sums[:-1]) + " |")
+
+
+def labelled_pairs(store: EmbeddingStore, *, part: int) -> pl.DataFrame:
+    """The pairs of contamination_labelled.jsonl of one half, compared: `label`, `log_odds`, and what they depend on."""
+    pairs = pl.read_ndjson(LABELLED).with_columns(
+        pl.col("answer", "item_answer").fill_null(""),
+        benchmark=pl.col("reference").str.extract(r"^(.*):\d+$"),
+        half=pl.col("reference").map_elements(lambda name: xxh3_64_intdigest(name.encode()) % 2, return_dtype=pl.Int64),
+    )
+    pairs = pairs.filter(pl.col("half") == part).drop("half")
+    mixture = json_rows(DATA / "instructions" / "mix.jsonl.gz")[::24]
+    weights = WordWeights()
+    weights.count(f"{row['instruction']} {row['input'] or ''}" for row in mixture)
+    files = {"mmlu_test": ".jsonl.gz", "mbpp": ".jsonl", "humaneval": ".jsonl"}
+    benchmarks = {name: reference(name + ending) for name, ending in files.items()}
+    for name, items in benchmarks.items():
+        weights.count_items(name, items["prompt"].to_list())
+    distractors = {row["reference"]: row["distractors"] for row in benchmarks["mmlu_test"].iter_rows(named=True)}
+    wholes = pairs.select(
+        row=pl.concat_str("prompt", "answer", separator="\n"), item=pl.concat_str("item", "item_answer", separator="\n")
+    )
+    wholes = wholes.with_columns(code=is_code(pl.col("row")) | is_code(pl.col("item"))).with_row_index("pair")
+    said = pairs.select(row=gist(pl.col("prompt")), item=gist(pl.col("item")))
+    compared = [
+        Candidate(
+            said=own,
+            prompt=pair["prompt"],
+            answer=pair["answer"],
+            item_said=other,
+            item_prompt=pair["item"],
+            item_answer=pair["item_answer"],
+            distractors=distractors.get(pair["reference"]) or (),
+            reference=pair["benchmark"],
+            code=code,
+        )
+        for pair, (own, other), code in zip(pairs.iter_rows(named=True), said.rows(), wholes["code"], strict=True)
+    ]
+    frames = [
+        pairs.select("label", screen="log_odds_first_version"),
+        wholes.select(program="code", alone=pl.lit(value=False)),
+        operation_similarity(wholes),
+        shared_values(wholes),
+        verify(compared, weights=weights, embed=store.embed),
+    ]
+    return pl.concat(frames, how="horizontal").with_columns(log_odds=same_item_log_odds())
+
+
+def print_labelled_pairs(store: EmbeddingStore) -> None:
+    pairs = labelled_pairs(store, part=1)
+    print("\ncontamination_labelled.jsonl, held-out half: what is called the same item.\n")
+    print("| criterion | same | related | different | precision | recall |\n|---|---|---|---|---|---|")
+    for name, column in (("first version", "screen"), ("now", "log_odds")):
+        counts = [pairs.filter(pl.col(column) >= 0, label=label).height for label in ("same", "related", "different")]
+        recall = counts[0] / pairs.filter(label="same").height
+        print(f"| {name} | {' | '.join(map(str, counts))} | {counts[0] / max(sum(counts), 1):.2f} | {recall:.2f} |")
+    print("\nReliability on the same pairs: of the pairs with such a score, how many are the same item.\n")
+    print("| score | pairs | same | share |\n|---|---|---|---|")
+    scored = pairs.with_columns(score=1 / (1 + (-pl.col("log_odds")).exp()))
+    for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 0.8), (0.8, 1.0)):
+        of_bin = scored.filter(pl.col("score").is_between(low, high, closed="right" if low else "both"))
+        same = of_bin.filter(label="same").height
+        print(f"| {low} to {high} | {of_bin.height} | {same} | {same / max(of_bin.height, 1):.2f} |")
+
+
+def fit_comparison(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> None:
+    """Penalised maximum likelihood on half 0: rephrasings and the labelled pairs, which weigh as in the mixture."""
+    same, other = [], []
+    for data in sets:
+        if data.name in without:
+            continue
+        judged = judged_candidates(data.batches, data.references, embed=store.embed)
+        truth = pl.Series(data.truth).gather(judged["row"])
+        judged = judged.with_columns(truth=truth, set=pl.lit(data.name))
+        judged = judged.filter(~pl.col("decoy"), ~pl.col("alone"), pl.Series(half(judged["item"]) == 0))
+        best = judged.sort("screen", descending=True, maintain_order=True)
+        of_item = best.filter(pl.col("item") == pl.col("truth")).unique("row", keep="first", maintain_order=True)
+        same.append(of_item)
+        # MBPP and the algebra questions hold many items twice: their neighbours are no other items.
+        if data.name not in ("mbpp duplicates", "abstract algebra"):
+            rest = best.filter(pl.col("item") != pl.col("truth")).unique("row", keep="first", maintain_order=True)
+            other.append(rest)
+    labelled = labelled_pairs(store, part=0)
+    for name, features, program in (
+        ("PROSE", SAME_PROSE_FEATURES, False),
+        ("PROGRAM", SAME_PROGRAM_FEATURES, True),
+    ):
+        rephrased, neighbours = (
+            pl.concat([frame.filter(program=program).select("set", *features) for frame in frames])
+            for frames in (same, other)
+        )
+        is_same = pl.col("label") == "same"
+        of_kind = labelled.filter(program=program)
+        groups = [
+            (rephrased, 1.0, rephrased.select(1 / pl.len().over("set") / pl.col("set").n_unique()) * 0.3),
+            (neighbours, 0.0, neighbours.select(pl.lit(0.15) / pl.len())),
+            (of_kind.filter(is_same), 1.0, of_kind.filter(is_same).select(pl.lit(0.15) / pl.len())),
+            (of_kind.filter(~is_same), 0.0, of_kind.filter(~is_same).select(pl.lit(0.85) / pl.len())),
+        ]
+        values = np.vstack([frame.select(features).to_numpy() for frame, _, _ in groups])
+        y = np.concatenate([np.full(frame.height, label) for frame, label, _ in groups])
+        weight = np.concatenate([np.resize(share.to_numpy().ravel(), frame.height) for frame, _, share in groups])
+
+        def loss(b: np.ndarray, values=values, y=y, weight=weight) -> float:
+            log_odds = values @ b[1:] + b[0]
+            likelihood = np.logaddexp(0, -log_odds) * y + np.logaddexp(0, log_odds) * (1 - y)
+            return float((weight * likelihood).sum() + 1e-3 * np.square(b[1:]).sum())
+
+        bounds = [(None, None), *(SAME_BOUNDS[feature] for feature in features)]
+        weights = minimize(loss, np.zeros(len(features) + 1), method="L-BFGS-B", bounds=bounds).x
+        print("comparison", name, dict(zip(["constant", *features], weights.round(2).tolist(), strict=True)))
 
 
 def fit(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> None:
@@ -211,7 +362,7 @@ def fit(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> N
     for data in sets:
         if data.name in without:
             continue
-        pairs = candidate_pairs(data.batches, data.references, embed=store.embed)
+        pairs = candidate_pairs(data.batches, data.references, embed=store.embed).filter(~pl.col("decoy"))
         truth = pl.Series(data.truth).gather(pairs["row"])
         pairs = pairs.with_columns(truth=truth, set=pl.lit(data.name)).filter(pl.Series(half(pairs["item"]) == 0))
         # MMLU holds many questions twice: the closest pairs of its two halves are no honest neighbours.
@@ -234,20 +385,25 @@ def fit(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> N
             return float((weight * likelihood).sum() + 1e-3 * np.square(b[1:]).sum())
 
         weights = minimize(loss, np.zeros(len(features) + 1), method="L-BFGS-B", bounds=bounds).x
-        print(name, dict(zip(["constant", *features], weights.round(2).tolist(), strict=True)))
+        print("screen", name, dict(zip(["constant", *features], weights.round(2).tolist(), strict=True)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", action="store_true", help="fit the model again on half 0 and print it")
     parser.add_argument("--without", nargs="*", default=[], metavar="SET", help="sets that are left out of the fit")
+    parser.add_argument("--only", nargs="*", metavar="SET", help="the sets that are measured, by name")
     options = parser.parse_args()
     store, sets = EmbeddingStore(load("auto")), labelled_sets()
+    sets = [data for data in sets if options.only is None or data.name in options.only]
     if options.fit:
         fit(sets, store, options.without)
+        fit_comparison(sets, store, options.without)
         print_operating_curve(sets, store, part=0)
         return
+    print_labelled_pairs(store)
     print_rates(sets, store)
+    print_false_discovery(sets, store)
     print_operating_curve(sets, store)
 
 

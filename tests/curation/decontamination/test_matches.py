@@ -11,6 +11,7 @@ import pytest
 
 from siftune.curation import schema
 from siftune.curation.decontamination.matches import find_matches
+from siftune.curation.decontamination.views import row_views
 from siftune.curation.embeddings.store import EmbeddingStore, load
 
 LONG = (
@@ -124,6 +125,41 @@ def test_a_common_beginning_is_not_the_item() -> None:
     beginning = "Write a python function to check if a given number is happy."
     assert match(rows((beginning, "")), item, ["tulu3-8gram"]).height == 1
     assert match(rows((beginning, "")), item).height == 0
+
+
+def test_an_item_is_found_in_the_system_prompt() -> None:
+    frame = rows(("Hello.", "Hi.")).with_columns(system=pl.lit(f"Ask this: {LONG}"))
+    assert brief(match(frame, items((LONG, None)))) == [("s:0", "bench:0", "layered/ngram", "system")]
+
+
+def test_every_window_of_a_long_text_is_read() -> None:
+    words = [f"w{number}" for number in range(487)]
+    frame = rows((" ".join(words), "x")).with_columns(system=pl.lit(" ".join(words[:170])))
+    views = row_views(frame)
+    for part, length in (("prompt", 487), ("system", 170)):
+        windows = [text.split()[:150] for text in views.filter(part=part)["text"]]
+        starts = [words.index(window[0]) for window in windows]
+        assert starts == list(range(0, length - 50, 100))
+        assert [word for window in windows for word in window[: 100 if window is not windows[-1] else None]] == words[
+            :length
+        ]
+
+
+def test_copied_words_with_other_numbers_are_a_related_item() -> None:
+    item = LONG.replace("sells five", "sells 5")
+    matches = match(rows((item.replace("5", "7"), ""), (f"Well. {item}", "")), items((item, None)))
+    assert matches.select("id", "outcome", "detail").rows() == [
+        ("s:0", "related", "shared words; only in the item: 5"),
+        ("s:1", "same", "shared words"),
+    ]
+
+
+def test_an_item_that_asks_nothing_needs_its_answer() -> None:
+    asked = "Which of the following is true?"
+    matches = match(
+        rows((asked, "The moon is made of rock."), (asked, "Cheese is blue.")), items((asked, "The moon is rock."))
+    )
+    assert matches.select("id", "outcome").rows() == [("s:0", "same"), ("s:1", "related")]
 
 
 def test_batches_change_nothing() -> None:
