@@ -103,7 +103,7 @@ def _held_out(rows: pl.DataFrame, *, split: str) -> pl.DataFrame:
 
 def _write(examples: Path, files: dict[Path, tuple[pl.DataFrame, pl.Schema]]) -> None:
     """One pass over the examples that fills all files; memory holds a batch of text and a row group of each file."""
-    positions = pl.read_parquet(examples, columns=["id"]).with_row_index("position")
+    positions = pl.read_parquet(examples, columns=["id"], glob=False).with_row_index("position")
     with ExitStack() as stack:
         writers = []
         for path, (members, columns) in files.items():

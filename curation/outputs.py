@@ -121,7 +121,10 @@ def publish(run: RunPaths, notes: CuratedNotes) -> None:
 
 def _with_arms(rows: pl.DataFrame, run: RunPaths, names: Sequence[ArmName]) -> pl.DataFrame:
     """ROWS with the arms that hold each row, in the order of `names`."""
-    frames = [pl.read_parquet(run.arm(name), columns=["id"]).unique().with_columns(arm=pl.lit(name)) for name in names]
+    frames = [
+        pl.read_parquet(run.arm(name), columns=["id"], glob=False).unique().with_columns(arm=pl.lit(name))
+        for name in names
+    ]
     arms_of_row = pl.concat(frames).group_by("id", maintain_order=True).agg(pl.col("arm").alias("arms"))
     joined = rows.drop("arms").join(arms_of_row, on="id", how="left", maintain_order="left")
     return schema.conform(joined.with_columns(pl.col("arms").fill_null([])), schema.ROWS)

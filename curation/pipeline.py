@@ -103,7 +103,7 @@ def run_stage(recorder: RunRecorder, prepared: Prepared, stage: Stage, alive: pl
         if notes:
             recorder.manifest.notes[stage.name] = notes
         decisions = add_guard_details(
-            stage.decide(alive, pl.read_parquet(path)),
+            stage.decide(alive, pl.read_parquet(path, glob=False)),
             prepared.corpus,
             alive,
             key=recorder.recipe.keys.duplicates,

@@ -97,7 +97,7 @@ def prepare(
     if encoding == "repair":
         raw, repairs_path = examples, run.measure_path("repairs", repair_key)
         examples, _ = run.measure("examples", repair_key, lambda out: _repair(raw, out, repairs_path))
-        repairs = pl.read_parquet(repairs_path)
+        repairs = pl.read_parquet(repairs_path, glob=False)
 
     # The texts that are compared, and the light frame that stages decide on.
     template_settings = recipe.keys.model_dump(include={"template_rows", "template_share"})
@@ -111,7 +111,7 @@ def prepare(
     sources = json.loads(report.read_text(encoding="utf-8"))["sources"]
     return Prepared(
         corpus=Corpus(examples=examples, texts=texts, key=texts_key),
-        index=rank(pl.read_parquet(index), recipe),
+        index=rank(pl.read_parquet(index, glob=False), recipe),
         repairs=repairs,
         quarantined=_read_quarantine(quarantine),
         quarantine=quarantine,
@@ -141,7 +141,7 @@ def _read_quarantine(path: Path) -> pl.DataFrame:
     columns = {"id": pl.String, "source": pl.String, "file": pl.String, "row": pl.Int64, "reason": pl.String}
     if path.stat().st_size == 0:  # polars reads no columns from an empty file
         return pl.DataFrame(schema={"id": pl.String, "source": pl.String, "reason": pl.String, "detail": pl.String})
-    rows = pl.read_ndjson(path, schema=columns)
+    rows = pl.read_ndjson(path.read_bytes(), schema=columns)  # a path would be read as a glob
     return rows.select("id", "source", "reason", pl.concat_str(["file", "row"], separator=":").alias("detail"))
 
 

@@ -73,7 +73,9 @@ def _check_rows(run: RunFolder, train_jobs: Sequence[jobs.TrainJob], warn: Calla
         return
     first = next(iter(unfinished.values()))
     tokenizer = models.load_tokenizer(first.resolved)
-    frames = [(arm, truncation.training_stage(arm), pl.read_parquet(job.rows)) for arm, job in unfinished.items()]
+    frames = [
+        (arm, truncation.training_stage(arm), pl.read_parquet(job.rows, glob=False)) for arm, job in unfinished.items()
+    ]
     for name, stage, frame in [*frames, ("held-out rows", truncation.EVALUATION_STAGE, read_heldout(run.path))]:
         try:
             rows = tokenise(tokenizer, frame, max_length=first.training.max_length, system=first.model.system)
@@ -129,7 +131,7 @@ def read_arm(run: Path, arm: str) -> pl.DataFrame:
         names = RunPaths(run).arms()
         listed = ", ".join(names) or "none; curate first: siftune curate RECIPE.yaml"
         raise UserError(f"{run} has no arm {arm!r}.{did_you_mean(arm, names)} Its arms: {listed}.")
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     if frame.is_empty():
         raise UserError(f"The arm {arm!r} of {run} has no rows: curation dropped all of them. See report.md.")
     return frame
@@ -138,7 +140,7 @@ def read_arm(run: Path, arm: str) -> pl.DataFrame:
 def read_heldout(run: Path) -> pl.DataFrame:
     """HELDOUT rows of the test split. Raises `UserError` when the run has none: arms cannot be compared without."""
     path = RunPaths(run).heldout(TEST)
-    frame = pl.read_parquet(path) if path.is_file() else pl.DataFrame()
+    frame = pl.read_parquet(path, glob=False) if path.is_file() else pl.DataFrame()
     if frame.is_empty():
         raise UserError(f"{run} has no held-out rows to compare arms on. Add `splits:` to the recipe and curate again.")
     return frame
@@ -149,7 +151,9 @@ def _check_sums(run: Path, frames: dict[str, pl.DataFrame]) -> None:
     path = RunPaths(run).rows_path
     if not path.is_file():
         return
-    fates = pl.read_parquet(path, columns=["id", "arms"]).explode("arms", empty_as_null=True, keep_nulls=True)
+    fates = pl.read_parquet(path, columns=["id", "arms"], glob=False).explode(
+        "arms", empty_as_null=True, keep_nulls=True
+    )
     for arm, frame in frames.items():
         expected_ids = fates.filter(pl.col("arms") == arm)["id"]
         if expected_ids.len() and set(expected_ids) != set(frame["id"]):

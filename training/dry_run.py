@@ -90,7 +90,9 @@ def dry_run(
 
 
 def _plan_arm(job: jobs.TrainJob, tokenizer: Any, tokens_per_second: float) -> ArmPlan:
-    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length, system=job.model.system)
+    rows = tokenise(
+        tokenizer, pl.read_parquet(job.rows, glob=False), max_length=job.training.max_length, system=job.model.system
+    )
     arm_tokens = int(rows.trained_counts.sum())
     if job.training.budget.minutes is None:
         plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)

@@ -39,12 +39,16 @@ def _read_row(run: Path, row_id: str) -> pl.DataFrame:
     paths = RunPaths(run)
     files = [path for path in [*map(paths.arm, paths.arms()), *map(paths.heldout, HELD_OUT)] if path.is_file()]
     for path in files:
-        row = pl.scan_parquet(path).filter(pl.col("id") == row_id).collect()
+        row = pl.scan_parquet(path, glob=False).filter(pl.col("id") == row_id).collect()
         if row.height:
             return row
     if not files:
         raise UserError(f"{run} has no arms yet. Curate first: siftune curate RECIPE.yaml")
-    ids = pl.concat([pl.scan_parquet(path).select("id").head(1000) for path in files]).collect()["id"].to_list()
+    ids = (
+        pl.concat([pl.scan_parquet(path, glob=False).select("id").head(1000) for path in files])
+        .collect()["id"]
+        .to_list()
+    )
     example = f" An id looks like {ids[0]}." if ids else ""
     raise UserError(
         f"No arm and no held-out set of {run} holds the row {row_id!r}.{did_you_mean(row_id, ids) or example} "

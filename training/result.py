@@ -159,7 +159,7 @@ def finished_trainings(run: Path) -> list[tuple[Path, TrainingResult]]:
 def read_log(folder: Path) -> pl.DataFrame:
     """LOG_COLUMNS of the steps that are logged so far; empty before the first one."""
     path = folder / LOG_FILE
-    return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=LOG_COLUMNS)
+    return pl.read_parquet(path, glob=False) if path.is_file() else pl.DataFrame(schema=LOG_COLUMNS)
 
 
 def write_log(rows: list[dict[str, float]], folder: Path) -> None:
@@ -170,7 +170,7 @@ def write_log(rows: list[dict[str, float]], folder: Path) -> None:
 def read_truncated(folder: Path) -> pl.DataFrame | None:
     """LEDGER rows of what `max_length` truncated; None when the run in `folder` has not come so far."""
     path = folder / TRUNCATED_FILE
-    return pl.read_parquet(path) if path.is_file() else None
+    return pl.read_parquet(path, glob=False) if path.is_file() else None
 
 
 def write_truncated(truncated: pl.DataFrame, folder: Path) -> None:

@@ -68,7 +68,9 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
 
     # 1. The rows as tokens with a mask, and the steps that the budget buys of them.
     tokenizer = models.load_tokenizer(job.resolved)
-    rows = tokenise(tokenizer, pl.read_parquet(job.rows), max_length=job.training.max_length, system=job.model.system)
+    rows = tokenise(
+        tokenizer, pl.read_parquet(job.rows, glob=False), max_length=job.training.max_length, system=job.model.system
+    )
     sanity_checks.check_masks(rows, what=f"Arm {job.arm!r}")
     plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
 

@@ -33,7 +33,7 @@ def record(run: Path, stage: str, truncated: pl.DataFrame) -> None:
         truncated: LEDGER rows, action `truncate`.
     """
     path = RunPaths(run).ledger_path
-    ledger = pl.read_parquet(path).filter(pl.col("stage") != stage)
+    ledger = pl.read_parquet(path, glob=False).filter(pl.col("stage") != stage)
 
     # Curation's decisions stay as they are; behind them one group of rows for each stage, in a fixed order.
     is_later = pl.col("stage").str.starts_with(_TRAIN) | (pl.col("stage") == EVALUATION_STAGE)

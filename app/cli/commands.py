@@ -32,7 +32,13 @@ class _CommandGroup(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         replace_unencodable_output()
-        return super().main(*args, **options)
+        try:
+            return super().main(*args, **options)
+        except OSError as fault:  # of `--help` and `--version`, too, which click prints before it invokes a command
+            if (message := system_message(fault)) is None:
+                raise
+            click.echo(f"siftune: {message}", err=True)
+            sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
@@ -45,11 +51,6 @@ class _CommandGroup(click.Group):
             sys.exit(2)
         except BrokenPipeError:
             sys.exit(0)
-        except OSError as fault:
-            if (message := system_message(fault)) is None:
-                raise
-            click.echo(f"siftune: {message}", err=True)
-            sys.exit(2)
         except KeyboardInterrupt:
             click.echo("siftune: interrupted. Run the same command again to continue.", err=True)
             sys.exit(130)

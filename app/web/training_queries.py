@@ -134,7 +134,7 @@ def _flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def example_id(run: RunFolder) -> str:
     """The id of a row that some arm trains on."""
     for arm in run.arms():
-        ids = pl.scan_parquet(run.arm(arm)).select("id").head(1).collect()
+        ids = pl.scan_parquet(run.arm(arm), glob=False).select("id").head(1).collect()
         if ids.height:
             return str(ids.item())
     return "source:0"

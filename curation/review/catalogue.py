@@ -134,7 +134,7 @@ class Catalogue:
     @cached_property
     def example_positions(self) -> npt.NDArray[np.int64]:
         """For each row its position in EXAMPLES; -1 for rows that were quarantined and have no text."""
-        ids = pl.scan_parquet(self.run.examples).select("id").collect().to_series()
+        ids = pl.scan_parquet(self.run.examples, glob=False).select("id").collect().to_series()
         alive = (self.frame["fate"] != "quarantined").fill_null(value=True).to_numpy()
         if int(alive.sum()) == len(ids) and bool((self.frame["id"].filter(pl.Series(alive)) == ids).all()):
             return np.where(alive, np.cumsum(alive) - 1, -1)
@@ -197,7 +197,7 @@ def dossier(catalogue: Catalogue, position: int, *, most: int = 12) -> Dossier:
     """
     run = catalogue.run
     row = catalogue.frame.row(position, named=True)
-    ledger = pl.scan_parquet(run.ledger_path)
+    ledger = pl.scan_parquet(run.ledger_path, glob=False)
     same = ledger.filter(pl.col("id") == row["id"]).collect()
     witnessed = ledger.filter(pl.col("witness") == row["id"]).select("id", "stage", "action").collect()
     return Dossier(
@@ -213,7 +213,7 @@ def dossier(catalogue: Catalogue, position: int, *, most: int = 12) -> Dossier:
 def _findings(run: RunFolder, row_id: str) -> pl.DataFrame:
     if "checks" not in run.manifest.files:
         return schema.empty(schema.FINDINGS)
-    findings = pl.scan_parquet(run.file("checks")).filter(pl.col("id") == row_id)
+    findings = pl.scan_parquet(run.file("checks"), glob=False).filter(pl.col("id") == row_id)
     return findings.select(list(schema.FINDINGS)).collect()
 
 

@@ -63,7 +63,7 @@ def explain(run: RunFolder, row_id: str) -> Story:
 
 def messages(run: RunFolder, row_id: str) -> list[dict[str, str]]:
     """The turns of a row; none for a row that was quarantined."""
-    example = pl.scan_parquet(run.examples).filter(pl.col("id") == row_id).select("messages").collect()
+    example = pl.scan_parquet(run.examples, glob=False).filter(pl.col("id") == row_id).select("messages").collect()
     return example["messages"][0].to_list() if example.height else []
 
 

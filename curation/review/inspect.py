@@ -285,7 +285,7 @@ def _duplicates(
         except UserError as fault:
             unmeasured.append(f"{stage.title.lower()} were not counted: {fault}")
             continue
-        decisions = stage.decide(alive, pl.read_parquet(path))
+        decisions = stage.decide(alive, pl.read_parquet(path, glob=False))
         counts[stage.name] = decisions.filter(pl.col("action").is_in(["drop", "report"]))["id"].n_unique()
         if stage.name == "prefixes" and decisions.height:
             prefix = decisions.select("id", "witness").row(0)

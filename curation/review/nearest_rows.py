@@ -57,7 +57,7 @@ class RowEmbeddings:
         if run.recipe.encoder is None or run.recipe.duplicates.semantic is None:
             return None
         corpus = Corpus(run.examples, run.texts, key="")
-        rows = np.arange(pl.scan_parquet(run.texts).select(pl.len()).collect().item(), dtype=np.uint32)
+        rows = np.arange(pl.scan_parquet(run.texts, glob=False).select(pl.len()).collect().item(), dtype=np.uint32)
         try:
             store = embedder(run.recipe.encoder)
             stored = store.stored(corpus.key_texts(run.recipe.keys.duplicates, rows))

@@ -69,7 +69,7 @@ def neighbours(run: RunFolder, row_id: str, rows: pl.LazyFrame, *, most: int = 5
     frames = [schema.empty(pl.Schema(list(NEIGHBOURS.items())[:4]))]
     is_a, is_b = pl.col("a") == row_id, pl.col("b") == row_id
     for name in pair_stages(run):
-        pairs = pl.scan_parquet(run.file(name)).filter(is_a | is_b)
+        pairs = pl.scan_parquet(run.file(name), glob=False).filter(is_a | is_b)
         neighbour_id = pl.when(is_a).then("b").otherwise("a").alias("id")
         best = pairs.select(neighbour_id, pl.lit(name).alias("measure"), "score", "guarded").sort(
             "score", "id", descending=[True, False]
@@ -93,7 +93,7 @@ def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) 
         threshold: the threshold, which may be another than the run's.
         most: how many pairs are returned.
     """
-    pairs = pl.scan_parquet(run.file(stage)).filter(~pl.col("guarded"))
+    pairs = pl.scan_parquet(run.file(stage), glob=False).filter(~pl.col("guarded"))
     reached = pl.col("score") >= threshold
     above = pairs.filter(reached).sort("score", "a", "b").head(most // 2)
     below = pairs.filter(~reached).sort("score", "a", "b", descending=[True, False, False]).head(most // 2)
@@ -102,7 +102,7 @@ def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) 
 
 def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFrame:
     """Stored pairs of a stage by similarity: score and to (the ends of a bin), pairs, kind (of PAIR_KINDS)."""
-    pairs = pl.scan_parquet(run.file(stage)).select("score", "guarded").collect()
+    pairs = pl.scan_parquet(run.file(stage), glob=False).select("score", "guarded").collect()
     scores, guarded = pairs["score"].to_numpy(), pairs["guarded"].to_numpy()
     span = (float(scores.min(initial=1.0)), 1.0 + 1e-9)
     frames = []
@@ -114,5 +114,5 @@ def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFra
 
 def with_scores(run: RunFolder, stage: str, labels: pl.DataFrame) -> pl.DataFrame:
     """`labels` (a, b and others) of pairs that the stage stored, with the `score` of each."""
-    pairs = pl.scan_parquet(run.file(stage)).select("a", "b", "score")
+    pairs = pl.scan_parquet(run.file(stage), glob=False).select("a", "b", "score")
     return pairs.join(labels.lazy(), on=["a", "b"], how="inner").collect()

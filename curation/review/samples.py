@@ -77,7 +77,11 @@ def threshold_samples(run: RunFolder) -> list[ThresholdSamples]:
 def compared_texts(run: RunFolder, ids: Iterable[str]) -> dict[str, str]:
     """The compared texts of some rows: everything asked and answered. Rows that were quarantined have none."""
     unique = pl.Series("id", sorted(set(ids)), dtype=pl.String)
-    texts = pl.scan_parquet(run.texts).filter(pl.col("id").is_in(unique.implode())).select("id", "prompt", "answer")
+    texts = (
+        pl.scan_parquet(run.texts, glob=False)
+        .filter(pl.col("id").is_in(unique.implode()))
+        .select("id", "prompt", "answer")
+    )
     return {row_id: f"{prompt}\n{answer}" for row_id, prompt, answer in texts.collect().iter_rows()}
 
 

@@ -14,7 +14,7 @@ _BY_FIELD = {"prompt only": "prompt", "answer only": "answer", "both": "both"}
 
 def decision_counts(run: RunFolder) -> pl.DataFrame:
     """Rows of the ledger by kind: step, stage, action, reason, rows; in the order of the stages, most rows first."""
-    kinds = pl.scan_parquet(run.ledger_path).group_by("step", "stage", "action", "reason").len("rows")
+    kinds = pl.scan_parquet(run.ledger_path, glob=False).group_by("step", "stage", "action", "reason").len("rows")
     return kinds.sort("step", "rows", "reason", "action", descending=[False, True, False, False]).collect()
 
 
@@ -36,13 +36,15 @@ def decisions(
     """
     same_kind = (pl.col("stage") == stage) & (pl.col("action") == action) & pl.col("reason").eq_missing(reason)
     margin = (pl.col("score") - pl.col("threshold")).abs().alias("margin")
-    kind = pl.scan_parquet(run.ledger_path).filter(same_kind).with_columns(margin)
+    kind = pl.scan_parquet(run.ledger_path, glob=False).filter(same_kind).with_columns(margin)
     return kind.sort("margin", maintain_order=True, nulls_last=True).slice(page * size, size).collect()
 
 
 def duplicate_groups(run: RunFolder, *, most: int = 100) -> pl.DataFrame:
     """The kept rows with the most duplicates: witness, rows (dropped for it), and the first 50 with their scores."""
-    dropped = pl.scan_parquet(run.ledger_path).filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
+    dropped = pl.scan_parquet(run.ledger_path, glob=False).filter(
+        pl.col("action") == "drop", pl.col("witness").is_not_null()
+    )
     table = dropped.group_by("witness").agg(pl.len().alias("rows"), pl.col("id").head(50), pl.col("score").head(50))
     return table.sort("rows", "witness", descending=[True, False]).head(most).collect()
 

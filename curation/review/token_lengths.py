@@ -30,7 +30,7 @@ class TokenLengths:
 def stored_lengths(run: RunFolder) -> TokenLengths | None:
     """What `count_lengths` stored for the present texts, or None."""
     path = run.measure_path("tokens", _key(run))
-    return _read(run, pl.read_parquet(path)) if path.is_file() else None
+    return _read(run, pl.read_parquet(path, glob=False)) if path.is_file() else None
 
 
 def count_lengths(run: RunFolder, *, progress: Progress | None = None) -> TokenLengths | None:
@@ -39,11 +39,11 @@ def count_lengths(run: RunFolder, *, progress: Progress | None = None) -> TokenL
     units = length_counter(model.name, revision=model.revision)
     if not units.unit.startswith("tokens"):
         return None
-    rows = pl.scan_parquet(run.texts).select(pl.len()).collect().item()
+    rows = pl.scan_parquet(run.texts, glob=False).select(pl.len()).collect().item()
     path, _ = run.measure(
         "tokens", _key(run), lambda out: write_batches(_counted(run, units, rows, progress), out, _COLUMNS)
     )
-    return _read(run, pl.read_parquet(path))
+    return _read(run, pl.read_parquet(path, glob=False))
 
 
 def _counted(run: RunFolder, units: LengthCounter, rows: int, progress: Progress | None) -> Iterator[pl.DataFrame]:

@@ -49,7 +49,7 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
     unmeasured: dict[str, int] = {}
     for stage in stages(recipe, base=Path(run.manifest.recipe_folder)):
         unmeasured[stage.name] = alive.join(in_run.select("id"), on="id", how="anti").height
-        decisions[stage.name] = stage.decide(alive, pl.read_parquet(run.file(stage.name)))
+        decisions[stage.name] = stage.decide(alive, pl.read_parquet(run.file(stage.name), glob=False))
         alive = _without_dropped(alive, decisions[stage.name])
         in_run = _without_dropped(in_run, ledger.filter(pl.col("stage") == stage.name))
     return Replay(decisions, alive, {name: count for name, count in unmeasured.items() if count})
@@ -62,7 +62,7 @@ def _without_dropped(alive: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFra
 
 def index(run: RunFolder) -> pl.DataFrame:
     """INDEX of a run as its first stage saw it: ranked, restored rows pinned, rows dropped by hand left out."""
-    ranked = rank(pl.read_parquet(run.file("index")), run.recipe)
+    ranked = rank(pl.read_parquet(run.file("index"), glob=False), run.recipe)
     by_hand = run.ledger().filter(pl.col("stage") == "overrides")
     restored = by_hand.filter(pl.col("action") == "restore")["id"]
     pinned = ranked.with_columns(pl.col("id").is_in(restored.implode()).alias("pinned"))

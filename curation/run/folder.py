@@ -140,7 +140,7 @@ class RunFolder(RunPaths):
         settings = self.recipe.contamination
         if "contamination" not in self.manifest.files or settings is None:
             return schema.empty(schema.MATCHES)
-        measured = pl.read_parquet(self.file("contamination"))
+        measured = pl.read_parquet(self.file("contamination"), glob=False)
         settled = settle(measured, threshold=settings.threshold, most=settings.max_false_discovery)
         of_row = pl.lit(True) if row_id is None else pl.col("id") == row_id
         return settled.filter(of_row).drop("threshold")
@@ -149,9 +149,9 @@ class RunFolder(RunPaths):
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""
         if measure not in self.manifest.files:
             return schema.empty(schema.PAIRS)
-        return pl.read_parquet(self.file(measure))
+        return pl.read_parquet(self.file(measure), glob=False)
 
     def _frame(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
         if not path.is_file():
             raise UserError(f"{self.path} holds no {path.name} yet. Finish it with: siftune curate {self.recipe_path}")
-        return pl.read_parquet(path, columns=list(columns))
+        return pl.read_parquet(path, columns=list(columns), glob=False)

@@ -248,7 +248,7 @@ class Containment:
     def read(cls, path: Path, index: pl.DataFrame) -> Containment:
         """What `write` stored for the same rows."""
         notes = pl.read_parquet_metadata(path)
-        pairs, _ = pair_positions(index, pl.read_parquet(path))
+        pairs, _ = pair_positions(index, pl.read_parquet(path, glob=False))
         return cls(pairs, unpack(notes["common"], np.uint64), unpack(notes["templates"], np.uint32))
 
 

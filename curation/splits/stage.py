@@ -156,7 +156,7 @@ def _similar_rows(
         cache_key = measure_key(name, {"key": key, **parameters}, corpus.key)
         path, _ = recorder.run.measure(name, cache_key, lambda out: measure().write_parquet(out))
         recorder.keep_file(name, path)
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
 
     exact = stored("leak-exact", {}, lambda: equal_text_pairs(corpus, index, text=text.key_text(key), measure="exact"))
     firsts = index.join(exact.select(pl.col("b").alias("id")), on="id", how="anti", maintain_order="left")
@@ -198,7 +198,7 @@ def _same_prompts(recorder: RunRecorder, prepared: Prepared) -> Edges:
 
     path, _ = recorder.run.measure("leak-prompt", measure_key("leak-prompt", {}, prepared.corpus.key), measure)
     recorder.keep_file("leak-prompt", path)
-    return _edges(prepared.index, pl.read_parquet(path))
+    return _edges(prepared.index, pl.read_parquet(path, glob=False))
 
 
 def _contained_rows(recorder: RunRecorder, prepared: Prepared) -> tuple[Edges, Containment]:
@@ -246,7 +246,7 @@ def _duplicate_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
     edges: list[Edges] = []
     for stage in stages(recorder.recipe, base=recorder.base):
         if stage.similarity is not None and stage.name in recorder.manifest.files:
-            pairs = pl.read_parquet(recorder.run.path / recorder.manifest.files[stage.name])
+            pairs = pl.read_parquet(recorder.run.path / recorder.manifest.files[stage.name], glob=False)
             edges.append(_edges(index, pairs.filter(pl.col("score") >= stage.similarity.threshold)))
     return (
         np.concatenate([np.empty(0, np.uint32), *[a for a, _ in edges]]),

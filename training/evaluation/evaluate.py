@@ -121,9 +121,9 @@ def _remove_stale(folder: Path, key: str) -> None:
 
 def _require_same_masks(run: RunFolder, names: Sequence[str]) -> None:
     """Raise `UserError` unless all evaluations are of the same tokens."""
-    first = pl.read_parquet(run.losses(names[0]), columns=["id", "mask_hash"])
+    first = pl.read_parquet(run.losses(names[0]), columns=["id", "mask_hash"], glob=False)
     for name in names[1:]:
-        if not first.equals(pl.read_parquet(run.losses(name), columns=["id", "mask_hash"])):
+        if not first.equals(pl.read_parquet(run.losses(name), columns=["id", "mask_hash"], glob=False)):
             raise UserError(
                 f"{name} and {names[0]} were evaluated on different tokens. Remove {run.evaluation_folder} and "
                 "evaluate again."

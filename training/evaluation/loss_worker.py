@@ -78,7 +78,7 @@ def compute_losses(job: EvaluationJob, progress: Progress) -> dict[str, Any]:
     """Evaluate all targets of `job` in this process and write their files; returns the engine that served."""
     # Tokens and masks, once for all targets.
     tokenizer = models.load_tokenizer(job.resolved)
-    heldout = draw_rows(pl.read_parquet(job.heldout), job.max_rows, seed=job.seed)
+    heldout = draw_rows(pl.read_parquet(job.heldout, glob=False), job.max_rows, seed=job.seed)
     rows = tokenise(tokenizer, heldout, max_length=job.max_length, system=job.model.system)
     sanity_checks.check_masks(rows, what="Held-out rows")
     write_truncated(rows.truncated, job.folder)

@@ -166,7 +166,7 @@ def _loss_files(folder: Path) -> dict[tuple[str, int], Path]:
 
 def _read_frame(path: Path) -> pl.DataFrame:
     """LOSS_COLUMNS of one file, sorted by id."""
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     missing = [name for name in LOSS_COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}. Remove it and evaluate again.")

@@ -75,7 +75,7 @@ def longest_shared_runs(answers: Sequence[str], arm: Path, *, batch_rows: int = 
 
 
 def _assistant_turns(arm: Path, batch_rows: int) -> Iterator[pl.Series]:
-    rows = pl.scan_parquet(arm).select("messages")
+    rows = pl.scan_parquet(arm, glob=False).select("messages")
     start = 0
     while (batch := rows.slice(start, batch_rows).collect()).height:
         turns = batch.explode("messages", empty_as_null=True, keep_nulls=True).unnest("messages")

@@ -45,7 +45,7 @@ ANSWERS = pl.Schema(
 def read_answers(run: RunFolder) -> pl.DataFrame:
     """ANSWERS of a run; empty when the suite was not answered."""
     path = run.answers_path
-    return pl.read_parquet(path) if path.is_file() else schema.empty(ANSWERS)
+    return pl.read_parquet(path, glob=False) if path.is_file() else schema.empty(ANSWERS)
 
 
 def write_answers(answers: pl.DataFrame, run: RunFolder) -> None:

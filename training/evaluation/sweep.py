@@ -207,7 +207,7 @@ def _evaluate_cell(
         )
         document, log = evaluation_job.model_dump_json(), folder / "worker.log"
         worker.call(loss_worker.WORKER, document, log=log, progress=progress)
-    return pl.read_parquet(folder / f"{target.name}.parquet")
+    return pl.read_parquet(folder / f"{target.name}.parquet", glob=False)
 
 
 def _time_cell(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -51,6 +53,16 @@ def test_a_full_disk_is_one_sentence_and_exit_code_2(monkeypatch, tmp_path):
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "the disk is full" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["recipe", "new"]])
+def test_an_output_that_takes_nothing_is_one_sentence(words):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-P", "-m", "siftune", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the disk is full" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["inspect", "curate"])
