@@ -276,7 +276,7 @@ def _refused_row(row: _RefusedRow) -> dict[str, Any]:
 def _fold_hint(refused: list[dict[str, Any]]) -> str:
     """What helps when it is system turns that the template does not take."""
     has_system = any("system" in row["detail"].lower() for row in refused)
-    return " To put system turns into the user's turn, set model.system: fold." if has_system else ""
+    return " System turns can be put into the user's turn: set model.system: fold." if has_system else ""
 
 
 def _no_row_is_left(rows: int, truncated: list[dict[str, Any]], max_length: int) -> str:
@@ -285,8 +285,8 @@ def _no_row_is_left(rows: int, truncated: list[dict[str, Any]], max_length: int)
         first = refused[0]
         return (
             f"None of {rows:,} rows can be trained; {len(refused):,} of them because of the chat template. "
-            f"The first is {first['id']}: {first['detail']}.{_fold_hint(refused)} Otherwise choose a model whose "
-            "template takes such dialogues."
+            f"The first is {first['id']}: {first['detail']}. Choose a model whose template takes such "
+            f"dialogues.{_fold_hint(refused)}"
         )
     return (
         f"None of {rows:,} rows has a trained token: either no row holds an assistant turn with text, or max_length "
