@@ -16,8 +16,9 @@ from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import funnel, kept_sentence, other_decisions, warnings
 from siftune.curation.review.leakage import certificate_sentence, random_split_sentence
 from siftune.curation.review.lengths import balance_summary
+from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
-from siftune.curation.review.samples import compared_texts
+from siftune.curation.review.samples import compared_texts, witness_texts
 from siftune.curation.review.what_if import Replay
 from siftune.curation.review.wording import decision_text, reason_text
 from siftune.curation.run.folder import RunFolder
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from siftune.training.dry_run import DryRun
     from siftune.training.result import TrainingResult
 
-_MOST_EXAMPLES = 3  # removals shown after curation
+_MOST_EXAMPLES = 4  # removals shown after curation
 _MOST_ROWS = 20  # of a list of rows
 
 
@@ -85,10 +86,8 @@ def _files(run: RunFolder) -> Text:
 
 
 def borderline_removals(run: RunFolder) -> list[dict[str, Any]]:
-    """For each stage that compares rows, the removal that is closest to its threshold."""
-    ids = run.rows().select("id")
+    """For each stage that compares rows with rows or with benchmarks, the removal that is closest to its threshold."""
     drops = run.ledger().filter(pl.col("action") == "drop", pl.col("witness").is_not_null(), pl.col("stage") != "exact")
-    drops = drops.join(ids.rename({"id": "witness"}), on="witness", how="semi")
     nearest = drops.sort((pl.col("score") - pl.col("threshold")).abs(), "id", nulls_last=True).unique(
         "stage", keep="first", maintain_order=True
     )
@@ -97,9 +96,10 @@ def borderline_removals(run: RunFolder) -> list[dict[str, Any]]:
 
 def removal_report(run: RunFolder, decision: dict[str, Any]) -> list[RenderableType]:
     """A removed row beside its witness, with the words that differ marked."""
-    texts = compared_texts(run, [decision["id"], decision["witness"]])
-    sides = word_differences(texts.get(decision["id"], ""), texts.get(decision["witness"], ""))
-    heads = (f"removed: {decision['id']}", f"kept: {decision['witness']}")
+    stage, witness = decision["stage"], decision["witness"]
+    text = compared_texts(run, [decision["id"]]).get(decision["id"], "")
+    sides = word_differences(text, witness_texts(run, stage, [witness]).get(witness, ""))
+    heads = (f"removed: {decision['id']}", f"{'item' if stage == CONTAMINATION else 'kept'}: {witness}")
     return [Text(decision_text(decision, witness=False)), beside(heads, sides)]
 
 

@@ -235,6 +235,11 @@ def row_head(row_id: str, row: Mapping[str, Any] | None) -> str:
     return f'<div class="sf"><b>{escaped(row_id)}</b> &nbsp; {details}</div>'
 
 
+def item_head(reference: str) -> str:
+    """The name of an item of a benchmark, over its text."""
+    return f'<div class="sf"><b>{escaped(reference)}</b> &nbsp; {tag("item of a benchmark")}</div>'
+
+
 def trained_tokens(tokens: Sequence[tuple[str, bool]]) -> str:
     """The tokens of a row in order; those that enter the loss are marked."""
     spans = [

@@ -18,11 +18,13 @@ class ReplayCounts:
 
     Attributes:
         dropped: rows that the stage drops.
+        reported: rows that it only reports as an item of a benchmark.
         left: rows left after all stages that can be replayed, before splits and balance.
         length: the length of these rows (instruction and answer) in tokens or words.
     """
 
     dropped: int
+    reported: int
     left: int
     length: int
 
@@ -39,11 +41,11 @@ class ThresholdEffect:
 def threshold_effect(
     run: RunFolder, stage: str, threshold: float, lengths: NDArray[np.uint32] | None = None
 ) -> ThresholdEffect:
-    """Replay the duplicate stages with another threshold, exactly.
+    """Replay the stages with another threshold of one of them, exactly.
 
     Args:
         run: the run.
-        stage: the name of a duplicate stage with a threshold.
+        stage: the name of a stage with a threshold.
         threshold: its new threshold.
         lengths: the length of every row of EXAMPLES in tokens, uint32 [rows]; None: lengths in words.
 
@@ -63,4 +65,6 @@ def _counts(replayed: Replay, stage: str, lengths: NDArray[np.uint32] | None) ->
     else:
         words = pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum())
         length = int(left.select(words).item())
-    return ReplayCounts(replayed.dropped().filter(pl.col("stage") == stage).height, left.height, length)
+    decisions = replayed.decisions[stage]
+    reported = decisions.filter(pl.col("action") == "report", pl.col("reason") == "contamination").height
+    return ReplayCounts(decisions.filter(pl.col("action") == "drop").height, reported, left.height, length)

@@ -159,7 +159,7 @@ def threshold_effect(
 
     Args:
         run: the run folder.
-        stage: the name of a duplicate stage with a threshold.
+        stage: the name of a stage with a threshold.
         threshold: the new threshold.
         lengths: the rows' lengths in tokens; None: in words.
     """

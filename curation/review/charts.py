@@ -8,8 +8,6 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from siftune.curation.review.pairs import PAIR_KINDS
-
 #: The palette of Okabe and Ito (2008) and a grey: rows before and after curation, pairs, a threshold.
 BEFORE, AFTER = "#9AA0A8", "#0072B2"
 PAIRS, GUARDED_PAIRS = "#56B4E9", "#9AA0A8"
@@ -92,7 +90,9 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
             y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickCount=3, tickMinStep=1, format=",d")),
             color=alt.Color(
                 "kind:N",
-                scale=alt.Scale(domain=list(PAIR_KINDS), range=[PAIRS, GUARDED_PAIRS]),
+                scale=alt.Scale(
+                    domain=histogram["kind"].unique(maintain_order=True).to_list(), range=[PAIRS, GUARDED_PAIRS]
+                ),
                 legend=alt.Legend(title=None, orient="top", labelLimit=400),
             ),
             tooltip=[alt.Tooltip("score:Q", format=".3f"), "kind:N", "pairs:Q"],

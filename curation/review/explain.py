@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from siftune.curation.errors import UserError, did_you_mean
+from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import neighbours
-from siftune.curation.review.samples import compared_texts
+from siftune.curation.review.samples import compared_texts, witness_texts
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import DiffSpan, word_differences
 
@@ -18,7 +19,10 @@ _CLOSEST = 5  # rows of each measure
 
 @dataclass(frozen=True)
 class Chapter:
-    """One decision on a row, with the witness's fate and where the two texts differ."""
+    """One decision on a row, with the witness's fate and where the two texts differ.
+
+    A witness that is an item of a reference has no fate; a witness whose text is not known has no differences.
+    """
 
     decision: dict[str, Any]
     witness_fate: str | None
@@ -68,16 +72,23 @@ def messages(run: RunFolder, row_id: str) -> list[dict[str, str]]:
 
 
 def _chapter(run: RunFolder, rows: pl.LazyFrame, row_id: str, decision: dict[str, Any]) -> Chapter:
-    witness = decision["witness"]
-    row = _one(rows, witness) if witness else None
-    if row is None:
+    stage, witness = decision["stage"], decision["witness"]
+    if witness is None:
         return Chapter(decision, None, None)
-    texts = compared_texts(run, [row_id, witness])
-    return Chapter(decision, row["fate"], word_differences(texts.get(row_id, ""), texts.get(witness, "")))
+    row = _one(rows, witness) if stage != CONTAMINATION else None
+    witness_text = witness_texts(run, stage, [witness]).get(witness)
+    fate = row["fate"] if row else None
+    if witness_text is None:
+        return Chapter(decision, fate, None)
+    text = compared_texts(run, [row_id]).get(row_id, "")
+    return Chapter(decision, fate, word_differences(text, witness_text))
 
 
 def _chain(rows: pl.LazyFrame, ledger: pl.DataFrame, row_id: str) -> list[dict[str, Any]]:
-    """The row that it was dropped for, the row that that one was dropped for, … until a row that was kept."""
+    """The row that it was dropped for, the row that that one was dropped for, … until a row that was kept.
+
+    An item of a reference ends the chain, without a fate.
+    """
     drops = ledger.filter(pl.col("action") == "drop")
     chain: list[dict[str, Any]] = []
     seen = {row_id}
@@ -87,8 +98,11 @@ def _chain(rows: pl.LazyFrame, ledger: pl.DataFrame, row_id: str) -> list[dict[s
         witness = step[0]["witness"] if step else None
         if witness is None or witness in seen:
             return chain
-        row = _one(rows, witness)
+        is_item = step[0]["stage"] == CONTAMINATION
+        row = None if is_item else _one(rows, witness)
         chain.append({**step[0], "fate": row["fate"] if row else None})
+        if is_item:
+            return chain
         seen.add(witness)
         current = witness
 

@@ -1,4 +1,6 @@
-"""The stored pairs of similar rows: neighbours of a row, pairs near a threshold, scores as a histogram."""
+"""The stored pairs of similar rows, and of rows and items of benchmarks: the neighbours of a row, the pairs near a
+threshold, scores as a histogram.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,19 @@ import numpy as np
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.dedup.decisions import sides_text
 from siftune.curation.measurement import Similarity
+from siftune.curation.review.matched_items import CONTAMINATION, settled_matches
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import stages
 
 #: Why a pair is guarded: it is never a duplicate, however similar.
 GUARDED = "guarded: numbers, names, a negation or the question differ"
-#: What a stored pair can come to.
+#: What a stored pair can come to, and what a row can be similar to.
 PAIR_KINDS = ("can be duplicates", GUARDED)
+ITEM_KINDS = ("similar to an item of a benchmark", "similar to a decoy, which nobody published")
+#: What the score of a row and an item is.
+ITEM_MEASURE = "estimated probability that a row is an item of a benchmark in other words"
 
 NEIGHBOURS = pl.Schema(
     {
@@ -32,7 +39,7 @@ NEIGHBOURS = pl.Schema(
 
 @dataclass(frozen=True)
 class ThresholdStage:
-    """A duplicate stage of a run with a threshold: its name, a heading, and its score, threshold and floor."""
+    """A stage of a run with a threshold: its name, a heading, and its score, threshold and floor."""
 
     name: str
     title: str
@@ -40,13 +47,17 @@ class ThresholdStage:
 
 
 def threshold_stages(run: RunFolder) -> list[ThresholdStage]:
-    """The duplicate stages with a threshold whose pairs the run holds, in their order."""
-    stored = run.manifest.files
-    return [
-        ThresholdStage(stage.name, stage.title, stage.similarity)
-        for stage in stages(run.recipe, base=Path())
-        if stage.similarity is not None and stage.name in stored
-    ]
+    """The stages with a threshold whose pairs the run holds, in their order; contamination where it used an encoder."""
+    recipe, stored = run.recipe, run.manifest.files
+    listed = []
+    for stage in stages(recipe, base=Path()):
+        similarity = stage.similarity
+        settings = recipe.contamination
+        if stage.name == CONTAMINATION and settings and recipe.encoder and "layered" in settings.rules:
+            similarity = Similarity(ITEM_MEASURE, settings.threshold, schema.LOWEST_PROBABILITY)
+        if similarity is not None and stage.name in stored:
+            listed.append(ThresholdStage(stage.name, stage.title, similarity))
+    return listed
 
 
 def pair_stages(run: RunFolder) -> list[str]:
@@ -82,10 +93,33 @@ def neighbours(run: RunFolder, row_id: str, rows: pl.LazyFrame, *, most: int = 5
     return similar.join(fates.collect(), on="id", how="left", maintain_order="left")
 
 
-def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) -> pl.DataFrame:
-    """PAIRS of a stage nearest to a threshold, half of them from each side, the nearest first.
+def threshold_pairs(run: RunFolder, stage: str, threshold: float) -> pl.LazyFrame:
+    """The pairs of a stage that a threshold decides about: `a`, `b`, `score`, `threshold` and `detail`.
 
-    Guarded pairs are left out: the threshold decides nothing about them.
+    Of a duplicate stage these are its PAIRS that are not guarded, and `detail` says how alike prompts and answers are.
+    Of contamination `a` is a row and `b` the item of a benchmark that it is most similar to, one of each benchmark;
+    `threshold` is that of the benchmark, which is higher where the lowest one would let in too many false matches, and
+    `detail` says what the two share and what they do not.
+
+    Args:
+        run: the run.
+        stage: the name of the stage.
+        threshold: the threshold, which may be another than the run's.
+    """
+    if stage != CONTAMINATION:
+        pairs = pl.scan_parquet(run.file(stage), schema=schema.PAIRS, missing_columns="insert", glob=False)
+        detail = sides_text(prompt_score=pl.col("prompt_score"), answer_score=pl.col("answer_score"))
+        columns = ("a", "b", "score", pl.lit(threshold).alias("threshold"), detail.alias("detail"))
+        return pairs.filter(~pl.col("guarded")).select(columns)
+    settled = settled_matches(run, threshold).filter(pl.col("rule") == schema.PARAPHRASE)
+    best = settled.sort("score", "id", "reference", descending=[True, False, False]).unique(
+        ["id", "benchmark"], keep="first", maintain_order=True
+    )
+    return best.lazy().select("score", "threshold", "detail", a="id", b="reference")
+
+
+def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) -> pl.DataFrame:
+    """The pairs of `threshold_pairs` nearest to their threshold, half of them from each side, the nearest first.
 
     Args:
         run: the run.
@@ -93,20 +127,28 @@ def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) 
         threshold: the threshold, which may be another than the run's.
         most: how many pairs are returned.
     """
-    pairs = pl.scan_parquet(run.file(stage), glob=False).filter(~pl.col("guarded"))
-    reached = pl.col("score") >= threshold
-    above = pairs.filter(reached).sort("score", "a", "b").head(most // 2)
-    below = pairs.filter(~reached).sort("score", "a", "b", descending=[True, False, False]).head(most // 2)
-    return pl.concat([above.collect(), below.collect()]).sort((pl.col("score") - threshold).abs(), maintain_order=True)
+    pairs = threshold_pairs(run, stage, threshold)
+    margin, reached = (pl.col("score") - pl.col("threshold")).abs(), pl.col("score") >= pl.col("threshold")
+    by_margin = pairs.sort(margin, "score", "a", "b", descending=[False, True, False, False])
+    sides = [by_margin.filter(side).head(most // 2).collect() for side in (reached, ~reached)]
+    return pl.concat(sides).sort(margin, maintain_order=True)
 
 
 def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFrame:
-    """Stored pairs of a stage by similarity: score and to (the ends of a bin), pairs, kind (of PAIR_KINDS)."""
-    pairs = pl.scan_parquet(run.file(stage), glob=False).select("score", "guarded").collect()
-    scores, guarded = pairs["score"].to_numpy(), pairs["guarded"].to_numpy()
+    """Stored pairs of a stage by similarity: score and to (the ends of a bin), pairs, kind (of PAIR_KINDS).
+
+    For contamination the kinds are ITEM_KINDS.
+    """
+    if stage == CONTAMINATION:
+        scored = run.measured_matches().filter(pl.col("rule") == schema.PARAPHRASE)
+        kinds, is_second = ITEM_KINDS, (pl.col("outcome") == "decoy").fill_null(value=False)
+    else:
+        scored, kinds, is_second = pl.scan_parquet(run.file(stage), glob=False), PAIR_KINDS, pl.col("guarded")
+    pairs = scored.select("score", is_second.alias("second")).collect()
+    scores, second = pairs["score"].to_numpy(), pairs["second"].to_numpy()
     span = (float(scores.min(initial=1.0)), 1.0 + 1e-9)
     frames = []
-    for kind, part in zip(PAIR_KINDS, (scores[~guarded], scores[guarded]), strict=True):
+    for kind, part in zip(kinds, (scores[~second], scores[second]), strict=True):
         counts, edges = np.histogram(part, bins=bins, range=span)
         frames.append(pl.DataFrame({"score": edges[:-1], "to": edges[1:], "pairs": counts, "kind": kind}))
     return pl.concat(frames)
@@ -114,5 +156,9 @@ def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFra
 
 def with_scores(run: RunFolder, stage: str, labels: pl.DataFrame) -> pl.DataFrame:
     """`labels` (a, b and others) of pairs that the stage stored, with the `score` of each."""
-    pairs = pl.scan_parquet(run.file(stage), glob=False).select("a", "b", "score")
+    if stage == CONTAMINATION:
+        matches = run.measured_matches().filter(pl.col("rule") == schema.PARAPHRASE, pl.col("outcome") != "decoy")
+        pairs = matches.select("score", a="id", b="reference")
+    else:
+        pairs = pl.scan_parquet(run.file(stage), glob=False).select("a", "b", "score")
     return pairs.join(labels.lazy(), on=["a", "b"], how="inner").collect()

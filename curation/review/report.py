@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from siftune.curation import markdown
 from siftune.curation.atomic_files import write_text
-from siftune.curation.review import charts, funnel, leakage, lengths, samples, tables
+from siftune.curation.review import charts, funnel, leakage, lengths, samples, tables, wording
+from siftune.curation.review.matched_items import CONTAMINATION
+from siftune.curation.review.samples import changed_words
 from siftune.curation.review.wording import reason_text, score_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.hidden_characters import visible
@@ -30,6 +33,11 @@ def write(run: RunFolder) -> None:
         "warnings": funnel.warnings(run),
         "by_source": tables.duplicates_by_source(run),
         "contamination": tables.contamination_table(run),
+        "benchmarks": tables.benchmark_table(run),
+        "false_discovery_note": wording.false_discovery_note(
+            contamination_settings.max_false_discovery if contamination_settings else None
+        ),
+        "labels": {CONTAMINATION: "item:"},
         "references": bool(contamination_settings and contamination_settings.references),
         "no_contamination": tables.no_contamination_sentence(run),
         "random_split": manifest.naive_split,
@@ -80,8 +88,9 @@ def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["score"] = score_text
     environment.filters["reason"] = reason_text
+    environment.filters["threshold"] = wording.threshold_text
+    environment.filters["false_discovery"] = wording.false_discovery_text
+    environment.filters["changed"] = changed_words
     environment.filters["other_decisions"] = funnel.other_decisions
-    environment.filters["cell"] = lambda text: (
-        visible(str(text)).replace("|", "\\|").replace("\n", " ").replace("`", "'")
-    )
+    environment.filters["cell"] = lambda text: markdown.escape(visible(str(text)))
     return environment.get_template(template).render(facts)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
+from siftune.curation import schema
+from siftune.curation.review.matched_items import CONTAMINATION, matched_items
 from siftune.curation.review.pairs import ThresholdStage, borderline, score_histogram, threshold_stages
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import DiffSpan, word_differences
@@ -14,11 +17,12 @@ from siftune.curation.text.differences import DiffSpan, word_differences
 _SAMPLES = 10  # of each reason
 _BORDERLINE = 6  # pairs of each threshold
 _MAX_CHARACTERS = 900  # of each text
+_MAX_CHANGED = 200  # characters of what only one side has
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A row beside its witness, or beside the other row of a stored pair.
+    """A row beside its witness, another row or an item of a reference, or beside the other one of a stored pair.
 
     `left` is the text of the row and `right` that of the witness, cut into spans that both share and spans that differ.
     Without a witness `right` is empty.
@@ -36,14 +40,19 @@ class Sample:
 class ThresholdSamples:
     """A stage with a threshold, its stored pairs, and those closest to the threshold on each side.
 
-    `histogram` is that of `siftune.curation.review.pairs.score_histogram`, `stored` the number of its pairs.
+    `histogram` is that of `siftune.curation.review.pairs.score_histogram`.
     """
 
     stage: ThresholdStage
     histogram: pl.DataFrame
-    stored: int
     above: list[Sample]
     below: list[Sample]
+
+    @property
+    def stored(self) -> str:
+        """How many pairs are stored, in words; empty without any."""
+        counts = self.histogram.group_by("kind", maintain_order=True).agg(pl.col("pairs").sum())
+        return ", ".join(f"{pairs:,} {kind}" for kind, pairs in counts.iter_rows() if pairs)
 
 
 def decision_samples(run: RunFolder) -> dict[tuple[str, str, str], list[Sample]]:
@@ -51,10 +60,15 @@ def decision_samples(run: RunFolder) -> dict[tuple[str, str, str], list[Sample]]
     distance = (pl.col("score") - pl.col("threshold")).abs()
     ordered = run.ledger().filter(pl.col("stage") != "ingest").sort("step", distance, "id", nulls_last=True)
     first = ordered.filter(pl.int_range(pl.len()).over("stage", "action", "reason") < _SAMPLES)
-    texts = compared_texts(run, [*first["id"], *first["witness"].drop_nulls()])
+    texts = compared_texts(run, first["id"])
+    witnesses = {
+        stage: witness_texts(run, stage, group["witness"].drop_nulls())
+        for (stage,), group in first.group_by("stage", maintain_order=True)
+    }
     samples: dict[tuple[str, str, str], list[Sample]] = {}
     for row in first.iter_rows(named=True):
-        sample = _sample(texts, row["id"], row["witness"], row["score"], row["detail"])
+        text = texts.get(row["id"], "")
+        sample = _sample(row, text=text, witness_text=witnesses[row["stage"]].get(row["witness"]))
         samples.setdefault((row["stage"], row["action"], row["reason"]), []).append(sample)
     return samples
 
@@ -65,13 +79,24 @@ def threshold_samples(run: RunFolder) -> list[ThresholdSamples]:
     for stage in threshold_stages(run):
         threshold = stage.similarity.threshold
         pairs = borderline(run, stage.name, threshold, most=_BORDERLINE)
-        texts = compared_texts(run, [*pairs["a"], *pairs["b"]])
-        samples = [_sample(texts, row["b"], row["a"], row["score"], None) for row in pairs.iter_rows(named=True)]
-        above = [sample for sample in samples if (sample.score or 0.0) >= threshold]
-        below = [sample for sample in samples if (sample.score or 0.0) < threshold]
-        histogram = score_histogram(run, stage.name)
-        stage_samples.append(ThresholdSamples(stage, histogram, int(histogram["pairs"].sum()), above, below))
+        # Of two rows the earlier one is the witness.
+        names = {"a": "id", "b": "witness"} if stage.name == CONTAMINATION else {"a": "witness", "b": "id"}
+        pairs = schema.conform(pairs.rename(names), schema.DECISIONS)
+        texts = compared_texts(run, pairs["id"])
+        witnesses = witness_texts(run, stage.name, pairs["witness"])
+        above: list[Sample] = []
+        below: list[Sample] = []
+        for row in pairs.iter_rows(named=True):
+            sample = _sample(row, text=texts.get(row["id"], ""), witness_text=witnesses.get(row["witness"]))
+            (above if row["score"] >= row["threshold"] else below).append(sample)
+        stage_samples.append(ThresholdSamples(stage, score_histogram(run, stage.name), above, below))
     return stage_samples
+
+
+def changed_words(spans: list[DiffSpan]) -> str:
+    """What only one side of a comparison has, in short."""
+    changed = " … ".join(text.strip() for kind, text in spans if kind == "changed" and text.strip())
+    return changed if len(changed) <= _MAX_CHANGED else f"{changed[:_MAX_CHANGED]}…"
 
 
 def compared_texts(run: RunFolder, ids: Iterable[str]) -> dict[str, str]:
@@ -85,9 +110,15 @@ def compared_texts(run: RunFolder, ids: Iterable[str]) -> dict[str, str]:
     return {row_id: f"{prompt}\n{answer}" for row_id, prompt, answer in texts.collect().iter_rows()}
 
 
-def _sample(texts: dict[str, str], row_id: str, witness: str | None, score: float | None, detail: str | None) -> Sample:
-    text = texts.get(row_id, "")[:_MAX_CHARACTERS]
-    if witness is None or witness not in texts:
-        return Sample(row_id, witness, score, detail, [("same", text)], [])
-    left, right = word_differences(text, texts[witness][:_MAX_CHARACTERS])
-    return Sample(row_id, witness, score, detail, left, right)
+def witness_texts(run: RunFolder, stage: str, witnesses: Iterable[str]) -> dict[str, str]:
+    """The texts of what a stage compared rows with: of items of a reference, or of other rows."""
+    if stage == CONTAMINATION:
+        return {reference: item.text for reference, item in matched_items(run, witnesses).items()}
+    return compared_texts(run, witnesses)
+
+
+def _sample(decision: dict[str, Any], *, text: str, witness_text: str | None) -> Sample:
+    facts = (decision["id"], decision["witness"], decision["score"], decision["detail"])
+    if witness_text is None:
+        return Sample(*facts, [("same", text[:_MAX_CHARACTERS])], [])
+    return Sample(*facts, *word_differences(text[:_MAX_CHARACTERS], witness_text[:_MAX_CHARACTERS]))

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation.contamination_outcomes import FALSE_DISCOVERY, benchmark, false_discovery
+from siftune.curation.review.matched_items import CONTAMINATION, settled_matches
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import stages
 
+_BENCHMARK_COLUMNS = pl.Schema([*FALSE_DISCOVERY.items(), ("same", pl.UInt32()), ("related", pl.UInt32())])
 _BY_FIELD = {"prompt only": "prompt", "answer only": "answer", "both": "both"}
 
 
@@ -42,9 +45,8 @@ def decisions(
 
 def duplicate_groups(run: RunFolder, *, most: int = 100) -> pl.DataFrame:
     """The kept rows with the most duplicates: witness, rows (dropped for it), and the first 50 with their scores."""
-    dropped = pl.scan_parquet(run.ledger_path, glob=False).filter(
-        pl.col("action") == "drop", pl.col("witness").is_not_null()
-    )
+    is_of_row = pl.col("witness").is_not_null() & (pl.col("stage") != CONTAMINATION)
+    dropped = pl.scan_parquet(run.ledger_path, glob=False).filter(pl.col("action") == "drop", is_of_row)
     table = dropped.group_by("witness").agg(pl.len().alias("rows"), pl.col("id").head(50), pl.col("score").head(50))
     return table.sort("rows", "witness", descending=[True, False]).head(most).collect()
 
@@ -71,12 +73,12 @@ def duplicates_by_source(run: RunFolder) -> pl.DataFrame:
 
 
 def contamination_table(run: RunFolder) -> pl.DataFrame:
-    """For each benchmark and rule: items hit, rows that match, and how many of these rows match by what.
+    """For each benchmark and rule: items hit, rows that are the same item, and how many of these rows match by what.
 
     Columns: benchmark, rule, items hit, rows, prompt only, answer only, both. `both` are rows with a match of both
     texts at once, or with one of the prompt and one of the answer.
     """
-    matches = run.matches().with_columns(pl.col("reference").str.replace(r":\d+$", "").alias("benchmark"))
+    matches = run.matches().filter(pl.col("outcome") == "same").with_columns(benchmark=benchmark())
     by = ["benchmark", "rule"]
     items = matches.group_by(by).agg(pl.col("reference").n_unique().alias("items hit"))
     alone = pl.when(pl.col("field").n_unique() == 1).then(pl.col("field").first()).otherwise(pl.lit("both"))
@@ -86,6 +88,28 @@ def contamination_table(run: RunFolder) -> pl.DataFrame:
         *((pl.col("field") == field).sum().alias(name) for name, field in _BY_FIELD.items()),
     )
     return items.join(counts, on=by).sort(by)
+
+
+def benchmark_table(run: RunFolder, threshold: float | None = None) -> pl.DataFrame:
+    """For each benchmark that rows match, what became of them, and how much of it is estimated to be false.
+
+    Args:
+        run: the run.
+        threshold: the lowest score at which a row may be an item in other words; None: as the recipe says.
+
+    Returns:
+        FALSE_DISCOVERY, `same` (rows that are an item by any rule) and `related` (other rows with a related item).
+    """
+    settings = run.recipe.contamination
+    if settings is None:
+        return pl.DataFrame(schema=_BENCHMARK_COLUMNS)
+    lowest = settings.threshold if threshold is None else threshold
+    is_same = pl.col("outcome") == "same"
+    rows = settled_matches(run, lowest).group_by("benchmark", "id").agg(is_same.any().alias("same"))
+    counts = rows.group_by("benchmark").agg(pl.col("same").sum(), (~pl.col("same")).sum().alias("related"))
+    matches = run.measured_matches().select("id", "reference", "rule", "outcome", "score").collect()
+    rates = false_discovery(matches, threshold=lowest, most=settings.max_false_discovery)
+    return rates.join(counts, on="benchmark", how="inner", maintain_order="left").select(list(_BENCHMARK_COLUMNS))
 
 
 def no_contamination_sentence(run: RunFolder) -> str:

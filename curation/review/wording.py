@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import floor
+from math import floor, isinf
 from typing import Any
 
 
@@ -37,6 +37,33 @@ def reason_text(reason: str | None) -> str:
 def score_text(score: float) -> str:
     """Four digits, cut and not rounded: 0.89999 is below a threshold of 0.9 and must not read as if it reached it."""
     return f"{floor(score * 10_000 + 1e-6) / 10_000:.4f}"
+
+
+def threshold_text(threshold: float) -> str:
+    """The threshold of a benchmark, cut like a score; `none` where no score is high enough."""
+    return "none" if isinf(threshold) else f"{float(score_text(threshold)):g}"
+
+
+def false_discovery_text(line: Mapping[str, Any]) -> str:
+    """The estimated share of false matches of a benchmark, with its interval; `line` is a row of FALSE_DISCOVERY.
+
+    >>> false_discovery_text({"matches": 40, "decoys": 2, "rate": 0.05, "low": 0.00606, "high": 0.1806})
+    '5.0 % (0.6 % to 18.1 %): 2 decoys, 40 rows'
+    """
+    if line["rate"] is None:
+        return "no row in other words"
+    interval = f"{percent(line['low'], 1)} to {percent(line['high'], 1)}"
+    return f"{percent(line['rate'], 1)} ({interval}): {line['decoys']:,} decoys, {line['matches']:,} rows"
+
+
+def false_discovery_note(most: float | None) -> str:
+    """What `false_discovery_text` estimates; `most` is `contamination.max_false_discovery`."""
+    raised = f" The threshold of a benchmark is raised until the share is at most {percent(most, 1)}." if most else ""
+    return (
+        "Estimated false discovery rate, with its 95 % interval: the share of rows that only seem to be an item in "
+        "other words. Decoys are made from the items by exchanging what distinguishes them; nobody published them, so "
+        f"every row that matches one is a false match.{raised}"
+    )
 
 
 def percent(part: float, whole: float) -> str:

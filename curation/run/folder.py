@@ -136,14 +136,25 @@ class RunFolder(RunPaths):
         return self._frame(self.rows_path, schema.ROWS)
 
     def matches(self, row_id: str | None = None) -> pl.DataFrame:
-        """MATCHES as the run's recipe settles them, of all rows or of one; empty when no reference was given."""
-        settings = self.recipe.contamination
-        if "contamination" not in self.manifest.files or settings is None:
-            return schema.empty(schema.MATCHES)
-        measured = pl.read_parquet(self.file("contamination"), glob=False)
-        settled = settle(measured, threshold=settings.threshold, most=settings.max_false_discovery)
+        """MATCHES but `item` as the run's recipe settles them, of all rows or of one; empty without a reference."""
+        measured = self.measured_matches().drop("item")
+        if "contamination" not in self.manifest.files or (settings := self.recipe.contamination) is None:
+            return measured.clear().collect()
+        settled = settle(measured.collect(), threshold=settings.threshold, most=settings.max_false_discovery)
         of_row = pl.lit(True) if row_id is None else pl.col("id") == row_id
         return settled.filter(of_row).drop("threshold")
+
+    def measured_matches(self) -> pl.LazyFrame:
+        """MATCHES as they were measured, decoys and all; empty without a reference.
+
+        Earlier versions stored matches of the same item only, without its text.
+        """
+        if "contamination" not in self.manifest.files:
+            return schema.empty(schema.MATCHES).lazy()
+        stored = pl.scan_parquet(
+            self.file("contamination"), schema=schema.MATCHES, missing_columns="insert", glob=False
+        )
+        return stored.with_columns(pl.col("outcome").fill_null("same"))
 
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""

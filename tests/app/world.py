@@ -70,7 +70,7 @@ def synthetic_run(folder: Path, *, rows: int = 2_000, seed: int = 0, hostile: bo
     measures = folder / "measures"
     files = {
         name: f"measures/{name}-0.parquet"
-        for name in ("examples", "texts", "index", "checks", "exact", "near", "answers", "contamination")
+        for name in ("examples", "texts", "index", "checks", "exact", "prefixes", "near", "answers", "contamination")
     }
     for name, columns in (("examples", schema.EXAMPLES), ("texts", schema.TEXTS)):
         write_parquet(schema.conform(texts, columns), measures / f"{name}-0.parquet")
@@ -81,7 +81,8 @@ def synthetic_run(folder: Path, *, rows: int = 2_000, seed: int = 0, hostile: bo
     )
     write_parquet(_pairs(frame, rng, "exact"), folder / files["exact"])
     write_parquet(_pairs(frame, rng, "near"), folder / files["near"])
-    write_parquet(schema.empty(schema.PAIRS), folder / files["answers"])
+    for name in ("prefixes", "answers"):
+        write_parquet(schema.empty(schema.PAIRS), folder / files[name])
     write_parquet(schema.empty(schema.FINDINGS), folder / files["checks"])
     write_parquet(_matches(frame, rng), folder / files["contamination"])
     write_parquet(_ledger(frame), folder / "ledger.parquet")
@@ -180,11 +181,10 @@ def _pairs(frame: pl.DataFrame, rng: np.random.Generator, measure: str) -> pl.Da
             "measure": measure,
             "score": dropped["score"],
             "guarded": False,
-        },
-        schema=schema.PAIRS,
+        }
     )
     if measure == "exact":
-        return pairs
+        return schema.conform(pairs, schema.PAIRS)
     kept = np.flatnonzero((frame["fate"] == "kept").to_numpy())
     ends = np.sort(rng.choice(kept, (len(pairs), 2)), axis=1)
     ends = ends[ends[:, 0] < ends[:, 1]]
@@ -195,10 +195,9 @@ def _pairs(frame: pl.DataFrame, rng: np.random.Generator, measure: str) -> pl.Da
             "measure": measure,
             "score": np.round(0.65 + 0.1499 * rng.random(len(ends)), 6),
             "guarded": rng.random(len(ends)) < 0.1,
-        },
-        schema=schema.PAIRS,
+        }
     )
-    return pl.concat([pairs, below]).unique(["a", "b"], maintain_order=True)
+    return schema.conform(pl.concat([pairs, below]).unique(["a", "b"], maintain_order=True), schema.PAIRS)
 
 
 def _matches(frame: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
@@ -214,6 +213,47 @@ def _matches(frame: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
         ),
         schema.MATCHES,
     )
+
+
+def contaminate(folder: Path) -> Path:
+    """Let a synthetic run be one that was compared with a benchmark of hostile items, by rules and in other words.
+
+    Sixty rows match: the first ten are items word for word, of the others the scores fall from 1 to 0.
+    """
+    from siftune.curation.review.matched_items import CONTAMINATION
+    from siftune.curation.review.what_if import replay
+
+    run = RunFolder.open(folder)
+    manifest = run.manifest
+    manifest.recipe = RECIPE.replace("encoder: null", "encoder: bag") + (
+        "contamination:\n  threshold: 0.6\n  max_false_discovery: null\n  references: [{path: exam.jsonl}]\n"
+    )
+    manifest.write(run.manifest_path)
+    run = RunFolder.open(folder)
+    kept = run.rows().filter(pl.col("fate") == "kept")["id"].head(60)
+    attacks = list(HOSTILE.values())
+    lines = []
+    for number, row_id in enumerate(kept):
+        score = 1 - number / 60
+        by_rule = number < 10
+        outcome = "same" if by_rule or score >= 0.5 else "related"
+        attack = attacks[number % len(attacks)]
+        item = {"prompt": f"Explain {row_id} {attack}", "answer": attack, "distractors": [f"not {attack}"]}
+        match = ("exam:" + str(number), "layered/exact" if by_rule else schema.PARAPHRASE, "prompt", outcome)
+        lines.append((row_id, *match, 1.0 if by_rule else score, attack, f"shared: explain; {attack}", item))
+    for row_id in kept.gather([20, 30]):
+        decoy = ("exam:1", schema.PARAPHRASE, "prompt", "decoy", 0.97, "a decoy", "a decoy", None)
+        lines.append((row_id, *decoy))
+    matches = pl.DataFrame(lines, schema=schema.MATCHES, orient="row")
+    write_parquet(matches, run.file(CONTAMINATION))
+    # The stage's own decisions, in the ledger and in the rows.
+    decisions = replay(run, {}).decisions[CONTAMINATION]
+    entries = decisions.with_columns(step=pl.lit(7, pl.Int32), stage=pl.lit(CONTAMINATION))
+    write_parquet(pl.concat([run.ledger(), schema.conform(entries, schema.LEDGER)]), run.ledger_path)
+    dropped = decisions.filter(pl.col("action") == "drop")
+    fates = dropped.select("id", "reason", fate=pl.lit("dropped"), stage=pl.lit(CONTAMINATION))
+    write_parquet(schema.conform(run.rows().update(fates, on="id"), schema.ROWS), run.rows_path)
+    return folder
 
 
 def _ledger(frame: pl.DataFrame) -> pl.DataFrame:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import streamlit as st
 
 from siftune.app.web import markup
 from siftune.curation.review.catalogue import Catalogue
+from siftune.curation.review.matched_items import CONTAMINATION, matched_items
 from siftune.curation.text.differences import cut_spans, word_differences
+
+_NO_TEXT = "This run did not keep the texts of benchmark items. Curate again to see them."
 
 
 def pager(name: str, pages: int) -> int:
@@ -33,24 +36,46 @@ def _set(key: str, number: int) -> None:
     st.session_state[key] = number
 
 
-def side_by_side(catalogue: Catalogue, left: str, right: str) -> None:
-    """Two rows with the words that differ marked. The whole conversations are compared, not turn with turn."""
-    positions = [catalogue.position(row_id) for row_id in (left, right)]
-    examples = catalogue.examples([position for position in positions if position is not None])
-    turns = [_turns(examples.get(-1 if position is None else position)) for position in positions]
-    columns = st.columns(2, gap="medium")
-    for column, row_id, position in zip(columns, (left, right), positions, strict=True):
-        row = catalogue.frame.row(position, named=True) if position is not None else None
+@dataclass(frozen=True)
+class _Side:
+    """One side of a comparison: its heading as HTML, and its turns (role, text)."""
+
+    head: str
+    turns: list[tuple[str, str]]
+
+
+def side_by_side(catalogue: Catalogue, row_id: str, witness: str, *, stage: str | None = None) -> None:
+    """A row beside its witness with the words that differ marked. Whole conversations are compared, not turns.
+
+    Args:
+        catalogue: the rows of the run.
+        row_id: the row.
+        witness: another row, or for the stage `contamination` an item of a benchmark.
+        stage: the stage that compared the two; None: the user.
+    """
+    other = _item_side(catalogue, witness) if stage == CONTAMINATION else _row_side(catalogue, witness)
+    sides = (_row_side(catalogue, row_id), other)
+    differences = word_differences(*["\n".join(text for _, text in side.turns) for side in sides])
+    for column, side, parts in zip(st.columns(2, gap="medium"), sides, differences, strict=True):
         with column:
-            markup.draw(markup.row_head(row_id, row))
-    differences = word_differences(*["\n".join(text for _, text in conversation) for conversation in turns])
-    for column, own_turns, parts in zip(columns, turns, differences, strict=True):
-        with column:
-            lengths = [len(text) + 1 for _, text in own_turns]
-            for (role, _), piece in zip(own_turns, cut_spans(parts, lengths), strict=True):
+            markup.draw(side.head)
+            lengths = [len(text) + 1 for _, text in side.turns]
+            for (role, _), piece in zip(side.turns, cut_spans(parts, lengths), strict=True):
                 markup.draw(markup.bubble(role, "", body=markup.marked(piece)))
 
 
-def _turns(example: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _row_side(catalogue: Catalogue, row_id: str) -> _Side:
+    position = catalogue.position(row_id)
+    if position is None:
+        return _Side(markup.row_head(row_id, None), [])
+    example = catalogue.examples([position]).get(position)
     messages = (example or {}).get("messages") or []
-    return [(str(turn["role"] or "?"), str(turn["content"] or "")) for turn in messages[: markup.MOST_TURNS]]
+    turns = [(str(turn["role"] or "?"), str(turn["content"] or "")) for turn in messages[: markup.MOST_TURNS]]
+    return _Side(markup.row_head(row_id, catalogue.frame.row(position, named=True)), turns)
+
+
+def _item_side(catalogue: Catalogue, reference: str) -> _Side:
+    item = matched_items(catalogue.run, [reference]).get(reference)
+    if item is None:
+        return _Side(markup.item_head(reference) + markup.note(_NO_TEXT), [])
+    return _Side(markup.item_head(reference), item.turns)

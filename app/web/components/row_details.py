@@ -9,7 +9,9 @@ import streamlit as st
 from siftune.app.web import markup, state
 from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue, Dossier, dossier
+from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
+from siftune.curation.review.wording import score_text
 from siftune.curation.run.overrides import (
     Override,
     OverrideAction,
@@ -17,6 +19,8 @@ from siftune.curation.run.overrides import (
     remove_override,
     write_override,
 )
+
+_MOST_MATCHES = 12
 
 
 def show_row(catalogue: Catalogue, position: int) -> None:
@@ -38,6 +42,7 @@ def show_row(catalogue: Catalogue, position: int) -> None:
     with facts:
         override_controls(catalogue, str(details.row["id"]), str(details.row["fate"]))
         _history(details)
+        _items(details)
         _similar_rows(details)
 
 
@@ -91,19 +96,27 @@ def _history(details: Dossier) -> None:
     markup.draw(markup.section_head("History"))
     for decision in details.decisions.to_dicts():
         markup.draw(markup.decision(decision))
-    for match in details.matches.to_dicts():
-        markup.draw(
-            markup.facts([("matches", match["reference"]), ("rule", match["rule"]), ("score", f"{match['score']:.3f}")])
-        )
-        markup.draw(markup.prose(str(match["span"]), limit=400))
     for finding in details.findings.to_dicts():
         markup.draw(
             markup.facts([("check", finding["check"]), ("score", finding["score"]), ("", finding["detail"] or "")])
         )
-    if details.decisions.is_empty() and details.matches.is_empty() and details.findings.is_empty():
+    if details.decisions.is_empty() and details.findings.is_empty():
         markup.draw(markup.note("No stage made a decision about this row."))
     if not details.witnessed.is_empty():
         markup.draw(markup.note(f"Rows dropped or reported as similar to this row: {details.witnessed.height:,}."))
+
+
+def _items(details: Dossier) -> None:
+    """The items of benchmarks that the row matches."""
+    if details.matches.is_empty():
+        return
+    markup.draw(markup.section_head("Benchmark items"))
+    for match in details.matches.head(_MOST_MATCHES).to_dicts():
+        facts = [("matches", match["reference"]), ("rule", match["rule"]), ("score", score_text(match["score"]))]
+        markup.draw(markup.facts([*facts, ("outcome", match["outcome"])]))
+        markup.draw(markup.prose(str(match["detail"] or match["span"]), limit=400))
+    references = details.matches["reference"].unique(maintain_order=True).head(_MOST_MATCHES).to_list()
+    _compare_with("Compare with an item", details, references, stage=CONTAMINATION)
 
 
 def _similar_rows(details: Dossier) -> None:
@@ -120,14 +133,27 @@ def _similar_rows(details: Dossier) -> None:
     ]
     markup.draw(markup.table(["row", "fate", "similarity"], rows, numbers=(2,)))
     ids = details.neighbours["id"].unique(maintain_order=True).head(12).to_list()
+    _compare_with("Compare with", details, ids, stage=None)
+
+
+def _compare_with(label: str, details: Dossier, names: list[str], *, stage: str | None) -> None:
+    """A choice of rows, or of items of a benchmark, that opens one beside the row on the page Decisions.
+
+    Args:
+        label: the label of the choice.
+        details: the row.
+        names: the ids of rows or of items.
+        stage: as in `layout.side_by_side`.
+    """
+    row_id = str(details.row["id"])
     other = st.selectbox(
-        "Compare with",
-        ids,
+        label,
+        names,
         index=None,
         format_func=markup.line,
-        placeholder="another row",
-        key=f"compare {details.row['id']}",
+        placeholder="another row" if stage is None else "an item",
+        key=f"{label} {row_id}",
     )
     if other:
-        st.session_state["pair"] = (str(details.row["id"]), other)
+        st.session_state["pair"] = (row_id, other, stage)
         state.switch_to("Decisions")

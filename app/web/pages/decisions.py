@@ -1,4 +1,4 @@
-"""Decisions: every decision of every stage, a dropped row beside the row it duplicates."""
+"""Decisions: every decision of every stage, a dropped row beside the row that it duplicates or the item it holds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from siftune.app.web import markup, state
 from siftune.app.web.components import layout
 from siftune.app.web.components.row_details import override_controls
 from siftune.curation.review.catalogue import Catalogue
+from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import threshold_stages
 from siftune.curation.review.tables import decision_counts, duplicate_groups
 from siftune.curation.review.tables import decisions as decisions_of_kind
@@ -36,12 +37,12 @@ def decisions() -> None:
         _one_by_one(catalogue)
 
 
-def _compare(catalogue: Catalogue, left: str, right: str) -> None:
+def _compare(catalogue: Catalogue, row_id: str, other: str, stage: str | None) -> None:
     if st.button("Back to all decisions", type="tertiary"):
         del st.session_state["pair"]
         st.rerun()
-    layout.side_by_side(catalogue, left, right)
-    _override(catalogue, left)
+    layout.side_by_side(catalogue, row_id, other, stage=stage)
+    _override(catalogue, row_id)
 
 
 def _one_by_one(catalogue: Catalogue) -> None:
@@ -59,7 +60,7 @@ def _one_by_one(catalogue: Catalogue) -> None:
     st.divider()
     markup.draw(markup.decision(decision))
     if decision["witness"]:
-        layout.side_by_side(catalogue, decision["id"], decision["witness"])
+        layout.side_by_side(catalogue, decision["id"], decision["witness"], stage=decision["stage"])
     else:
         position = catalogue.position(decision["id"])
         example = catalogue.examples([position]).get(position) if position is not None else None
@@ -91,11 +92,12 @@ def _kind_name(line: dict[str, Any]) -> str:
 
 def _choose_decision(catalogue: Catalogue, page: pl.DataFrame, *, key: str) -> int:
     """One page of decisions as a table to select from; returns the index of the selected one."""
+    witness = "benchmark item" if page["stage"].eq(CONTAMINATION).any() else "kept instead"
     table = pl.DataFrame(
         {
             "row": [markup.line(row_id) for row_id in page["id"]],
             "instruction": _instructions(catalogue, page["id"]),
-            "kept instead": [markup.line(witness or "") for witness in page["witness"]],
+            witness: [markup.line(witness or "") for witness in page["witness"]],
             "similarity": page["score"],
             "margin": page["margin"],
         }

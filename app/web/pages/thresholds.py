@@ -12,7 +12,15 @@ from siftune.app.web.components import layout
 from siftune.curation.review import charts
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.labels import precision, propose, read_labels, write_label
+from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import borderline, score_histogram, threshold_stages, with_scores
+from siftune.curation.review.tables import benchmark_table
+from siftune.curation.review.wording import (
+    false_discovery_note,
+    false_discovery_text,
+    score_text,
+    threshold_text,
+)
 from siftune.curation.run.folder import RunFolder
 
 
@@ -45,6 +53,8 @@ def thresholds() -> None:
     )
     _effect(run, stage.name, chosen, stage.similarity.threshold)
     st.altair_chart(charts.scores(score_histogram(run, stage.name), threshold=chosen).properties(height=210))
+    if stage.name == CONTAMINATION:
+        _benchmarks(run, chosen)
     _labels(catalogue, stage.name, chosen)
 
 
@@ -53,8 +63,13 @@ def _effect(run: RunFolder, stage: str, chosen: float, current: float) -> None:
     count = state.token_lengths(run)
     unit = "words" if count.ready is None else "tokens"
     effect = state.threshold_effect(run, stage, chosen, count.ready)
+    settings = run.recipe.contamination
+    if stage == CONTAMINATION and settings is not None and settings.action == "report":
+        decided = (f"Reported by {stage}", effect.chosen.reported, effect.current.reported, "rows")
+    else:
+        decided = (f"Dropped by {stage}", effect.chosen.dropped, effect.current.dropped, "rows")
     numbers = (
-        (f"Dropped by {stage}", effect.chosen.dropped, effect.current.dropped, "rows"),
+        decided,
         ("Rows left", effect.chosen.left, effect.current.left, "rows"),
         (f"{unit.capitalize()} left", effect.chosen.length, effect.current.length, unit),
     )
@@ -80,6 +95,25 @@ def _effect(run: RunFolder, stage: str, chosen: float, current: float) -> None:
         )
 
 
+def _benchmarks(run: RunFolder, chosen: float) -> None:
+    """For each benchmark the rows that match it at the chosen threshold, and how many are estimated to be false."""
+    lines = benchmark_table(run, chosen).to_dicts()
+    rows = [
+        (
+            line["benchmark"],
+            f"{line['same']:,}",
+            f"{line['related']:,}",
+            threshold_text(line["threshold"]),
+            false_discovery_text(line),
+        )
+        for line in lines
+    ]
+    columns = ["benchmark", "rows: same item", "rows: related item", "threshold", "estimated false discovery rate"]
+    markup.draw(markup.table(columns, rows, numbers=(1, 2, 3)))
+    settings = run.recipe.contamination
+    markup.draw(markup.note(false_discovery_note(settings.max_false_discovery if settings else None)))
+
+
 @st.fragment(run_every=1.0)
 def _count_progress() -> None:
     """Progress of the token count; the page shows the tokens by itself when they are counted."""
@@ -93,7 +127,7 @@ def _labels(catalogue: Catalogue, stage: str, chosen: float) -> None:
     """The pairs nearest to the threshold, one at a time, for the user to label."""
     run = catalogue.run
     labels = read_labels(run, stage)
-    st.subheader("Are these rows duplicates?")
+    st.subheader("Is the row this item?" if stage == CONTAMINATION else "Are these rows duplicates?")
     _precision(with_scores(run, stage, labels), chosen)
     pairs = borderline(run, stage, chosen).to_dicts()
     if not pairs:
@@ -102,15 +136,17 @@ def _labels(catalogue: Catalogue, stage: str, chosen: float) -> None:
     labelled = {(label["a"], label["b"]): bool(label["same"]) for label in labels.to_dicts()}
     index = _pair_index(stage, pairs, labelled)
     pair = pairs[index]
-    side = "at or above" if pair["score"] >= chosen else "below"
+    side = "at or above" if pair["score"] >= pair["threshold"] else "below"
     markup.draw(
         markup.note(
-            f"Pair {index + 1} of the {len(pairs)} nearest to the threshold: "
-            f"similarity {pair['score']:.4f}, {side} the threshold."
+            f"Pair {index + 1} of the {len(pairs)} nearest to the threshold: similarity {score_text(pair['score'])}, "
+            f"{side} the threshold {threshold_text(pair['threshold'])}."
         )
     )
+    if pair["detail"]:
+        markup.draw(markup.note(pair["detail"]))
     _label_buttons(run, stage, pair, label=labelled.get((pair["a"], pair["b"])), index=index, count=len(pairs))
-    layout.side_by_side(catalogue, pair["a"], pair["b"])
+    layout.side_by_side(catalogue, pair["a"], pair["b"], stage=stage)
 
 
 def _pair_index(stage: str, pairs: list[dict[str, Any]], labelled: dict[tuple[str, str], bool]) -> int:

@@ -126,14 +126,15 @@ def test_the_report_says_that_no_row_matches_a_benchmark(run: RunFolder, tmp_pat
 
 def test_the_contamination_table_counts_rows_by_what_matches(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     matched = [
-        ("a", "quiz/test:1", "ngram", "prompt"),
-        ("a", "quiz/test:2", "ngram", "prompt"),
-        ("b", "quiz/test:1", "ngram", "prompt"),
-        ("b", "quiz/test:1", "ngram", "answer"),
-        ("c", "quiz/test:3", "ngram", "answer"),
-        ("c", "quiz/test:3", "exact", "both"),
+        ("a", "quiz/test:1", "ngram", "prompt", "same"),
+        ("a", "quiz/test:2", "ngram", "prompt", "same"),
+        ("b", "quiz/test:1", "ngram", "prompt", "same"),
+        ("b", "quiz/test:1", "ngram", "answer", "same"),
+        ("c", "quiz/test:3", "ngram", "answer", "same"),
+        ("c", "quiz/test:3", "exact", "both", "same"),
+        ("d", "quiz/test:4", "exact", "both", "related"),
     ]
-    frame = pl.DataFrame(matched, schema=["id", "reference", "rule", "field"], orient="row")
+    frame = pl.DataFrame(matched, schema=["id", "reference", "rule", "field", "outcome"], orient="row")
     monkeypatch.setattr(RunFolder, "matches", lambda _: frame)
     assert contamination_table(run).rows() == [
         ("quiz/test", "exact", 1, 1, 0, 0, 1),
