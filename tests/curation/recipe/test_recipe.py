@@ -32,7 +32,7 @@ def test_smallest_recipe_holds_the_defaults_of_its_sections() -> None:
         ("souces: []", ["souces", "Did you mean 'sources'?", "line 1"]),
         (SMALLEST + "duplicates:\n  near:\n    treshold: 1\n", ["line 4", "Did you mean 'threshold'?", "permutations"]),
         (SMALLEST + "duplicates: {near: {threshold: 1.5}}", ["near.threshold", "less than or equal to 1", "1.5"]),
-        (SMALLEST + "duplicates: {near: {threshold: 0.5}}", ["floor (0.65) is above threshold (0.5)"]),
+        (SMALLEST + "duplicates: {near: {threshold: 0.4}}", ["floor (0.5) is above threshold (0.4)"]),
         (SMALLEST + "duplicates: {near: {shingle: three}}", ["duplicates.near.shingle", "'three'"]),
         (SMALLEST + "keep: [sorce]", ["'sorce'", "Did you mean 'source'?"]),
         (SMALLEST + "training: {}", ["add `splits:`"]),
