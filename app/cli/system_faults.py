@@ -22,6 +22,8 @@ def system_message(fault: OSError) -> str | None:
     if fault.errno in _FULL or _FULL_TEXT in str(fault):
         where = f" while writing {fault.filename}" if fault.filename else ""
         return f"the disk is full{where}. Free some space and run the same command again; it continues."
+    if fault.errno == errno.EFBIG:
+        return f"a file would be larger than the system allows: {fault.strerror}. Raise the limit (ulimit -f)."
     if isinstance(fault, (NotADirectoryError, PermissionError, FileExistsError)) and fault.filename:
         return f"{fault.filename} cannot be used: {fault.strerror}. Give another path, or change what is there."
     return None

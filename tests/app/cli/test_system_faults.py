@@ -34,6 +34,7 @@ def test_characters_that_the_output_does_not_have_are_replaced(monkeypatch):
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.jsonl/b"),
             "a.jsonl/b cannot be used: Not a directory",
         ),
+        (OSError(errno.EFBIG, "File too large"), "a file would be larger than the system allows: File too large"),
         (OSError(errno.EIO, "Input/output error"), None),
     ],
 )
