@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,17 +12,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-SAME_SHARE = 0.6
 
-
-def same(first: str, second: str) -> bool:
-    """Most words of the first text are in the second: not the same the other way round."""
+def same(first: str, second: str, share: float) -> bool:
+    """A share of the words of the first text is in the second: not the same the other way round."""
     one, other = (set(re.findall(r"\w+", text.lower())) for text in (first, second))
-    return len(one & other) >= SAME_SHARE * len(one)
+    return len(one & other) >= share * len(one)
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Keeps what it was sent. `faults` are the statuses of the next replies; `stall` makes the next ones wait."""
+    """Keeps what it was sent. `faults` are the statuses of the next replies; `stall` makes them wait, and
+    `share` is that of the words that makes two texts the same."""
 
     daemon_threads = True
 
@@ -30,9 +30,17 @@ class ChatServer(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
         self.faults: list[int] = []
+        self.own_faults: list[BaseException | None] = []
         self.stall = 0.0
+        self.share = 0.6
         self.phrase = "{}"
         self.reply: bytes | None = None
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that left before the reply is no news; anything else is a fault of this server."""
+        fault = sys.exc_info()[1]
+        if not isinstance(fault, ConnectionError):
+            self.own_faults.append(fault)
 
     @property
     def url(self) -> str:
@@ -54,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         first, second = re.search(
             r"<<<first\n(.*)\nfirst>>>.*<<<second\n(.*)\nsecond>>>", body["messages"][0]["content"], re.DOTALL
         ).groups()
-        content = self.server.phrase.format(same(first, second))
+        content = self.server.phrase.format(same(first, second, self.server.share))
         reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
         self.answer(200, self.server.reply or reply)
 
@@ -81,3 +89,4 @@ def chat_server() -> Iterator[ChatServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+        assert not server.own_faults

