@@ -46,6 +46,8 @@ _STEM_LETTERS = 6  # join `buy`, `buys`; `elected`, `election`
 #: words by all-MiniLM-L6-v2: synonyms mostly lie above the middle, words of one kind (red, blue) below.
 _SAME_COSINE = 0.85
 _STRANGER_COSINE = 0.45
+#: How much is missing of a text without content words (formulas, letters), which its words cannot tell.
+_UNKNOWN_MISSING = 0.5
 #: How much is missing of a word of the item that stands only in the row's answer.
 _GAP_OF_ANSWER = 0.5
 #: Words in more than this share of a reference's items are its template; other words weigh at least so much.
@@ -195,10 +197,10 @@ def align(row: Side, item: Side, *, reference: str, weights: WordWeights, vector
     of_item = _unmatched(item, row, vectors, beyond=_GAP_OF_ANSWER)
     of_row = _unmatched(row, item, vectors, beyond=0.0) if row.asks else []
     sides = []
-    for unmatched, side_says_nothing in ((of_item, True), (of_row, row.asks)):
+    for unmatched, unknown in ((of_item, _UNKNOWN_MISSING), (of_row, _UNKNOWN_MISSING * row.asks)):
         weighed = [(weights.weight(word, reference), gap, word.form) for word, gap in unmatched]
         total = sum(weight for weight, _, _ in weighed)
-        missing = sum(weight * gap for weight, gap, _ in weighed) / total if total else float(side_says_nothing)
+        missing = sum(weight * gap for weight, gap, _ in weighed) / total if total else unknown
         weakest = max((weight * gap for weight, gap, _ in weighed), default=0.0)
         named = sorted(((-weight * gap, form) for weight, gap, form in weighed if weight > 0 and gap > _GAP_TO_NAME))
         sides.append((missing, weakest, tuple(form for _, form in named)))

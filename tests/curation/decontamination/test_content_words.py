@@ -103,5 +103,9 @@ def test_a_program_without_a_prompt_asks_for_nothing_more() -> None:
     assert found[:4] == (0.0, 0.0, 0.0, 0.0)
 
 
+def test_of_a_text_without_content_words_it_is_unknown_what_is_missing() -> None:
+    assert aligned("What is the area?", "1 + 1 = x").item_missing == 0.5
+
+
 def test_words_that_say_nothing_are_no_content() -> None:
     assert content_words("What is the best of these, and why?", code=False) == content_words("best", code=False)

@@ -66,6 +66,7 @@ def test_programs_are_not_compared_as_answers() -> None:
         ("Simplify 2(x + 3) + 4(x - 1).", "Expand $(x+3)(2x-4)(x-6) = 0$.", True),
         (r"Where is $x^2 + 3x = 0$?", "Find where x^2+3x=0 holds.", False),
         ("Find the maximum of f(x)+g(x).", "Where is f(x) + g(x) = 5?", False),
+        ("In S_5, what is the index of <p>?", "Find the index of <p> in S_5.", False),
         ("No formula at all.", "Expand $(x+3)(2x-4)(x-6) = 0$.", False),
     ],
 )
