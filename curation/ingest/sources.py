@@ -39,7 +39,7 @@ from siftune.curation.run.manifest import FileRecord, SourceRecord
 from siftune.curation.text.hidden_characters import visible
 
 #: Part of every fingerprint: raise it when the same files begin to give other examples.
-RULES = 3
+RULES = 4
 _PART_NAME_CHARACTERS = 100  # of the name of a mixture's part that are kept
 _SAMPLE_ROWS = 100  # with columns, that are looked at to detect the format
 
@@ -202,13 +202,13 @@ def curated_notes(sources: Sequence[Source], *, base: Path) -> dict[str, Curated
     Raises:
         UserError: a source does not exist, or its files are of a kind that is not read.
     """
-    found = {}
+    notes_of_sources = {}
     for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
         notes = [CuratedNotes.read(file) for file in location.files]
         first = notes[0] if notes and not (source.columns or source.roles) else None
         if first is not None and all(note is not None and note.metadata() == first.metadata() for note in notes):
-            found[location.name] = first
-    return found
+            notes_of_sources[location.name] = first
+    return notes_of_sources
 
 
 def stream_rows(
