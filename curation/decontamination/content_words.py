@@ -156,6 +156,8 @@ class Alignment(NamedTuple):
         item_missing, row_missing: the share of what the item (the row) says that the other does not hold, 0 to 1.
         item_weakest, row_weakest: the weight of the word of the item (the row) that is aligned least, 0 to 1.
         shared: the words that both have, the weightiest first.
+        names_differ: whether a dotted name or an identifier of the item is missing in the row, or a dotted name of the
+            row in an item that has such names.
         of_item, of_row: the words of the one that have no counterpart in the other, the weightiest first.
     """
 
@@ -166,6 +168,7 @@ class Alignment(NamedTuple):
     shared: tuple[str, ...]
     of_item: tuple[str, ...]
     of_row: tuple[str, ...]
+    names_differ: bool
 
 
 class WordVectors:
@@ -208,7 +211,24 @@ def align(row: Side, item: Side, *, reference: str, weights: WordWeights, vector
     shared = sorted((-weight, form) for weight, form in found if weight > 0)
     (item_missing, item_weakest, item_words), (row_missing, row_weakest, row_words) = sides
     forms = tuple(form for _, form in shared)
-    return Alignment(item_missing, row_missing, item_weakest, row_weakest, forms, item_words, row_words)
+    names = [word for word, _ in of_item if _is_long_name(word)]
+    lacks_name = any(gap > 0 and _is_long_name(word) for word, gap in of_item)
+    has_another = bool(names) and any(gap > 0 and "." in word.stem for word, gap in of_row if word.is_name)
+    return Alignment(
+        item_missing,
+        row_missing,
+        item_weakest,
+        row_weakest,
+        forms,
+        item_words,
+        row_words,
+        names_differ=lacks_name or has_another,
+    )
+
+
+def _is_long_name(word: Word) -> bool:
+    """Whether a word is a name of at least two parts of two letters: `os.remove`, `lru_cache`, but not `z_3`."""
+    return word.is_name and sum(len(part) > 1 and part.isalpha() for part in re.split(r"[._]", word.stem)) > 1
 
 
 def said_words(side: Side) -> list[str]:

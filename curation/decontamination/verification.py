@@ -35,6 +35,7 @@ VERIFIED = pl.Schema(
         "answer_differs": pl.Float64,
         "numbers_missing": pl.Int64,
         "formulas_differ": pl.Boolean,
+        "names_differ": pl.Boolean,
         "detail": pl.String,
     }
 )
@@ -94,7 +95,8 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
     item_missing, row_missing, item_weakest and row_weakest are described at `content_words.Alignment`. answer_agrees
     and answer_differs are 1 where the row's answer holds the item's (a final number; a short answer, and none of the
     wrong choices more) or holds another one, else 0. numbers_missing counts the numbers of the item's question that are
-    nowhere in the row; formulas_differ is described at its function, and false where a program is involved.
+    nowhere in the row. formulas_differ is described at its function, names_differ at `content_words.Alignment`; both
+    are false where a program is involved.
 
     Args:
         candidates: what is compared.
@@ -110,7 +112,8 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
         agrees, differs = compare_answers(one)
         other_formulas = not one.code and formulas_differ(one.row.whole, one.item_said)
         detail = _detail(alignment, agrees, differs, missing, other_formulas=other_formulas)
-        lines.append((*alignment[:4], agrees, differs, missing, other_formulas, detail))
+        other_names = alignment.names_differ and not one.code
+        lines.append((*alignment[:4], agrees, differs, missing, other_formulas, other_names, detail))
     return pl.DataFrame(lines, schema=VERIFIED, orient="row")
 
 
@@ -248,8 +251,8 @@ PROGRAM_ALONE = SameItemModel(1.0, screen=1.0)
 #: One in ten rephrasings of the fitted half lacks more than half of its item.
 _MOST_MISSING = 0.7
 #: The log-odds of such a pair, and of one that lacks a number of the item's question: the same task with other numbers
-#: is a related item, and so is one with other formulas. Of 192 rephrasings of the fitted half 2 lack a number, and of
-#: 10 with formulas 1 has others.
+#: is a related item, and so is one with other formulas or names. Of 192 rephrasings of the fitted half 2 lack a
+#: number; of 10 with formulas none has others.
 _CERTAINLY_NOT = -5.0
 
 
@@ -258,7 +261,12 @@ def same_item_log_odds() -> pl.Expr:
     return (
         pl.when("alone")
         .then(PROGRAM_ALONE.log_odds())
-        .when((pl.col("item_missing") > _MOST_MISSING) | (pl.col("numbers_missing") > 0) | pl.col("formulas_differ"))
+        .when(
+            (pl.col("item_missing") > _MOST_MISSING)
+            | (pl.col("numbers_missing") > 0)
+            | pl.col("formulas_differ")
+            | pl.col("names_differ")
+        )
         .then(_CERTAINLY_NOT)
         .when("program")
         .then(PROGRAM.log_odds())

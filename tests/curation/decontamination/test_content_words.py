@@ -74,6 +74,20 @@ def test_names_are_compared_as_names(row: str, item: str, same: bool) -> None:
     assert (aligned(row, item).item_missing == 0) == same
 
 
+@pytest.mark.parametrize(
+    ("row", "item", "differ"),
+    [
+        ("What is the `dim` of `torch.Tensor.size`?", "What is the `dim` of `torch.cat`?", True),
+        ("What is `itertools.chain.from_iterable`?", "What is `itertools.chain`?", True),
+        ("What is `chain`?", "What is `itertools.chain`?", False),
+        ("What is the order of Z mod 3?", "What is the order of Z_3?", False),
+        ("What is the `dim` of `torch.cat`?", "What is a dimension?", False),
+    ],
+)
+def test_another_name_is_another_item(row: str, item: str, differ: bool) -> None:
+    assert aligned(row, item).names_differ == differ
+
+
 def test_programs_take_their_names_apart() -> None:
     assert aligned("hasCloseElements", "has_close_elements", code=True).item_missing == 0
 
