@@ -67,10 +67,14 @@ def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
 
 
 def with_model_paths(recipe: Recipe, base: Path) -> Recipe:
-    """The recipe with the folders and files of its models in full; relative ones start from `base`, like sources."""
+    """The recipe with the folders and files of its models in full; relative ones start from `base`, like sources.
+
+    A section that the recipe leaves to its default stays unset.
+    """
     model = recipe.model.model_copy(update={"name": _model_path(recipe.model.name, base)})
     encoder = recipe.encoder and _model_path(recipe.encoder, base)
-    return recipe.model_copy(update={"model": model, "encoder": encoder})
+    in_full = {"model": model, "encoder": encoder}
+    return recipe.model_copy(update={name: value for name, value in in_full.items() if value != getattr(recipe, name)})
 
 
 def _model_path(name: str, base: Path) -> str:

@@ -23,6 +23,7 @@ sources:
 encoder: null
 keep: [row]
 duplicates:
+  near: {threshold: 0.8, floor: 0.65}
   conflicts: "off"
 splits:
   test: 0.02

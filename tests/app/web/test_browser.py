@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.app.tab import Tab
-from tests.app.world import HOSTILE
+from tests.app.world import HOSTILE, contaminate
 
 pytestmark = pytest.mark.browser
 
 
 def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
-    opened = tab(plain_run)
+    opened = tab(contaminate(plain_run))
     opened.open("browse")  # the first visit of this server: Streamlit must not take our modules for its own pages
     assert opened.page.locator('[data-testid="stSidebar"]').count() == 0
     for name, text in HOSTILE.items():
@@ -34,9 +34,12 @@ def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
         opened.type("Search", f'"attack {name}"')
         opened.wait_for_text(holds)
     opened.assert_clean()
-    for name in ("decisions", "thresholds", "overview"):
+    for name in ("decisions", "overview", "thresholds"):
         opened.open(name)
         opened.assert_clean()
+    opened.click("Contamination")
+    opened.wait_for_text("Is the row this item?")
+    opened.assert_clean()
 
 
 def test_every_page_of_a_trained_run_in_a_browser(tab, done_run: Path) -> None:

@@ -26,6 +26,7 @@ from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training import truncation
 from siftune.training.evaluation.prompt_answers import read_answers
 from siftune.training.result import RESULT_FILE
+from tests.app.world import contaminate
 
 #: Function, and address, of each page.
 NAMES = [draw_page.__name__ for draw_page in PAGES.values()]
@@ -211,6 +212,52 @@ def test_a_label_is_kept_and_the_next_pair_shown(page, plain_run: Path) -> None:
     at.button("Different near").click().run()
     assert read_labels(RunFolder.open(plain_run), "near")["same"].to_list() == [True, False]
     assert "labelled pairs at or above" in shown(at)
+
+
+def test_contamination_is_judged_like_duplicates(page, plain_run: Path) -> None:
+    run = RunFolder.open(contaminate(plain_run))
+    at = page("thresholds", plain_run)
+    at.button_group[0].set_value("contamination").run()
+    assert "Is the row this item?" in [element.value for element in at.subheader]
+    text = shown(at)
+    assert "exam" in text
+    assert "14.3 % (1.7 % to 51.6 %): 2 decoys, 14 rows" in text
+    assert "Pair 1 of the 12 nearest to the threshold" in text
+    assert "wrong choice" in text
+    assert "<mark>" in text
+    for _ in range(12):  # until the item with a script is beside its row
+        if "exam:22<" in text:
+            break
+        text = shown(at.button("next contamination").click().run())
+    assert "script&gt;" in text
+    assert "<script>" not in text
+    # The slider counts the rows that the stage would drop: ten word for word, others by their score.
+    for threshold in (0.5, 0.8):
+        at.slider("threshold contamination").set_value(threshold).run()
+        scored = pl.read_parquet(run.file("contamination")).filter(pl.col("outcome") == "same")
+        assert int(at.metric[0].value) == scored.filter(pl.col("score") >= threshold)["id"].n_unique()
+    at.button("Different contamination").click().run()
+    at.button("Same contamination").click().run()
+    labels = read_labels(run, "contamination")
+    assert labels["same"].to_list() == [False, True]
+    assert set(labels["a"]) <= set(run.rows()["id"])
+    assert labels["b"].str.starts_with("exam:").all()
+    assert "labelled pairs at or above 0.80" in shown(at)
+
+
+def test_a_contaminated_row_is_shown_beside_the_item(page, plain_run: Path) -> None:
+    run = RunFolder.open(contaminate(plain_run))
+    at = page("decisions", plain_run)
+    kind = next(name for name in at.selectbox[0].options if "contamination · drop" in name)
+    text = shown(at.selectbox[0].select(kind).run())
+    assert "item of a benchmark" in text
+    assert "shared: explain" in text
+    assert "benchmark item" in at.dataframe[0].value.columns
+    assert "<script>" not in text
+    row_id = run.ledger().filter(stage="contamination")["id"][0]
+    at = page("browse", plain_run)
+    at.text_input("text 0").set_value(f'"Explain {row_id}"').run()
+    shown(at)
 
 
 def test_the_slider_replays_exactly(page, plain_world: Path) -> None:
