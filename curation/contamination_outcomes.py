@@ -39,12 +39,12 @@ def settle(matches: pl.DataFrame, *, threshold: float, most: float | None) -> pl
         most: as `false_discovery` takes it.
     """
     rates = false_discovery(matches, threshold=threshold, most=most)
-    found = matches.filter(pl.col("outcome") != "decoy").with_columns(benchmark=benchmark())
+    counted = matches.filter(pl.col("outcome") != "decoy").with_columns(benchmark=benchmark())
     of_benchmark = rates.select("benchmark", "threshold")
-    found = found.join(of_benchmark, on="benchmark", how="left", maintain_order="left").drop("benchmark")
+    counted = counted.join(of_benchmark, on="benchmark", how="left", maintain_order="left").drop("benchmark")
     is_paraphrase = pl.col("rule") == schema.PARAPHRASE
     below = is_paraphrase & (pl.col("score") < pl.col("threshold"))
-    return found.with_columns(
+    return counted.with_columns(
         outcome=pl.when(below).then(pl.lit("related")).otherwise("outcome"),
         threshold=pl.when(is_paraphrase).then("threshold"),
     )
@@ -67,9 +67,9 @@ def false_discovery(matches: pl.DataFrame, *, threshold: float, most: float | No
         that match a decoy, `rate` their ratio (null without matches) with its interval. A benchmark where no
         threshold will do has the threshold infinity.
     """
-    found = matches.filter(pl.col("rule") == schema.PARAPHRASE, pl.col("outcome").is_in(["same", "decoy"]))
-    found = found.filter(pl.col("score") >= threshold).with_columns(benchmark=benchmark())
-    best = found.sort("score", pl.col("outcome") == "same", "id", descending=[True, False, False])
+    counted = matches.filter(pl.col("rule") == schema.PARAPHRASE, pl.col("outcome").is_in(["same", "decoy"]))
+    counted = counted.filter(pl.col("score") >= threshold).with_columns(benchmark=benchmark())
+    best = counted.sort("score", pl.col("outcome") == "same", "id", descending=[True, False, False])
     best = best.unique(["id", "benchmark"], keep="first", maintain_order=True)
     lines = []
     for name in matches.select(benchmark().unique().sort()).to_series():

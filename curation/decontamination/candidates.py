@@ -91,13 +91,13 @@ def candidate_pairs(
     all_views = pl.concat(
         [items.with_columns(entry="item"), decoy_views.with_columns(entry=pl.col("item") + references.height)]
     )
-    found = []
+    near_views = []
     for vectors, of in ((item_vectors, of_item), (decoy_vectors, of_decoy)):
         near = _nearest_items(row_vectors, vectors, of, item_vectors, of_item)
         crowd = _crowd_cosine(vectors, row_vectors, row_of_view)
-        found.append(near.with_columns(crowd=pl.Series(crowd[near["item_view"].to_numpy()], dtype=pl.Float64)))
-    found[1] = found[1].with_columns(pl.col("item_view") + items.height)
-    candidates = pl.concat([frame.with_columns(decoy=pl.lit(decoy)) for decoy, frame in enumerate(found)])
+        near_views.append(near.with_columns(crowd=pl.Series(crowd[near["item_view"].to_numpy()], dtype=pl.Float64)))
+    near_views[1] = near_views[1].with_columns(pl.col("item_view") + items.height)
+    candidates = pl.concat([frame.with_columns(decoy=pl.lit(decoy)) for decoy, frame in enumerate(near_views)])
     candidates = candidates.with_columns(pl.col("decoy") == 1)
     candidates = pl.concat([rows_of_views[candidates["row_view"].to_numpy()], candidates], how="horizontal")
     candidates = candidates.with_columns(

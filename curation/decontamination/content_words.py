@@ -137,13 +137,13 @@ class Side(NamedTuple):
     """One of two texts that are compared.
 
     Attributes:
-        said: what it says.
+        question: what it asks.
         whole: all that belongs to it, the answer too.
         code: whether its identifiers are taken apart.
         asks: whether what it says is a task: a program without a prompt explains more than its task.
     """
 
-    said: str
+    question: str
     whole: str
     code: bool
     asks: bool = True
@@ -207,8 +207,8 @@ def align(row: Side, item: Side, *, reference: str, weights: WordWeights, vector
         weakest = max((weight * gap for weight, gap, _ in weighed), default=0.0)
         named = sorted(((-weight * gap, form) for weight, gap, form in weighed if weight > 0 and gap > _GAP_TO_NAME))
         sides.append((missing, weakest, tuple(form for _, form in named)))
-    found = ((weights.weight(word, reference), word.form) for word, gap in of_item if gap == 0)
-    shared = sorted((-weight, form) for weight, form in found if weight > 0)
+    weighed_words = ((weights.weight(word, reference), word.form) for word, gap in of_item if gap == 0)
+    shared = sorted((-weight, form) for weight, form in weighed_words if weight > 0)
     (item_missing, item_weakest, item_words), (row_missing, row_weakest, row_words) = sides
     forms = tuple(form for _, form in shared)
     names = [word for word, _ in of_item if _is_long_name(word)]
@@ -233,22 +233,22 @@ def _is_long_name(word: Word) -> bool:
 
 def said_words(side: Side) -> list[str]:
     """The words of which `align` needs vectors."""
-    return [word.form for word in content_words(side.said, code=side.code) if not word.is_name]
+    return [word.form for word in content_words(side.question, code=side.code) if not word.is_name]
 
 
 def _unmatched(side: Side, other: Side, vectors: WordVectors, *, beyond: float) -> list[tuple[Word, float]]:
-    """Each content word of `side.said` with how little of it the other has, 0 (the same stem or name) to 1.
+    """Each content word of `side.question` with how little of it the other has, 0 (the same stem or name) to 1.
 
     A word that stands only in `other.whole` counts at most `beyond`.
     """
-    words = content_words(side.said, code=side.code)
-    of_other = content_words(other.said, code=other.code)
-    stems = {word.stem for text in (other.said, other.whole) for word in content_words(text, code=other.code)}
+    words = content_words(side.question, code=side.code)
+    of_other = content_words(other.question, code=other.code)
+    stems = {word.stem for text in (other.question, other.whole) for word in content_words(text, code=other.code)}
     tails = {word.stem.rsplit(".", 1)[-1] for word in of_other if word.is_name} | stems
     gaps = []
     soft = [word for word in of_other if not word.is_name]
-    said = {word.stem for word in of_other}
-    missing = [word for word in words if not word.is_name and word.stem not in said]
+    stems_asked = {word.stem for word in of_other}
+    missing = [word for word in words if not word.is_name and word.stem not in stems_asked]
     alike: dict[str, float] = {}
     if missing and soft:
         values = vectors.alikeness([word.form for word in missing], [word.form for word in soft])
@@ -261,7 +261,7 @@ def _unmatched(side: Side, other: Side, vectors: WordVectors, *, beyond: float) 
             # `norm` alone may stand for `numpy.linalg.norm`; another dotted name may not.
             known = known or (dotted and tail in stems) or (dotted and _ends_alike(word.stem, of_other))
             gaps.append((word, 0.0 if known else 1.0))
-        elif word.stem in said:
+        elif word.stem in stems_asked:
             gaps.append((word, 0.0))
         else:
             gap = 1.0 - alike.get(word.stem, 0.0)

@@ -124,7 +124,7 @@ def judged_candidates(
     named = pl.concat([named, operation_similarity(wholes), shared_values(wholes)], how="horizontal")
     compared = [
         Candidate(
-            said=row["said"] or "",
+            question=row["said"] or "",
             prompt=row["prompt"],
             answer=row["answer"],
             item_said=row["item_said"] or "",
@@ -148,7 +148,11 @@ def find_paraphrases(
 ) -> pl.DataFrame:
     """Rows that ask the same as an item in other words, and rows that ask something related.
 
-    The arguments are those of `judged_candidates`.
+    Args:
+        batches: gives the rows (prompt, core, answer, perhaps system) in batches, anew at each call.
+        references: `reference`, `prompt`, `answer` (null where there is none), perhaps `distractors`.
+        embed: texts to vectors.
+        progress: passed on to `embed`.
 
     Returns:
         `row` and `item` (positions), `rule`, `part`, `outcome` (`same`, `related`, or `decoy` for what would be `same`
@@ -166,9 +170,9 @@ def find_paraphrases(
         .when(~pl.col("decoy") & is_related())
         .then(pl.lit("related"))
     )
-    found = scored.with_columns(outcome=outcome).drop_nulls("outcome")
+    judged_pairs = scored.with_columns(outcome=outcome).drop_nulls("outcome")
     descending = [False, False, False, True, False, False]
-    best = found.sort("row", "item", "decoy", "score", "row_view", "item_view", descending=descending).unique(
+    best = judged_pairs.sort("row", "item", "decoy", "score", "row_view", "item_view", descending=descending).unique(
         ["row", "item", "part", "decoy"], keep="first", maintain_order=True
     )
     return best.select(

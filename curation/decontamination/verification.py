@@ -62,13 +62,13 @@ class Candidate:
     """A row and an item that are held side by side.
 
     Attributes:
-        said, prompt, answer: of the row: the part of it that is close to the item, and all of its texts.
+        question, prompt, answer: of the row: the part of it that is close to the item, and all of its texts.
         item_said, item_prompt, item_answer, distractors: the same of the item, and its wrong choices.
         reference: the benchmark of the item.
         code: whether a program is involved.
     """
 
-    said: str
+    question: str
     prompt: str
     answer: str
     item_said: str
@@ -81,7 +81,7 @@ class Candidate:
     @property
     def row(self) -> Side:
         """The row's words."""
-        return Side(self.said, f"{self.prompt}\n{self.answer}", self.code, asks=bool(self.prompt.strip()))
+        return Side(self.question, f"{self.prompt}\n{self.answer}", self.code, asks=bool(self.prompt.strip()))
 
     @property
     def item(self) -> Side:
@@ -157,9 +157,9 @@ def final_number(text: str) -> float | None:
     marked = _FINAL_ANSWER.findall(text)
     if marked:
         return float(marked[-1].replace(",", "").rstrip("."))
-    found = set(_NUMBER.findall(text))
-    if len(found) == 1 and len(text.split()) <= _ANSWER_WORDS and not _FORMULA.search(text):
-        return float(found.pop().replace(",", ""))
+    values = set(_NUMBER.findall(text))
+    if len(values) == 1 and len(text.split()) <= _ANSWER_WORDS and not _FORMULA.search(text):
+        return float(values.pop().replace(",", ""))
     return None
 
 

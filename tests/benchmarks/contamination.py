@@ -266,10 +266,10 @@ def labelled_pairs(store: EmbeddingStore, *, part: int) -> pl.DataFrame:
         row=pl.concat_str("prompt", "answer", separator="\n"), item=pl.concat_str("item", "item_answer", separator="\n")
     )
     wholes = wholes.with_columns(code=is_code(pl.col("row")) | is_code(pl.col("item"))).with_row_index("pair")
-    said = pairs.select(row=gist(pl.col("prompt")), item=gist(pl.col("item")))
+    questions = pairs.select(row=gist(pl.col("prompt")), item=gist(pl.col("item")))
     compared = [
         Candidate(
-            said=own,
+            question=own,
             prompt=pair["prompt"],
             answer=pair["answer"],
             item_said=other,
@@ -279,7 +279,7 @@ def labelled_pairs(store: EmbeddingStore, *, part: int) -> pl.DataFrame:
             reference=pair["benchmark"],
             code=code,
         )
-        for pair, (own, other), code in zip(pairs.iter_rows(named=True), said.rows(), wholes["code"], strict=True)
+        for pair, (own, other), code in zip(pairs.iter_rows(named=True), questions.rows(), wholes["code"], strict=True)
     ]
     frames = [
         pairs.select("label", screen="log_odds_first_version"),
