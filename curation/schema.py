@@ -87,8 +87,8 @@ MATCHES = pl.Schema(
         "item": ITEM,
     }
 )
-#: The rule of MATCHES whose score is an estimated probability, of the outcome `same` from `LOWEST_PROBABILITY` on;
-#: others score a share of words.
+#: The rule of MATCHES whose score is that of a logistic model (no calibrated probability), of the outcome `same` from
+#: `LOWEST_PROBABILITY` on; others score a share of words.
 PARAPHRASE = "layered/semantic"
 LOWEST_PROBABILITY = 0.5
 
