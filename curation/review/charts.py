@@ -74,7 +74,7 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
         histogram: as `siftune.curation.review.pairs.score_histogram` returns it.
         threshold: where the line stands.
     """
-    low = float(histogram["score"].min() or 0.0)  # type: ignore[arg-type]
+    low = min(threshold, float(histogram["score"].min() or 0.0))  # type: ignore[arg-type]
     bars = (
         alt.Chart(_data(histogram))
         .mark_bar()

@@ -23,7 +23,7 @@ GUARDED = "guarded: numbers, names, a negation or the question differ"
 PAIR_KINDS = ("can be duplicates", GUARDED)
 ITEM_KINDS = ("similar to an item of a benchmark", "similar to a decoy, which nobody published")
 #: What the score of a row and an item is.
-ITEM_MEASURE = "estimated probability that a row is an item of a benchmark in other words"
+ITEM_MEASURE = "score of a logistic model that a row is an item of a benchmark in other words, from 0 to 1"
 
 NEIGHBOURS = pl.Schema(
     {
@@ -146,7 +146,8 @@ def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFra
         scored, kinds, is_second = pl.scan_parquet(run.file(stage), glob=False), PAIR_KINDS, pl.col("guarded")
     pairs = scored.select("score", is_second.alias("second")).collect()
     scores, second = pairs["score"].to_numpy(), pairs["second"].to_numpy()
-    span = (float(scores.min(initial=1.0)), 1.0 + 1e-9)
+    lowest = schema.LOWEST_PROBABILITY if stage == CONTAMINATION else 1.0
+    span = (float(scores.min(initial=lowest)), 1.0 + 1e-9)
     frames = []
     for kind, part in zip(kinds, (scores[~second], scores[second]), strict=True):
         counts, edges = np.histogram(part, bins=bins, range=span)

@@ -94,8 +94,13 @@ def threshold_samples(run: RunFolder) -> list[ThresholdSamples]:
 
 
 def changed_words(spans: list[DiffSpan]) -> str:
-    """What only one side of a comparison has, in short."""
-    changed = " … ".join(text.strip() for kind, text in spans if kind == "changed" and text.strip())
+    """What only one side of a comparison has, in short, with an ellipsis where both sides have words.
+
+    >>> changed_words([("changed", "What"), ("same", " "), ("changed", "is"), ("same", " a "), ("changed", "list")])
+    'What is … list'
+    """
+    pieces = [text if kind == "changed" or text.isspace() else " … " for kind, text in spans]
+    changed = " ".join("".join(pieces).split()).strip(" …")
     return changed if len(changed) <= _MAX_CHANGED else f"{changed[:_MAX_CHANGED]}…"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from math import floor, isinf
 from typing import Any
 
+_COUNTED = (("decoys", "decoy"), ("matches", "row"))
+
 
 def decision_text(decision: Mapping[str, Any], *, witness: bool = True) -> str:
     """A row of the ledger in words, without its `detail`.
@@ -53,7 +55,8 @@ def false_discovery_text(line: Mapping[str, Any]) -> str:
     if line["rate"] is None:
         return "no row in other words"
     interval = f"{percent(line['low'], 1)} to {percent(line['high'], 1)}"
-    return f"{percent(line['rate'], 1)} ({interval}): {line['decoys']:,} decoys, {line['matches']:,} rows"
+    counts = (f"{line[name]:,} {one}{'' if line[name] == 1 else 's'}" for name, one in _COUNTED)
+    return f"{percent(line['rate'], 1)} ({interval}): {', '.join(counts)}"
 
 
 def false_discovery_note(most: float | None) -> str:

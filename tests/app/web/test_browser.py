@@ -37,7 +37,8 @@ def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
     for name in ("decisions", "overview", "thresholds"):
         opened.open(name)
         opened.assert_clean()
-    opened.click("Contamination")
+    opened.page.get_by_text("Contamination", exact=True).first.click()
+    opened.settle()
     opened.wait_for_text("Is the row this item?")
     opened.assert_clean()
 
