@@ -33,7 +33,7 @@ NAMES = [draw_page.__name__ for draw_page in PAGES.values()]
 ABOUT_TRAINING = ["training", "chat", "prompts", "verdict"]
 #: What each page of a trained run of 400 rows must show.
 CONTENT = {
-    "overview": ("400 rows in, ", "− 13 of 400", "On held-out loss, curated is better than raw"),
+    "overview": ("400 rows in, ", "− 13 of 400", "No verdict from one training run of"),
     "browse": ("400 of 400 rows", "attack script"),
     "decisions": ("near: drop, near duplicate, score 0.8", "<mark>"),
     "thresholds": ("Rows left are counted before splits and balance.", "Pair 1 of the 12 nearest"),
