@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 from urllib.parse import urlsplit
 
-from siftune.curation.decontamination.second_opinion import AnswerCache, Comparison
+from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair
 from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
 
@@ -71,7 +71,7 @@ class ChatJudge:
                 "Set it, or leave out `key_variable` where the server needs no key."
             )
 
-    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None) -> list[bool | None]:
+    def compare(self, comparisons: Sequence[TextPair], progress: Progress | None) -> list[bool | None]:
         """See `Judge.compare`. Raises `UserError` when the server cannot be used; what it answered before is kept."""
         answers: list[bool | None] = [None] * len(comparisons)
         with ThreadPoolExecutor(_REQUESTS) as pool:
@@ -85,7 +85,7 @@ class ChatJudge:
                 pool.shutdown(wait=False, cancel_futures=True)
         return answers
 
-    def _answer(self, comparison: Comparison) -> str:
+    def _answer(self, comparison: TextPair) -> str:
         body = {
             "model": self._model,
             "messages": [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from siftune.curation.decontamination.second_opinion import AnswerCache, Comparison
+from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair
 from siftune.curation.embeddings.sentence_transformer import find
 from siftune.curation.errors import UserError, missing_extra
 from siftune.curation.file_hash import file_sha256
@@ -32,7 +32,7 @@ class CrossEncoderJudge:
         self.name = f"the second opinion ({label})"
         self._threshold, self._cache = threshold, cache
 
-    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None) -> list[bool | None]:
+    def compare(self, comparisons: Sequence[TextPair], progress: Progress | None) -> list[bool | None]:
         """See `Judge.compare`."""
         questions = [{"model": self._weights, "first": pair.first, "second": pair.second} for pair in comparisons]
         scores = [self._cache.get(question) for question in questions]
@@ -46,7 +46,7 @@ class CrossEncoderJudge:
                 progress("asking for a second opinion", start + len(chosen), len(missing))
         return [float(score or "nan") >= self._threshold for score in scores]
 
-    def _score(self, pairs: Sequence[Comparison]) -> list[float]:
+    def _score(self, pairs: Sequence[TextPair]) -> list[float]:
         import torch
 
         # The activation of the model's own configuration may be none: scores are made probabilities here.

@@ -29,7 +29,7 @@ SHOWN_CHARACTERS = 8000
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TextPair:
     """Two texts in the order in which a model is shown them."""
 
     first: str
@@ -43,7 +43,7 @@ class Judge(Protocol):
     def name(self) -> str:
         """How the ledger calls it."""
 
-    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None) -> list[bool | None]:
+    def compare(self, comparisons: Sequence[TextPair], progress: Progress | None) -> list[bool | None]:
         """Whether the two texts of each are the same task; None where the model does not say."""
 
 
@@ -99,7 +99,7 @@ def overrule(
     texts = _row_texts(doubtful, batches)
     items = [_item_text(item) for item in doubtful["item"]]
     both_ways = [
-        Comparison(*order) for row, item in zip(texts, items, strict=True) for order in ((item, row), (row, item))
+        TextPair(*order) for row, item in zip(texts, items, strict=True) for order in ((item, row), (row, item))
     ]
     answers = judge.compare(both_ways, progress) if both_ways else []
     agreed = [None if a is None or b is None else a + b for a, b in zip(answers[::2], answers[1::2], strict=True)]

@@ -17,7 +17,7 @@ from siftune.curation import schema
 from siftune.curation.decontamination.chat_judge import ChatJudge, read_answer
 from siftune.curation.decontamination.cross_encoder_judge import CrossEncoderJudge
 from siftune.curation.decontamination.judges import open_judge
-from siftune.curation.decontamination.second_opinion import AnswerCache, Comparison, overrule
+from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair, overrule
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import SecondOpinion
 from tests.curation.decontamination.chat_server import ChatServer, chat_server
@@ -220,7 +220,7 @@ class Recorded:
     def __init__(self, answers: list[bool | None]) -> None:
         self.answers = answers
 
-    def compare(self, comparisons: list[Comparison], progress: object) -> list[bool | None]:
+    def compare(self, comparisons: list[TextPair], progress: object) -> list[bool | None]:
         assert len(comparisons) == len(self.answers)
         return self.answers
 
@@ -335,7 +335,7 @@ def test_a_cross_encoder_reads_both_orders_and_is_not_run_twice(tmp_path: Path) 
     folder = cross_encoder(tmp_path / "models" / "tiny")
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    pairs = [Comparison(a, b) for row in ROWS.values() for a, b in ((ITEM, row), (row, ITEM))]
+    pairs = [TextPair(a, b) for row in ROWS.values() for a, b in ((ITEM, row), (row, ITEM))]
     # The same model, asked directly.
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -362,7 +362,7 @@ def test_a_cross_encoder_reads_both_orders_and_is_not_run_twice(tmp_path: Path) 
 def test_a_cross_encoder_of_several_scores_and_one_of_pickles_are_refused(tmp_path: Path) -> None:
     three = cross_encoder(tmp_path / "three", labels=3)
     with pytest.raises(UserError, match="gives 3 scores for a pair"):
-        CrossEncoderJudge(str(three), threshold=0.5, cache=AnswerCache(tmp_path)).compare([Comparison("a", "b")], None)
+        CrossEncoderJudge(str(three), threshold=0.5, cache=AnswerCache(tmp_path)).compare([TextPair("a", "b")], None)
     pickled = cross_encoder(tmp_path / "pickled", safetensors=False)
     with pytest.raises(UserError, match="pickle"):
         CrossEncoderJudge(str(pickled), threshold=0.5, cache=AnswerCache(tmp_path))
