@@ -315,7 +315,8 @@ def trained_run(folder: Path, model: Path, *, arms: tuple[str, ...] = ("raw", "c
     synthetic_run(folder, rows=400, hostile=True)
     recipe = RECIPE + (
         f"model: {{name: {model}, load: fp32}}\n"
-        "training: {arms: [raw, curated], budget: {steps: 6}, seeds: [0], max_length: 512, batch_rows: 4, micro_rows: 2}\n"
+        "training: {arms: [raw, curated], budget: {steps: 6}, seeds: [0], max_length: 512, batch_rows: 4,"
+        " micro_rows: 2}\n"
         "compare: {bootstrap: 1000, permutations: 1000, max_new_tokens: 12, default_prompts: false,"
         " prompts: [{text: 'What colour has door 3?', name: door}, {text: 'What is 1 + 1?', expect: '2'}]}\n"
     )
