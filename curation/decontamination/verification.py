@@ -33,7 +33,7 @@ VERIFIED = pl.Schema(
         "row_weakest": pl.Float64,
         "answer_agrees": pl.Float64,
         "answer_differs": pl.Float64,
-        "numbers_missing": pl.Int64,
+        "numbers_replaced": pl.Int64,
         "formulas_differ": pl.Boolean,
         "names_differ": pl.Boolean,
         "detail": pl.String,
@@ -94,9 +94,9 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
 
     item_missing, row_missing, item_weakest and row_weakest are described at `content_words.Alignment`. answer_agrees
     and answer_differs are 1 where the row's answer holds the item's (a final number; a short answer, and none of the
-    wrong choices more) or holds another one, else 0. numbers_missing counts the numbers of the item's question that are
-    nowhere in the row. formulas_differ is described at its function, names_differ at `content_words.Alignment`; both
-    are false where a program is involved.
+    wrong choices more) or holds another one, else 0. numbers_replaced counts the numbers of the item's question that
+    have others in their place in the row. formulas_differ is described at its function, names_differ at `content_words.Alignment`;
+    both are false where a program is involved.
 
     Args:
         candidates: what is compared.
@@ -105,9 +105,9 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
     """
     words = (word for one in candidates for side in (one.row, one.item) for word in said_words(side))
     vectors = WordVectors(words, embed)
-    numbers_missing = _numbers_missing(candidates)
+    numbers_replaced = _numbers_replaced(candidates)
     lines = []
-    for one, missing in zip(candidates, numbers_missing, strict=True):
+    for one, missing in zip(candidates, numbers_replaced, strict=True):
         alignment = align(one.row, one.item, reference=one.reference, weights=weights, vectors=vectors)
         agrees, differs = compare_answers(one)
         other_formulas = not one.code and formulas_differ(one.row.whole, one.item_said)
@@ -136,14 +136,24 @@ def compare_answers(one: Candidate) -> tuple[float, float]:
     return float(agrees), float(not agrees and (wrong > share or share == 0))
 
 
-def _numbers_missing(candidates: Sequence[Candidate]) -> pl.Series:
-    """How many numbers of each item's question are nowhere in the row, int64 [n]."""
+def _numbers_replaced(candidates: Sequence[Candidate]) -> pl.Series:
+    """How many numbers of each item's question have another number in their place in the row, int64 [n].
+
+    A number that one side alone has says little: rephrasings write 2/5 as "two fifths" and "on the first day" as "the
+    day before". It counts only where the other side has a number of its own as well.
+    """
     texts = pl.DataFrame(
-        {"row": [one.row.whole for one in candidates], "item": [one.item_said for one in candidates]},
-        schema={"row": pl.String, "item": pl.String},
+        {
+            "question": [one.question for one in candidates],
+            "row": [one.row.whole for one in candidates],
+            "said": [one.item_said for one in candidates],
+            "item": [one.item.whole for one in candidates],
+        },
+        schema=dict.fromkeys(("question", "row", "said", "item"), pl.String),
     )
-    missing = numbers(pl.col("item")).list.set_difference(numbers(pl.col("row")))
-    return texts.select(missing.list.len().cast(pl.Int64)).to_series()
+    of_item = numbers(pl.col("said")).list.set_difference(numbers(pl.col("row"))).list.len()
+    of_row = numbers(pl.col("question")).list.set_difference(numbers(pl.col("item"))).list.len()
+    return texts.select(pl.min_horizontal(of_item, of_row).cast(pl.Int64)).to_series()
 
 
 def answers_agree(answer: str, item_answer: str) -> bool:
@@ -181,14 +191,14 @@ def _formulas(text: str) -> set[str]:
     return {token for token in tokens if len(token) > 2 and _VARIABLE.search(token)}
 
 
-def _detail(alignment: Alignment, agrees: float, differs: float, numbers_missing: int, *, other_formulas: bool) -> str:
+def _detail(alignment: Alignment, agrees: float, differs: float, numbers_replaced: int, *, other_formulas: bool) -> str:
     """What was alike and what was not, in words."""
     parts = [f"shared: {', '.join(alignment.shared[:_WORDS_IN_DETAIL]) or 'no rare word'}"]
     if alignment.of_item:
         parts.append(f"only in the item: {', '.join(alignment.of_item[:_WORDS_IN_DETAIL])}")
     if alignment.of_row:
         parts.append(f"only in the row: {', '.join(alignment.of_row[:_WORDS_IN_DETAIL])}")
-    if numbers_missing:
+    if numbers_replaced:
         parts.append("other numbers")
     if other_formulas:
         parts.append("other formulas")
@@ -250,8 +260,8 @@ PROGRAM_ALONE = SameItemModel(1.0, screen=1.0)
 #: An item of which the row lacks more than this is another one, however close the two are: "expand" is not "simplify".
 #: One in ten rephrasings of the fitted half lacks more than half of its item.
 _MOST_MISSING = 0.7
-#: The log-odds of such a pair, and of one that lacks a number of the item's question: the same task with other numbers
-#: is a related item, and so is one with other formulas or names. Of 192 rephrasings of the fitted half 2 lack a
+#: The log-odds of such a pair, and of one that has other numbers than the item's question: the same task with other
+#: numbers is a related item, and so is one with other formulas or names. Of 192 rephrasings of the fitted half 2 lack a
 #: number; of 10 with formulas none has others.
 _CERTAINLY_NOT = -5.0
 
@@ -263,7 +273,7 @@ def same_item_log_odds() -> pl.Expr:
         .then(PROGRAM_ALONE.log_odds())
         .when(
             (pl.col("item_missing") > _MOST_MISSING)
-            | (pl.col("numbers_missing") > 0)
+            | (pl.col("numbers_replaced") > 0)
             | pl.col("formulas_differ")
             | pl.col("names_differ")
         )

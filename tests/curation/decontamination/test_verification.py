@@ -86,9 +86,25 @@ def test_what_differs_is_said_in_words() -> None:
         "bench",
         code=False,
     )
-    found = verify(
+    verified = verify(
         [one], weights=WordWeights(), embed=lambda texts, progress=None: np.ones((len(next(iter(texts))), 4))
     )
-    line = found.row(0, named=True)
-    assert line["numbers_missing"] == 1
+    line = verified.row(0, named=True)
+    assert line["numbers_replaced"] == 1
     assert line["detail"] == "shared: far, miles; other numbers; another answer"
+
+
+@pytest.mark.parametrize(
+    ("row", "replaced"),
+    [
+        ("Two fifths of the 4000 gallons were sour. How much is the refund at 3.5 a gallon?", 0),
+        ("2/5 of 4000 gallons at 3.5 were sour on day 7. What is the refund?", 0),
+        ("2/5 of 5000 gallons at 3.5 were sour. What is the refund?", 1),
+        ("3/5 of 5000 gallons at 3.5 were sour. What is the refund?", 2),
+    ],
+)
+def test_a_number_is_replaced_where_each_side_has_one_of_its_own(row: str, replaced: int) -> None:
+    item = "A store bought 4000 gallons at 3.5. Later 2/5 of the milk was sour. Calculate the refund."
+    one = Candidate(row, row, "", item, item, "", (), "bench", code=False)
+    line = verify([one], weights=WordWeights(), embed=lambda texts, progress=None: np.ones((len(next(iter(texts))), 4)))
+    assert line["numbers_replaced"].item() == replaced
