@@ -95,8 +95,8 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
     item_missing, row_missing, item_weakest and row_weakest are described at `content_words.Alignment`. answer_agrees
     and answer_differs are 1 where the row's answer holds the item's (a final number; a short answer, and none of the
     wrong choices more) or holds another one, else 0. numbers_replaced counts the numbers of the item's question that
-    have others in their place in the row. formulas_differ is described at its function, names_differ at `content_words.Alignment`;
-    both are false where a program is involved.
+    have others in their place in the row. formulas_differ is described at its function, names_differ at
+    `content_words.Alignment`; both are false where a program is involved.
 
     Args:
         candidates: what is compared.
