@@ -46,8 +46,8 @@ _OPPOSITES = (
 )
 _MAX_OPPOSITES = 2
 
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-_ORDINAL = rf"\b(?:{'|'.join(_ORDINALS)})\b"
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = rf"\b(?:{'|'.join(ORDINALS)})\b"
 #: Numbers that say little: one is an article, zero and minus are everywhere.
 _COMMON_NUMBERS = ("-", "0", "1")
 
@@ -205,6 +205,6 @@ def _opposites(pairs: pl.DataFrame) -> pl.DataFrame:
     only_row, only_item = pl.col("row").list.set_difference("item"), pl.col("item").list.set_difference("row")
     against = [only_row.list.contains(a) & only_item.list.contains(b) for a, b in _OPPOSITES]
     against += [only_row.list.contains(b) & only_item.list.contains(a) for a, b in _OPPOSITES]
-    ordinals = [side.list.set_intersection(pl.lit(list(_ORDINALS))).list.len() > 0 for side in (only_row, only_item)]
+    ordinals = [side.list.set_intersection(pl.lit(list(ORDINALS))).list.len() > 0 for side in (only_row, only_item)]
     count = pl.sum_horizontal(*against, ordinals[0] & ordinals[1])
     return lists.select(opposites=_in_prose(count, maximum=_MAX_OPPOSITES))

@@ -21,7 +21,7 @@ from siftune.curation.decontamination.content_words import (
     content_words,
     said_words,
 )
-from siftune.curation.decontamination.pair_features import numbers
+from siftune.curation.decontamination.pair_features import ORDINALS, numbers
 from siftune.curation.embeddings.knn import Embed
 
 #: The columns that `verify` adds.
@@ -49,6 +49,7 @@ _ANSWER_WORDS = 12
 #: An answer agrees when this share of its words stands in the row's answer.
 _AGREEING_SHARE = 0.6
 _WORDS_IN_DETAIL = 5
+_CARDINAL_OF_ORDINAL = {word: str(number) for number, word in enumerate(ORDINALS, start=1)}
 _LATEX = re.compile(r"\\(?:left|right|mathrm|text|[,;!])|[${}]")
 _OPERATOR = re.compile(r"\s*([\^+*/=]|(?<=[\w)])\s-(?=\s[\w(]))\s*")
 _FORMULA_TOKEN = re.compile(r"[\w.()\[\]\\]*[\^+*/=<>\\][\w.()\[\]\\^+*/=<>-]*")
@@ -140,7 +141,7 @@ def _numbers_replaced(candidates: Sequence[Candidate]) -> pl.Series:
     """How many numbers of each item's question have another number in their place in the row, int64 [n].
 
     A number that one side alone has says little: rephrasings write 2/5 as "two fifths" and "on the first day" as "the
-    day before". It counts only where the other side has a number of its own as well.
+    day before". It counts only where the other side has a number of its own as well. "The fourth week" is "week four".
     """
     texts = pl.DataFrame(
         {
@@ -151,9 +152,15 @@ def _numbers_replaced(candidates: Sequence[Candidate]) -> pl.Series:
         },
         schema=dict.fromkeys(("question", "row", "said", "item"), pl.String),
     )
-    of_item = numbers(pl.col("said")).list.set_difference(numbers(pl.col("row"))).list.len()
-    of_row = numbers(pl.col("question")).list.set_difference(numbers(pl.col("item"))).list.len()
+    question, row, said, item = (_cardinals(pl.col(name)) for name in ("question", "row", "said", "item"))
+    of_item, of_row = said.list.set_difference(row).list.len(), question.list.set_difference(item).list.len()
     return texts.select(pl.min_horizontal(of_item, of_row).cast(pl.Int64)).to_series()
+
+
+def _cardinals(text: pl.Expr) -> pl.Expr:
+    """The numbers of a text, ordinals as the numbers that they count; `first` is left out as 1 is."""
+    cardinals = numbers(text).list.eval(pl.element().replace(_CARDINAL_OF_ORDINAL))
+    return cardinals.list.set_difference(pl.lit(["1"]))
 
 
 def answers_agree(answer: str, item_answer: str) -> bool:

@@ -100,6 +100,7 @@ def test_what_differs_is_said_in_words() -> None:
         ("Two fifths of the 4000 gallons were sour. How much is the refund at 3.5 a gallon?", 0),
         ("2/5 of 4000 gallons at 3.5 were sour on day 7. What is the refund?", 0),
         ("2/5 of 5000 gallons at 3.5 were sour. What is the refund?", 1),
+        ("Of 4000 gallons at 3.5, 2/5 were sour in the fourth week. What is the refund?", 0),
         ("3/5 of 5000 gallons at 3.5 were sour. What is the refund?", 2),
     ],
 )
