@@ -53,8 +53,9 @@ def settle(matches: pl.DataFrame, *, threshold: float, most: float | None) -> pl
 def false_discovery(matches: pl.DataFrame, *, threshold: float, most: float | None) -> pl.DataFrame:
     """For each benchmark the threshold of the score, and how much of what it flags is estimated to be false.
 
-    A row counts for the better of its best item and its best decoy. As many false matches are expected among items as
-    among decoys; the interval is the exact one of a Poisson count, at 95 % (Garwood 1936), over the matches.
+    A row is a false match where a decoy and no item reaches the threshold: a true copy of an item also resembles that
+    item's decoy, which says nothing against it. As many false matches are expected among items as among decoys; the
+    interval is the exact one of a Poisson count, at 95 % (Garwood 1936), over the matches.
 
     Args:
         matches: MATCHES as they were measured, with decoys.
@@ -67,34 +68,34 @@ def false_discovery(matches: pl.DataFrame, *, threshold: float, most: float | No
         that match a decoy, `rate` their ratio (null without matches) with its interval. A benchmark where no
         threshold will do has the threshold infinity.
     """
-    counted = matches.filter(pl.col("rule") == schema.PARAPHRASE, pl.col("outcome").is_in(["same", "decoy"]))
-    counted = counted.filter(pl.col("score") >= threshold).with_columns(benchmark=benchmark())
-    best = counted.sort("score", pl.col("outcome") == "same", "id", descending=[True, False, False])
-    best = best.unique(["id", "benchmark"], keep="first", maintain_order=True)
+    counted = matches.filter(pl.col("rule") == schema.PARAPHRASE).with_columns(benchmark=benchmark())
+    best = counted.group_by("benchmark", "id").agg(
+        item=pl.col("score").filter(pl.col("outcome") == "same").max().fill_null(0.0),
+        decoy=pl.col("score").filter(pl.col("outcome") == "decoy").max().fill_null(0.0),
+    )
     lines = []
     for name in matches.select(benchmark().unique().sort()).to_series():
         of_benchmark = best.filter(pl.col("benchmark") == name)
-        is_decoy = (of_benchmark["outcome"] == "decoy").to_numpy()
-        score = of_benchmark["score"].to_numpy()
-        decoys, items = np.cumsum(is_decoy), np.cumsum(~is_decoy)
-        last_of_score = np.append(score[1:] != score[:-1], True) if len(score) else np.zeros(0, np.bool_)
-        chosen, count = threshold, len(score)
-        if most is not None and len(score):
-            good = np.flatnonzero(last_of_score & (decoys <= most * items))
-            count = int(good[-1]) + 1 if len(good) else 0
-            if count < len(score):
-                chosen = float(score[count - 1]) if count else float("inf")
-        lines.append((name, chosen, *_rate(count, decoys, items)))
+        item, decoy = of_benchmark["item"].to_numpy(), of_benchmark["decoy"].to_numpy()
+        scores = np.unique(np.concatenate([item, decoy]))
+        thresholds = np.concatenate([[threshold], scores[scores > threshold], [np.inf]])
+        items = _at_least(item, thresholds)
+        decoys = _at_least(decoy, thresholds) - _at_least(np.minimum(item, decoy), thresholds)
+        accepted = decoys <= most * items if most is not None else np.ones(len(thresholds), np.bool_)
+        chosen = int(np.argmax(accepted))
+        lines.append((name, float(thresholds[chosen]), *_rate(int(items[chosen]), int(decoys[chosen]))))
     return pl.DataFrame(lines, schema=FALSE_DISCOVERY, orient="row")
 
 
-def _rate(
-    count: int, decoys: NDArray[np.int64], items: NDArray[np.int64]
-) -> tuple[int, int, float | None, float | None, float | None]:
-    """Matches of items and of decoys among the first `count` of a ranking, their ratio and its interval."""
-    if not count or not items[count - 1]:
+def _at_least(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many of `scores` reach each threshold, int64 [t]."""
+    return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
+
+
+def _rate(matched: int, false: int) -> tuple[int, int, float | None, float | None, float | None]:
+    """Matches of items and of decoys, their ratio and its interval; nothing is known without matches of items."""
+    if not matched:
         return 0, 0, None, None, None
-    matched, false = int(items[count - 1]), int(decoys[count - 1])
     low = float(chi2.ppf(0.025, 2 * false)) / 2 if false else 0.0
     high = float(chi2.ppf(0.975, 2 * false + 2)) / 2
     return matched, false, min(1.0, false / matched), min(1.0, low / matched), min(1.0, high / matched)
