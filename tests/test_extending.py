@@ -189,7 +189,7 @@ assert pairs.borderline(run, "opening", 0.7).height == 3
 assert threshold_effect(run, "opening", 0.6).chosen.dropped == 2
 for file in ("report.html", "report.md"):
     assert "shared" in (run.path / file).read_text("utf-8")
-assert "Shared openings: 0.7" in (run.path / "report.html").read_text("utf-8")
+assert "Shared openings: threshold 0.7" in (run.path / "report.html").read_text("utf-8")
 """
 
 
