@@ -134,7 +134,7 @@ class _LineSalvage:
         yield from objects
         if rest and rest.lstrip()[:1] == b"{" and _is_unfinished(rest):
             self._keep(rest)
-        elif rest:
+        elif rest or not objects:
             fault = parse_line(rest) if objects else value
             if is_last and _is_truncated_object(rest):
                 self._warn(TRUNCATED)
@@ -184,7 +184,7 @@ def _objects_of(data: bytes) -> tuple[list[Any], bytes]:
 
 def _is_unfinished(line: bytes) -> bool:
     """Whether a line is the beginning of valid JSON and stops where a value, a name or a bracket is missing."""
-    text = line.decode(errors="replace").strip()
+    text = line.decode(errors="replace").strip(" \t\r\n")
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
@@ -196,7 +196,7 @@ def _is_unfinished(line: bytes) -> bool:
 
 def _is_truncated_object(line: bytes) -> bool:
     """Whether a line that is not valid JSON is the beginning of an object."""
-    text = line.decode(errors="ignore").strip()
+    text = line.decode(errors="ignore").strip(" \t\r\n")
     try:
         json.loads(text)
     except json.JSONDecodeError as error:

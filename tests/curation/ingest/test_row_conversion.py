@@ -153,7 +153,7 @@ def test_marks_of_turns_stay_with_their_turn(mark):
 def test_rows_of_other_shapes_become_objects():
     row = {"question": "q", "answer": "a"}
     assert as_object(json.dumps(row)) == as_object({"row": json.dumps(row)}) == as_object(row) == row
-    assert as_object(TALK) == as_object(json.dumps(TALK)) == {"messages": TALK}
+    assert as_object(TALK) == as_object(json.dumps(TALK)) == {"conversations": TALK}
     for value in ("text", ["q", "a"], [1], 3, None, {"text": "{no json"}, "[1, 2]"):
         assert as_object(value) == value
 

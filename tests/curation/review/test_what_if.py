@@ -18,7 +18,7 @@ from tests.worlds import bag_encoder, many, write_recipe, write_source
 DUPLICATES: dict[str, dict[str, Any]] = {
     "near": {"threshold": 0.7, "floor": 0.2, "shingle": 2},
     "answers": {"max_per_answer": 2, "min_words": 3, "threshold": 0.8, "floor": 0.6},
-    "semantic": {"threshold": 0.8, "floor": 0.6},
+    "semantic": {"threshold": 0.8, "floor": 0.6, "rows": 0.6},
 }
 #: What `Replay` cannot know: it reads no texts.
 SPELLED = "detail"
@@ -33,9 +33,9 @@ def data() -> list[dict[str, Any]]:
             message[6] = f"word{place % 2}"
         rows[place]["output"] = " ".join(message)
     for place in range(61, 90, 4):  # the same words in another order, all of them or but for some
-        words = [*rows[place - 30]["instruction"].split(), *rows[place - 30]["output"].split()][::-1]
-        words[: place % 5] = [f"new{place}{number}" for number in range(place % 5)]
-        rows[place] = {"instruction": " ".join(words[:12]), "output": " ".join(words[12:])}
+        prompt, answer = (rows[place - 30][side].split()[::-1] for side in ("instruction", "output"))
+        answer[: place % 5] = [f"new{'abcde'[number]}{chr(97 + place % 26)}" for number in range(place % 5)]
+        rows[place] = {"instruction": " ".join(prompt), "output": " ".join(answer)}
     return rows
 
 
