@@ -5,7 +5,7 @@ The few names that a notebook needs. Everything else is in `siftune.curation`, `
     >>> import siftune
     >>> run = siftune.curate(recipe)
     >>> run.rows()["fate"].value_counts(sort=True).rows()
-    [('kept', 54), ('dropped', 9), ('quarantined', 2)]
+    [('kept', 55), ('dropped', 8), ('quarantined', 2)]
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Run:
         """The fate of every input row: id, source, fate, stage, split, arms, lengths in words.
 
         >>> run.rows().filter(fate="kept").height
-        54
+        55
         """
         return self._folder().rows()
 
@@ -110,7 +110,7 @@ class Run:
         """Decide again with other thresholds, from stored measures; nothing is measured anew or written.
 
         >>> run.what_if(near=0.95).dropped().filter(stage="near").height
-        2
+        1
 
         Raises:
             UserError: a name is not a stage with a threshold, or a value lies below the floor of what was stored.
@@ -155,7 +155,7 @@ class Run:
         """The verdict of the last comparison; None before the first.
 
         >>> trained_run.verdict().headline
-        'Not enough evidence that curated is better or worse than raw on held-out loss.'
+        'No verdict from one training run of curated: ...'
 
         Raises:
             UserError: the stored verdict is damaged.

@@ -221,7 +221,7 @@ def test_contamination_is_judged_like_duplicates(page, plain_run: Path) -> None:
     assert "Is the row this item?" in [element.value for element in at.subheader]
     text = shown(at)
     assert "exam" in text
-    assert "14.3 % (1.7 % to 51.6 %): 2 decoys, 14 rows" in text
+    assert "6.7 % (0.2 % to 37.1 %): 1 decoy, 15 rows" in text
     assert "Pair 1 of the 12 nearest to the threshold" in text
     assert "wrong choice" in text
     assert "<mark>" in text
