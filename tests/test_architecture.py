@@ -163,7 +163,7 @@ def test_public_functions_with_four_or_more_arguments_document_each(path: Path) 
         (r"[\"']seed-", "curation/run/paths.py"),
     ],
 )
-def test_a_helper_exists_once(pattern: str, home: str) -> None:
+def test_a_shared_function_exists_once(pattern: str, home: str) -> None:
     files = [module_path(path) for path in FILES if re.search(pattern, path.read_text(encoding="utf-8"))]
     assert files == [home]
 
