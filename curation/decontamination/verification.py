@@ -147,13 +147,14 @@ def _numbers_replaced(candidates: Sequence[Candidate]) -> pl.Series:
         {
             "question": [one.question for one in candidates],
             "row": [one.row.whole for one in candidates],
-            "said": [one.item_said for one in candidates],
+            "item_question": [one.item_said for one in candidates],
             "item": [one.item.whole for one in candidates],
         },
-        schema=dict.fromkeys(("question", "row", "said", "item"), pl.String),
+        schema=dict.fromkeys(("question", "row", "item_question", "item"), pl.String),
     )
-    question, row, said, item = (_cardinals(pl.col(name)) for name in ("question", "row", "said", "item"))
-    of_item, of_row = said.list.set_difference(row).list.len(), question.list.set_difference(item).list.len()
+    columns = ("question", "row", "item_question", "item")
+    question, row, item_question, item = (_cardinals(pl.col(name)) for name in columns)
+    of_item, of_row = item_question.list.set_difference(row).list.len(), question.list.set_difference(item).list.len()
     return texts.select(pl.min_horizontal(of_item, of_row).cast(pl.Int64)).to_series()
 
 
