@@ -12,18 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from siftune.curation.formats.cells import json_text
+from siftune.curation.formats.turns import is_trained
 
 SystemTurn = Literal["keep", "fold"]
 
-#: Fields of a message that say whether it is trained, and those that say that it is not.
-_TRAINED_IF_TRUE = ("weight", "loss_weight", "train", "trainable", "training", "train_on_turn", "loss")
-_TRAINED_IF_FALSE = ("masked",)
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _CALLS = ("tool_calls", "function_call")
 _TOOL_KEYS = ("type", "function", "name", "description", "parameters", "properties", "required")
-_FALSE_WORDS = frozenset({"false", "no", "off", "0", "0.0", "none", ""})
 #: Raised when the same rows get other tokens or another mask, so that adapters of before are trained again.
-MASK_VERSION = 2
+MASK_VERSION = 3
 #: What `meta` of a row holds when it holds anything for training: a look at its text saves parsing it.
 META_KEYS = ('"_turns"', '"tools"', '"functions"')
 
@@ -66,13 +63,6 @@ def read_turns(messages: Sequence[Mapping[str, Any]], meta: str | None) -> tuple
     return turns, _read_tools(document.get("tools") or document.get("functions"))
 
 
-def is_marked_untrained(fields: Mapping[str, Any]) -> bool:
-    """Whether the fields of a message take it out of the loss: `weight: 0`, `train: false`, `masked: true`, …"""
-    return any(name in fields and not _truth(fields[name]) for name in _TRAINED_IF_TRUE) or any(
-        name in fields and _truth(fields[name]) for name in _TRAINED_IF_FALSE
-    )
-
-
 def fold_system(turns: Sequence[RowTurn]) -> list[RowTurn]:
     """The dialogue with the text of each system turn at the head of the user turn that follows it."""
     folded: list[RowTurn] = []
@@ -88,10 +78,6 @@ def fold_system(turns: Sequence[RowTurn]) -> list[RowTurn]:
     return folded if not waiting else list(turns)
 
 
-def _truth(value: Any) -> bool:
-    return value.strip().lower() not in _FALSE_WORDS if isinstance(value, str) else bool(value)
-
-
 def _read_turn(role: str, content: str, fields: Mapping[str, Any]) -> RowTurn:
     if not fields:
         return RowTurn(role, content, content_with_calls=content)
@@ -105,7 +91,7 @@ def _read_turn(role: str, content: str, fields: Mapping[str, Any]) -> RowTurn:
     return RowTurn(
         role,
         plain if calls else content,
-        is_trained=not is_marked_untrained(fields),
+        is_trained=is_trained(fields),
         thought=thought if thought and thought.strip() else None,
         calls=tuple(calls),
         content_with_calls=content,

@@ -30,10 +30,12 @@ _TRAINED_KEYS = (
     "train_loss", "compute_loss",
 )  # fmt: skip
 _MASKED_KEYS = ("masked", "mask", "ignore", "ignored", "ignore_loss", "no_loss", "skip")
+#: Keys of a turn that may hold an object with such marks.
+_NESTED_KEYS = ("metadata", "meta", "extra", "extra_info")
 #: Keys of a turn that say whether it is trained.
 MARK_KEYS: Final = frozenset((*_TRAINED_KEYS, *_MASKED_KEYS))
-_FALSE_TEXTS = ("false", "0", "0.0", "no")
-_TRUE_TEXTS = ("true", "1", "1.0", "yes")
+_FALSE_TEXTS = ("false", "0", "0.0", "no", "off")
+_TRUE_TEXTS = ("true", "1", "1.0", "yes", "on")
 
 
 class Turn(NamedTuple):
@@ -54,12 +56,19 @@ Turns = list[Turn]
 
 
 def is_trained(fields: Mapping[str, Any] | None) -> bool:
-    """Whether a turn may be trained: false where its fields mark it (`weight: 0`, `train: false`, `masked: true`)."""
+    """Whether a turn may be trained: false where its fields mark it (`weight: 0`, `train: false`, `masked: true`).
+
+    Marks in an object of a turn (`metadata: {weight: 0}`) count as well.
+    """
     if not fields:
         return True
-    if any(_as_flag(fields.get(key)) is False for key in _TRAINED_KEYS):
-        return False
-    return not any(_as_flag(fields.get(key)) is True for key in _MASKED_KEYS)
+    nested = [fields[key] for key in _NESTED_KEYS if isinstance(fields.get(key), Mapping)]
+    for marks in (fields, *nested):
+        if any(_as_flag(marks.get(key)) is False for key in _TRAINED_KEYS):
+            return False
+        if any(_as_flag(marks.get(key)) is True for key in _MASKED_KEYS):
+            return False
+    return True
 
 
 def _as_flag(value: Any) -> bool | None:

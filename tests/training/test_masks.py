@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from siftune.curation import schema
 from siftune.curation.errors import UserError
-from siftune.training import masks
+from siftune.training import masks, row_turns
 from siftune.training.chat_template import TEMPLATE_DATE
 from tests.training.worlds import CHATML, SMOLLM2, TEMPLATES, arm_frame, message, tiny_tokenizer
 
@@ -327,3 +327,23 @@ def test_rows_keep_their_order_over_batches(tokenizers):
     assert rows.names == frame["id"].to_list()
     assert rows.truncated.schema == schema.LEDGER
     assert rows.truncated.is_empty()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weight": 0},
+        {"train": False},
+        {"loss": "false"},
+        {"masked": True},
+        {"loss_mask": 0},
+        {"compute_loss": False},
+        {"ignore": True},
+        {"metadata": {"weight": 0}},
+    ],
+    ids=str,
+)
+def test_training_leaves_out_what_reading_calls_untrained(fields):
+    turns, _ = row_turns.read_turns([{"role": "assistant", "content": "a", **fields}], None)
+    assert not turns[0].is_trained
+    assert row_turns.read_turns([{"role": "assistant", "content": "a", "weight": 1}], None)[0][0].is_trained
