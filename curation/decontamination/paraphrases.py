@@ -6,7 +6,7 @@ What the model looks at is in `siftune.curation.decontamination.candidates` and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from siftune.curation import schema
 from siftune.curation.contamination_outcomes import benchmark
 from siftune.curation.decontamination.candidates import candidate_pairs
 from siftune.curation.decontamination.content_words import WordWeights
+from siftune.curation.decontamination.logistic_model import LogisticModel
 from siftune.curation.decontamination.pair_features import is_code
 from siftune.curation.decontamination.program_features import operation_similarity, shared_values
 from siftune.curation.decontamination.verification import Candidate, is_related, same_item_log_odds, verify
@@ -33,7 +34,7 @@ MIN_SCREEN = -2.0
 
 
 @dataclass(frozen=True)
-class SameTaskModel:
+class SameTaskModel(LogisticModel):
     """A logistic model of "the same task": the constant, and the weight of each column of `candidate_pairs`.
 
     A pair is accepted when the log-odds are not negative. Fitted by penalised maximum likelihood, the weights held to
@@ -46,7 +47,6 @@ class SameTaskModel:
     once more, 0.25 below, before the constants were settled.
     """
 
-    constant: float
     cosine: float = 0.0
     row_margin: float = 0.0
     item_margin: float = 0.0
@@ -57,13 +57,6 @@ class SameTaskModel:
     opposites: float = 0.0
     operations: float = 0.0
     example_values: float = 0.0
-
-    def log_odds(self) -> pl.Expr:
-        """The log-odds of "the same task", over the columns of `candidate_pairs`."""
-        log_odds = pl.lit(self.constant)
-        for feature in fields(self)[1:]:
-            log_odds = log_odds + getattr(self, feature.name) * pl.col(feature.name)
-        return log_odds
 
 
 PROSE = SameTaskModel(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -21,6 +21,7 @@ from siftune.curation.decontamination.content_words import (
     content_words,
     said_words,
 )
+from siftune.curation.decontamination.logistic_model import LogisticModel
 from siftune.curation.decontamination.pair_features import ORDINALS, numbers
 from siftune.curation.embeddings.knn import Embed
 
@@ -216,7 +217,7 @@ def _detail(alignment: Alignment, agrees: float, differs: float, numbers_replace
 
 
 @dataclass(frozen=True)
-class SameItemModel:
+class SameItemModel(LogisticModel):
     """A logistic model of "the same item" over the columns of `verify`, `screen` and two of `program_features`.
 
     `screen` are the log-odds by which a candidate was let in. Fitted by penalised maximum likelihood, the weights held
@@ -227,7 +228,6 @@ class SameItemModel:
     on the other half.
     """
 
-    constant: float
     screen: float = 0.0
     item_missing: float = 0.0
     row_missing: float = 0.0
@@ -236,13 +236,6 @@ class SameItemModel:
     answer_differs: float = 0.0
     operations: float = 0.0
     example_values: float = 0.0
-
-    def log_odds(self) -> pl.Expr:
-        """The log-odds of "the same item"."""
-        log_odds = pl.lit(self.constant)
-        for feature in fields(self)[1:]:
-            log_odds = log_odds + getattr(self, feature.name) * pl.col(feature.name)
-        return log_odds
 
 
 #: Where no program is involved. The constant is 0.5 above the fitted one: more rephrasings, and no pair of the fitted
