@@ -19,8 +19,9 @@ from siftune.curation.review.lengths import balance_summary
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
 from siftune.curation.review.samples import compared_texts, witness_texts
+from siftune.curation.review.tables import benchmark_table, no_contamination_sentence
 from siftune.curation.review.what_if import Replay
-from siftune.curation.review.wording import decision_text, reason_text
+from siftune.curation.review.wording import decision_text, false_discovery_text, reason_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import word_differences
 
@@ -35,6 +36,8 @@ _MOST_ROWS = 20  # of a list of rows
 def curation_report(run: RunFolder) -> RenderableType:
     """The funnel of a run, its splits and balance, its warnings and examples of removed rows."""
     parts: list[RenderableType] = [Text(), funnel_table(run), Text(), *_outcome(run)]
+    if run.recipe.contamination is not None and run.recipe.contamination.references:
+        parts += [Text(), *_benchmarks(run)]
     parts += notes(warnings(run))
     for decision in borderline_removals(run):
         parts += [Text(), *removal_report(run, decision)]
@@ -70,6 +73,16 @@ def _outcome(run: RunFolder) -> Iterator[Text]:
         yield Text(certificate_sentence(run), style="green" if certificate.passed else "bold red")
     if balance := balance_summary(run):
         yield Text(balance.sentence)
+
+
+def _benchmarks(run: RunFolder) -> Iterator[RenderableType]:
+    """For each benchmark that rows match how many do, and how many of those are estimated to be false."""
+    lines = benchmark_table(run).to_dicts()
+    if not lines:
+        yield Text(no_contamination_sentence(run))
+        return
+    rows = [(line["benchmark"], line["same"], line["related"], false_discovery_text(line)) for line in lines]
+    yield table("Benchmarks", ["benchmark", "same item", "related", "estimated false discovery rate"], rows)
 
 
 def _files(run: RunFolder) -> Text:

@@ -34,7 +34,7 @@ class CrossEncoderJudge:
 
     def compare(self, comparisons: Sequence[TextPair], progress: Progress | None) -> list[bool | None]:
         """See `Judge.compare`."""
-        questions = [{"model": self._weights, "first": pair.first, "second": pair.second} for pair in comparisons]
+        questions = [{"model": self.weights, "first": pair.first, "second": pair.second} for pair in comparisons]
         scores = [self._cache.get(question) for question in questions]
         missing = [index for index, score in enumerate(scores) if score is None]
         for start in range(0, len(missing), _BATCH):
@@ -59,7 +59,7 @@ class CrossEncoderJudge:
         return [float(score) for score in scores]
 
     @cached_property
-    def _weights(self) -> str:
+    def weights(self) -> str:
         """What the scores depend on: the hashes of the model's files."""
         files = (path for path in self._folder.rglob("*") if path.suffix in {".safetensors", ".json", ".txt"})
         return " ".join(f"{path.relative_to(self._folder)}:{file_sha256(path)}" for path in sorted(files))

@@ -10,6 +10,12 @@ from siftune.curation.decontamination.second_opinion import AnswerCache, Judge
 from siftune.curation.recipe.sections import SecondOpinion
 
 
+def judge_weights(settings: SecondOpinion, *, base: Path) -> str | None:
+    """The hashes of a cross-encoder's files; None where a server is asked. Raises `UserError` like `open_judge`."""
+    judge = None if settings.cross_encoder is None else open_judge(settings, base=base)
+    return judge.weights if isinstance(judge, CrossEncoderJudge) else None
+
+
 def open_judge(settings: SecondOpinion, *, base: Path) -> Judge:
     """The model of `verify`; a folder is relative to `base`. Raises `UserError` when it is not to be had."""
     cache = AnswerCache()

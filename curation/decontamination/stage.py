@@ -11,7 +11,7 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.contamination_outcomes import settle
 from siftune.curation.corpus import Corpus
-from siftune.curation.decontamination.judges import open_judge
+from siftune.curation.decontamination.judges import judge_weights, open_judge
 from siftune.curation.decontamination.matches import LAYERED_VERSION, find_matches
 from siftune.curation.decontamination.published_rules import PublishedRules
 from siftune.curation.decontamination.second_opinion import overrule
@@ -52,6 +52,7 @@ class Decontamination:
         if self.settings.verify is not None:
             # Where the key is, and how long to wait, do not change what is measured.
             on["verify"] = self.settings.verify.model_dump(exclude={"key_variable", "timeout"})
+            on["judge"] = judge_weights(self.settings.verify, base=self.base)
         return on
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation import schema
+from siftune.curation.decontamination.stage import Decontamination
 from siftune.curation.dedup import embedding_pairs
 from siftune.curation.dedup.decisions import pair_positions, pairs_frame
 from siftune.curation.dedup.exact import equal_text_pairs
@@ -230,8 +231,11 @@ def _edges(index: pl.DataFrame, pairs: pl.DataFrame) -> Edges:
 
 
 def _witness_edges(recorder: RunRecorder, index: pl.DataFrame) -> Edges:
-    """Every dropped row and the row that it was dropped for: they stay in one group."""
-    dropped = recorder.ledger.frame().filter(pl.col("action") == "drop", pl.col("witness").is_not_null())
+    """Every dropped row and the row that it was dropped for: they stay in one group. Items of benchmarks are no rows,
+    even where a source has the name of a benchmark.
+    """
+    is_drop = (pl.col("action") == "drop") & (pl.col("stage") != Decontamination.name)
+    dropped = recorder.ledger.frame().filter(is_drop, pl.col("witness").is_not_null())
     rows = index.select("id", "row")
     pairs = dropped.join(rows, on="id", how="inner").join(
         rows, left_on="witness", right_on="id", how="inner", suffix="_witness"

@@ -254,6 +254,21 @@ def test_curate_shows_the_funnel_and_removals_beside_their_witnesses(call: Call,
     assert done.stderr == ""
 
 
+def test_curate_counts_the_rows_that_match_each_benchmark(call: Call, tmp_path: Path) -> None:
+    write_source(many(40), tmp_path / "s.jsonl")
+    items = [{"question": row["instruction"], "answer": row["output"]} for row in many(3)]
+    write_source(items, tmp_path / "bench.jsonl")
+    write_source([{"question": "Which planet has the largest rings?", "answer": "Saturn"}], tmp_path / "other.jsonl")
+    shown = {}
+    for name in ("bench", "other"):
+        sections = {"contamination": {"references": [{"path": f"{name}.jsonl"}], "rules": ["tulu3-8gram"]}}
+        shown[name] = call("curate", write_recipe(tmp_path, "s.jsonl", run=name, **sections)).stdout
+    rows = RunFolder.open(tmp_path / "bench").matches()["id"].n_unique()
+    line = next(line for line in shown["bench"].splitlines() if line.startswith("bench "))
+    assert line.split()[1:] == [str(rows), "0", *["no", "row", "in", "other", "words"]]
+    assert "No row matches an item of the benchmarks." in shown["other"]
+
+
 def test_curate_notes_a_search_that_may_miss_pairs(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from siftune.app.cli.commands import main
 from siftune.curation import schema
 from siftune.curation.decontamination.chat_judge import ChatJudge, read_answer
 from siftune.curation.decontamination.cross_encoder_judge import CrossEncoderJudge
-from siftune.curation.decontamination.judges import open_judge
+from siftune.curation.decontamination.judges import judge_weights, open_judge
 from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair, overrule
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import SecondOpinion
@@ -360,6 +360,18 @@ def test_a_cross_encoder_reads_both_orders_and_is_not_run_twice(tmp_path: Path) 
     again = CrossEncoderJudge(str(folder), threshold=1.0, cache=cache)
     assert again.compare(pairs, None) == [False] * len(pairs)
     assert "_model" not in vars(again)
+
+
+def test_another_cross_encoder_under_the_same_name_is_asked_anew(tmp_path: Path) -> None:
+    folder = cross_encoder(tmp_path / "models" / "tiny")
+    settings = SecondOpinion(cross_encoder="models/tiny")
+    before = judge_weights(settings, base=tmp_path)
+    assert before == judge_weights(settings, base=tmp_path)
+    (folder / "config.json").chmod(0o644)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert judge_weights(settings, base=tmp_path) != before
+    assert judge_weights(SecondOpinion(endpoint="http://127.0.0.1:1", model="m"), base=tmp_path) is None
 
 
 def test_a_cross_encoder_of_several_scores_and_one_of_pickles_are_refused(tmp_path: Path) -> None:

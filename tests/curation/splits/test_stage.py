@@ -66,6 +66,18 @@ def test_a_training_row_that_holds_a_held_out_prompt_is_evicted_and_certified(tm
     assert brute_force.leaks(run.path) == [("s:0", "s:2", 1.0)]
 
 
+def test_an_item_of_a_benchmark_that_is_called_like_a_row_ties_nothing(tmp_path: Path) -> None:
+    rows = [dialogue(row["instruction"], row["output"]) for row in many(60)[::3]]
+    tmp_path.mkdir(exist_ok=True)
+    items = [{"question": "Which stone is the hardest of all?", "answer": "Diamond"}]
+    items += [{"question": turn["content"]} for turn in rows[5]["messages"][:1]]
+    (tmp_path / "bench.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    contamination = {"references": [{"path": "bench.jsonl", "name": "s"}], "rules": ["layered"]}
+    run = run_over(tmp_path, rows, splits={"test": 4}, contamination=contamination)
+    assert run.ledger().filter(action="drop", stage="contamination").select("id", "witness").rows() == [("s:5", "s:1")]
+    assert run.rows()["group"].to_list() == list(range(len(rows)))
+
+
 @pytest.mark.parametrize("leaks", ["prompt", "dialogue"])
 def test_rows_inside_one_another_and_rows_with_one_prompt_are_on_one_side(tmp_path: Path, leaks: str) -> None:
     rows = []
