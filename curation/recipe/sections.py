@@ -5,10 +5,13 @@ Every parameter is documented once, under its field; the commented starting reci
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from pathlib import PurePath
+import re
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -25,7 +28,11 @@ Rule = Literal[
     "qwen2-lcs",
     "decon",
 ]
-ArmName = Literal["raw", "curated", "random", "random-2", "longest", "base"]
+ArmName = Literal["raw", "curated", "random", "random-2", "balanced-random", "longest", "base"]
+#: What an arm by stage can leave out: every stage of `siftune.curation.stages`, and `balance`. The splits always decide.
+StageName = Literal[
+    "checks", "exact", "prefixes", "near", "answers", "conflicts", "semantic", "contamination", "balance"
+]
 FormatName = Literal[
     "auto",
     "alpaca",
@@ -363,10 +370,63 @@ class Lora(Section):
     targets: list[str] | Literal["all-linear"] = Field("all-linear", description="Modules that are adapted.")
 
 
+_ARM_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_RESERVED_ARM_NAMES = (*get_args(ArmName), "train", "validation", "test")
+
+
+class StageArm(Section):
+    """An arm by stage: what curation keeps when some of its stages do not decide."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: str = Field(description="The name of the arm: lower-case letters, digits and hyphens.")
+    without: list[StageName] | None = Field(
+        None, min_length=1, description="The stages that do not decide, while all others do. Or:"
+    )
+    only: list[StageName] | None = Field(
+        None, min_length=1, alias="with", description="The stages that decide, while no other does."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        if name in _RESERVED_ARM_NAMES:
+            raise ValueError(
+                f"the name {name!r} is taken: {', '.join(_RESERVED_ARM_NAMES)} are arms and splits of every run; "
+                "choose another, such as no-balance"
+            )
+        if not _ARM_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name an arm: write a letter and then letters, digits and hyphens, all in lower case "
+                "and at most 40, such as no-balance"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _one_list(self) -> StageArm:
+        if (self.without is None) == (self.only is None):
+            raise ValueError(f"the arm {self.name!r} needs a list of stages, `without: […]` or `with: […]`, not both")
+        return self
+
+
+def _kind_of_arm(value: Any) -> str:
+    return "member-table" if isinstance(value, (dict, StageArm)) else "member-name"
+
+
 class Training(Section):
     """Fine-tuning of the arms. Defaults of the QLoRA paper where it states one."""
 
-    arms: list[ArmName] = Field(["raw", "curated", "random"], min_length=1, description="The arms to train.")
+    arms: list[
+        Annotated[
+            Annotated[ArmName, Tag("member-name")] | Annotated[StageArm, Tag("member-table")],
+            Discriminator(_kind_of_arm),
+        ]
+    ] = Field(
+        ["raw", "curated", "random"],
+        min_length=1,
+        description="The arms to train, by name; or by stage, as `{name: no-balance, without: [balance]}` or "
+        "`{name: dedup-only, with: [exact, near]}`.",
+    )
     budget: Budget = Field(Budget(tokens=200_000), description=Budget.__doc__)
     seeds: list[int] = Field(
         [0, 1, 2],
@@ -388,6 +448,23 @@ class Training(Section):
         [], description="Trackers that are fed besides the log."
     )
 
+    @property
+    def arm_names(self) -> list[str]:
+        """The names of all arms, in their order."""
+        return [arm.name if isinstance(arm, StageArm) else arm for arm in self.arms]
+
+    @property
+    def stage_arms(self) -> list[StageArm]:
+        """The arms by stage."""
+        return [arm for arm in self.arms if isinstance(arm, StageArm)]
+
+    @model_validator(mode="after")
+    def _distinct_arms(self) -> Training:
+        for name in dict.fromkeys(self.arm_names):
+            if self.arm_names.count(name) > 1:
+                raise ValueError(f"two arms have the name {name!r}; each needs its own, since files are named by it")
+        return self
+
     @model_validator(mode="after")
     def _whole_steps(self) -> Training:
         if self.batch_rows % self.micro_rows:
@@ -405,6 +482,47 @@ class Prompt(Section):
     forbid: str | None = Field(None, description="A regular expression that a correct answer does not match.")
 
 
+class Task(Section):
+    """A set of questions that every arm and seed answers: an outcome besides held-out loss."""
+
+    path: str = Field(description="As in `sources`.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[\w-][\w.-]*$",
+        description="Its name in tables and its folder in the run. Default: the file name without its ending.",
+    )
+    kind: Literal["choice", "exact", "regex", "number"] = Field(
+        "choice",
+        description="choice: the probability of the right choice's text among the texts of all choices. exact: the "
+        "answer is the expected text. regex: the expected regular expression occurs in the answer. number: the last "
+        "number of the answer is the expected one.",
+    )
+    primary: bool = Field(
+        False, description="Whether this outcome, in place of held-out loss, is the one that the verdict is about."
+    )
+    subjects: list[str] | Literal["mmlu-15"] = Field(
+        [],
+        description="Only items of these clusters; all by default. `mmlu-15`: the 15 subjects of MMLU in which small "
+        "models differ most.",
+    )
+    cluster: str | None = Field(
+        None,
+        description="The column that says which items belong together (a subject, a document); they are resampled "
+        "together. Default: `subject` where there is such a column, else every item by itself.",
+    )
+    max_items: int | None = Field(None, gt=0, description="The most items, drawn at random with the recipe's seed.")
+    max_new_tokens: int | None = Field(
+        None, gt=0, description="The most tokens of an answer. Default: that of `compare`."
+    )
+    format: FormatName = Field("auto", description="As in `sources`.")
+    columns: dict[str, str] = Field({}, description="As in `sources`.")
+
+    @property
+    def label(self) -> str:
+        """Its name, or what stands for it: the file name up to its first dot."""
+        return self.name or re.sub(r"[^\w-]+", "-", PurePath(self.path).name.partition(".")[0]) or "task"
+
+
 class Compare(Section):
     """How the trained arms are evaluated and compared."""
 
@@ -414,6 +532,18 @@ class Compare(Section):
     prompts: list[Prompt] = Field([], description="Prompts in addition to the ten of the default suite.")
     default_prompts: bool = Field(True, description="Whether the default suite is included.")
     max_new_tokens: int = Field(200, gt=0, description="The most tokens of an answer.")
+    tasks: list[Task] = Field([], description="Outcomes besides held-out loss; docs/tasks.md describes them.")
+
+    @field_validator("tasks")
+    @classmethod
+    def _distinct_tasks(cls, tasks: list[Task]) -> list[Task]:
+        labels = [task.label for task in tasks]
+        for label in sorted(set(labels)):
+            if labels.count(label) > 1:
+                raise ValueError(f"two tasks have the name {label!r}; give each a `name` of its own")
+        if sum(task.primary for task in tasks) > 1:
+            raise ValueError("more than one task is `primary`; the verdict is about one outcome")
+        return tasks
 
 
 class Recipe(Section):
