@@ -95,7 +95,7 @@ def _plan_arm(job: jobs.TrainJob, tokenizer: Any, tokens_per_second: float) -> A
     )
     arm_tokens = int(rows.trained_counts.sum())
     if job.training.budget.minutes is None:
-        plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
+        plan = plan_steps(rows.trained_counts, rows.names, job.training, seed=job.seed)
         steps, tokens = len(plan.steps), int(plan.tokens.sum())
         minutes = round(tokens / tokens_per_second / 60, 2)
     else:

@@ -14,6 +14,7 @@ from siftune.training import worker
 from siftune.training.models import ResolvedModel
 from siftune.training.result import TrainingMeasurements, TrainingResult
 from siftune.training.row_turns import MASK_VERSION, META_KEYS
+from siftune.training.schedule import ORDER_VERSION
 
 #: The module that trains a `TrainJob`. It needs torch, so it is named here and imported only by its own process.
 WORKER = "siftune.training.sft"
@@ -46,7 +47,7 @@ class TrainJob(Section):
         """Equal keys are equal adapters (same versions and machine): data in order, settings, model and seed."""
         settings = self.training.model_dump(exclude=_FIELDS_WITHOUT_EFFECT)
         identity = [self.data, settings, self.model.load, self.resolved.identity, self.seed]
-        identity += [MASK_VERSION, self.model.system]
+        identity += [MASK_VERSION, self.model.system, ORDER_VERSION]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -76,11 +77,12 @@ def probe_in_worker(
 
 
 def data_hash(rows: pl.DataFrame, *, ordered: bool) -> str:
-    """sha256 over the dialogues of ARM rows. Without order, two sets of the same dialogues have the same hash.
+    """sha256 over the dialogues of ARM rows. Without order, two sets of the same dialogues have the same hash; with it
+    ids count too, since they decide when a row is trained.
 
     Where `meta` holds marks of turns, thoughts, tools or calls, which training reads, it counts as well.
     """
-    columns = ["messages"]
+    columns = ["id", "messages"] if ordered else ["messages"]
     if "meta" in rows.columns and rows["meta"].str.contains_any(list(META_KEYS)).any():
         columns.append("meta")
     lines = [

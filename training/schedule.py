@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from siftune.curation.recipe.sections import Budget, Training
+from siftune.curation.sampling import shuffled_positions
 
 #: Indices of rows, int64 (rows,).
 RowIndices = npt.NDArray[np.int64]
@@ -22,6 +26,8 @@ TokenCounts = npt.NDArray[np.int64]
 #: A forward pass costs as much as this many tokens before it has seen one (4-bit weights are unpacked, kernels are
 #: started); measured on two CPU cores. Only decides how a step is divided into passes.
 PASS_OVERHEAD = 48
+#: Changes with the rule that orders the rows of an arm: adapters of another order are trained anew.
+ORDER_VERSION = 2
 #: With a budget in minutes the clock ends the run, not the plan; this many rows are beyond any clock.
 _ENDLESS_ROWS = 2_000_000
 
@@ -43,31 +49,36 @@ class StepPlan:
         return sum(len(step) for step in self.steps)
 
 
-def plan_steps(trained: TokenCounts, training: Training, *, seed: int) -> StepPlan:
+def plan_steps(trained: TokenCounts, names: Sequence[str], training: Training, *, seed: int) -> StepPlan:
     """Plan the steps within the budget of `training`.
 
-    Rows are taken in a new random order each epoch, `batch_rows` per step. A budget in tokens ends on the row that
-    brings the total closest to it, so arms differ by less than one row.
+    Every epoch takes all rows in a new order, `batch_rows` per step. The order is that of a hash of seed, epoch and
+    the row's id, so arms that share rows take them in the same relative order, and the first rows of a large arm that
+    are also in a small one are among the first of the small one. What the order does to a run is then much the same in
+    both, and their difference holds less of it: common random numbers (Law, Simulation Modeling and Analysis, 5th ed.,
+    2015, 11.2). A budget in tokens ends on the row that brings the total closest to it, so arms differ by less than
+    one row.
 
     Args:
         trained: Trained tokens of each row, (rows,).
+        names: The id of each row; a row that the arm repeats has one id several times.
         training: Budget and rows per step.
-        seed: Of the random order.
+        seed: Of the order.
     """
-    order = _order(trained, training.budget, batch_rows=training.batch_rows, seed=seed)
+    order = _order(trained, names, training.budget, batch_rows=training.batch_rows, seed=seed)
     size = training.batch_rows
     steps = [order[start : start + size] for start in range(0, len(order), size)]
     tokens = np.array([int(trained[step].sum()) for step in steps], dtype=np.int64)
     return StepPlan(steps, tokens, training.budget.minutes)
 
 
-def _order(trained: TokenCounts, budget: Budget, *, batch_rows: int, seed: int) -> RowIndices:
+def _order(trained: TokenCounts, names: Sequence[str], budget: Budget, *, batch_rows: int, seed: int) -> RowIndices:
     """All rows that are taken, in their order."""
-    rows = len(trained)
+    rows, ids = len(trained), _distinct_ids(names)
 
     def shuffled(epochs: int) -> RowIndices:
-        random = np.random.default_rng(seed)
-        return np.concatenate([random.permutation(rows) for _ in range(epochs)])
+        orders = [shuffled_positions(ids, seed=seed, purpose=f"training, epoch {epoch}") for epoch in range(epochs)]
+        return np.concatenate(orders)
 
     if budget.tokens is not None:
         # End before or after the row that crosses the budget, whichever is closer to it.
@@ -84,6 +95,16 @@ def _order(trained: TokenCounts, budget: Budget, *, batch_rows: int, seed: int) 
     else:
         count = _ENDLESS_ROWS
     return shuffled(math.ceil(count / rows))[:count]
+
+
+def _distinct_ids(names: Sequence[str]) -> pl.Series:
+    """The ids, the second and further copies of a row numbered, so that copies are not taken one after the other."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for name in names:
+        ids.append(f"{name}\ncopy {seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return pl.Series(ids, dtype=pl.String)
 
 
 def forward_passes(lengths: TokenCounts, *, most_tokens: int, overhead: int = PASS_OVERHEAD) -> list[RowIndices]:

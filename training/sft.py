@@ -72,7 +72,7 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
         tokenizer, pl.read_parquet(job.rows, glob=False), max_length=job.training.max_length, system=job.model.system
     )
     sanity_checks.check_masks(rows, what=f"Arm {job.arm!r}")
-    plan = plan_steps(rows.trained_counts, job.training, seed=job.seed)
+    plan = plan_steps(rows.trained_counts, rows.names, job.training, seed=job.seed)
 
     # 2. The base model, when there is room for it.
     loading = models.choose_loading(job.model.load, job.resolved)

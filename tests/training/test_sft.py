@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -59,10 +60,17 @@ def make_job(folder: Path, model: Path, frame: pl.DataFrame, *, load: str = "nf4
 counts = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(lambda tokens: np.array(tokens, dtype=np.int64))
 
 
+def ids_of(trained: np.ndarray) -> list[str]:
+    return [f"toy:{number}" for number in range(len(trained))]
+
+
+def settings_of(batch: int = 1, **budget: float) -> Training:
+    return Training(budget=Budget(**budget), batch_rows=batch, micro_rows=1)
+
+
 @given(counts, st.integers(1, 800), st.integers(1, 8), st.integers(0, 3))
 def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
-    settings = Training(budget=Budget(tokens=budget), batch_rows=batch, micro_rows=1)
-    plan = plan_steps(trained, settings, seed=seed)
+    plan = plan_steps(trained, ids_of(trained), settings_of(batch, tokens=budget), seed=seed)
     taken = np.concatenate(plan.steps)
     assert int(plan.tokens.sum()) == int(trained[taken].sum())
     assert abs(int(plan.tokens.sum()) - budget) <= max(int(trained.max()) / 2, int(trained.max()) - budget)
@@ -73,12 +81,50 @@ def test_a_token_budget_is_met_within_half_a_row(trained, budget, batch, seed):
 
 @given(counts, st.integers(1, 8), st.integers(1, 9))
 def test_steps_and_epochs(trained, batch, steps):
-    by_steps = plan_steps(trained, Training(budget=Budget(steps=steps), batch_rows=batch, micro_rows=1), seed=1)
+    by_steps = plan_steps(trained, ids_of(trained), settings_of(batch, steps=steps), seed=1)
     assert [len(step) for step in by_steps.steps] == [batch] * steps
-    by_epochs = plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    by_epochs = plan_steps(trained, ids_of(trained), settings_of(batch, epochs=2), seed=1)
     assert by_epochs.rows == 2 * len(trained)
-    other = plan_steps(trained, Training(budget=Budget(epochs=2), batch_rows=batch, micro_rows=1), seed=1)
+    other = plan_steps(trained, ids_of(trained), settings_of(batch, epochs=2), seed=1)
     assert all(np.array_equal(one, two) for one, two in zip(by_epochs.steps, other.steps, strict=True))
+
+
+def order_of(ids: list[str], *, seed: int, epochs: int = 1) -> list[str]:
+    """The ids in the order in which they are trained."""
+    trained = np.ones(len(ids), dtype=np.int64)
+    return [ids[row] for row in np.concatenate(plan_steps(trained, ids, settings_of(epochs=epochs), seed=seed).steps)]
+
+
+row_ids = st.lists(st.text(max_size=5), min_size=1, max_size=40, unique=True)
+
+
+@given(row_ids, st.data(), st.integers(0, 5), st.integers(1, 40))
+def test_arms_that_share_rows_take_them_in_the_same_order(ids, data, seed, first):
+    small = data.draw(st.lists(st.sampled_from(ids), min_size=1, unique=True))
+    large_order, small_order = order_of(data.draw(st.permutations(ids)), seed=seed), order_of(small, seed=seed)
+    assert [row for row in large_order if row in small] == small_order
+    # What the first rows of both arms have in common is all that it can be.
+    assert set(large_order[:first]) & set(small) <= set(small_order[:first])
+
+
+@given(row_ids, st.integers(0, 5))
+def test_every_epoch_takes_each_row_once_in_another_order(ids, seed):
+    order = order_of(ids, seed=seed, epochs=3)
+    epochs = [order[start : start + len(ids)] for start in range(0, len(order), len(ids))]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(ids)] * 3
+
+
+def test_seeds_and_epochs_differ_and_copies_are_apart():
+    ids = [f"docs:{number}" for number in range(200)]
+    first, second = order_of(ids, seed=0, epochs=2)[:200], order_of(ids, seed=0, epochs=2)[200:]
+    for other in (second, order_of(ids, seed=1)):
+        ranks = np.corrcoef([first.index(row) for row in ids], [other.index(row) for row in ids])
+        assert abs(ranks[0, 1]) < 0.25
+    trained = np.ones(400, dtype=np.int64)
+    with_copies = np.concatenate(plan_steps(trained, [*ids, *ids], settings_of(epochs=1), seed=0).steps)
+    assert sorted(with_copies) == list(range(400))
+    assert [ids[row] for row in with_copies if row < 200] == first  # copies do not move the rows themselves
+    assert sum(one % 200 == two % 200 for one, two in itertools.pairwise(with_copies)) < 10
 
 
 def brute_force_cost(lengths: list[int], most: int, overhead: int) -> float:
