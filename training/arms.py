@@ -1,8 +1,9 @@
-"""Train every arm under every seed, each in a process of its own, and skip what is done."""
+"""Train every arm under every seed, in processes of their own, and skip what is done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -46,35 +47,36 @@ def train(
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     results = []
     train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
-    _check_rows(folder, train_jobs, warn)
-    for job in train_jobs:
-        result = read_result(job.folder, key=job.key)
-        if result is None:
-            result = jobs.train_in_worker(job, progress=progress)
-        elif progress is not None:
-            progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
-        _note_in_manifest(folder, result)
-        truncated = read_truncated(job.folder)
-        if truncated is not None:
-            truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
-        results.append(result)
+    finished = [read_result(job.folder, key=job.key) for job in train_jobs]
+    unfinished = [job for job, result in zip(train_jobs, finished, strict=True) if result is None]
+    _check_rows(folder, unfinished, warn)
+    with closing(jobs.train_in_workers(unfinished, progress=progress)) as trained:
+        for job, stored in zip(train_jobs, finished, strict=True):
+            if stored is not None and progress is not None:
+                progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
+            result = stored or next(trained)
+            _note_in_manifest(folder, result)
+            truncated = read_truncated(job.folder)
+            if truncated is not None:
+                truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
+            results.append(result)
     return results
 
 
-def _check_rows(run: RunFolder, train_jobs: Sequence[jobs.TrainJob], warn: Callable[[str], None] | None) -> None:
+def _check_rows(run: RunFolder, unfinished: Sequence[jobs.TrainJob], warn: Callable[[str], None] | None) -> None:
     """Find the rows that cannot be trained whole before anything is trained, those that arms are compared on as well:
     into the ledger, and said to `warn`.
 
     Raises:
         UserError: an arm, or the test split, holds no row that can be trained.
     """
-    unfinished = {job.arm: job for job in train_jobs if read_result(job.folder, key=job.key) is None}
     if not unfinished:
         return
-    first = next(iter(unfinished.values()))
+    first = unfinished[0]
     tokenizer = models.load_tokenizer(first.resolved)
     frames = [
-        (arm, truncation.training_stage(arm), pl.read_parquet(job.rows, glob=False)) for arm, job in unfinished.items()
+        (arm, truncation.training_stage(arm), pl.read_parquet(rows, glob=False))
+        for arm, rows in {job.arm: job.rows for job in unfinished}.items()
     ]
     for name, stage, frame in [*frames, ("held-out rows", truncation.EVALUATION_STAGE, read_heldout(run.path))]:
         try:
@@ -93,7 +95,7 @@ def plan_jobs(
 ) -> list[jobs.TrainJob]:
     """The training jobs of a run, after all checks that need no model in memory. Raises `UserError` like `train`."""
     settings = training_of(run)
-    names = [arm for arm in dict.fromkeys(arms or settings.arms) if arm != BASE]
+    names = [arm for arm in dict.fromkeys(arms or settings.arm_names) if arm != BASE]
     frames = {arm: read_arm(run.path, arm) for arm in names}
     _check_sums(run.path, frames)
     sanity_checks.check_arms_differ({arm: jobs.data_hash(frame, ordered=False) for arm, frame in frames.items()})

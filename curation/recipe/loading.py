@@ -109,7 +109,8 @@ def source_from_command_line(path: str, format_name: str) -> Source:
 
 def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:
     """One fault as one line: where, what was found, what is accepted, what was perhaps meant."""
-    location = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+    # pydantic names its validators and the members of unions too, which are no keys of the recipe
+    location = tuple(part for part in error["loc"] if not str(part).startswith(("function-", "member-")))
     where = ".".join(str(part) for part in location) or "recipe"
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{where} (line {line})" if line else where
@@ -143,7 +144,7 @@ def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
             continue
         field = section.model_fields.get(str(part))
         section = (_any_section(field.annotation) if field else None) or section
-    return list(section.model_fields)
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _takes_null(location: Sequence[str | int]) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-import re
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -434,7 +433,14 @@ class Training(Section):
         description="Each arm is trained once for each seed. The verdict needs two seeds or more; five are better.",
     )
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate (QLoRA: 2e-4 up to 13B).")
-    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="After the warm-up.")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="The learning rate after the warm-up: down to zero (linear, cosine), or constant."
+    )
+    average_last: Share = Field(
+        0.0,
+        description="The adapter is the mean of its weights over this share of the steps, the last ones "
+        "(arXiv 1803.05407); 0: the weights of the last step.",
+    )
     warmup: Share = Field(0.03, description="Share of the steps in which the learning rate rises.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(0.3, gt=0, description="Gradient clipping.")
