@@ -101,7 +101,7 @@ class TransformersEngine:
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         unfinished = list(range(len(requests)))  # indices into `requests`, one for each row of the batch
-        batch = _Batch(self._model, prompts)
+        batch = DecodingBatch(self._model, prompts)
         self._assign([request.arm for request in requests])
         while not stop.is_set():
             # One token for each row, chosen by the request's own sampling.
@@ -160,8 +160,13 @@ def generation_ends(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(token for token in tokens if token is not None) | set(end_tokens(tokenizer))
 
 
-class _Batch:
-    """The key–value cache of the rows that are still answering. Prompts are padded on the left."""
+class DecodingBatch:
+    """The key–value cache of the rows that are still answering. Prompts are padded on the left.
+
+    Args:
+        model: A causal language model in eval mode.
+        prompts: Token ids of each prompt.
+    """
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         from transformers import DynamicCache
