@@ -129,6 +129,11 @@ class RunPaths:
         return self.evaluation_folder / f"{name}.parquet"
 
     @property
+    def tasks_folder(self) -> Path:
+        """The items of every task, and how every arm answered them."""
+        return self.path / "tasks"
+
+    @property
     def verdict_json(self) -> Path:
         """The verdict as data."""
         return self.path / "verdict.json"

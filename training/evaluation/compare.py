@@ -1,4 +1,4 @@
-"""Everything that `siftune compare` does: held-out losses, the prompt suite (optional), the verdict."""
+"""Everything that `siftune compare` does: held-out losses, tasks, the prompt suite (optional), the verdict."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from siftune.curation.progress import Progress
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.evaluate import evaluate
 from siftune.training.evaluation.prompt_suite import answer_suite
+from siftune.training.evaluation.tasks.score_tasks import score_tasks
 from siftune.training.evaluation.verdict import Verdict, compute_verdict
 from siftune.training.evaluation.verdict_report import write_verdict
 
@@ -25,6 +26,7 @@ def compare(run: RunFolder | Path, *, prompts: bool = False, progress: Progress 
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     evaluate(folder, progress=progress)
+    score_tasks(folder, progress=progress)
     if prompts:
         answer_suite(folder, progress=progress)
     recipe = folder.recipe

@@ -50,7 +50,7 @@ def evaluate(
     settings, recipe, folder = training_of(run), run.recipe, run.evaluation_folder
     resolved = models.resolve(recipe.model.name, revision=recipe.model.revision)
     base = EvaluationTarget(name=BASE, adapter=None, digest=resolved.identity)
-    targets = [base, *_trained_targets(run, arms, seeds)]
+    targets = [base, *trained_targets(run, arms, seeds)]
 
     # Losses can be compared only if rows, their limits and the base are the same: that is the key.
     base_settings = [recipe.model.load, recipe.model.system]
@@ -87,8 +87,8 @@ def evaluate(
     return [evaluation for evaluation in evaluations if evaluation is not None]
 
 
-def _trained_targets(run: RunFolder, arms: Sequence[str] | None, seeds: Sequence[int] | None) -> list[EvaluationTarget]:
-    """The finished adapters; raises `UserError` for a requested arm that is not trained."""
+def trained_targets(run: RunFolder, arms: Sequence[str] | None, seeds: Sequence[int] | None) -> list[EvaluationTarget]:
+    """The finished adapters of these arms and seeds, all when None; raises `UserError` where one is not trained."""
     trainings = [
         (folder, result)
         for folder, result in finished_trainings(run.path)

@@ -14,12 +14,12 @@ from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Compare, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
-from siftune.training.evaluation import statistics
 from siftune.training.evaluation.differences import Difference, Stratum, paired_difference, strata_of
 from siftune.training.evaluation.formatting import format_budget
 from siftune.training.evaluation.losses import read_losses
 from siftune.training.evaluation.memorization import Memorization, read_memorization
 from siftune.training.evaluation.run_noise import RunNoise, run_noise
+from siftune.training.evaluation.tasks.comparisons import TaskResult, compare_tasks
 from siftune.training.evaluation.usage import ArmUsage, curated_away, read_usage
 from siftune.training.evaluation.verdict_sentences import (
     Outcome,
@@ -88,6 +88,7 @@ class Verdict:
     usage: tuple[ArmUsage, ...]
     curated_away: dict[str, int]
     memorization: tuple[Memorization, ...]
+    tasks: tuple[TaskResult, ...]
     rows: int
     groups: int
     tokens: int
@@ -156,9 +157,9 @@ def compute_verdict(
         if (arm, against) in DECLARED:
             strata[arm, against] = tuple(strata_of(losses, arm, against, compare, seed=seed))
 
-    # Only the declared comparisons are adjusted, together.
-    declared = [pair for pair in pairs if pair in DECLARED]
-    adjusted = dict(zip(declared, statistics.holm([measured[pair][0].p for pair in declared]), strict=True))
+    # Only the declared comparisons are adjusted, those of each family of outcomes together.
+    declared = {pair: measured[pair][0].p for pair in pairs if pair in DECLARED}
+    tasks, adjusted = compare_tasks(run, compare, seeds=losses.seeds, pairs=pairs, declared=declared, seed=seed)
 
     # Outcomes and sentences follow from the numbers.
     comparisons = []
@@ -184,8 +185,13 @@ def compute_verdict(
     usage = read_usage(run, losses.seeds)
     run_losses = {arm: nll.sum(1) / losses.tokens.sum() for arm, nll in losses.nll.items()}
     declared_outcomes = {c.against: c.outcome for c in comparisons if c.declared}
+    measure = "held-out loss"
+    for task in tasks:
+        if task.primary:
+            declared_outcomes = {c.against: c.outcome for c in task.comparisons if c.role == "primary"}
+            measure = f"the task {task.label}"
     return Verdict(
-        headline=headline("curated", declared_outcomes),
+        headline=headline("curated", declared_outcomes, measure=measure),
         condition=condition(losses.seeds),
         budget=format_budget(training.budget if training else None),
         losses={arm: float(per_run.mean()) for arm, per_run in run_losses.items()},
@@ -195,6 +201,7 @@ def compute_verdict(
         usage=usage,
         curated_away=curated_away(usage),
         memorization=read_memorization(run),
+        tasks=tasks,
         rows=len(losses.ids),
         groups=int(losses.groups.max()) + 1,
         tokens=int(losses.tokens.sum()),

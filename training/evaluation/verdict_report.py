@@ -14,6 +14,7 @@ from siftune.training.evaluation.formatting import (
     format_share,
     format_stratum,
 )
+from siftune.training.evaluation.tasks import task_report
 from siftune.training.evaluation.verdict import Verdict
 from siftune.training.evaluation.verdict_sentences import noise_sentence
 
@@ -44,6 +45,7 @@ def markdown(verdict: Verdict) -> str:
         *table(["arm", "nats per token"], [[arm, f"{loss:.4f}"] for arm, loss in verdict.losses.items()]),
         *_differences(verdict),
         *_strata(verdict),
+        *task_report.markdown_lines(verdict.tasks),
         *_usage(verdict),
         *_memorization(verdict),
         "## How it was computed",

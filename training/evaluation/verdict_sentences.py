@@ -30,12 +30,13 @@ def outcome_of(difference: Difference, p: float, *, runs: int) -> Outcome:
     return "better" if difference.per_token.value < 0 else "worse"
 
 
-def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
+def headline(arm: str, outcomes: Mapping[str, Outcome], *, measure: str = "held-out loss") -> str:
     """The verdict in one sentence, and in a second one what it means for curation where curated is better than raw.
 
     Args:
         arm: the arm of the declared comparisons.
         outcomes: by the arm that it was compared with; empty where nothing declared could be compared.
+        measure: the primary outcome.
     """
     if not outcomes:
         return "No verdict on curation: it needs the arms curated and raw (or random), trained and evaluated."
@@ -47,8 +48,8 @@ def headline(arm: str, outcomes: Mapping[str, Outcome]) -> str:
             f"{' and '.join(outcomes)} is not known. Train three seeds or more (training.seeds: [0, 1, 2])."
         )
     if not clear:
-        return f"Not enough evidence that {arm} is better or worse than {unclear} on held-out loss."
-    sentence = f"On held-out loss, {arm} is {' and '.join(clear)}"
+        return f"Not enough evidence that {arm} is better or worse than {unclear} on {measure}."
+    sentence = f"On {measure}, {arm} is {' and '.join(clear)}"
     sentence += f"; against {unclear} there is not enough evidence." if unclear else "."
     if outcomes.get("raw") != "better":
         return sentence

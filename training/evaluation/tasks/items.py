@@ -5,6 +5,7 @@ A question with choices is asked in cloze form: the choices are answers, and no 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -76,6 +77,11 @@ def read_items(task: Task, *, base: Path, seed: int) -> pl.DataFrame:
     items = _of_subjects(task, items)
     checked = [_checked(task, row) for row in items.iter_rows(named=True)]
     return draw_rows(pl.DataFrame(checked, schema=TASK_ITEMS), task.max_items, seed=seed)
+
+
+def items_hash(items: pl.DataFrame) -> str:
+    """sha256 of what TASK_ITEMS ask and expect; who belongs to which cluster changes no outcome."""
+    return hashlib.sha256(items.drop("cluster").write_json().encode()).hexdigest()
 
 
 def _clusters(task: Task, references: pl.DataFrame, base: Path) -> pl.Series:
