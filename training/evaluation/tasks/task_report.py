@@ -28,7 +28,8 @@ def markdown_lines(results: Sequence[TaskResult]) -> Iterator[str]:
         "A difference is first arm − second arm: **positive means that the first arm is better**. Items are paired and "
         "clusters of items resampled, as rows and their groups are; where there are several training runs, their noise "
         "is in every interval and p. Declared comparisons of all secondary outcomes are adjusted together (Holm), "
-        "those of the primary outcome by themselves; exploratory ones, and accuracy beside a probability, are not adjusted."
+        "those of the primary outcome by themselves. Exploratory ones, and accuracy beside a probability, are not "
+        "adjusted."
     )
     yield ""
 
