@@ -7,6 +7,7 @@ INSTALLED := $(VENV)/.installed
 DEMO ?= quick
 DEMO_RECIPE := data/demo$(if $(filter full,$(DEMO)),-full).yaml
 RUN ?= runs/demo
+TESTERS ?= 2
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
@@ -36,8 +37,8 @@ app: $(INSTALLED)  ## open the app on the demo run (RUN=folder: on another)
 	@test -f $(RUN)/manifest.json || { echo "There is no run in $(RUN) yet. Make it with: make demo"; exit 2; }
 	$(BIN)/siftune app $(RUN)
 
-test: $(INSTALLED)  ## run the whole test suite
-	$(BIN)/python -m pytest -q
+test: $(INSTALLED)  ## run the whole test suite, in two processes (TESTERS=1: in one)
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadgroup
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
