@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from siftune.curation.atomic_files import replacing
 from siftune.curation.corpus import BATCH, batches
 from siftune.curation.errors import require_conserved
-from siftune.curation.recipe.sections import ArmName
 from siftune.curation.run.manifest import ArmRecord
 from siftune.curation.run.paths import RunPaths
-from siftune.curation.sampling import shuffled_positions
+from siftune.curation.sampling import shuffled_positions, water_fill
 from siftune.curation.schema import ARM, HELDOUT, conform, empty
 from siftune.curation.split_names import HELD_OUT, TRAIN
+from siftune.curation.stage_arms import DecidedArm
+
+#: Answers longer than this quantile of their source are no candidates of `longest` while there are others: the longest
+#: one in a hundred are mostly dumps (pasted files, tables, answers that repeat themselves), and one source of long rows
+#: would fill the arm with them. A source of up to 100 rows loses none.
+LONGEST_QUANTILE = 0.99
 
 
 def build(
-    examples: Path, rows: pl.DataFrame, *, seed: int, out: RunPaths, names: Sequence[ArmName]
+    examples: Path,
+    rows: pl.DataFrame,
+    *,
+    seed: int,
+    out: RunPaths,
+    names: Sequence[str],
+    by_stage: Mapping[str, DecidedArm] | None = None,
 ) -> dict[str, ArmRecord]:
     """Write the file of each arm (ARM) and of the two held-out sets (HELDOUT).
 
@@ -31,20 +43,25 @@ def build(
         rows: ROWS of every input row. Those of `split` train are the training groups, those of fate `kept` the curated
             ones; held out are the kept rows of `test` and `validation`. Rows of no split (they resemble a held-out
             row) are in no file. An optional column `copies` (default 1) says how often a curated row is in its arm.
-        seed: of the random arm.
+        seed: of the random arms.
         out: the run folder.
-        names: the arms to write. `base` is not trained and has no file.
+        names: the arms to write, of those below. `base` is not trained and has no file.
+        by_stage: the arms by stage, all of which are written: see `siftune.curation.stage_arms`.
 
     The arms: `raw`, all rows of the training groups, whatever curation decided; `curated`; `random`, as many rows as
-    curated, drawn from raw; `random-2`, another such draw, which shows what chance alone does; `longest`, as many, with
-    the longest answers (Zhao et al., Long Is More for Alignment, arXiv 2402.04833). When repeated rows make curated
-    larger than raw, the last three are all of raw.
+    curated, drawn from raw; `random-2`, another such draw, which shows what chance alone does; `balanced-random`, as
+    many, with equal counts of every source, where what a source with too few rows lacks is shared among the others: a
+    control that four of the seven selectors of Ivison et al. do not beat (Large-Scale Data Selection for Instruction
+    Tuning, arXiv 2503.01807, section 3 and table 2), and with one source another draw of random; `longest`, as many,
+    with the longest answers (Zhao et al., Long Is More for Alignment, arXiv 2402.04833) up to a quantile of their
+    source, `LONGEST_QUANTILE`. When repeated rows make curated larger than raw, the last four are all of raw.
 
     Returns:
         A record of each file by name, the arms first. Every file is in the order of `examples`, and is written in one
         step.
     """
-    members = _members(rows, seed=seed, names=names)
+    by_stage = by_stage or {}
+    members = _members(rows, seed=seed, names=names) | _stage_members(rows, by_stage)
     held_out = {split: _held_out(rows, split=split) for split in HELD_OUT}
     held_out_ids = pl.concat([frame["id"] for frame in held_out.values()])
     for name, frame in members.items():
@@ -57,35 +74,75 @@ def build(
     for name, frame in (members | held_out).items():
         same_as = [arm for arm in members if name in members and arm != name]
         same_as = [arm for arm in same_as if sorted_ids[name].equals(sorted_ids[arm])]
-        records[name] = _record(frame, rows, same_as=same_as)
+        records[name] = _record(frame, rows, same_as=same_as, decided=by_stage.get(name))
     return records
 
 
-def _members(rows: pl.DataFrame, *, seed: int, names: Sequence[ArmName]) -> dict[str, pl.DataFrame]:
+def _members(rows: pl.DataFrame, *, seed: int, names: Sequence[str]) -> dict[str, pl.DataFrame]:
     """For each arm the ids in it (as often as they stand in it) and why."""
     copies = pl.col("copies") if "copies" in rows.columns else pl.lit(1, pl.UInt32)
-    raw = rows.filter(pl.col("split") == TRAIN, pl.col("fate") != "quarantined")
-    raw = raw.with_columns(copies=copies, verdict=_verdict())
-    curated = raw.filter(pl.col("fate") == "kept")
-    curated = curated[np.repeat(np.arange(curated.height), curated["copies"].to_numpy())]
+    raw = _raw(rows).with_columns(copies=copies)
+    curated = _repeated(raw.filter(pl.col("fate") == "kept"))
     size = curated.height
     draws = {
-        name: raw[np.sort(shuffled_positions(raw["id"], seed=seed, purpose=purpose)[:size])]
+        name: np.sort(shuffled_positions(raw["id"], seed=seed, purpose=purpose)[:size])
         for name, purpose in (("random", "random arm"), ("random-2", "second random arm"))
     }
-    by_answer_length = np.argsort(-raw["answer_words"].to_numpy().astype(np.int64), kind="stable")
-    longest = raw[np.sort(by_answer_length[:size])]
-    answer = pl.format("among the {} longest answers, {} words; {}", pl.lit(longest.height), "answer_words", "verdict")
+    longest = raw[_longest(raw, size)]
+    drawn = pl.format("drawn at random, seed {}; {}", pl.lit(seed), "verdict")
+    evenly = pl.format("drawn at random, as many from each source, seed {}; {}", pl.lit(seed), "verdict")
+    answer = pl.format(
+        "among the {} longest answers up to the {} quantile of their source, {} words; {}",
+        *(pl.lit(longest.height), pl.lit(LONGEST_QUANTILE), "answer_words", "verdict"),
+    )
     arms = {
         "raw": raw.select("id", "group", why=pl.format("training group; {}", "verdict")),
         "curated": curated.select("id", "group", why=pl.col("verdict")),
-        **{
-            name: rows.select("id", "group", why=pl.format("drawn at random, seed {}; {}", pl.lit(seed), "verdict"))
-            for name, rows in draws.items()
-        },
+        **{name: raw[positions].select("id", "group", why=drawn) for name, positions in draws.items()},
+        "balanced-random": raw[_balanced_draw(raw, size, seed=seed)].select("id", "group", why=evenly),
         "longest": longest.select("id", "group", why=answer),
     }
     return {name: arms[name] for name in names if name in arms}
+
+
+def _stage_members(rows: pl.DataFrame, by_stage: Mapping[str, DecidedArm]) -> dict[str, pl.DataFrame]:
+    """The same for the arms by stage."""
+    raw, members = _raw(rows).drop("copies", strict=False), {}
+    for name, decided in by_stage.items():
+        arm = raw.join(decided.copies, on="id", how="inner", maintain_order="left")
+        require_conserved(arm.height == decided.copies.height, f"The arm {name} holds rows that are not for training")
+        why = pl.format("kept without {}; {}", pl.lit(", ".join(decided.left_out)), "verdict")
+        members[name] = _repeated(arm).select("id", "group", why=why)
+    return members
+
+
+def _raw(rows: pl.DataFrame) -> pl.DataFrame:
+    raw = rows.filter(pl.col("split") == TRAIN, pl.col("fate") != "quarantined")
+    return raw.with_columns(verdict=_verdict())
+
+
+def _repeated(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows[np.repeat(np.arange(rows.height), rows["copies"].to_numpy())]
+
+
+def _balanced_draw(raw: pl.DataFrame, size: int, *, seed: int) -> NDArray[np.int64]:
+    """Positions of `size` rows in order, of every source equally many as far as it has them; int64 [size]."""
+    order = shuffled_positions(raw["id"], seed=seed, purpose="balanced random arm")
+    counts = raw.group_by("source").len("rows").sort("source")
+    take = water_fill(np.ones(counts.height), counts["rows"].to_numpy(), size)
+    drawn = pl.DataFrame({"position": order, "source": raw["source"].gather(order)})
+    drawn = drawn.join(counts.with_columns(take=take), on="source", how="left", maintain_order="left")
+    chosen = drawn.filter(pl.int_range(pl.len()).over("source") < pl.col("take"))
+    return chosen["position"].sort().to_numpy()
+
+
+def _longest(raw: pl.DataFrame, size: int) -> NDArray[np.int64]:
+    """Positions in order of the `size` longest answers; those beyond the quantile of their source come last."""
+    words = raw["answer_words"].to_numpy().astype(np.int64)
+    quantile = pl.col("answer_words").quantile(LONGEST_QUANTILE, interpolation="higher").over("source")
+    beyond = raw.select(pl.col("answer_words") > quantile).to_series().to_numpy()
+    by_length = np.lexsort((np.where(beyond, words, -words), beyond))
+    return np.sort(by_length[:size])
 
 
 def _verdict() -> pl.Expr:
@@ -143,7 +200,7 @@ def _open_writer(path: Path, columns: pl.Schema) -> Iterator[Callable[[pl.DataFr
         flush()
 
 
-def _record(frame: pl.DataFrame, rows: pl.DataFrame, *, same_as: list[str]) -> ArmRecord:
+def _record(frame: pl.DataFrame, rows: pl.DataFrame, *, same_as: list[str], decided: DecidedArm | None) -> ArmRecord:
     facts = frame.select("id").join(rows.select("id", "fate", "prompt_words", "answer_words"), on="id", how="left")
     return ArmRecord(
         rows=facts.height,
@@ -151,4 +208,6 @@ def _record(frame: pl.DataFrame, rows: pl.DataFrame, *, same_as: list[str]) -> A
         prompt_words=int(facts["prompt_words"].cast(pl.Int64).sum()),
         answer_words=int(facts["answer_words"].cast(pl.Int64).sum()),
         same_as=same_as,
+        left_out=list(decided.left_out) if decided else [],
+        unmeasured=decided.unmeasured if decided else {},
     )

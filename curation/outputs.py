@@ -20,8 +20,9 @@ from siftune.curation.run.paths import RunPaths
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN, VALIDATION
 from siftune.curation.splits.stage import SplitResult
+from siftune.curation.stage_arms import decide_stage_arms
 
-_ARMS: list[ArmName] = ["raw", "curated", "random", "longest"]
+_ARMS: list[ArmName] = ["raw", "curated", "random", "balanced-random", "longest"]
 _PUBLISHED = pl.Schema([(name, kind) for name, kind in schema.EXAMPLES.items() if name != "split"])
 
 
@@ -40,12 +41,16 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         ledger = recorder.ledger.frame()
         rows = settle(prepared, splits, ledger)
         check_conserved(rows, prepared)
-        wanted = recorder.recipe.training.arms if recorder.recipe.training else []
-        second: list[ArmName] = ["random-2"] if "random-2" in wanted else []
-        names: list[ArmName] = [*_ARMS, *second] if recorder.recipe.splits else ["curated"]
+        wanted = recorder.recipe.training.arm_names if recorder.recipe.training else []
+        second = ["random-2"] if "random-2" in wanted else []
+        names = [*_ARMS, *second] if recorder.recipe.splits else ["curated"]
+        by_stage = decide_stage_arms(recorder, prepared, splits)
         repeated = rows.join(copies, on="id", how="left", maintain_order="left")
         repeated = repeated.with_columns(pl.col("copies").fill_null(1))
-        records = arms.build(prepared.corpus.examples, repeated, seed=recorder.recipe.seed, out=run, names=names)
+        seed = recorder.recipe.seed
+        records = arms.build(prepared.corpus.examples, repeated, seed=seed, out=run, names=names, by_stage=by_stage)
+        for name in set(run.arms()) - set(records):  # of an earlier recipe
+            run.arm(name).unlink()
         balance = recorder.recipe.balance
         notes = CuratedNotes(
             templates=template_counts(prepared.corpus.texts),
@@ -54,7 +59,7 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         )
         publish(run, notes)
         write_parquet(ledger, run.ledger_path)
-        write_parquet(_with_arms(rows, run, names), run.rows_path)
+        write_parquet(_with_arms(rows, run, [*names, *by_stage]), run.rows_path)
         with replacing(run.quarantine_path) as temporary:
             shutil.copyfile(prepared.quarantine, temporary)
         recorder.manifest.counts = count_rows(rows, arms=records)
@@ -119,7 +124,7 @@ def publish(run: RunPaths, notes: CuratedNotes) -> None:
             target.unlink()
 
 
-def _with_arms(rows: pl.DataFrame, run: RunPaths, names: Sequence[ArmName]) -> pl.DataFrame:
+def _with_arms(rows: pl.DataFrame, run: RunPaths, names: Sequence[str]) -> pl.DataFrame:
     """ROWS with the arms that hold each row, in the order of `names`."""
     frames = [
         pl.read_parquet(run.arm(name), columns=["id"], glob=False).unique().with_columns(arm=pl.lit(name))

@@ -18,6 +18,7 @@ from siftune.curation.run.overrides import read_overrides
 from siftune.curation.run.recipe_file import RecipeFile
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import split_rows
+from siftune.curation.stage_arms import check_stage_arms
 from siftune.curation.stages import Stage, measure_stage, stages
 
 
@@ -32,6 +33,7 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
         UserError: the recipe, a source, a reference or the run folder is not as it must be.
     """
     recipe_file = RecipeFile.read(recipe_path)
+    check_stage_arms(recipe_file.recipe, base=recipe_file.base)
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
     with run.locked():
         recorder = RunRecorder.begin(run, recipe_file, progress)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from siftune.curation.progress import Progress
+    from siftune.curation.replay import Replay
     from siftune.curation.review.explain import Story
-    from siftune.curation.review.what_if import Replay
     from siftune.curation.run.folder import RunFolder
     from siftune.training.evaluation.verdict import Verdict
     from siftune.training.inference.engine import Engine, EngineKind, Message

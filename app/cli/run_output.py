@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from siftune.app.cli.terminal import bar, beside, line, notes, plain, table
+from siftune.curation.replay import Replay
 from siftune.curation.review.diff import summary
 from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import funnel, kept_sentence, other_decisions, warnings
@@ -20,7 +21,6 @@ from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
 from siftune.curation.review.samples import compared_texts, witness_texts
 from siftune.curation.review.tables import benchmark_table, no_contamination_sentence
-from siftune.curation.review.what_if import Replay
 from siftune.curation.review.wording import decision_text, false_discovery_text, reason_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import word_differences

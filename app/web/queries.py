@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.review.what_if import Replay, replay
+from siftune.curation.replay import Replay
+from siftune.curation.review.what_if import replay
 from siftune.curation.run.folder import RunFolder
 
 

@@ -25,6 +25,8 @@ CLOSE_ENOUGH = 0.05
 KEPT_SHARE = 0.5
 #: A token budget may turn out to buy more rows than mean costs promise; so many times as many rows are ordered.
 _SPARE = 1.25
+#: How often each row stands in a balanced set.
+COPIES = pl.Schema({"id": pl.String, "copies": pl.UInt32})
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class BalanceResult:
         """The result for the manifest."""
         bins = [LengthBinRecord.model_validate(line) for line in self.bins.to_dicts()]
         return BalanceRecord(unit=self.unit, chosen_by=self.chosen_by, before=self.before, after=self.after, bins=bins)
+
+    def copies_by_id(self, index: pl.DataFrame) -> pl.DataFrame:
+        """COPIES of the rows that are in the set; `index` is the INDEX that was balanced."""
+        return pl.DataFrame({"id": index["id"], "copies": self.copies}, schema=COPIES).filter(pl.col("copies") > 0)
 
 
 def balance_lengths(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from siftune.curation.balance.selection import balance_lengths
+from siftune.curation.balance.selection import COPIES, BalanceResult, balance_lengths
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.ingest.references import read_reference
 from siftune.curation.prepare import Prepared
@@ -14,8 +16,6 @@ from siftune.curation.recipe.sections import Balance
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import SplitResult
 from siftune.curation.text.lengths import length_counter
-
-_COPIES = pl.Schema({"id": pl.String, "copies": pl.UInt32})
 
 
 def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult) -> tuple[SplitResult, pl.DataFrame]:
@@ -26,44 +26,89 @@ def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult)
     Raises:
         UserError: the reference of the target cannot be read.
     """
-    recipe, settings = recorder.recipe, recorder.recipe.balance
+    settings = recorder.recipe.balance
     if settings is None:
-        return splits, pl.DataFrame(schema=_COPIES)
+        return splits, pl.DataFrame(schema=COPIES)
     with recorder.stage("balance", rows=splits.alive.height) as record:
-        if _is_balanced(prepared, settings):
-            # As near to the target as the first run brought it; another step towards it would only cost rows.
-            settings = settings.model_copy(update={"target": "temperature", "temperature": 1.0})
         train = splits.train()
-        rows = train["row"].to_numpy()
-
-        # Lengths in tokens of the base model; answers are counted only where the budget is in tokens.
-        units = length_counter(recipe.model.name, revision=recipe.model.revision)
-        lengths = units.of(frame["prompt"] for frame in prepared.corpus.frames(["prompt"], rows))
-        costs = reference = vectors = None
-        if settings.tokens is not None:
-            costs = lengths + units.of(frame["answer"] for frame in prepared.corpus.frames(["answer"], rows))
-        if settings.reference is not None:
-            reference = units.of([read_reference(settings.reference, base=recorder.base)["prompt"]])
-
-        # Embeddings of the prompts, to keep the most diverse rows of each length.
-        if recipe.encoder is not None:
-            prompts = prepared.corpus.key_texts("prompt", rows)
-            vectors = embedder(recipe.encoder).embed(prompts, progress=recorder.progress)
-
-        balanced = balance_lengths(
-            train,
-            lengths,
-            settings=settings,
-            seed=recipe.seed,
-            unit=units.unit,
-            vectors=vectors,
-            costs=costs,
-            reference=reference,
-        )
+        balanced = measure_balance(recorder, prepared, train["row"].to_numpy(), settings).choose(train)
         alive = recorder.decide(record, balanced.decisions, splits.alive)
         recorder.manifest.balance = balanced.record()
-    copies = pl.DataFrame({"id": train["id"], "copies": balanced.copies}, schema=_COPIES)
-    return replace(splits, alive=alive), copies.filter(pl.col("copies") > 0)
+    return replace(splits, alive=alive), balanced.copies_by_id(train)
+
+
+@dataclass(frozen=True)
+class BalanceMeasures:
+    """What balancing chooses by, of n training rows; any of them can be balanced.
+
+    Attributes:
+        rows: uint32 [n], their positions in the corpus, ascending.
+        lengths: uint32 [n], the lengths of their instructions in `unit`.
+        costs: uint32 [n], with the answers, where the budget is in tokens.
+        vectors: embeddings [n, d] of the prompts, where there is an encoder.
+        reference: the lengths of the reference's instructions, where there is one.
+        unit: what lengths are counted in.
+        settings: how to balance.
+        seed: the seed of the run.
+    """
+
+    rows: NDArray[np.uint32]
+    lengths: NDArray[np.uint32]
+    costs: NDArray[np.uint32] | None
+    vectors: np.ndarray | None
+    reference: NDArray[np.uint32] | None
+    unit: str
+    settings: Balance
+    seed: int
+
+    def choose(self, train: pl.DataFrame) -> BalanceResult:
+        """Balance `train`, INDEX of some of the rows."""
+        measured = np.searchsorted(self.rows, train["row"].to_numpy())
+        return balance_lengths(
+            train,
+            self.lengths[measured],
+            settings=self.settings,
+            seed=self.seed,
+            unit=self.unit,
+            vectors=None if self.vectors is None else self.vectors[measured],
+            costs=None if self.costs is None else self.costs[measured],
+            reference=self.reference,
+        )
+
+
+def measure_balance(
+    recorder: RunRecorder, prepared: Prepared, rows: NDArray[np.uint32], settings: Balance
+) -> BalanceMeasures:
+    """Measure training rows for balancing.
+
+    Args:
+        recorder: holds the recipe.
+        prepared: holds the texts.
+        rows: uint32 [n], ascending positions in the corpus.
+        settings: the recipe's `balance` section.
+
+    Raises:
+        UserError: the reference of the target cannot be read.
+    """
+    recipe = recorder.recipe
+    if _is_balanced(prepared, settings):
+        # As near to the target as the first run brought it; another step towards it would only cost rows.
+        settings = settings.model_copy(update={"target": "temperature", "temperature": 1.0})
+
+    # Lengths in tokens of the base model; answers are counted only where the budget is in tokens.
+    units = length_counter(recipe.model.name, revision=recipe.model.revision)
+    lengths = units.of(frame["prompt"] for frame in prepared.corpus.frames(["prompt"], rows))
+    costs = reference = vectors = None
+    if settings.tokens is not None:
+        costs = lengths + units.of(frame["answer"] for frame in prepared.corpus.frames(["answer"], rows))
+    if settings.reference is not None:
+        reference = units.of([read_reference(settings.reference, base=recorder.base)["prompt"]])
+
+    # Embeddings of the prompts, to keep the most diverse rows of each length.
+    if recipe.encoder is not None:
+        prompts = prepared.corpus.key_texts("prompt", rows)
+        vectors = embedder(recipe.encoder).embed(prompts, progress=recorder.progress)
+    return BalanceMeasures(rows, lengths, costs, vectors, reference, units.unit, settings, recipe.seed)
 
 
 def _is_balanced(prepared: Prepared, settings: Balance) -> bool:

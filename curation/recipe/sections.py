@@ -28,7 +28,7 @@ Rule = Literal[
     "decon",
 ]
 ArmName = Literal["raw", "curated", "random", "random-2", "balanced-random", "longest", "base"]
-#: What an arm by stage can leave out: every stage of `siftune.curation.stages`, and `balance`. The splits always decide.
+#: What an arm by stage can leave out: the stages of `siftune.curation.stages`, and `balance`. Splits always decide.
 StageName = Literal[
     "checks", "exact", "prefixes", "near", "answers", "conflicts", "semantic", "contamination", "balance"
 ]

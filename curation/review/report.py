@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from siftune.curation import markdown
 from siftune.curation.atomic_files import write_text
-from siftune.curation.review import charts, funnel, leakage, lengths, samples, tables, wording
+from siftune.curation.review import arm_facts, charts, funnel, leakage, lengths, samples, tables, wording
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.samples import changed_words
 from siftune.curation.review.wording import reason_text, score_text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def write(run: RunFolder) -> None:
     """Write both reports of a curated run. All dataset text is escaped and made visible."""
     manifest, contamination_settings = run.manifest, run.recipe.contamination
-    thresholds = samples.threshold_samples(run)
+    thresholds, arms = samples.threshold_samples(run), manifest.finished_counts().arms
     facts: dict[str, Any] = {
         "name": manifest.recipe_name,
         "version": manifest.siftune.version,
@@ -44,6 +44,8 @@ def write(run: RunFolder) -> None:
         "certificate": manifest.certificate,
         "certified": leakage.certificate_sentence(run),
         "balance": lengths.balance_summary(run),
+        "arms": arm_facts.arm_lines(arms),
+        "arm_sentences": [*arm_facts.left_out_sentences(arms), *arm_facts.arm_notes(arms)],
         "thresholds": thresholds,
         "decisions": tables.decision_counts(run),
         "samples": samples.decision_samples(run),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,9 @@ import polars as pl
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.prepare import rank
 from siftune.curation.recipe.sections import Recipe
+from siftune.curation.replay import Replay, decide_again, first_index
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import knobs, stages
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What the duplicate stages would do: DECISIONS by stage in order, and the rows (INDEX) left after them.
-
-    `unmeasured` counts, for each stage, rows that reach it now but did not when it measured: it cannot drop them.
-    """
-
-    decisions: dict[str, pl.DataFrame]
-    left: pl.DataFrame
-    unmeasured: dict[str, int]
-
-    def dropped(self) -> pl.DataFrame:
-        """id and stage of every row that a stage drops."""
-        frames = [
-            frame.filter(pl.col("action") == "drop").select("id", pl.lit(stage).alias("stage"))
-            for stage, frame in self.decisions.items()
-        ]
-        return pl.concat(frames)
 
 
 def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
@@ -43,30 +23,14 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
         UserError: no stage has a number of that name, the recipe leaves the stage out, a threshold lies below the
             floor down to which pairs were stored, or a cap is no whole number.
     """
-    recipe, ledger = adjusted(run.recipe, settings), run.ledger()
-    in_run = alive = index(run)
-    decisions: dict[str, pl.DataFrame] = {}
-    unmeasured: dict[str, int] = {}
-    for stage in stages(recipe, base=Path(run.manifest.recipe_folder)):
-        unmeasured[stage.name] = alive.join(in_run.select("id"), on="id", how="anti").height
-        decisions[stage.name] = stage.decide(alive, pl.read_parquet(run.file(stage.name), glob=False))
-        alive = _without_dropped(alive, decisions[stage.name])
-        in_run = _without_dropped(in_run, ledger.filter(pl.col("stage") == stage.name))
-    return Replay(decisions, alive, {name: count for name, count in unmeasured.items() if count})
-
-
-def _without_dropped(alive: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
-    dropped = decisions.filter(pl.col("action") == "drop").select("id")
-    return alive.join(dropped, on="id", how="anti", maintain_order="left")
+    recipe = adjusted(run.recipe, settings)
+    configured = stages(recipe, base=Path(run.manifest.recipe_folder))
+    return decide_again(configured, first=index(run), ledger=run.ledger(), measure=run.file)
 
 
 def index(run: RunFolder) -> pl.DataFrame:
     """INDEX of a run as its first stage saw it: ranked, restored rows pinned, rows dropped by hand left out."""
-    ranked = rank(pl.read_parquet(run.file("index"), glob=False), run.recipe)
-    by_hand = run.ledger().filter(pl.col("stage") == "overrides")
-    restored = by_hand.filter(pl.col("action") == "restore")["id"]
-    pinned = ranked.with_columns(pl.col("id").is_in(restored.implode()).alias("pinned"))
-    return _without_dropped(pinned, by_hand)
+    return first_index(rank(pl.read_parquet(run.file("index"), glob=False), run.recipe), run.ledger())
 
 
 def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:

@@ -162,6 +162,10 @@ class ArmRecord(Document):
     prompt_words: int
     answer_words: int
     same_as: list[str] = []
+    #: Of an arm by stage: the stages that did not decide, and for each stage that did, the rows that reach it in this
+    #: arm though it never measured them. It cannot drop these rows, nor others for them.
+    left_out: list[str] = []
+    unmeasured: dict[str, int] = {}
 
 
 class WordCounts(Document):

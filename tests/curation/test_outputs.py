@@ -72,7 +72,7 @@ def test_every_input_row_is_in_one_place(run: RunFolder) -> None:
 def test_held_out_sets_and_arms_have_their_columns(run: RunFolder) -> None:
     for name in ("test", "validation"):
         assert pl.read_parquet(run.path / "heldout" / f"{name}.parquet").schema == schema.HELDOUT
-    for name in ("raw", "curated", "random", "longest"):
+    for name in ("raw", "curated", "random", "balanced-random", "longest"):
         assert pl.read_parquet(run.path / "arms" / f"{name}.parquet").schema == schema.ARM
 
 

@@ -37,6 +37,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return curate(write_recipe(folder, "s.jsonl", sources=[source], splits={"test": 5}, name="<img src=x onerror=1>"))
 
 
+def test_the_arms_are_listed_with_what_is_known_of_them(tmp_path: Path) -> None:
+    write_source(many(60), tmp_path / "s.jsonl")
+    arms = ["raw", {"name": "no-near", "without": ["near"]}, {"name": "no-conflicts", "without": ["conflicts"]}]
+    run = curate(write_recipe(tmp_path, "s.jsonl", splits={"test": 4}, training={"arms": arms}))
+    record = run.manifest.finished_counts().arms["no-near"]
+    markdown, page = run.report_markdown.read_text("utf-8"), run.report_html.read_text("utf-8")
+    line = f"| no-near | {record.rows} | {record.kept} | {record.answer_words} | {', '.join(record.same_as)} | near |"
+    assert line in markdown
+    assert f'<td>no-near<td class="n">{record.rows}<td' in page
+    unmeasured = record.unmeasured["answers"]
+    for text in (markdown, page):
+        assert f"Rows that a later stage never measured: {unmeasured} that reach answers" in text
+        assert "no-conflicts: decided again without conflicts" in text
+        assert "so the choice is exact" in text
+        assert "17.8 on average" in text
+
+
 class Tags(HTMLParser):
     """Every tag with its attributes."""
 
