@@ -1,9 +1,11 @@
-"""A training job: one arm under one seed, with everything that decides the adapter, and the worker that does it."""
+"""A training job: one arm under one seed, with everything that decides the adapter, and the workers that do them."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +18,7 @@ from siftune.training.result import TrainingMeasurements, TrainingResult
 from siftune.training.row_turns import MASK_VERSION, META_KEYS
 from siftune.training.schedule import ORDER_VERSION
 
-#: The module that trains a `TrainJob`. It needs torch, so it is named here and imported only by its own process.
+#: The module that trains a `TrainBatch`. It needs torch, so it is named here and imported only by its own process.
 WORKER = "siftune.training.sft"
 
 #: Rows that are hashed at a time.
@@ -51,10 +53,52 @@ class TrainJob(Section):
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+class TrainBatch(Section):
+    """What the worker is handed: jobs of one base model, which is loaded once for all of them."""
+
+    jobs: list[TrainJob]
+
+
+def train_in_workers(
+    train_jobs: Sequence[TrainJob], *, progress: Progress | None = None
+) -> Generator[TrainingResult, None, None]:
+    """Train jobs one after the other and yield each result as soon as it is on disk, in the order of the jobs.
+
+    Jobs of one base model share a process, so that it is loaded once. A process that dies after it has finished a job
+    (memory may run out) is followed by a fresh one, which goes on from the last checkpoint. Trackers keep one run for a
+    process: with them each job has its own.
+
+    Args:
+        train_jobs: The jobs; those of one base model one after the other.
+        progress: Called after each optimiser step.
+
+    Raises:
+        UserError: what stops a job; the results before it stay.
+        WorkerError: a process died in its first job.
+    """
+
+    def shared(job: TrainJob) -> tuple[str, str, str]:
+        return job.resolved.identity, job.model.load, str(job.folder) if job.training.report_to else ""
+
+    for _, group in itertools.groupby(train_jobs, key=shared):
+        left = list(group)
+        while left:
+            batch, log = TrainBatch(jobs=left).model_dump_json(), left[0].folder / "worker.log"
+            done = 0
+            try:
+                for answer in worker.answers(WORKER, batch, log=log, progress=progress):
+                    done += 1
+                    yield TrainingResult.model_validate(answer)
+            except worker.WorkerError:
+                if not done:
+                    raise
+            left = left[done:]
+
+
 def train_in_worker(job: TrainJob, *, progress: Progress | None = None) -> TrainingResult:
-    """Train a job in a process of its own. Raises like `worker.call`."""
-    log = job.folder / "worker.log"
-    return TrainingResult.model_validate(worker.call(WORKER, job.model_dump_json(), log=log, progress=progress))
+    """Train one job in a process of its own. Raises like `train_in_workers`."""
+    (result,) = train_in_workers([job], progress=progress)
+    return result
 
 
 def probe_in_worker(
@@ -72,8 +116,8 @@ def probe_in_worker(
         UserError: what would stop training.
     """
     probe = job.model_copy(update={"folder": folder, "probe_steps": steps})
-    log = folder / "worker.log"
-    return TrainingMeasurements.model_validate(worker.call(WORKER, probe.model_dump_json(), log=log, progress=progress))
+    batch, log = TrainBatch(jobs=[probe]).model_dump_json(), folder / "worker.log"
+    return TrainingMeasurements.model_validate(worker.call(WORKER, batch, log=log, progress=progress))
 
 
 def data_hash(rows: pl.DataFrame, *, ordered: bool) -> str:

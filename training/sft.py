@@ -7,11 +7,14 @@ assistant turns only. Never evaluates: see `siftune.training.worker` for the rea
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from siftune.curation.progress import Progress
 from siftune.curation.run.paths import ADAPTER, training_name
 from siftune.training import models, sanity_checks, worker
 from siftune.training.fast_dropout import use_fast_dropout
-from siftune.training.jobs import TrainJob
+from siftune.training.jobs import TrainBatch, TrainJob
 from siftune.training.masks import TokenRows, tokenise
 from siftune.training.memory import FreeMemory, MemoryEstimate, estimate_memory, free_memory, require_memory
 from siftune.training.result import (
@@ -46,12 +49,33 @@ from siftune.training.result import (
 from siftune.training.schedule import StepPlan, forward_passes, learning_rate_factor, plan_steps
 from siftune.training.selected_logits import logits_where
 from siftune.training.step_log import StepLog
+from siftune.training.weight_average import WeightAverage
 
 #: Labels of tokens that do not enter the loss: PyTorch's `ignore_index`.
 IGNORED = -100
 
 
-def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) -> TrainingMeasurements:
+class SharedBase:
+    """What the jobs of one worker share: the base model, loaded when the first of them needs it, and its tokenizer.
+
+    Args:
+        job: One of the jobs.
+        free: Asked once, before anything is loaded, for the memory that is free.
+    """
+
+    def __init__(self, job: TrainJob, *, free: FreeMemory = free_memory) -> None:
+        self.resolved = job.resolved
+        self.loading = models.choose_loading(job.model.load, job.resolved)
+        self.tokenizer = models.load_tokenizer(job.resolved)
+        self.free = free(self.loading.device)
+
+    @cached_property
+    def model(self) -> Any:
+        """The base model, frozen and without adapters."""
+        return models.load_base(self.resolved, self.loading)
+
+
+def train(job: TrainJob, progress: Progress, *, shared: SharedBase | None = None) -> TrainingMeasurements:
     """Train the arm of `job` and return its result. Continues from the last whole checkpoint.
 
     A probe (`job.probe_steps`) saves nothing and returns only what it measured.
@@ -59,15 +83,16 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
     Args:
         job: The arm, its rows and all settings.
         progress: Called after each optimiser step.
-        free: Asked for the memory that is free.
+        shared: The base model of earlier jobs, which gets no trace of this one.
 
     Raises:
         UserError: a sanity check fails, the model cannot be loaded, or there is too little memory.
     """
     _prepare_folder(job)
+    shared = shared or SharedBase(job)
+    loading, tokenizer = shared.loading, shared.tokenizer
 
     # 1. The rows as tokens with a mask, and the steps that the budget buys of them.
-    tokenizer = models.load_tokenizer(job.resolved)
     rows = tokenise(
         tokenizer, pl.read_parquet(job.rows, glob=False), max_length=job.training.max_length, system=job.model.system
     )
@@ -75,10 +100,9 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
     plan = plan_steps(rows.trained_counts, rows.names, job.training, seed=job.seed)
 
     # 2. The base model, when there is room for it.
-    loading = models.choose_loading(job.model.load, job.resolved)
-    memory = estimate_memory(job.resolved, loading, job.training, free=free)
+    memory = estimate_memory(job.resolved, loading, job.training, free=lambda _: shared.free)
     require_memory(memory, job.resolved.name)
-    base = models.load_base(job.resolved, loading)
+    base = shared.model
 
     # 3. The adapter. Seeded here, so that all arms of one seed start from the same weights.
     torch.manual_seed(job.seed)
@@ -96,7 +120,8 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
     use_fast_dropout(model)
 
     # 4. The trainer, which takes the planned steps.
-    log = StepLog(plan, job, progress)
+    average = WeightAverage(model)
+    log = StepLog(plan, job, average, progress)
     trainer = ArmTrainer(
         model=model,
         args=_arguments(job, loading, memory, steps=len(plan.steps)),
@@ -123,12 +148,25 @@ def train(job: TrainJob, progress: Progress, *, free: FreeMemory = free_memory) 
         return measurements
 
     # 6. Keep the adapter, its truncated rows and, as the last file, the result.
+    average.apply()
     model.save_pretrained(job.folder / ADAPTER)
     write_truncated(rows.truncated, job.folder)
     adapter_hash = file_sha256(job.folder / ADAPTER / "adapter_model.safetensors")
     result = TrainingResult(**measurements.model_dump(), adapter_hash=adapter_hash)
     write_result(result, job.folder)
+    _remove_adapter(model)
     return result
+
+
+def train_all(batch: TrainBatch, progress: Progress) -> Iterator[TrainingMeasurements]:
+    """Train the jobs of a batch one after the other over one base model; each result comes when it is on disk.
+
+    An adapter is the same, byte for byte, as when its job is trained alone. Raises `UserError` like `train`, at the
+    job that fails.
+    """
+    shared = SharedBase(batch.jobs[0])
+    for job in batch.jobs:
+        yield train(job, progress, shared=shared)
 
 
 class ArmTrainer(SFTTrainer):
@@ -148,14 +186,16 @@ class ArmTrainer(SFTTrainer):
         )
 
     def create_scheduler(
-        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+        self,
+        num_training_steps: int,  # noqa: ARG002 - the plan's, or unknown when the budget is time
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """Warm-up and decay over the share of the budget that is used: steps, or time when the budget is time."""
         settings = self.job.training
 
         def factor(step: int) -> float:
-            share_of_time = self.step_log.share_of_time()
-            share = (step + 1) / num_training_steps if share_of_time is None else share_of_time
+            # The rate of a step is that of its middle, so that no step has the rate zero.
+            share = self.step_log.share_of_budget(step + 0.5)
             return learning_rate_factor(settings.schedule, share, warmup=settings.warmup)
 
         self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
@@ -229,6 +269,11 @@ class ArmTrainer(SFTTrainer):
         loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
         return loss / (num_items_in_batch or trained.sum())
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Write the weights of a checkpoint, and the mean of the last ones beside them."""
+        super()._save(output_dir, state_dict)
+        self.step_log.average.write(Path(output_dir or self.args.output_dir))
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card for a checkpoint; the export writes one."""
 
@@ -245,6 +290,15 @@ def last_checkpoint(folder: Path) -> Path | None:
 
     checkpoints = [path for path in (folder / "checkpoints").glob("checkpoint-*") if is_whole(path)]
     return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _remove_adapter(model: Any) -> None:
+    """Leave the base as it was before: without the adapter, and without what gradient checkpointing needs of it."""
+    base = model.unload()
+    if base.is_activation_checkpointing:
+        base.activation_checkpointing_disable()
+        base.disable_input_require_grads()
+    gc.collect()  # the trainer holds the adapter's gradients in a cycle
 
 
 def _prepare_folder(job: TrainJob) -> None:
@@ -340,8 +394,12 @@ def _measurements(
 
 
 def main() -> int:
-    """The worker: a `TrainJob` on standard input, its result on standard output."""
-    return worker.serve(lambda job, progress: train(TrainJob.model_validate_json(job), progress).model_dump())
+    """The worker: a `TrainBatch` on standard input, its results on standard output."""
+    return worker.serve_all(
+        lambda text, progress: (
+            result.model_dump() for result in train_all(TrainBatch.model_validate_json(text), progress)
+        )
+    )
 
 
 if __name__ == "__main__":

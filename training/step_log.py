@@ -14,23 +14,25 @@ from siftune.curation.progress import Progress
 from siftune.training.jobs import TrainJob
 from siftune.training.result import read_log, write_log
 from siftune.training.schedule import StepPlan
+from siftune.training.weight_average import WeightAverage
 
 #: A log that is being written can be watched; it is not written more often than this.
 _SECONDS_BETWEEN_WRITES = 2.0
 
 
 class StepLog(TrainerCallback):
-    """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock.
+    """Loss, learning rate, gradient norm, tokens and seconds of each step; the clock; the mean of the last weights.
 
     Args:
         plan: The steps that are taken; says whether the budget is wall clock.
         job: Whose folder the log goes to.
+        average: The mean that the weights of the last steps are taken into.
         progress: Called after each step with a label, the steps done and their number (per cent of the time when the
             budget is wall clock).
     """
 
-    def __init__(self, plan: StepPlan, job: TrainJob, progress: Progress) -> None:
-        self.plan, self.job, self.progress = plan, job, progress
+    def __init__(self, plan: StepPlan, job: TrainJob, average: WeightAverage, progress: Progress) -> None:
+        self.plan, self.job, self.average, self.progress = plan, job, average, progress
         self.rows: list[dict[str, float]] = []
         self.tokens = 0
         self.started = self.written = time.monotonic()
@@ -45,9 +47,15 @@ class StepLog(TrainerCallback):
         """The share of a budget in minutes that is used; None for other budgets."""
         return None if self.plan.minutes is None else self.seconds / (60.0 * self.plan.minutes)
 
+    def share_of_budget(self, steps: float) -> float:
+        """The share of the budget that is used after `steps` steps: of the time, or of the steps."""
+        share = self.share_of_time()
+        return steps / len(self.plan.steps) if share is None else share
+
     def resume(self, checkpoint: Path | None) -> None:
-        """Start the clock, with the steps that the checkpoint already holds."""
+        """Start the clock, with the steps and the mean that the checkpoint already holds."""
         if checkpoint is not None:
+            self.average.read(checkpoint)
             steps = int(checkpoint.name.rpartition("-")[2])
             self.rows = read_log(self.job.folder).filter(pl.col("step") <= steps).to_dicts()
             self.tokens, self.seconds_before_resume = int(self.rows[-1]["tokens"]), float(self.rows[-1]["seconds"])
@@ -58,7 +66,9 @@ class StepLog(TrainerCallback):
         self.tokens += tokens
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - HF's signature
-        """End the run when its time, or the probe, is over."""
+        """Take the weights of a last step into their mean; end the run when its time, or the probe, is over."""
+        if self.share_of_budget(state.global_step) > 1.0 - self.job.training.average_last:
+            self.average.add()
         share = self.share_of_time()
         if (share is not None and share >= 1.0) or state.global_step == self.job.probe_steps:
             control.should_training_stop = True

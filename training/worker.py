@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,10 @@ VARIABLES = {
 }
 
 
+class WorkerError(RuntimeError):
+    """A worker ended before its work did, for a reason that it could not name: a crash, or no memory."""
+
+
 def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
     """Start `module` as a worker with pipes to its standard input and output; its messages go to `log`."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -49,19 +53,26 @@ def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
 
 
 def call(module: str, job: str, *, log: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Run a worker, hand it a job and return its answer.
+    """Run a worker, hand it a job and return its last answer. See `answers` for the arguments and what is raised."""
+    *_, answer = answers(module, job, log=log, progress=progress)
+    return answer
+
+
+def answers(module: str, job: str, *, log: Path, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+    """Run a worker, hand it a job and yield each answer as it comes. The process ends with the iterator.
 
     Args:
-        module: The worker's module, which ends in `serve`.
+        module: The worker's module, which ends in `serve` or `serve_all`.
         job: JSON that the worker understands.
         log: The file for what the process and its libraries print.
         progress: Called whenever the worker reports progress.
 
     Raises:
         UserError: what the worker raised as such, word for word.
-        RuntimeError: the worker died of something else; the message ends with the last lines of its log.
+        WorkerError: the worker ended before its work did; the message ends with the last lines of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    finished = False
     with log.open("w", encoding="utf-8") as sink:
         process = start(module, log=sink)
         try:
@@ -70,7 +81,6 @@ def call(module: str, job: str, *, log: Path, progress: Progress | None = None) 
             assert process.stdout is not None
             process.stdin.write(job)
             process.stdin.close()
-            answer: dict[str, Any] | None = None
             for line in process.stdout:
                 message = json.loads(line)
                 if "progress" in message and progress is not None:
@@ -78,21 +88,28 @@ def call(module: str, job: str, *, log: Path, progress: Progress | None = None) 
                     progress(label, done, total)
                 if "fault" in message:
                     raise UserError(message["fault"])
-                answer = message.get("answer", answer)
+                if "answer" in message:
+                    yield message["answer"]
+                finished = finished or "finished" in message
             code = process.wait()
         finally:
             if process.poll() is None:
                 process.kill()
             process.wait()
-    if answer is None:
+    if not finished:
         with log.open(encoding="utf-8", errors="replace") as lines:
             end = "".join(deque(lines, maxlen=_LOG_LINES))
-        raise RuntimeError(f"{module} ended with code {code}. The end of {log}:\n{end}")
-    return answer
+        raise WorkerError(f"{module} ended with code {code}. The end of {log}:\n{end}")
 
 
 def serve(work: Callable[[str, Progress], Mapping[str, Any]]) -> int:
-    """The worker's side: read the job, do the work, send progress and the answer. Returns the exit code."""
+    """The side of a worker with one answer: read the job, do the work, send progress and the answer. Returns the exit
+    code."""
+    return serve_all(lambda job, progress: iter([work(job, progress)]))
+
+
+def serve_all(work: Callable[[str, Progress], Iterator[Mapping[str, Any]]]) -> int:
+    """The side of a worker with several answers, each sent as soon as it is there. Returns the exit code."""
     # Libraries print as they like; only our messages may reach the pipe, so standard output is moved to the log.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
         os.dup2(2, 1)
@@ -102,9 +119,10 @@ def serve(work: Callable[[str, Progress], Mapping[str, Any]]) -> int:
             pipe.flush()
 
         try:
-            answer = work(sys.stdin.read(), lambda label, done, total: send({"progress": [label, done, total]}))
+            for answer in work(sys.stdin.read(), lambda label, done, total: send({"progress": [label, done, total]})):
+                send({"answer": dict(answer)})
         except UserError as fault:
             send({"fault": str(fault)})
             return _USER_ERROR
-        send({"answer": dict(answer)})
+        send({"finished": True})
     return 0
