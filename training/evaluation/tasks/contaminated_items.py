@@ -91,7 +91,7 @@ def find_contaminated(
     same = settled.filter(pl.col("outcome") == "same")
     holders = pl.concat([frame.select("id", arm=pl.lit(arm)) for arm, frame in frames.items()])
     of_arms = same.join(holders, on="id").group_by("reference").agg(arms=pl.col("arm").unique().sort())
-    first = same.unique("reference", keep="first", maintain_order=True)
+    first = same.drop("item").unique("reference", keep="first", maintain_order=True)
     contaminated = first.join(of_arms, on="reference", how="left", maintain_order="left").rename({"reference": "item"})
     related = set(settled.filter(pl.col("outcome") == "related")["reference"]) - set(same["reference"])
     write_parquet(schema.conform(contaminated, CONTAMINATED), folder / "contaminated.parquet")
