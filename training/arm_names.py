@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: The untrained base model, shown beside the arms.
 BASE = "base"
-ARM_ORDER = (BASE, "raw", "curated", "random", "random-2", "longest")
+ARM_ORDER = (BASE, "raw", "curated", "random", "random-2", "balanced-random", "longest")
 
 
 def arm_sort_key(arm: str) -> tuple[int, str]:

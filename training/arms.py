@@ -47,6 +47,9 @@ def train(
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     results = []
     train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
+    if warn is not None and not arms:
+        for arm in _same_as_curated(folder):
+            warn(f"{arm} is not trained: without the stages that it leaves out, curation keeps the same rows")
     finished = [read_result(job.folder, key=job.key) for job in train_jobs]
     unfinished = [job for job, result in zip(train_jobs, finished, strict=True) if result is None]
     _check_rows(folder, unfinished, warn)
@@ -95,7 +98,8 @@ def plan_jobs(
 ) -> list[jobs.TrainJob]:
     """The training jobs of a run, after all checks that need no model in memory. Raises `UserError` like `train`."""
     settings = training_of(run)
-    names = [arm for arm in dict.fromkeys(arms or settings.arm_names) if arm != BASE]
+    of_recipe = [arm for arm in settings.arm_names if arm not in _same_as_curated(run)]
+    names = [arm for arm in dict.fromkeys(arms or of_recipe) if arm != BASE]
     frames = {arm: read_arm(run.path, arm) for arm in names}
     _check_sums(run.path, frames)
     sanity_checks.check_arms_differ({arm: jobs.data_hash(frame, ordered=False) for arm, frame in frames.items()})
@@ -115,6 +119,14 @@ def plan_jobs(
         for seed in dict.fromkeys(seeds if seeds is not None else settings.seeds)
         for arm in names
     ]
+
+
+def _same_as_curated(run: RunFolder) -> list[str]:
+    """The arms by stage that hold the same rows as curated, where that is trained: they would only repeat it."""
+    counts = run.manifest.counts
+    if counts is None or "curated" not in training_of(run).arm_names:
+        return []
+    return [name for name, arm in counts.arms.items() if arm.left_out and "curated" in arm.same_as]
 
 
 def training_of(run: RunFolder) -> Training:

@@ -9,6 +9,7 @@ ARMS = {
     "curated": "#0072B2",
     "random": "#CC79A7",
     "random-2": "#F0E442",
+    "balanced-random": "#999933",  # of Tol's muted palette
     "longest": "#009E73",
 }
 OTHER = "#56B4E9"

@@ -11,6 +11,7 @@ import polars as pl
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.differences import Difference, Stratum
 from siftune.training.evaluation.formatting import format_stratum
+from siftune.training.evaluation.stage_contributions import StageContribution
 from siftune.training.evaluation.verdict import Comparison
 from siftune.training.result import finished_trainings, read_log, read_result, read_truncated, training_folders
 
@@ -42,6 +43,11 @@ def stratum_interval(stratum: Stratum) -> dict[str, Any] | None:
     """A stratum as a line of the interval chart: name, low, value, high; None without an interval."""
     kind, value = format_stratum(stratum.column, stratum.value)
     return _interval(f"{kind}: {value} ({stratum.difference.rows:,} rows)", stratum.difference)
+
+
+def stage_interval(stage: StageContribution) -> dict[str, Any] | None:
+    """A stage as a line of the interval chart: name, low, value, high; None without an interval."""
+    return _interval(stage.name, stage.difference) if stage.difference else None
 
 
 def _interval(name: str, difference: Difference) -> dict[str, Any] | None:

@@ -55,10 +55,11 @@ def arm_notes(names: Iterable[str]) -> list[str]:
 
 def left_out_sentences(records: Mapping[str, ArmRecord]) -> list[str]:
     """What is known and what is not of every arm by stage."""
-    return [_left_out_sentence(name, record) for name, record in records.items() if record.left_out]
+    return [left_out_sentence(name, record) for name, record in records.items() if record.left_out]
 
 
-def _left_out_sentence(name: str, record: ArmRecord) -> str:
+def left_out_sentence(name: str, record: ArmRecord) -> str:
+    """The same of one arm by stage."""
     omitted = ", ".join(record.left_out)
     start = f"{name}: decided again without {omitted}, from stored measures and with the splits of this run."
     if not record.unmeasured:

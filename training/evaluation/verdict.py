@@ -19,6 +19,12 @@ from siftune.training.evaluation.formatting import format_budget
 from siftune.training.evaluation.losses import read_losses
 from siftune.training.evaluation.memorization import Memorization, read_memorization
 from siftune.training.evaluation.run_noise import RunNoise, run_noise
+from siftune.training.evaluation.stage_contributions import (
+    CURATED,
+    StageContribution,
+    stage_arms,
+    stage_contributions,
+)
 from siftune.training.evaluation.tasks.comparisons import TaskResult, compare_tasks
 from siftune.training.evaluation.usage import ArmUsage, curated_away, read_usage
 from siftune.training.evaluation.verdict_sentences import (
@@ -32,7 +38,15 @@ from siftune.training.evaluation.verdict_sentences import (
 
 #: The comparisons whose p values are adjusted together (Holm): the question of the run. Others are exploratory.
 DECLARED = (("curated", "raw"), ("curated", "random"))
-_EXPLORATORY = (("random", "raw"), ("random-2", "random"), ("longest", "raw"), ("curated", "longest"))
+_EXPLORATORY = (
+    ("random", "raw"),
+    ("random-2", "random"),
+    ("balanced-random", "raw"),
+    ("balanced-random", "random"),
+    ("curated", "balanced-random"),
+    ("longest", "raw"),
+    ("curated", "longest"),
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ class Verdict:
     run_noise: RunNoise
     noise_floor: NoiseFloor | None
     comparisons: tuple[Comparison, ...]
+    stages: tuple[StageContribution, ...]
     usage: tuple[ArmUsage, ...]
     curated_away: dict[str, int]
     memorization: tuple[Memorization, ...]
@@ -148,7 +163,9 @@ def compute_verdict(
 
     # Declared comparisons first, then the exploratory ones, then every trained arm against the untrained base.
     against_base = [(arm, BASE) for arm in losses.nll if arm != BASE and BASE in losses.nll]
-    pairs = [pair for pair in (*DECLARED, *_EXPLORATORY) if set(pair) <= set(losses.nll)] + against_base
+    against_stages = [(CURATED, arm) for arm in stage_arms(run)]
+    known = [pair for pair in (*DECLARED, *_EXPLORATORY, *against_stages) if set(pair) <= set(losses.nll)]
+    pairs = known + against_base
     measured, strata = {}, {}
     for index, (arm, against) in enumerate(pairs):
         if progress:
@@ -185,6 +202,7 @@ def compute_verdict(
     usage = read_usage(run, losses.seeds)
     run_losses = {arm: nll.sum(1) / losses.tokens.sum() for arm, nll in losses.nll.items()}
     declared_outcomes = {c.against: c.outcome for c in comparisons if c.declared}
+    of_curated = {c.against: (c.difference, c.outcome) for c in comparisons if c.arm == CURATED}
     measure = "held-out loss"
     for task in tasks:
         if task.primary:
@@ -198,6 +216,7 @@ def compute_verdict(
         run_noise=run_noise(run_losses, losses.seeds),
         noise_floor=_noise_floor(measured, usage),
         comparisons=tuple(comparisons),
+        stages=stage_contributions(run, of_curated),
         usage=usage,
         curated_away=curated_away(usage),
         memorization=read_memorization(run),

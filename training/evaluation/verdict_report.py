@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from siftune.curation.atomic_files import write_json, write_text
-from siftune.curation.markdown import Raw, table
+from siftune.curation.markdown import Raw, escape, table
+from siftune.curation.review.arm_facts import arm_notes
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.formatting import (
     format_interval,
@@ -16,7 +17,7 @@ from siftune.training.evaluation.formatting import (
 )
 from siftune.training.evaluation.tasks import task_report
 from siftune.training.evaluation.verdict import Verdict
-from siftune.training.evaluation.verdict_sentences import noise_sentence
+from siftune.training.evaluation.verdict_sentences import STAGES_NOTE, noise_sentence
 
 
 def write_verdict(verdict: Verdict, run: RunFolder) -> None:
@@ -44,6 +45,7 @@ def markdown(verdict: Verdict) -> str:
         "",
         *table(["arm", "nats per token"], [[arm, f"{loss:.4f}"] for arm, loss in verdict.losses.items()]),
         *_differences(verdict),
+        *_stages(verdict),
         *_strata(verdict),
         *task_report.markdown_lines(verdict.tasks),
         *_usage(verdict),
@@ -88,6 +90,31 @@ def _differences(verdict: Verdict) -> Iterator[str]:
             ]
         )
     yield from table(head, rows)
+    if notes := arm_notes(verdict.losses):
+        yield from [*(f"- {escape(note)}" for note in notes), ""]
+
+
+def _stages(verdict: Verdict) -> Iterator[str]:
+    if not verdict.stages:
+        return
+    yield from ["## What each stage contributes (exploratory)", "", STAGES_NOTE, ""]
+    rows = []
+    for stage in verdict.stages:
+        estimate = stage.difference.per_token if stage.difference else None
+        rows.append(
+            [
+                stage.stage,
+                stage.arm,
+                format_number(stage.rows, digits=0),
+                Raw(format_interval(estimate)) if estimate else "the same rows",
+                Raw(format_p(stage.difference.p if stage.difference else None)),
+                format_number(estimate.minimum_detectable_effect if estimate else None, signed=False),
+                stage.outcome or "—",
+            ]
+        )
+    head = ["stage", "arm without it", "training rows, arm − curated", "curated − arm, nats per token", "p"]
+    yield from table([*head, "minimum detectable effect", "outcome"], rows)
+    yield from [*(f"- {escape(stage.known)}" for stage in verdict.stages), ""]
 
 
 def _strata(verdict: Verdict) -> Iterator[str]:

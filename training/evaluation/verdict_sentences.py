@@ -13,6 +13,14 @@ from siftune.training.evaluation.statistics import LEVEL
 
 Outcome = Literal["better", "worse", "not enough evidence", "single run"]
 
+#: What is to be known of the table of stages.
+STAGES_NOTE = (
+    "Each line leaves one stage out of curation and lets the others decide again. Negative: curated has the lower "
+    "loss, so the stage helps. What a stage contributes depends on the stages beside it, and the contributions do not "
+    "add up. The p values are not adjusted: of twenty stages that change nothing, about one is called better or worse "
+    "by chance."
+)
+
 
 def outcome_of(difference: Difference, p: float, *, runs: int) -> Outcome:
     """Better or worse only where the interval excludes zero and `p` is below 0.05; lower loss is better.

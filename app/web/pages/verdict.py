@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from siftune.app.web import charts, markup, state, training_queries
+from siftune.curation.review.arm_facts import arm_notes
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.formatting import format_interval, format_number, format_p, format_share
 from siftune.training.evaluation.verdict import Comparison, Verdict
-from siftune.training.evaluation.verdict_sentences import noise_sentence
+from siftune.training.evaluation.verdict_sentences import STAGES_NOTE, noise_sentence
 from siftune.training.evaluation.votes import PairVotes, votes_by_pair
 
 
@@ -47,11 +48,16 @@ def _verdict(verdict: Verdict) -> None:
     )
     st.subheader("Difference in held-out loss, nats per token")
     # The base is left out: its distance from every trained arm would hide the differences between the arms.
-    between_arms = [c for c in verdict.comparisons if BASE not in (c.arm, c.against)]
+    # Arms without a stage have a chart of their own.
+    apart = {BASE, *(stage.arm for stage in verdict.stages)}
+    between_arms = [c for c in verdict.comparisons if c.against not in apart]
     intervals = map(training_queries.comparison_interval, between_arms or verdict.comparisons)
     if lines := [interval for interval in intervals if interval is not None]:
         st.altair_chart(charts.intervals(lines, title="left of zero: the first arm is better"))
     _comparisons(verdict.comparisons)
+    for sentence in arm_notes(verdict.losses):
+        markup.draw(markup.note(sentence))
+    _stages(verdict)
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.subheader("Loss of each arm")
@@ -101,6 +107,35 @@ def _comparisons(comparisons: Sequence[Comparison]) -> None:
     markup.draw(
         markup.note("Minimum detectable effect: the smallest true difference that is detected with 80 % power.")
     )
+
+
+def _stages(verdict: Verdict) -> None:
+    if not verdict.stages:
+        return
+    st.subheader("What each stage contributes")
+    intervals = map(training_queries.stage_interval, verdict.stages)
+    if lines := [interval for interval in intervals if interval is not None]:
+        st.altair_chart(charts.intervals(lines, title="nats per token; left of zero: the stage helps"))
+    rows = []
+    for stage in verdict.stages:
+        estimate = stage.difference.per_token if stage.difference else None
+        rows.append(
+            (
+                markup.cell_with_note(stage.stage, f"against {stage.arm}"),
+                format_number(stage.rows, digits=0),
+                format_interval(estimate) if estimate else "the same rows",
+                format_p(stage.difference.p if stage.difference else None),
+                format_number(estimate.minimum_detectable_effect if estimate else None, signed=False),
+                stage.outcome or "—",
+            )
+        )
+    head = ["stage", "training rows, arm − curated", "curated − arm, nats per token [95 % interval]", "p"]
+    head += ["minimum detectable effect", "outcome"]
+    markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4)))
+    markup.draw(markup.note(STAGES_NOTE))
+    with st.expander("What is known of the rows of these arms"):
+        for stage in verdict.stages:
+            markup.draw(markup.note(stage.known))
 
 
 def _strata(comparisons: Sequence[Comparison]) -> None:

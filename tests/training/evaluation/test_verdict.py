@@ -17,16 +17,17 @@ from scipy import stats
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Budget, Compare, Training
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.manifest import FORMAT, ArmRecord, Manifest, RowCounts, WordCounts, WriterRecord
 from siftune.curation.run.paths import training_name
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation import formatting, statistics
 from siftune.training.evaluation.differences import paired_difference
 from siftune.training.evaluation.formatting import format_budget, format_p, format_stratum
-from siftune.training.evaluation.losses import HeldoutLosses
+from siftune.training.evaluation.losses import HeldoutLosses, read_losses
 from siftune.training.evaluation.run_noise import contrast, run_noise
 from siftune.training.evaluation.verdict import Verdict, compute_verdict
-from siftune.training.evaluation.verdict_report import write_verdict
-from siftune.training.evaluation.verdict_sentences import headline
+from siftune.training.evaluation.verdict_report import markdown, write_verdict
+from siftune.training.evaluation.verdict_sentences import STAGES_NOTE, headline
 from siftune.training.result import RESULT_FILE, write_result
 from tests.training.worlds import training_result
 
@@ -321,6 +322,89 @@ def test_the_noise_floor_is_a_second_draw_or_arms_that_saw_no_row_twice(tmp_path
         result = training_result(arm="random", seed=seed, arm_rows=10, rows=40)
         write_result(result, repeated.training("random", seed))
     assert compute_verdict(repeated, QUICK).noise_floor is None
+
+
+# --- arms by stage and controls ---------------------------------------------------------------------------------------
+
+
+def with_manifest(run: RunFolder, arms: dict[str, ArmRecord]) -> RunFolder:
+    words = WordCounts(input=0, kept=0)
+    counts = RowCounts(input=0, kept=0, dropped=0, quarantined=0, train=0, test=0, validation=0, words=words, arms=arms)
+    manifest = Manifest(siftune=WriterRecord(format=FORMAT), status="curated", counts=counts)
+    manifest.write(run.manifest_path)
+    return run
+
+
+def record(rows: int, *left_out: str, unmeasured: dict[str, int] | None = None, same_as: list[str] | None = None):
+    return ArmRecord(
+        rows=rows,
+        kept=rows,
+        prompt_words=0,
+        answer_words=0,
+        same_as=same_as or [],
+        left_out=list(left_out),
+        unmeasured=unmeasured or {},
+    )
+
+
+BY_STAGE = {
+    "raw": record(400),
+    "curated": record(200, same_as=["no-checks"]),
+    "no-near": record(260, "near", unmeasured={"answers": 60}),
+    "no-balance": record(230, "balance"),
+    "no-checks": record(200, "checks", same_as=["curated"]),
+    "no-exact": record(210, "exact"),  # not trained
+    "dedup-only": record(300, "checks", "balance"),
+}
+
+
+def test_the_verdict_says_what_each_stage_contributes(tmp_path: Path) -> None:
+    shift = {"raw": -0.5, "curated": -0.7, "no-near": -0.5, "no-balance": -0.7, "dedup-only": -0.6}
+    run = with_manifest(write_run(tmp_path / "run", shift=shift), BY_STAGE)
+    verdict = compute_verdict(run, QUICK, training=TRAINING)
+    compared = {c.against: c for c in verdict.comparisons if c.arm == "curated" and not c.declared}
+    assert {"no-near", "no-balance", "dedup-only"} <= set(compared)
+    assert {compared[arm].p_adjusted for arm in ("no-near", "no-balance", "dedup-only")} == {None}
+
+    by_stage = {stage.stage: stage for stage in verdict.stages}
+    assert list(by_stage) == ["near", "balance", "checks"]
+    assert [stage.rows for stage in verdict.stages] == [60, 30, 0]
+    # The statistics are those of the comparison, rows and runs in them.
+    assert by_stage["near"].difference == compared["no-near"].difference
+    difference, _ = paired_difference(read_losses(run), "curated", "no-near", QUICK, seed=0)
+    assert by_stage["near"].difference == difference
+    assert difference.per_token.value == pytest.approx(-0.2, abs=0.05)
+    assert [stage.outcome for stage in verdict.stages] == ["better", "not enough evidence", None]
+    assert by_stage["checks"].difference is None
+    assert "60 that reach answers" in by_stage["near"].known
+    assert "the choice is exact" in by_stage["balance"].known
+
+    write_verdict(verdict, run)
+    assert Verdict.read(run) == verdict
+    page = run.verdict_markdown.read_text(encoding="utf-8")
+    assert "## What each stage contributes (exploratory)" in page
+    assert f"| near | no-near | +60 | {formatting.format_interval(difference.per_token)} |" in page
+    assert "| checks | no-checks | +0 | the same rows | — | — | — |" in page
+    assert STAGES_NOTE in page
+
+
+def test_a_verdict_without_arms_by_stage_has_no_table_of_stages(tmp_path: Path) -> None:
+    verdict = compute_verdict(write_run(tmp_path / "run"), QUICK)
+    assert verdict.stages == ()
+    assert "What each stage contributes" not in markdown(verdict)
+    assert "scored 17.8" not in markdown(verdict)
+
+
+def test_balanced_random_and_longest_are_compared_and_explained(tmp_path: Path) -> None:
+    shift = {"raw": -0.5, "curated": -0.7, "random": -0.5, "balanced-random": -0.6, "longest": -0.4}
+    verdict = compute_verdict(write_run(tmp_path / "run", shift=shift), QUICK)
+    assert list(verdict.losses) == ["base", "raw", "curated", "random", "balanced-random", "longest"]
+    outcomes = {(c.arm, c.against): c.outcome for c in verdict.comparisons if not c.declared}
+    assert outcomes["curated", "balanced-random"] == "better"
+    assert outcomes["balanced-random", "raw"] == outcomes["balanced-random", "random"] == "better"
+    page = markdown(verdict)
+    assert "the longest 10,000 of 5.8 million rows scored 17.8 on average" in page
+    assert "47.5 on average where plain random scored 44.5" in page
 
 
 # --- the noise of training runs ---------------------------------------------------------------------------------------
