@@ -21,7 +21,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,12 @@ class BuildResult:
 
 
 def write_rows(out: Path) -> None:
-    """Write the rows to `out` as JSON lines, from a process of its own.
+    """Write the rows to `out` as JSON lines. Raises `UserError` like `write_isolated`."""
+    write_isolated("siftune.data.rows", [], out)
+
+
+def write_isolated(module: str, arguments: Sequence[str], out: Path) -> None:
+    """Have `module` write `out`, in a process of its own, as `python -m MODULE ARGUMENTS OUT`.
 
     That process imports much, and its hash seed is fixed, because docstrings may quote the order of a set.
 
@@ -72,7 +77,7 @@ def write_rows(out: Path) -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         fresh = Path(folder) / out.name
-        command = module_command("siftune.data.rows", str(fresh.resolve()))
+        command = module_command(module, *arguments, str(fresh.resolve()))
         try:
             result = subprocess.run(  # noqa: S603 (our own interpreter, our own module)
                 command, env={**module_environment(), **variables}, stdin=subprocess.DEVNULL, capture_output=True,
