@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from siftune.curation.recipe.sections import Budget, Model, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.training import arms, dry_run, jobs, models, sanity_checks, sft, worker
 from siftune.training.mask_viewer import row_tokens
+from siftune.training.memory import estimate_memory
 from siftune.training.result import LOG_COLUMNS, RESULT_FILE, read_log, read_result, read_truncated, write_result
 from siftune.training.schedule import forward_passes, learning_rate_factor, plan_steps
 from tests.training.worlds import (
@@ -388,7 +390,7 @@ def test_rows_that_the_template_cannot_write_are_found_before_training(tmp_path,
 def test_not_enough_memory_is_refused_before_loading(tmp_path, tiny_model):
     job = make_job(tmp_path, tiny_model, arm_frame([toy_messages(1)]))
     with pytest.raises(UserError, match=r"needs about .* GiB .* free on the cpu. Lower training.micro_rows"):
-        sft.train(job, quiet, free=lambda _: 2**20)
+        sft.train(job, quiet, shared=sft.SharedBase(job, free=lambda _: 2**20))
 
 
 # --- training ---
@@ -508,7 +510,7 @@ def kill_after(job: jobs.TrainJob, *, steps: int) -> None:
         process = worker.start(jobs.WORKER, log=log)
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(job.model_dump_json())
+    process.stdin.write(jobs.TrainBatch(jobs=[job]).model_dump_json())
     process.stdin.close()
     for line in process.stdout:
         if json.loads(line).get("progress", [0, 0, 0])[1] >= steps:
@@ -523,6 +525,7 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
     """SIGKILL between checkpoints; dropout and NEFTune draw random numbers, so the generator must be restored too."""
     frame = arm_frame([toy_messages(number) for number in range(12)])
     settings: dict[str, Any] = {"budget": {"steps": 9}, "checkpoint_steps": 3, "neftune": 5.0, "schedule": "cosine"}
+    settings["average_last"] = 0.7  # the mean begins with step 3
     uninterrupted = make_job(tmp_path / "uninterrupted", tiny_model, frame, **settings)
     broken = make_job(tmp_path / "broken", tiny_model, frame, **settings)
     kill_after(broken, steps=5)
@@ -530,11 +533,80 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
     checkpoint = sft.last_checkpoint(broken.folder)
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-3"
-    resumed, expected = jobs.train_in_worker(broken), jobs.train_in_worker(uninterrupted)
+    (resumed,), (expected,) = jobs.train_in_workers([broken]), jobs.train_in_workers([uninterrupted])
     assert resumed.adapter_hash == expected.adapter_hash
     same = ["step", "loss", "learning_rate", "grad_norm", "tokens"]
     logs = [read_log(job.folder).select(same) for job in (broken, uninterrupted)]
     assert logs[0].equals(logs[1])
+
+
+@pytest.mark.slow
+def test_one_process_trains_the_same_adapters_as_one_for_each_job(tmp_path, tiny_model):
+    """The first job switches gradient checkpointing on in the base, the second does without."""
+    frames = [arm_frame([toy_messages(number) for number in range(start, start + 8)]) for start in (0, 20)]
+    settings: dict[str, Any] = {"budget": {"steps": 3}, "neftune": 5.0}
+    first = make_job(tmp_path / "first", tiny_model, frames[0], **settings, micro_rows=4)
+    second = make_job(tmp_path / "second", tiny_model, frames[1], **settings, micro_rows=1)
+    alone = make_job(tmp_path / "alone", tiny_model, frames[1], **settings, micro_rows=1)
+    loading = models.choose_loading("nf4", first.resolved)
+    enough = estimate_memory(first.resolved, loading, first.training, free=lambda _: 2**40).total
+    shared = sft.SharedBase(first, free=lambda _: enough - 1)
+    results = [sft.train(job, quiet, shared=shared) for job in (first, second)]
+    assert [result.memory.checkpointing for result in results] == [True, False]
+    assert not [name for name, _ in shared.model.named_modules() if "lora" in name]
+    expected = jobs.train_in_worker(alone)
+    adapters = [job.folder / "adapter" / "adapter_model.safetensors" for job in (second, alone)]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+    assert results[1].adapter_hash == expected.adapter_hash != results[0].adapter_hash
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_loses_no_job(tmp_path, tiny_model):
+    """Killed in its second job, it is followed by another one that goes on from there; a job at fault ends the rest."""
+    frame = arm_frame([toy_messages(number) for number in range(8)])
+    settings: dict[str, Any] = {"budget": {"steps": 4}, "checkpoint_steps": 1}
+    planned = [make_job(tmp_path / name, tiny_model, frame, **settings) for name in ("one", "two", "three")]
+    planned[1] = planned[1].model_copy(update={"seed": 1})
+    too_short = planned[2].training.model_copy(update={"max_length": 9})
+    planned[2] = planned[2].model_copy(update={"training": too_short, "seed": 2})
+    killed: list[int] = []
+
+    def kill_once(label: str, done: int, _: int) -> None:
+        if "seed 1" in label and done == 2 and not killed:
+            (child,) = psutil.Process().children()
+            killed.append(child.pid)
+            child.kill()
+
+    trained = jobs.train_in_workers(planned, progress=kill_once)
+    assert next(trained).seed == 0
+    assert next(trained).seed == 1
+    assert len(killed) == 1
+    assert read_log(planned[1].folder)["step"].to_list() == [1, 2, 3, 4]
+    with pytest.raises(UserError, match="has a trained token"):
+        next(trained)
+    assert [read_result(job.folder, key=job.key) is not None for job in planned] == [True, True, False]
+
+
+def test_the_adapter_is_the_mean_of_the_last_weights(tmp_path, tiny_model):
+    from safetensors.numpy import load_file
+
+    frame = arm_frame([toy_messages(number) for number in range(8)])
+    job = make_job(tmp_path, tiny_model, frame, budget={"steps": 5}, checkpoint_steps=1, average_last=0.4)
+    sft.train(job, quiet)
+    file = "adapter_model.safetensors"
+    steps = [load_file(job.folder / "checkpoints" / f"checkpoint-{step}" / file) for step in (4, 5)]
+    adapter = load_file(job.folder / "adapter" / file)
+    assert adapter.keys() == steps[0].keys()
+    for name, mean in adapter.items():
+        np.testing.assert_allclose(mean, (steps[0][name] + steps[1][name]) / 2, atol=1e-6)
+    assert any(not np.array_equal(adapter[name], steps[1][name]) for name in adapter)
+
+
+def test_no_step_has_the_rate_zero(tmp_path, tiny_model):
+    frame = arm_frame([toy_messages(number) for number in range(8)])
+    job = make_job(tmp_path, tiny_model, frame, budget={"steps": 4}, schedule="linear", warmup=0.25)
+    sft.train(job, quiet)
+    assert read_log(job.folder)["learning_rate"].to_list() == pytest.approx([1.5e-3, 2.5e-3, 1.5e-3, 0.5e-3])
 
 
 def test_another_job_in_the_same_folder_starts_anew(tmp_path, tiny_model):
