@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 
-def logits_where(model: Any, ids: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
+def logits_where(model: Any, ids: torch.Tensor, selected: torch.Tensor, *, past: Any = None) -> torch.Tensor:
     """Next-token logits at the selected positions only.
 
     The model's own forward does the rest, so whatever it does to its logits (scaling, soft-capping) is done.
@@ -16,6 +16,7 @@ def logits_where(model: Any, ids: torch.Tensor, selected: torch.Tensor) -> torch
         model: A causal language model.
         ids: Token ids, int64 (rows, width), padded on the right.
         selected: Whether the token after each position is selected, bool (rows, width − 1).
+        past: Keys and values of what stands before `ids`, a cache that the call may change.
 
     Returns:
         (selected tokens, vocabulary), in the model's type.
@@ -26,7 +27,7 @@ def logits_where(model: Any, ids: torch.Tensor, selected: torch.Tensor) -> torch
 
     handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
+        logits: torch.Tensor = model(input_ids=ids, past_key_values=past, use_cache=past is not None).logits[0]
     finally:
         handle.remove()
     return logits

@@ -31,6 +31,8 @@ from siftune.training.schedule import TokenCounts
 WORKER = "siftune.training.evaluation.loss_worker"
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 _SAMPLE_ROWS = 12
+#: A shorter prefix is not worth a mask for the attention to it.
+_LEAST_PREFIX = 8
 
 
 class EvaluationTarget(Section):
@@ -60,10 +62,8 @@ class EvaluationJob(Section):
     #: The engine of earlier losses that these are compared with; None leaves the choice to a sample.
     engine: LossEngine | None
     key: str
-    #: The largest mean difference (nats per token) at which the merged model still counts as the trained one. Adding a
-    #: small change to bf16 weights rounds part of it away, always at the adapter's cost: 0.014 after three steps of
-    #: SmolLM2.
-    drift_limit: float = 0.01
+    #: The largest mean difference (nats per token) at which the dense model still counts as the trained one.
+    drift_limit: float = 0.002
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ def compute_losses(job: EvaluationJob, progress: Progress) -> dict[str, Any]:
     write_truncated(rows.truncated, job.folder)
     columns = _describe_rows(heldout, rows, tokenizer)
 
-    # The model, as dense or 4-bit weights, whichever a sample finds faster and as exact.
+    # The model, with dense weights where they fit and a sample finds them as exact as 4-bit ones.
     loading = models.choose_loading(job.model.load, job.resolved)
     batched = BatchedRows(rows, length_batches(rows.lengths, most_tokens=_BATCH_TOKENS[loading.device]))
-    loss_models = LossModels(job, loading, batched)
+    loss_model = LossModel(job, loading, batched)
 
     # Target by target; what is done stays when a later one fails.
     for index, target in enumerate(job.targets):
         started = time.monotonic()
-        nll = loss_models.losses(target, partial(progress, f"evaluating {target.name}"))
+        nll = loss_model.losses(target, partial(progress, f"evaluating {target.name}"))
         seconds = time.monotonic() - started
         frame = columns.with_columns(pl.Series("nll", nll))
         evaluation = Evaluation(
@@ -100,106 +100,94 @@ def compute_losses(job: EvaluationJob, progress: Progress) -> dict[str, Any]:
             digest=target.digest,
             adapter_hash=target.digest if target.adapter else None,
             key=job.key,
-            engine=loss_models.engine,
-            engine_why=loss_models.why,
+            engine=loss_model.engine,
+            engine_why=loss_model.why,
             rows=frame.height,
             tokens=int(frame["tokens"].sum()),
             loss=float(nll.sum() / frame["tokens"].sum()),
             seconds=round(seconds, 2),
             truncated_rows=rows.truncated.height,
-            drift=loss_models.difference(target),
+            drift=loss_model.drift,
             versions=models.versions(),
         )
         write_evaluation(evaluation, frame, job.folder)
         progress(f"evaluated {target.name}: {evaluation.loss:.4f} nats per token", index + 1, len(job.targets))
-    return {"engine": loss_models.engine}
+    return {"engine": loss_model.engine}
 
 
-class LossModels:
-    """The models that losses are computed with.
+class LossModel:
+    """The model that losses are computed with.
 
-    An adapter was trained over 4-bit weights. The engine `nf4` is exactly that model. `merged` holds the same 4-bit
-    weights, unpacked once to dense ones with the adapter added: the same function up to rounding, and faster since
-    nothing is unpacked at each pass. A sample of rows decides; one engine serves all targets.
+    An adapter was trained over 4-bit weights. The engine `nf4` is exactly that model. `dense` holds the values of the
+    same 4-bit weights, unpacked once, beside the adapter: the same function up to rounding, and faster, since `nf4`
+    unpacks them at each pass. It serves all targets where it fits into memory, and where a sample of rows agrees.
     """
 
     def __init__(self, job: EvaluationJob, loading: models.Loading, batched: BatchedRows) -> None:
-        self.loading, self.batched, self.sample = loading, batched, _sample(batched)
-
-        # The 4-bit model where training used one, and the dense one unless memory has no room for it beside the other.
-        self.packed = models.load_base(job.resolved, loading).eval() if loading.load == "nf4" else None
-        no_room = _no_room_for_dense(job, loading) if self.packed is not None else ""
-        self.dense = None if no_room else _load_dense(job, loading)
-
-        self.engine, self.why = self._choose(job, no_room)
+        self.job, self.loading, self.batched = job, loading, batched
+        self.drift: EngineDifference | None = None
+        self.engine, self.base, self.why = self._choose()
 
     def losses(self, target: EvaluationTarget, progress: Callable[[int, int], None]) -> Floats:
         """Summed negative log-likelihood (nats) of each row, float64 (rows,)."""
-        with self._model(target, self.engine) as model:
+        with _adapted(self.base, target) as model:
             return summed_losses(model, self.batched, self.loading, progress=progress)
 
-    def difference(self, target: EvaluationTarget) -> EngineDifference | None:
-        """The merged engine's losses minus the 4-bit engine's over a sample; None unless both are in memory."""
-        if self.packed is None or self.dense is None:
-            return None
-        merged, _ = self._sample_losses(target, "merged")
-        packed, _ = self._sample_losses(target, "nf4")
-        tokens = self.sample.rows.trained_counts
-        largest = np.abs((merged - packed) / tokens).max()
-        return EngineDifference(
-            rows=len(tokens), mean=float((merged - packed).sum() / tokens.sum()), largest=float(largest)
-        )
-
-    def _choose(self, job: EvaluationJob, no_room: str) -> tuple[LossEngine, str]:
-        """The engine for all targets, and why."""
-        if self.packed is None:
-            return "merged", f"the model was trained dense ({self.loading.load})"
+    def _choose(self) -> tuple[LossEngine, Any, str]:
+        """The engine for all targets, its model without adapters, and why."""
+        if self.loading.load != "nf4":
+            return "dense", self._load("dense"), f"the model was trained dense ({self.loading.load})"
+        if self.job.engine is not None:
+            return self.job.engine, self._load(self.job.engine), "chosen when the first targets were evaluated"
+        no_room = _no_room_for_dense(self.job, self.loading)
         if no_room:
-            return "nf4", no_room
-        if job.engine is not None:
-            return job.engine, "chosen when the first targets were evaluated"
+            return "nf4", self._load("nf4"), no_room
 
-        # Exactness first, on an adapter if there is one; this also warms both engines up.
-        target = next((target for target in job.targets if target.adapter), job.targets[0])
-        difference = self.difference(target)
-        assert difference is not None
-        if abs(difference.mean) > job.drift_limit:
-            return "nf4", f"merged drifts by {difference.mean:+.4f} nats per token, more than {job.drift_limit}"
+        # Exactness, on an adapter if there is one.
+        target = next((target for target in self.job.targets if target.adapter), self.job.targets[0])
+        packed, dense, sample = self._load("nf4"), self._load("dense"), _sample(self.batched)
+        with _adapted(dense, target) as model:
+            by_dense = summed_losses(model, sample, self.loading)
+        with _adapted(packed, target) as model:
+            by_packed = summed_losses(model, sample, self.loading)
+        tokens = sample.rows.trained_counts
+        self.drift = EngineDifference(
+            rows=len(tokens),
+            mean=float((by_dense - by_packed).sum() / tokens.sum()),
+            largest=float(np.abs((by_dense - by_packed) / tokens).max()),
+        )
+        if abs(self.drift.mean) > self.job.drift_limit:
+            limit = self.job.drift_limit
+            return "nf4", packed, f"dense drifts by {self.drift.mean:+.4f} nats per token, more than {limit}"
+        return "dense", dense, f"dense agrees with nf4 on {len(tokens)} rows ({self.drift.mean:+.5f} nats per token)"
 
-        # Then speed.
-        _, merged = self._sample_losses(target, "merged")
-        _, packed = self._sample_losses(target, "nf4")
-        measured = f"measured on {len(self.sample.rows.names)} rows: merged {merged:.2f} s, nf4 {packed:.2f} s"
-        return ("merged" if merged <= packed else "nf4"), measured
+    def _load(self, engine: LossEngine) -> Any:
+        """The base model with 4-bit weights, or with the same weights unpacked."""
+        base = models.load_base(self.job.resolved, self.loading)
+        return (base.dequantize() if engine == "dense" and self.loading.load == "nf4" else base).eval()
 
-    def _sample_losses(self, target: EvaluationTarget, engine: LossEngine) -> tuple[Floats, float]:
-        """The losses of the sample by one engine, and the seconds they took, without merging."""
-        with self._model(target, engine) as model:
-            started = time.monotonic()
-            return summed_losses(model, self.sample, self.loading), time.monotonic() - started
 
-    @contextmanager
-    def _model(self, target: EvaluationTarget, engine: LossEngine) -> Iterator[Any]:
-        from peft import PeftModel
+@contextmanager
+def _adapted(base: Any, target: EvaluationTarget) -> Iterator[Any]:
+    """The base with the adapter of a target beside its weights, as in training; without it again afterwards."""
+    from peft import PeftModel
 
-        base = self.packed if engine == "nf4" else self.dense
-        if target.adapter is None:
-            yield base
-        elif engine == "merged":
-            merged = PeftModel.from_pretrained(copy.deepcopy(base), str(target.adapter))
-            yield merged.merge_and_unload().eval()
-        else:
-            adapted = PeftModel.from_pretrained(base, str(target.adapter)).eval()
-            try:
-                yield adapted
-            finally:
-                adapted.unload()  # PEFT works in place: the base gets its own modules back
+    if target.adapter is None:
+        yield base
+        return
+    adapted = PeftModel.from_pretrained(base, str(target.adapter)).eval()
+    try:
+        yield adapted
+    finally:
+        adapted.unload()  # PEFT works in place: the base gets its own modules back
 
 
 def summed_losses(
     model: Any, batched: BatchedRows, loading: models.Loading, *, progress: Callable[[int, int], None] | None = None
 ) -> Floats:
     """Summed negative log-likelihood of the trained tokens of each row.
+
+    Tokens that all rows begin with (a system prompt, the template's first marks) go through the model once.
 
     Args:
         model: a causal language model in eval mode.
@@ -217,19 +205,24 @@ def summed_losses(
     rows, device = batched.rows, "cuda" if loading.device == "cuda" else "cpu"
     autocast = loading.compute != "float32"
     nll = np.zeros(len(rows.names), dtype=np.float64)
+    with torch.inference_mode(), torch.autocast(device, loading.dtype, enabled=autocast):
+        shared, prefix_cache = _prefix_cache(model, rows, device)
     for index, batch in enumerate(batched.batches):
         # Rows side by side, padded on the right: a causal model never looks there.
-        width = max(len(rows.ids[row]) for row in batch)
+        width = max(len(rows.ids[row]) for row in batch) - shared
         ids = torch.zeros((len(batch), width), dtype=torch.long)
         trained = torch.zeros((len(batch), width), dtype=torch.bool)
         for line, row in enumerate(batch):
-            length = len(rows.ids[row])
-            ids[line, :length] = torch.from_numpy(rows.ids[row].astype(np.int64))
-            trained[line, :length] = torch.from_numpy(rows.trained[row])
+            length = len(rows.ids[row]) - shared
+            ids[line, :length] = torch.from_numpy(rows.ids[row][shared:].astype(np.int64))
+            trained[line, :length] = torch.from_numpy(rows.trained[row][shared:])
         # The logits at a position predict the token after it.
         ids, predicted = ids.to(device), trained[:, 1:].to(device)
         with torch.inference_mode(), torch.autocast(device, loading.dtype, enabled=autocast):
-            logits = logits_where(model, ids, predicted).float()
+            past = copy.deepcopy(prefix_cache)
+            if past is not None:
+                past.batch_repeat_interleave(len(batch))
+            logits = logits_where(model, ids, predicted, past=past).float()
             losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][predicted], reduction="none").double()
             lines = predicted.nonzero()[:, 0]
             sums = torch.zeros(len(batch), dtype=torch.float64, device=device).index_add(0, lines, losses)
@@ -237,6 +230,30 @@ def summed_losses(
         if progress is not None:
             progress(index + 1, len(batched.batches))
     return nll
+
+
+def shared_prefix(rows: TokenRows) -> int:
+    """The number of tokens that all rows begin with, none of them trained and none of them before a trained one."""
+    first = rows.ids[0]
+    length = min(int(trained.argmax()) - 1 for trained in rows.trained)
+    for ids in rows.ids:
+        differing = np.flatnonzero(ids[:length] != first[:length])
+        length = int(differing[0]) if differing.size else length
+    return max(0, length)
+
+
+def _prefix_cache(model: Any, rows: TokenRows, device: str) -> tuple[int, Any]:
+    """The length of the prefix that all rows share, and its keys and values; 0 and None where it is not worth it, or
+    where they are not all that the model keeps of it (sliding windows, recurrent layers)."""
+    import torch
+
+    shared, config = shared_prefix(rows), model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if shared < _LEAST_PREFIX or kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+        return 0, None
+    prefix = torch.from_numpy(rows.ids[0][:shared].astype(np.int64))[None].to(device)
+    cache = model(input_ids=prefix, use_cache=True).past_key_values
+    return (shared, cache) if hasattr(cache, "batch_repeat_interleave") else (0, None)
 
 
 def length_batches(lengths: TokenCounts, *, most_tokens: int) -> list[TokenCounts]:
@@ -267,18 +284,12 @@ def draw_rows(heldout: pl.DataFrame, max_rows: int | None, *, seed: int) -> pl.D
     return heldout[indices.tolist()]
 
 
-def _load_dense(job: EvaluationJob, loading: models.Loading) -> Any:
-    """The same weights as the trained model has, unpacked."""
-    base = models.load_base(job.resolved, loading)
-    return (base.dequantize() if loading.load == "nf4" else base).eval()
-
-
 def _no_room_for_dense(job: EvaluationJob, loading: models.Loading) -> str:
-    """Why the unpacked model and the copy that an adapter is merged into do not fit; empty when they do."""
+    """Why the unpacked model does not fit; empty when it does."""
     dense = estimate_memory(job.resolved, replace(loading, load="bf16"), Training())
-    if 2 * dense.weights <= dense.free:
+    if dense.weights <= dense.free:
         return ""
-    return f"no room for two copies of the dense model ({2 * dense.weights >> 20:,} of {dense.free >> 20:,} MiB)"
+    return f"no room for the dense model ({dense.weights >> 20:,} of {dense.free >> 20:,} MiB)"
 
 
 def _sample(batched: BatchedRows) -> BatchedRows:

@@ -22,7 +22,7 @@ from siftune.curation.schema import conform
 from siftune.training.arm_names import BASE, arm_sort_key
 from siftune.training.evaluation.statistics import Floats
 
-LossEngine = Literal["merged", "nf4"]
+LossEngine = Literal["dense", "nf4"]
 
 #: One row for each held-out row: `nll` is the summed negative log-likelihood (nats) of its `tokens` trained tokens,
 #: `mask_hash` proves which tokens these were, `bytes` is the length of their text, so that models with other tokenizers
@@ -43,7 +43,7 @@ LOSS_COLUMNS = pl.Schema(
 
 
 class EngineDifference(BaseModel):
-    """Loss of the merged model minus loss of the 4-bit model, in nats per token, over a sample of `rows` rows."""
+    """Loss of the dense model minus loss of the 4-bit model, in nats per token, over a sample of `rows` rows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class Evaluation(BaseModel):
     adapter_hash: str | None
     #: Held-out rows, their limits and the base: losses of other keys cannot be compared.
     key: str
-    #: The model that computed the losses, and why: see `siftune.training.evaluation.loss_worker.LossModels`.
+    #: The model that computed the losses, and why: see `siftune.training.evaluation.loss_worker.LossModel`.
     engine: LossEngine
     engine_why: str
     rows: int
@@ -72,6 +72,7 @@ class Evaluation(BaseModel):
     loss: float
     seconds: float
     truncated_rows: int
+    #: None where the engine was not chosen by a sample, or had been before.
     drift: EngineDifference | None
     versions: dict[str, str]
 
