@@ -197,6 +197,7 @@ def test_adding_a_duplicate_stage_with_a_threshold_touches_four_files(checkout: 
     checkout.add("curation/dedup/opening.py", STAGE)
     checkout.edit(
         "curation/recipe/sections.py",
+        ('"answers", "conflicts", "semantic"', '"answers", "opening", "conflicts", "semantic"'),
         ("class Duplicates(Section):\n", SECTION),
         (
             '    conflicts: Severity = Field("report", description="The same prompt',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -24,7 +25,12 @@ from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
 from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training import truncation
+from siftune.training.evaluation.formatting import format_interval
 from siftune.training.evaluation.prompt_answers import read_answers
+from siftune.training.evaluation.stage_contributions import StageContribution
+from siftune.training.evaluation.verdict import Verdict
+from siftune.training.evaluation.verdict_report import write_verdict
+from siftune.training.evaluation.verdict_sentences import STAGES_NOTE
 from siftune.training.result import RESULT_FILE
 from tests.app.world import contaminate
 
@@ -69,6 +75,31 @@ def test_every_page_draws_a_trained_run(page, trained_world: Path, name: str) ->
     text = shown(page(name, trained_world))
     for part in CONTENT[name]:
         assert part in text
+
+
+def test_the_verdict_draws_what_each_stage_contributes(page, done_run: Path) -> None:
+    run = RunFolder.open(done_run)
+    document = Verdict.read(run)
+    assert document is not None
+    before = page("verdict", done_run)
+    assert "What each stage contributes" not in [title.value for title in before.subheader]
+    comparison = document.comparisons[0]
+    stages = (
+        StageContribution("near", "no-near", 60, comparison.difference, "single run", "<b>what is known</b>"),
+        StageContribution("checks", "no-checks", 0, None, None, "the choice is exact"),
+    )
+    write_verdict(dataclasses.replace(document, stages=stages), run)
+    at = page("verdict", done_run)
+    text = shown(at)
+    assert "What each stage contributes" in [title.value for title in at.subheader]
+    assert "against no-near" in text
+    interval = format_interval(comparison.difference.per_token)
+    assert text.count(interval) == shown(before).count(interval) + 1
+    assert "the same rows" in text
+    assert STAGES_NOTE in text
+    assert "<b>what is known" not in text
+    (spec,) = [chart.proto.spec for chart in at.get("arrow_vega_lite_chart") if "the stage helps" in chart.proto.spec]
+    assert spec
 
 
 def test_the_entry_script_stands_alone_in_its_folder() -> None:

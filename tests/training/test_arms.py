@@ -1,0 +1,54 @@
+"""Which arms are trained: those of the recipe, but for an arm by stage that would only repeat curated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from siftune.curation.errors import UserError
+from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.manifest import ArmRecord, RowCounts
+from siftune.training import arms
+from tests.training.worlds import write_tiny_run
+
+BY_STAGE = [{"name": "no-checks", "without": ["checks"]}, {"name": "no-near", "without": ["near"]}]
+
+
+def record(rows: int, *left_out: str, same_as: tuple[str, ...] = ()) -> ArmRecord:
+    counts = {"rows": rows, "kept": rows, "prompt_words": 0, "answer_words": 0}
+    return ArmRecord(**counts, same_as=list(same_as), left_out=list(left_out))
+
+
+def run_with_stages(folder: Path, model: Path, *names: str) -> RunFolder:
+    """A run whose arm no-checks holds the same rows as curated."""
+    run = RunFolder(write_tiny_run(folder, model=model, arms=[*names, *BY_STAGE]))
+    curated = pl.read_parquet(run.arm("curated"))
+    curated.write_parquet(run.arm("no-checks"))
+    pl.concat([curated, pl.read_parquet(run.arm("raw"))[1:2]]).write_parquet(run.arm("no-near"))
+    records = {
+        "curated": record(12, same_as=("no-checks",)),
+        "no-checks": record(12, "checks", same_as=("curated",)),
+        "no-near": record(13, "near"),
+    }
+    manifest = run.manifest
+    manifest.counts = RowCounts(
+        input=24, kept=12, dropped=12, quarantined=0, train=12, test=9, validation=0, arms=records
+    )
+    manifest.write(run.manifest_path)
+    return RunFolder(folder)
+
+
+def test_an_arm_by_stage_with_the_rows_of_curated_is_not_trained(tmp_path: Path, tiny_model: Path) -> None:
+    run = run_with_stages(tmp_path / "run", tiny_model, "raw", "curated")
+    assert [job.arm for job in arms.plan_jobs(run, seeds=[0])] == ["raw", "curated", "no-near"]
+    # Asked for by name it is trained, but not beside curated.
+    assert [job.arm for job in arms.plan_jobs(run, arms=["no-checks"], seeds=[0])] == ["no-checks"]
+    with pytest.raises(UserError, match="'curated' and 'no-checks' hold the same rows"):
+        arms.plan_jobs(run, arms=["curated", "no-checks"])
+
+
+def test_it_is_trained_where_curated_is_not(tmp_path: Path, tiny_model: Path) -> None:
+    run = run_with_stages(tmp_path / "run", tiny_model, "raw")
+    assert [job.arm for job in arms.plan_jobs(run, seeds=[0])] == ["raw", "no-checks", "no-near"]
