@@ -37,6 +37,7 @@ def markdown(verdict: Verdict) -> str:
             f"Budget of every arm: **{verdict.budget}**. Evaluated on {verdict.rows:,} held-out rows in "
             f"{verdict.groups:,} groups of similar rows, {verdict.tokens:,} answer tokens, the same for all arms."
         ),
+        *_precision(verdict),
         "",
         (
             "Loss is the negative log-likelihood of the reference answers in nats; lower is better. A difference is "
@@ -67,6 +68,17 @@ def markdown(verdict: Verdict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _precision(verdict: Verdict) -> Iterator[str]:
+    """How exact the declared differences are, and what a limit on the rows costs."""
+    errors = [(comparison.name, comparison.difference.per_token.se) for comparison in verdict.declared]
+    stated = [f"{se:.4f} ({name})" for name, se in errors if se is not None]
+    if stated:
+        yield (
+            f"Precision with these rows and runs: standard error {', '.join(stated)} nats per token. A limit on the "
+            "rows (`compare.max_rows`) saves time: a quarter of the rows doubles the part of it that comes from rows."
+        )
 
 
 def _differences(verdict: Verdict) -> Iterator[str]:

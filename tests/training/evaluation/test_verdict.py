@@ -241,6 +241,7 @@ def test_the_report_says_what_the_verdict_says_and_renders_nothing_of_the_data(t
     assert verdict.headline in page
     for comparison in verdict.declared:
         assert f"- {comparison.sentence}\n" in page
+        assert f"{comparison.difference.per_token.se:.4f} ({comparison.name})" in page
     assert "negative means that the first arm is better" in page
     assert "two\\|\\<b\\>" in page  # a hostile source name stays text
     assert "<b>" not in page.replace("\\<b\\>", "")
