@@ -21,9 +21,9 @@ from siftune.curation.schema import ARM, HELDOUT, conform, empty
 from siftune.curation.split_names import HELD_OUT, TRAIN
 from siftune.curation.stage_arms import DecidedArm
 
-#: Answers longer than this quantile of their source are no candidates of `longest` while there are others: the longest
-#: one in a hundred are mostly dumps (pasted files, tables, answers that repeat themselves), and one source of long rows
-#: would fill the arm with them. A source of up to 100 rows loses none.
+#: Answers longer than this quantile of their source are no candidates of `longest` while there are others, so that the
+#: outliers of each source (pasted files, runaway generations) do not fill it. One in a hundred is a convention, not
+#: tuned; a source of up to 100 rows loses none.
 LONGEST_QUANTILE = 0.99
 
 

@@ -1,10 +1,11 @@
 """Arms by stage: what curation keeps when some of its stages do not decide, from the stored measures of a run.
 
 What such an arm knows: the stages that still decide do so again, in their order, on the rows that reach them now, and
-`balance` chooses again, from token lengths and stored embeddings. What it cannot know: a row that a left-out stage
-dropped was never measured by the stages after it, so these cannot drop it, nor another row for it. Such rows are
-counted, and the arm may hold more of them than a recipe without the stage would keep. The splits are those of the run:
-the same rows are held out, and no row that resembles one is in the arm.
+`balance` chooses again, from token lengths and the embeddings of prompts (stored by the search for leaks, unless that
+compared dialogues). What it cannot know: a row that a left-out stage dropped was never measured by the stages after it,
+so these cannot drop it, nor another row for it. Such rows are counted, and the arm may hold more of them than a recipe
+without the stage would keep. The splits are those of the run: the same rows are held out, and no row that resembles one
+is in the arm.
 """
 
 from __future__ import annotations
