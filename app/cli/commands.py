@@ -317,8 +317,11 @@ def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> 
 
 def _train(run: Path, *, arms: tuple[str, ...], seeds: tuple[int, ...], as_json: bool = False) -> None:
     from siftune.app.cli import run_output
+    from siftune.curation.run.folder import RunFolder
     from siftune.training.arms import train as train_arms
+    from siftune.training.evaluation.tasks.score_tasks import check_tasks
 
+    check_tasks(RunFolder.open(run))  # a task that cannot be read is a fault before the training, and not after it
     results = train_arms(
         run,
         arms=arms or None,
