@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from click.testing import CliRunner
 from scipy import stats
 
+from siftune.app.cli.commands import main
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Compare, Task
 from siftune.curation.run.folder import RunFolder
@@ -295,3 +297,11 @@ def test_missing_and_differing_outcomes_are_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"raw-seed-1 has no outcomes of the task quiz. Score it with: siftune compare"):
         compared(run, values, [Task(path="quiz.jsonl")])
+
+
+def test_a_task_that_cannot_be_read_is_a_fault_before_the_training(tmp_path: Path, tiny_model: Path) -> None:
+    run = write_run(tmp_path, tiny_model, [{"path": "none.jsonl"}])
+    result = CliRunner().invoke(main, ["train", str(run.path)])
+    assert result.exit_code == 2
+    assert "none.jsonl" in result.output
+    assert not (run.training("raw", 0) / "worker.log").exists()
