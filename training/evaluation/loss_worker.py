@@ -130,7 +130,7 @@ class LossModel:
 
     def losses(self, target: EvaluationTarget, progress: Callable[[int, int], None]) -> Floats:
         """Summed negative log-likelihood (nats) of each row, float64 (rows,)."""
-        with _adapted(self.base, target) as model:
+        with adapted_model(self.base, target) as model:
             return summed_losses(model, self.batched, self.loading, progress=progress)
 
     def _choose(self) -> tuple[LossEngine, Any, str]:
@@ -146,9 +146,9 @@ class LossModel:
         # Exactness, on an adapter if there is one.
         target = next((target for target in self.job.targets if target.adapter), self.job.targets[0])
         packed, dense, sample = self._load("nf4"), self._load("dense"), _sample(self.batched)
-        with _adapted(dense, target) as model:
+        with adapted_model(dense, target) as model:
             by_dense = summed_losses(model, sample, self.loading)
-        with _adapted(packed, target) as model:
+        with adapted_model(packed, target) as model:
             by_packed = summed_losses(model, sample, self.loading)
         tokens = sample.rows.trained_counts
         self.drift = EngineDifference(
@@ -168,7 +168,7 @@ class LossModel:
 
 
 @contextmanager
-def _adapted(base: Any, target: EvaluationTarget) -> Iterator[Any]:
+def adapted_model(base: Any, target: EvaluationTarget) -> Iterator[Any]:
     """The base with the adapter of a target beside its weights, as in training; without it again afterwards."""
     from peft import PeftModel
 

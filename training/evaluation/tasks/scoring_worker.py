@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Model, Section
 from siftune.training import models, worker
-from siftune.training.evaluation.loss_worker import EvaluationTarget
+from siftune.training.evaluation.loss_worker import EvaluationTarget, adapted_model
 from siftune.training.evaluation.tasks.answers import is_right
 from siftune.training.evaluation.tasks.choices import (
     ChoiceTokens,
@@ -69,20 +68,6 @@ class ScoringModel:
         self.tokenizer = models.load_tokenizer(job.resolved)
         self.system = job.model.system
         self.max_length: int = getattr(self.base.config, "max_position_embeddings", None) or _MAX_LENGTH
-
-    @contextmanager
-    def adapted(self, adapter: Path | None) -> Iterator[Any]:
-        """The model with the adapter over it; the base itself when there is none."""
-        from peft import PeftModel
-
-        if adapter is None:
-            yield self.base
-            return
-        wrapped = PeftModel.from_pretrained(self.base, str(adapter)).eval()
-        try:
-            yield wrapped.get_base_model()
-        finally:
-            wrapped.unload()  # PEFT works in place: the base gets its own modules back
 
 
 class ChoiceScoring:
@@ -158,7 +143,7 @@ def score(job: ScoringJob, progress: Progress) -> dict[str, Any]:
     done = 0
     # Model by model; what is done stays when a later one fails.
     for target in job.targets:
-        with scoring.adapted(target.adapter) as model:
+        with adapted_model(scoring.base, target) as model:
             for task in job.tasks:
                 if target.name not in task.pending:
                     continue

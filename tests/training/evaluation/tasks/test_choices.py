@@ -102,11 +102,14 @@ def test_a_model_that_does_not_follow_the_mask_reads_choices_one_by_one(loaded: 
     class Deaf:
         """A model that takes the mask and ignores it: later choices see earlier ones."""
 
+        config = loaded.model.config
+
         def get_output_embeddings(self) -> Any:
             return loaded.model.get_output_embeddings()
 
         def __call__(self, **inputs: Any) -> Any:
-            return loaded.model(input_ids=inputs["input_ids"], use_cache=False)
+            followed = inputs.keys() - {"attention_mask", "position_ids"}
+            return loaded.model(**{name: inputs[name] for name in followed})
 
     class Refusing(Deaf):
         def __call__(self, **inputs: Any) -> Any:
