@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -19,6 +22,7 @@ from siftune.training.evaluation.tasks.answers import is_right, last_number
 from siftune.training.evaluation.tasks.items import MMLU_15, items_hash, read_items
 from tests.real_data import DATA, json_rows
 
+ROOT = Path(__file__).parents[4]
 QUESTIONS = [
     {"subject": "colours", "question": "Which is a colour?", "choices": ["seven", "red", "loud"], "answer": "B"},
     {"subject": "numbers", "question": "Which is a number?", "choices": ["seven", "red", "loud"], "answer": "A"},
@@ -112,6 +116,18 @@ def test_tasks_of_a_recipe_have_names_of_their_own_and_one_is_primary_at_most() 
         Compare(tasks=[task(primary=True), task(name="other", primary=True)])
     with pytest.raises(ValidationError, match="string_pattern_mismatch"):
         task(name="../elsewhere")
+
+
+def test_the_recipes_of_the_documentation_are_accepted() -> None:
+    text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    tasks = [task for block in blocks for task in Compare.model_validate(yaml.safe_load(block)["compare"]).tasks]
+    assert [task.label for task in tasks] == ["mmlu", "gsm8k_test", "python_quiz"]
+    for kind in get_args(Task.model_fields["kind"].annotation):
+        assert f"| `{kind}` |" in text
+    assert all(subject in text for subject in MMLU_15)
+    for module in re.findall(r"python -m (\S+)", text):
+        assert importlib.util.find_spec(module)
 
 
 @pytest.mark.parametrize(
