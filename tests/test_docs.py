@@ -15,6 +15,7 @@ from siftune.app.cli.commands import main
 from siftune.curation.recipe.loading import load_recipe, parse_recipe
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.stages import stages
+from siftune.training.evaluation.sweep_plan import load_plan, plan_schema
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,9 +64,11 @@ def test_every_recipe_block_of_the_readme_is_accepted() -> None:
 
 def test_shipped_recipes_are_accepted() -> None:
     shipped = sorted((ROOT / "data").rglob("*.yaml"))
-    assert len(shipped) >= 3
+    sweeps = [path for path in shipped if path.parent.name == "sweeps"]
+    assert len(shipped) >= 4
+    assert sweeps
     for path in shipped:
-        load_recipe(path)
+        load_plan(path) if path in sweeps else load_recipe(path)
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
@@ -104,3 +107,7 @@ def test_ci_runs_lint_before_tests() -> None:
 def test_the_json_schema_holds_every_section_of_a_recipe() -> None:
     schema = json.loads(CliRunner().invoke(main, ["recipe", "schema"]).output)
     assert set(schema["properties"]) == set(Recipe.model_fields)
+
+
+def test_the_json_schema_of_sweep_plans_is_printed() -> None:
+    assert json.loads(CliRunner().invoke(main, ["recipe", "schema", "--sweep"]).output) == plan_schema()

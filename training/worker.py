@@ -53,7 +53,11 @@ def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
 
 
 def call(module: str, job: str, *, log: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Run a worker, hand it a job and return its last answer. See `answers` for the arguments and what is raised."""
+    """Run a worker, hand it a job and return its last answer. Raises like `answers`.
+
+    Args:
+        module, job, log, progress: as of `answers`.
+    """
     *_, answer = answers(module, job, log=log, progress=progress)
     return answer
 

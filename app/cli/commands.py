@@ -289,11 +289,16 @@ def recipe_new() -> None:
 
 
 @recipe.command("schema")
-def recipe_schema() -> None:
+@click.option("--sweep", is_flag=True, help="The schema of the plans of `siftune sweep` instead.")
+def recipe_schema(*, sweep: bool) -> None:
     """Print the JSON Schema of recipes, for editors."""
+    if sweep:
+        from siftune.training.evaluation.sweep_plan import plan_schema
+
+        return _print_json(plan_schema())
     from siftune.curation.recipe.starting_recipe import json_schema
 
-    _print_json(json_schema())
+    return _print_json(json_schema())
 
 
 @main.command()

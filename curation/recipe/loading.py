@@ -6,7 +6,7 @@ import codecs
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.recipe.sections import FormatName, Recipe, Section, Source
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 #: What a recipe calls the models that come from packages; never a path.
 _MODEL_NAMES = ("auto", "smollm2")
@@ -25,13 +27,30 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UserError: the file is missing, is not YAML, or holds a value that is not accepted; every error is named.
     """
+    if not path.exists():
+        raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new > {path.name}")
+    return parse_recipe(_read(path, "recipe"), name=str(path))
+
+
+def load_section(path: Path, section: type[AnySection], *, kind: str) -> AnySection:
+    """Read and check a YAML file that holds one section and is no recipe; an empty file is the section's defaults.
+
+    Args:
+        path: The file.
+        section: What it holds.
+        kind: What such a file is called.
+
+    Raises:
+        UserError: as for recipes.
+    """
+    return _parse(_read(path, kind), section, name=str(path), kind=kind)
+
+
+def _read(path: Path, kind: str) -> str:
     try:
-        text = recipe_text(path)
-    except FileNotFoundError:
-        raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new > {path.name}") from None
+        return recipe_text(path)
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"{path} cannot be read as a recipe: {fault}") from None
-    return parse_recipe(text, name=str(path))
+        raise UserError(f"{path} cannot be read as a {kind}: {fault}") from None
 
 
 def recipe_text(path: Path) -> str:
@@ -47,23 +66,31 @@ def recipe_text(path: Path) -> str:
 
 def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
     """Check the YAML `text` of a recipe; `name` stands in error messages. Raises `UserError` like `load_recipe`."""
+    return _parse(text, Recipe, name=name, kind="recipe")
+
+
+def _parse(text: str, section: type[AnySection], *, name: str, kind: str) -> AnySection:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as fault:
         raise UserError(f"{name} is not YAML: {_one_line(fault)}") from None
+    if document is None and section is not Recipe:
+        document = {}
     if not isinstance(document, dict):
-        kind = "nothing" if document is None else type(document).__name__
-        raise UserError(f"{name}: a recipe is a mapping with at least `sources:`; found {kind}.")
+        type_name = "nothing" if document is None else type(document).__name__
+        needed = " with at least `sources:`" if section is Recipe else ""
+        raise UserError(f"{name}: a {kind} is a mapping{needed}; found {type_name}.")
     try:
         try:
-            return Recipe.model_validate(document)
+            return section.model_validate(document)
         except ValidationError as fault:
             if not _write_off(document, fault.errors()):
                 raise
-        return Recipe.model_validate(document)
+        return section.model_validate(document)
     except ValidationError as fault:
         lines = _line_numbers(text)
-        raise UserError(f"{name}: " + "\n".join(_explain(error, lines) for error in fault.errors())) from None
+        faults = [_explain(error, lines, section, kind) for error in fault.errors()]
+        raise UserError(f"{name}: " + "\n".join(faults)) from None
 
 
 def with_model_paths(recipe: Recipe, base: Path) -> Recipe:
@@ -107,15 +134,15 @@ def source_from_command_line(path: str, format_name: str) -> Source:
         raise UserError(f"There is no format {format_name!r}.{hint} Accepted: {', '.join(accepted)}.") from None
 
 
-def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:
+def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int], section: type[Section], kind: str) -> str:
     """One fault as one line: where, what was found, what is accepted, what was perhaps meant."""
     # pydantic names its validators and the members of unions too, which are no keys of the recipe
     location = tuple(part for part in error["loc"] if not str(part).startswith(("function-", "member-")))
-    where = ".".join(str(part) for part in location) or "recipe"
+    where = ".".join(str(part) for part in location) or kind
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{where} (line {line})" if line else where
     if error["type"] == "extra_forbidden":
-        accepted = _accepted_keys(location[:-1])
+        accepted = _accepted_keys(section, location[:-1])
         hint = did_you_mean(str(location[-1]), accepted)
         return f"{where}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
     if error["type"] == "missing":
@@ -127,7 +154,7 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> st
         example = "'off'" if "'off'" in error["msg"] else repr("yes" if error["input"] else "no")
         words = "yes, on or true" if error["input"] else "no, off or false"
         hint = f" YAML reads the bare words {words} as a truth value: write the word in quotes, for example {example}."
-    if error["input"] is False and _takes_null(location):
+    if error["input"] is False and _takes_null(section, location):
         hint = f"{hint} To leave it out, write null."
     if error["type"] == "literal_error" and not hint:
         accepted = [
@@ -137,8 +164,7 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> st
     return f"{where}: {message}.{value}{hint}"
 
 
-def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
-    section: type[Section] = Recipe
+def _accepted_keys(section: type[Section], location: tuple[str | int, ...]) -> list[str]:
     for part in location:
         if isinstance(part, int):
             continue
@@ -147,9 +173,8 @@ def _accepted_keys(location: tuple[str | int, ...]) -> list[str]:
     return [field.alias or name for name, field in section.model_fields.items()]
 
 
-def _takes_null(location: Sequence[str | int]) -> bool:
-    """Whether the recipe accepts null at a place."""
-    section: type[Section] = Recipe
+def _takes_null(section: type[Section], location: Sequence[str | int]) -> bool:
+    """Whether `section` accepts null at a place."""
     annotation: Any = None
     for part in location:
         if isinstance(part, int):
