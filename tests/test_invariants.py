@@ -196,7 +196,7 @@ def test_no_pair_across_splits_reaches_the_threshold(folder: Any, data: list[dic
     run = curate(write_recipe(world, "s.jsonl", **sections))
     held_out = pl.read_parquet(run.path / "heldout" / "test.parquet")
     arms = [pl.read_parquet(path).select("id") for path in sorted((run.path / "arms").glob("*.parquet"))]
-    assert len(arms) == 4
+    assert len(arms) == 5
     texts = prompts_and_answers(run)
     assert held_out.height == 1
     assert run.manifest.certificate.passed

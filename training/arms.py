@@ -48,8 +48,8 @@ def train(
     results = []
     train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
     if warn is not None and not arms:
-        for arm in _same_as_curated(folder):
-            warn(f"{arm} is not trained: without the stages that it leaves out, curation keeps the same rows")
+        for arm, other in _repeated_arms(folder).items():
+            warn(f"{arm} is not trained: without the stages that it leaves out, it holds the same rows as {other}")
     finished = [read_result(job.folder, key=job.key) for job in train_jobs]
     unfinished = [job for job, result in zip(train_jobs, finished, strict=True) if result is None]
     _check_rows(folder, unfinished, warn)
@@ -98,7 +98,7 @@ def plan_jobs(
 ) -> list[jobs.TrainJob]:
     """The training jobs of a run, after all checks that need no model in memory. Raises `UserError` like `train`."""
     settings = training_of(run)
-    of_recipe = [arm for arm in settings.arm_names if arm not in _same_as_curated(run)]
+    of_recipe = [arm for arm in settings.arm_names if arm not in _repeated_arms(run)]
     names = [arm for arm in dict.fromkeys(arms or of_recipe) if arm != BASE]
     frames = {arm: read_arm(run.path, arm) for arm in names}
     _check_sums(run.path, frames)
@@ -121,12 +121,18 @@ def plan_jobs(
     ]
 
 
-def _same_as_curated(run: RunFolder) -> list[str]:
-    """The arms by stage that hold the same rows as curated, where that is trained: they would only repeat it."""
-    counts = run.manifest.counts
-    if counts is None or "curated" not in training_of(run).arm_names:
-        return []
-    return [name for name, arm in counts.arms.items() if arm.left_out and "curated" in arm.same_as]
+def _repeated_arms(run: RunFolder) -> dict[str, str]:
+    """The arms by stage that hold the same rows as an arm that the recipe names before them, with that arm."""
+    counts, names = run.manifest.counts, training_of(run).arm_names
+    repeated: dict[str, str] = {}
+    for position, name in enumerate(names):
+        record = counts.arms.get(name) if counts else None
+        if record and record.left_out:
+            before = ("curated", *names[:position])  # curated counts wherever it stands
+            other = next((other for other in before if other in names and other in record.same_as), None)
+            if other:
+                repeated[name] = other
+    return repeated
 
 
 def training_of(run: RunFolder) -> Training:

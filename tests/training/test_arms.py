@@ -49,6 +49,15 @@ def test_an_arm_by_stage_with_the_rows_of_curated_is_not_trained(tmp_path: Path,
         arms.plan_jobs(run, arms=["curated", "no-checks"])
 
 
+def test_of_two_arms_by_stage_with_the_same_rows_one_is_trained(tmp_path: Path, tiny_model: Path) -> None:
+    run = run_with_stages(tmp_path / "run", tiny_model, "raw", "curated")
+    manifest = run.manifest
+    assert manifest.counts is not None
+    manifest.counts.arms["no-near"].same_as = ["raw"]
+    manifest.write(run.manifest_path)
+    assert [job.arm for job in arms.plan_jobs(run, seeds=[0])] == ["raw", "curated"]
+
+
 def test_it_is_trained_where_curated_is_not(tmp_path: Path, tiny_model: Path) -> None:
     run = run_with_stages(tmp_path / "run", tiny_model, "raw")
     assert [job.arm for job in arms.plan_jobs(run, seeds=[0])] == ["raw", "no-checks", "no-near"]

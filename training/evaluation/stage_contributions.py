@@ -59,9 +59,11 @@ def stage_contributions(
     contributions = []
     for name, record in stage_arms(run).items():
         same = CURATED in record.same_as
-        if len(record.left_out) != 1 or not (same or name in compared):
+        # Of arms with the same rows only one is trained.
+        trained = next((arm for arm in (name, *record.same_as) if arm in compared), None)
+        if len(record.left_out) != 1 or not (same or trained):
             continue
-        difference, outcome = (None, None) if same else compared[name]
+        difference, outcome = (None, None) if same or trained is None else compared[trained]
         rows = record.rows - run.manifest.finished_counts().arms[CURATED].rows
         known = left_out_sentence(name, record)
         contributions.append(StageContribution(record.left_out[0], name, rows, difference, outcome, known))

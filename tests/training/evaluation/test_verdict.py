@@ -355,6 +355,7 @@ BY_STAGE = {
     "no-balance": record(230, "balance"),
     "no-checks": record(200, "checks", same_as=["curated"]),
     "no-exact": record(210, "exact"),  # not trained
+    "no-answers": record(400, "answers", same_as=["raw"]),  # nor this, but raw is
     "dedup-only": record(300, "checks", "balance"),
 }
 
@@ -368,14 +369,15 @@ def test_the_verdict_says_what_each_stage_contributes(tmp_path: Path) -> None:
     assert {compared[arm].p_adjusted for arm in ("no-near", "no-balance", "dedup-only")} == {None}
 
     by_stage = {stage.stage: stage for stage in verdict.stages}
-    assert list(by_stage) == ["near", "balance", "checks"]
-    assert [stage.rows for stage in verdict.stages] == [60, 30, 0]
+    assert list(by_stage) == ["near", "balance", "checks", "answers"]
+    assert [stage.rows for stage in verdict.stages] == [60, 30, 0, 200]
+    assert by_stage["answers"].difference == verdict.declared[0].difference
     # The statistics are those of the comparison, rows and runs in them.
     assert by_stage["near"].difference == compared["no-near"].difference
     difference, _ = paired_difference(read_losses(run), "curated", "no-near", QUICK, seed=0)
     assert by_stage["near"].difference == difference
     assert difference.per_token.value == pytest.approx(-0.2, abs=0.05)
-    assert [stage.outcome for stage in verdict.stages] == ["better", "not enough evidence", None]
+    assert [stage.outcome for stage in verdict.stages] == ["better", "not enough evidence", None, "better"]
     assert by_stage["checks"].difference is None
     assert "60 that reach answers" in by_stage["near"].known
     assert "the choice is exact" in by_stage["balance"].known
