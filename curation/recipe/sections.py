@@ -497,11 +497,11 @@ class Task(Section):
         pattern=r"^[\w-][\w.-]*$",
         description="Its name in tables and its folder in the run. Default: the file name without its ending.",
     )
-    kind: Literal["choice", "exact", "regex", "number"] = Field(
+    kind: Literal["choice", "exact", "regex", "number", "ifeval"] = Field(
         "choice",
         description="choice: the probability of the right choice's text among the texts of all choices. exact: the "
         "answer is the expected text. regex: the expected regular expression occurs in the answer. number: the last "
-        "number of the answer is the expected one.",
+        "number of the answer is the expected one. ifeval: the answer follows all instructions (extra `eval`).",
     )
     primary: bool = Field(
         False, description="Whether this outcome, in place of held-out loss, is the one that the verdict is about."

@@ -36,8 +36,9 @@ HELDOUT_LOSS = "held-out loss"
 class TaskComparison:
     """The mean outcome of `arm` minus that of `against`; positive means that `arm` is better.
 
-    `accuracy` is the same difference of accuracies, exploratory; None where the outcome is the accuracy. `p_adjusted`
-    is Holm's where the comparison is not exploratory. `runs` counts the training runs of both arms.
+    `accuracy` is the same difference of accuracies (of IFEval: of prompts followed loosely), exploratory; None where
+    the outcome is the accuracy. `p_adjusted` is Holm's where the comparison is not exploratory. `runs` counts the
+    training runs of both arms.
     """
 
     arm: str
@@ -61,7 +62,7 @@ class TaskResult:
     """One task: how many items count, what each arm reached, and how arms differ.
 
     items, clusters: those that count. contaminated: items that are left out because a trained row holds them, `related`
-    those that stay though a trained row resembles them; left_out: items without room in the model's context. outcomes,
+    those that stay though a trained row resembles them; left_out: items that cannot be scored. outcomes,
     accuracies: by arm, the means over items and runs. run_noise: of the mean outcome of one training run.
     """
 
@@ -81,7 +82,13 @@ class TaskResult:
     @property
     def measure(self) -> str:
         """What the outcome of an item is."""
-        return "probability of the right choice" if self.kind == "choice" else "share of right answers"
+        names = {"choice": "probability of the right choice", "ifeval": "prompts followed strictly"}
+        return names.get(self.kind, "share of right answers")
+
+    @property
+    def second_measure(self) -> str | None:
+        """What `accuracies` hold where they are not the outcome itself."""
+        return {"choice": "accuracy", "ifeval": "prompts followed loosely"}.get(self.kind)
 
 
 def compare_tasks(
@@ -165,7 +172,7 @@ def _measure(
         related=check.related if check else 0,
         left_out=base.left_out if base else 0,
         differences=differences(outcomes.outcome) if outcomes.items else {},
-        accuracies=differences(outcomes.accuracy) if outcomes.items and task.kind == "choice" else {},
+        accuracies=differences(outcomes.accuracy) if outcomes.items and task.kind in ("choice", "ifeval") else {},
     )
 
 

@@ -6,6 +6,7 @@ A question with choices is asked in cloze form: the choices are answers, and no 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -22,8 +23,10 @@ from siftune.curation.ingest.source_parts import source_parts
 from siftune.curation.recipe.sections import Task
 from siftune.training.evaluation.loss_worker import draw_rows
 from siftune.training.evaluation.tasks.answers import last_number
+from siftune.training.evaluation.tasks.instructions import require_checks
 
-#: One item of a task: `item` is `name:row`, `answer` what is expected (of kind `regex` a regular expression). `choices`
+#: One item of a task: `item` is `name:row`, `answer` what is expected (of kind `regex` a regular expression, of kind
+#: `ifeval` JSON with `instruction_id_list` and `kwargs`). `choices`
 #: are the texts of all choices, the right one first; null for other kinds. `cluster` names the items that belong
 #: together.
 TASK_ITEMS = pl.Schema(
@@ -74,6 +77,8 @@ def read_items(task: Task, *, base: Path, seed: int) -> pl.DataFrame:
     """
     references = read_reference(task.path, base=base, name=task.label, format=task.format, columns=task.columns)
     items = references.rename({"reference": "item"}).with_columns(cluster=_clusters(task, references, base))
+    if task.kind == "ifeval":
+        items = items.with_columns(answer=_instructions(task, references, base))
     items = _of_subjects(task, items)
     checked = [_checked(task, row) for row in items.iter_rows(named=True)]
     return draw_rows(pl.DataFrame(checked, schema=TASK_ITEMS), task.max_items, seed=seed)
@@ -99,6 +104,19 @@ def _clusters(task: Task, references: pl.DataFrame, base: Path) -> pl.Series:
     numbers = own.str.extract(r":(\d+)$", 1).cast(pl.Int64)
     named = [None if (value := values[number]) is None else str(value) for number in numbers]
     return pl.Series(named, dtype=pl.String).zip_with(pl.Series(named, dtype=pl.String).is_not_null(), own)
+
+
+def _instructions(task: Task, references: pl.DataFrame, base: Path) -> pl.Series:
+    """What each prompt of IFEval asks for, as JSON; null where a row says nothing of it."""
+    require_checks()
+    columns = ("instruction_id_list", "kwargs")
+    rows = [row if isinstance(row, dict) else {} for row in _raw_rows(task, base)]
+    written = [
+        json.dumps({column: row[column] for column in columns}) if all(row.get(column) for column in columns) else None
+        for row in rows
+    ]
+    numbers = references["reference"].str.extract(r":(\d+)$", 1).cast(pl.Int64)
+    return pl.Series([written[number] for number in numbers], dtype=pl.String)
 
 
 def _raw_rows(task: Task, base: Path) -> Iterator[Any]:
@@ -129,7 +147,7 @@ def _checked(task: Task, row: dict[str, Any]) -> dict[str, Any]:
     fault = None if prompt else "has no question"
     choices = None
     if fault is None and not answer:
-        fault = "has no expected answer"
+        fault = "has no `instruction_id_list` and `kwargs`" if task.kind == "ifeval" else "has no expected answer"
     if fault is None and task.kind == "choice":
         texts = [text.strip() for text in [answer, *(row["distractors"] or [])]]
         choices = list(dict.fromkeys(texts))  # a wrong choice with the words of another one is the same choice

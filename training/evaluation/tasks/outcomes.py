@@ -23,8 +23,8 @@ from siftune.training.arm_names import BASE
 from siftune.training.evaluation.statistics import Floats
 
 #: One row for each item that was scored. Of kind `choice`, `outcome` is the probability of the right choice and
-#: `accuracy` whether it is the most likely one; of other kinds both say whether the answer is right (1 or 0), and
-#: `answer` is the model's answer.
+#: `accuracy` whether it is the most likely one; of kind `ifeval` they say whether the answer follows all instructions,
+#: strictly and loosely; of other kinds both say whether the answer is right (1 or 0). `answer` is the model's answer.
 TASK_OUTCOMES = pl.Schema({"item": pl.String, "outcome": pl.Float64, "accuracy": pl.Float64, "answer": pl.String})
 
 
@@ -40,7 +40,7 @@ class TaskEvaluation(BaseModel):
     #: The items, how they are asked, and the base: outcomes of other keys cannot be compared.
     key: str
     items: int
-    #: Items that the chat template or the model's context has no room for.
+    #: Items that the chat template or the model's context has no room for, or that cannot be checked here.
     left_out: int
     outcome: float
     accuracy: float

@@ -20,6 +20,7 @@ from siftune.training.arm_names import BASE
 from siftune.training.evaluation.evaluate import trained_targets
 from siftune.training.evaluation.loss_worker import EvaluationTarget
 from siftune.training.evaluation.tasks.contaminated_items import find_contaminated
+from siftune.training.evaluation.tasks.instructions import has_punkt
 from siftune.training.evaluation.tasks.items import TASK_ITEMS, items_hash, read_items
 from siftune.training.evaluation.tasks.outcomes import TaskEvaluation, read_task_evaluation
 from siftune.training.evaluation.tasks.scoring_worker import WORKER, ScoringJob, TaskJob
@@ -62,10 +63,13 @@ def score_tasks(
     task_jobs = []
     for task, frame in zip(tasks, items, strict=True):
         folder = run.tasks_folder / task.label
-        find_contaminated(run, frame, trained, folder=folder, progress=progress)
+        # Of a pattern and of instructions the question alone can stand in a row.
+        searched = frame.with_columns(answer=None) if task.kind in ("regex", "ifeval") else frame
+        find_contaminated(run, searched, trained, folder=folder, progress=progress)
         max_new_tokens = task.max_new_tokens or recipe.compare.max_new_tokens
         asked = [task.kind, None if task.kind == "choice" else max_new_tokens, recipe.model.load, recipe.model.system]
-        identity = [_SCORING_VERSION, MASK_VERSION, *asked, items_hash(frame), resolved.identity]
+        checks = has_punkt() if task.kind == "ifeval" else None
+        identity = [_SCORING_VERSION, MASK_VERSION, *asked, checks, items_hash(frame), resolved.identity]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         pending = [target.name for target in targets if not _is_scored(folder, target, key)]
         task_jobs.append(

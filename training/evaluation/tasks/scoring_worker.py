@@ -28,6 +28,7 @@ from siftune.training.evaluation.tasks.choices import (
     tokenise_choices,
 )
 from siftune.training.evaluation.tasks.generation import greedy_answers
+from siftune.training.evaluation.tasks.instructions import can_be_checked, follows
 from siftune.training.evaluation.tasks.outcomes import TASK_OUTCOMES, TaskEvaluation, write_outcomes
 
 WORKER = "siftune.training.evaluation.tasks.scoring_worker"
@@ -39,7 +40,7 @@ class TaskJob(Section):
     """One task, and the models that have no outcomes of it yet."""
 
     label: str
-    kind: Literal["choice", "exact", "regex", "number"]
+    kind: Literal["choice", "exact", "regex", "number", "ifeval"]
     #: The folder of the task, with items.parquet.
     folder: Path
     max_new_tokens: int
@@ -103,6 +104,8 @@ class AnswerScoring:
     shared_questions = None
 
     def __init__(self, items: pl.DataFrame, task: TaskJob, scoring: ScoringModel) -> None:
+        if task.kind == "ifeval":
+            items = items.filter(pl.Series([can_be_checked(answer) for answer in items["answer"]], dtype=pl.Boolean))
         self.items, self.task, self.scoring = items, task, scoring
 
     def outcomes(self, model: Any, progress: Progress) -> pl.DataFrame:
@@ -117,12 +120,21 @@ class AnswerScoring:
             progress=partial(progress, ""),
         )
         rows = []
-        for (item, expected), answer in zip(self.items.select("item", "answer").iter_rows(), answers, strict=True):
+        of_items = self.items.select("item", "prompt", "answer").iter_rows()
+        for (item, prompt, expected), answer in zip(of_items, answers, strict=True):
             if answer is not None:
-                assert self.task.kind != "choice"
-                right = float(is_right(self.task.kind, answer, expected))
-                rows.append((item, right, right, answer))
+                rows.append((item, *self._outcomes_of(prompt, expected, answer), answer))
         return pl.DataFrame(rows, schema=TASK_OUTCOMES, orient="row")
+
+    def _outcomes_of(self, prompt: str, expected: str, answer: str) -> tuple[float, float]:
+        """Outcome and accuracy of one answer."""
+        kind = self.task.kind
+        assert kind != "choice"
+        if kind == "ifeval":
+            strict, loose = follows(prompt, expected, answer)
+            return float(strict), float(loose)
+        right = float(is_right(kind, answer, expected))
+        return right, right
 
 
 def score(job: ScoringJob, progress: Progress) -> dict[str, Any]:

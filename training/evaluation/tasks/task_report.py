@@ -18,18 +18,18 @@ def markdown_lines(results: Sequence[TaskResult]) -> Iterator[str]:
     rows = []
     for result in results:
         rows.append([result.label, result.measure, *_cells(result.outcomes, arms)])
-        if result.kind == "choice":
-            rows.append([result.label, "accuracy", *_cells(result.accuracies, arms)])
+        if result.second_measure:
+            rows.append([result.label, result.second_measure, *_cells(result.accuracies, arms)])
     yield from table(["task", "mean over items and runs", *arms], rows)
-    head = ["task", "comparison", "kind", "difference", "difference of accuracy", "p", "Holm p"]
+    head = ["task", "comparison", "kind", "difference", "second measure", "p", "Holm p"]
     head += ["minimum detectable effect", "outcome"]
     yield from table(head, [_row(result, comparison) for result in results for comparison in result.comparisons])
     yield (
         "A difference is first arm − second arm: **positive means that the first arm is better**. Items are paired and "
         "clusters of items resampled, as rows and their groups are; where there are several training runs, their noise "
         "is in every interval and p. Declared comparisons of all secondary outcomes are adjusted together (Holm), "
-        "those of the primary outcome by themselves. Exploratory ones, and accuracy beside a probability, are not "
-        "adjusted."
+        "those of the primary outcome by themselves. Exploratory ones, and the second measure (accuracy, or prompts "
+        "followed loosely), are not adjusted."
     )
     yield ""
 
@@ -42,7 +42,8 @@ def coverage_sentences(results: Sequence[TaskResult]) -> list[str]:
         if result.contaminated:
             reasons.append(f"{result.contaminated:,} that a training row of an arm holds")
         if result.left_out:
-            reasons.append(f"{result.left_out:,} that do not fit into the model's context")
+            unchecked = ", or that need data of nltk" if result.kind == "ifeval" else ""
+            reasons.append(f"{result.left_out:,} that do not fit into the model's context{unchecked}")
         without = f"; left out: {' and '.join(reasons)}" if reasons else ""
         related = f"; {result.related:,} resemble a training row and stay" if result.related else ""
         primary = ", the primary outcome" if result.primary else ""

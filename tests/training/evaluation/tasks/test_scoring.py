@@ -19,12 +19,14 @@ from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Compare, Task
 from siftune.curation.run.folder import RunFolder
 from siftune.training import models
+from siftune.training.evaluation.compare import compare
 from siftune.training.evaluation.statistics import holm
 from siftune.training.evaluation.tasks.comparisons import TaskResult, compare_tasks
 from siftune.training.evaluation.tasks.contaminated_items import read_check, read_contaminated
 from siftune.training.evaluation.tasks.outcomes import TASK_OUTCOMES, TaskEvaluation, write_outcomes
 from siftune.training.evaluation.tasks.score_tasks import score_tasks
 from siftune.training.evaluation.tasks.task_report import coverage_sentences, markdown_lines
+from siftune.training.evaluation.verdict import Verdict
 from tests.training.random_adapters import write_trained
 from tests.training.worlds import write_tiny_run
 
@@ -180,8 +182,8 @@ def seeds_of(values: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 def compared(
     run: RunFolder, values: dict[str, np.ndarray], tasks: list[Task]
 ) -> tuple[tuple[TaskResult, ...], dict[tuple[str, str], float]]:
-    compare = Compare(bootstrap=2000, permutations=2000, tasks=tasks)
-    return compare_tasks(run, compare, seeds=seeds_of(values), pairs=PAIRS, declared=DECLARED, seed=0)
+    settings = Compare(bootstrap=2000, permutations=2000, tasks=tasks)
+    return compare_tasks(run, settings, seeds=seeds_of(values), pairs=PAIRS, declared=DECLARED, seed=0)
 
 
 def test_differences_are_plain_means_with_the_right_sign(tmp_path: Path) -> None:
@@ -305,3 +307,24 @@ def test_a_task_that_cannot_be_read_is_a_fault_before_the_training(tmp_path: Pat
     assert result.exit_code == 2
     assert "none.jsonl" in result.output
     assert not (run.training("raw", 0) / "worker.log").exists()
+
+
+def test_a_primary_task_is_what_the_verdict_is_about(tmp_path: Path, tiny_model: Path) -> None:
+    quiz = {"path": "quiz.jsonl", "primary": True}
+    run = write_run(tmp_path, tiny_model, [quiz])
+    write_trained(run.path, tiny_model, ARMS, seed=1)
+    verdict = compare(run)
+    assert Verdict.read(run) == verdict
+    (task,) = verdict.tasks
+    assert (task.items, task.contaminated, task.primary) == (3, 1, True)
+    assert {name: comparison.runs for name, comparison in zip(("raw", "random"), task.comparisons, strict=False)} == {
+        "raw": (2, 2),
+        "random": (2, 2),
+    }
+    assert "on the task quiz" in verdict.headline.replace("On the", "on the")
+    assert "held-out loss" not in verdict.headline
+    page = run.verdict_markdown.read_text(encoding="utf-8")
+    assert "## Tasks" in page
+    assert "quiz, the primary outcome: 3 items in 3 clusters; left out: 1 that a training row of an arm holds" in page
+    assert task.run_noise is not None
+    assert task.run_noise.freedom == 2
