@@ -88,9 +88,9 @@ MATCHES = pl.Schema(
     }
 )
 #: The rule of MATCHES whose score is that of a logistic model (no calibrated probability), of the outcome `same` from
-#: `LOWEST_PROBABILITY` on; others score a share of words.
+#: `LOWEST_SCORE` on; others score a share of words.
 PARAPHRASE = "layered/semantic"
-LOWEST_PROBABILITY = 0.5
+LOWEST_SCORE = 0.5
 
 
 def counted(threshold: float) -> pl.Expr:

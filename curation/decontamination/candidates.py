@@ -21,7 +21,8 @@ from siftune.curation.embeddings.cosine import cosines
 from siftune.curation.embeddings.knn import Embed, nearest
 from siftune.curation.progress import Progress
 
-_CANDIDATE_ITEMS = 2  # items that are judged for each view of a row
+#: Items that are judged for each view of a row, of prose and of programs: short programming tasks resemble many others.
+_CANDIDATE_ITEMS = (2, 4)
 _NEAREST_VIEWS = 12  # nearest views of items that are looked at for a row
 _MIN_COSINE = 0.45  # no rephrasing in the labelled sets lies below
 #: A background is the mean cosine to so many other items nearby.
@@ -88,12 +89,14 @@ def candidate_pairs(
     # The nearest items and decoys of each view of a row, and how far they stand out.
     of_item, row_of_view = items["item"].to_numpy(), rows_of_views["row"].to_numpy()
     of_decoy = decoys["item"].gather(decoy_views["item"]).to_numpy()
+    is_program = np.zeros(references.height, np.bool_)
+    is_program[of_item[items["code"].to_numpy()]] = True
     all_views = pl.concat(
         [items.with_columns(entry="item"), decoy_views.with_columns(entry=pl.col("item") + references.height)]
     )
     near_views = []
     for vectors, of in ((item_vectors, of_item), (decoy_vectors, of_decoy)):
-        near = _nearest_items(row_vectors, vectors, of, item_vectors, of_item)
+        near = _nearest_items(row_vectors, vectors, of, item_vectors, of_item, is_program)
         crowd = _crowd_cosine(vectors, row_vectors, row_of_view)
         near_views.append(near.with_columns(crowd=pl.Series(crowd[near["item_view"].to_numpy()], dtype=pl.Float64)))
     near_views[1] = near_views[1].with_columns(pl.col("item_view") + items.height)
@@ -153,6 +156,7 @@ def _nearest_items(
     item: NDArray[np.int64],
     real_vectors: np.ndarray,
     real_item: NDArray[np.int64],
+    is_program: NDArray[np.bool_],
 ) -> pl.DataFrame:
     """For each view of a row its nearest items, each by its closest view, and how close the other ones are.
 
@@ -161,13 +165,15 @@ def _nearest_items(
         item_vectors: embeddings [m, d] of the views of items, or of decoys.
         item: int64[m], the item of each view; of a decoy the item that it was made from.
         real_vectors, real_item: the views of items, which make up the background.
+        is_program: bool[items], which items hold a program.
 
     Returns:
         `row_view`, `item_view`, `item`, `cosine`, `rank`, `row_background`, `item_background`.
     """
     # Of each item the closest view; the first `_CANDIDATE_ITEMS` items are candidates.
     ranked = _ranked_items(row_vectors, item_vectors, item)
-    candidates = ranked.filter(pl.col("rank") < _CANDIDATE_ITEMS, pl.col("cosine") >= _MIN_COSINE)
+    most = pl.Series(np.where(is_program, _CANDIDATE_ITEMS[1], _CANDIDATE_ITEMS[0])).gather(ranked["item"])
+    candidates = ranked.filter(pl.col("rank") < most, pl.col("cosine") >= _MIN_COSINE)
     candidates = candidates.with_row_index("pair")
 
     # The background of a row: the other items nearby that are not variants of the candidate.

@@ -31,11 +31,13 @@ STOP_WORDS = frozenset(
     said same say says she should show since so some such take tell than that the their them then there these they
     this those though through thus to too up upon us use used uses using very via want was we were what when where
     whether which while who whom whose why will with within would write yet you your answer question following
-    describe describes explain example options option choose select think step reasoning
+    describe describes explain explains explanation example options option choose select think step reasoning
+    brief briefly summary summarize overview
     """.split()  # noqa: SIM905 - a list of so many words would take as many lines
 )
 _TOKEN = re.compile(
-    r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w+)+"  # a dotted name
+    r"(?<!`)`[A-Za-z_]\w*`(?!`)"  # a quoted name
+    r"|[A-Za-z_]\w*(?:\.[A-Za-z_]\w+)+"  # a dotted name
     r"|[^\W\d_][\w]*_\w+|[a-z]+[A-Z]\w*"  # an identifier
     r"|[^\W\d_]+"
 )
@@ -49,9 +51,12 @@ _STRANGER_COSINE = 0.45
 #: How much is missing of a text without content words (formulas, letters), which its words cannot tell.
 _UNKNOWN_MISSING = 0.5
 #: How much is missing of a word of the item that stands only in the row's answer.
-_GAP_OF_ANSWER = 0.5
+_GAP_OF_ANSWER = 0.75
 #: Words in more than this share of a reference's items are its template; other words weigh at least so much.
 _TEMPLATE_SHARE = 0.2
+#: Words in more than this share of the rows, and in more rows than this, are how rows ask ("in short, please").
+_ROW_TEMPLATE_SHARE = 0.01
+_ROW_TEMPLATE_ROWS = 20
 _LEAST_WEIGHT = 0.35
 #: A word is named as a difference when so much of it has no counterpart.
 _GAP_TO_NAME = 0.5
@@ -79,8 +84,8 @@ def content_words(text: str, *, code: bool) -> tuple[Word, ...]:
         text = _CAMEL.sub(r"\1 \2", text).replace("_", " ").replace(".", " ")
     words: dict[str, Word] = {}
     for token in _TOKEN.findall(text):
-        lower = token.lower()
-        is_name = "." in token or "_" in token or bool(_CAMEL.search(token))
+        lower = token.lower().strip("`")
+        is_name = token[0] == "`" or "." in token or "_" in token or bool(_CAMEL.search(token))
         if is_name:
             words.setdefault(lower, Word(lower, lower, True))
         elif len(lower) > 1 and lower not in STOP_WORDS:
@@ -102,13 +107,17 @@ class WordWeights:
         self._texts = 0
         self._counts: dict[str, int] = {}
         self._items: dict[str, tuple[int, dict[str, int]]] = {}
+        self._rows = 0
+        self._row_counts: dict[str, int] = {}
 
-    def count(self, texts: Iterable[str], *, code: bool = True) -> None:
-        """Count the words of texts, each once."""
-        for text in texts:
+    def count(self, rows: Iterable[str]) -> None:
+        """Count the words of rows, each once."""
+        for text in rows:
+            self._rows += 1
             self._texts += 1
-            for word in content_words(text, code=code):
+            for word in content_words(text, code=True):
                 self._counts[word.stem] = self._counts.get(word.stem, 0) + 1
+                self._row_counts[word.stem] = self._row_counts.get(word.stem, 0) + 1
 
     def count_items(self, reference: str, texts: Sequence[str]) -> None:
         """Count the words of a reference's items, too."""
@@ -116,8 +125,9 @@ class WordWeights:
         for text in texts:
             for word in content_words(text, code=True):
                 counts[word.stem] = counts.get(word.stem, 0) + 1
+                self._counts[word.stem] = self._counts.get(word.stem, 0) + 1
         self._items[reference] = (len(texts), counts)
-        self.count(texts)
+        self._texts += len(texts)
 
     def weight(self, word: Word, reference: str) -> float:
         """The weight of a word against the items of a reference, 0 to 1."""
@@ -127,6 +137,11 @@ class WordWeights:
         if counts.get(word.stem, 0) > max(_TEMPLATE_SHARE * items, 1):
             return 0.0
         return max(_LEAST_WEIGHT, _relative_idf(self._counts.get(word.stem, 1), self._texts))
+
+    def row_weight(self, word: Word, reference: str) -> float:
+        """As `weight`, of a word of a row: nothing where a large part of the rows has it, too."""
+        is_common = self._row_counts.get(word.stem, 0) > max(_ROW_TEMPLATE_SHARE * self._rows, _ROW_TEMPLATE_ROWS)
+        return 0.0 if is_common and not word.is_name else self.weight(word, reference)
 
 
 def _relative_idf(count: int, texts: int) -> float:
@@ -155,6 +170,7 @@ class Alignment(NamedTuple):
     Attributes:
         item_missing, row_missing: the share of what the item (the row) says that the other does not hold, 0 to 1.
         item_weakest, row_weakest: the weight of the word of the item (the row) that is aligned least, 0 to 1.
+        item_says: the sum of the weights of the item's words: what there is to recognise it by.
         shared: the words that both have, the weightiest first.
         names_differ: whether a dotted name or an identifier of the item is missing in the row, or a dotted name of the
             row in an item that has such names.
@@ -165,6 +181,7 @@ class Alignment(NamedTuple):
     row_missing: float
     item_weakest: float
     row_weakest: float
+    item_says: float
     shared: tuple[str, ...]
     of_item: tuple[str, ...]
     of_row: tuple[str, ...]
@@ -200,10 +217,12 @@ def align(row: Side, item: Side, *, reference: str, weights: WordWeights, vector
     of_item = _unmatched(item, row, vectors, beyond=_GAP_OF_ANSWER)
     of_row = _unmatched(row, item, vectors, beyond=0.0) if row.asks else []
     sides = []
-    for unmatched, unknown in ((of_item, _UNKNOWN_MISSING), (of_row, _UNKNOWN_MISSING * row.asks)):
-        weighed = [(weights.weight(word, reference), gap, word.form) for word, gap in unmatched]
-        total = sum(weight for weight, _, _ in weighed)
-        missing = sum(weight * gap for weight, gap, _ in weighed) / total if total else unknown
+    for unmatched, unknown, weight_of in (
+        (of_item, _UNKNOWN_MISSING, weights.weight),
+        (of_row, _UNKNOWN_MISSING * row.asks, weights.row_weight),
+    ):
+        weighed = [(weight_of(word, reference), gap, word.form) for word, gap in unmatched]
+        missing = _missing(unmatched, [weight for weight, _, _ in weighed], unknown)
         weakest = max((weight * gap for weight, gap, _ in weighed), default=0.0)
         named = sorted(((-weight * gap, form) for weight, gap, form in weighed if weight > 0 and gap > _GAP_TO_NAME))
         sides.append((missing, weakest, tuple(form for _, form in named)))
@@ -219,11 +238,26 @@ def align(row: Side, item: Side, *, reference: str, weights: WordWeights, vector
         row_missing,
         item_weakest,
         row_weakest,
+        sum(weights.weight(word, reference) for word, _ in of_item),
         forms,
         item_words,
         row_words,
         names_differ=lacks_name or has_another,
     )
+
+
+def _missing(unmatched: Sequence[tuple[Word, float]], weights: Sequence[float], unknown: float) -> float:
+    """The share of the words, by weight, that has no counterpart.
+
+    A name that both have says what the two are about, not what they ask of it: "What does `os.remove` do?", "Which
+    errors does `os.remove` raise?". It counts only where there is no other word.
+    """
+    gaps = [(weight, gap, word.is_name and gap == 0) for (word, gap), weight in zip(unmatched, weights, strict=True)]
+    if not sum(weight for weight, _, _ in gaps):
+        return unknown
+    asked = [(weight, gap) for weight, gap, is_shared_name in gaps if not is_shared_name]
+    total = sum(weight for weight, _ in asked)
+    return sum(weight * gap for weight, gap in asked) / total if total else 0.0
 
 
 def _is_long_name(word: Word) -> bool:
@@ -243,7 +277,8 @@ def _unmatched(side: Side, other: Side, vectors: WordVectors, *, beyond: float) 
     """
     words = content_words(side.question, code=side.code)
     of_other = content_words(other.question, code=other.code)
-    stems = {word.stem for text in (other.question, other.whole) for word in content_words(text, code=other.code)}
+    of_whole = [word for text in (other.question, other.whole) for word in content_words(text, code=other.code)]
+    stems, forms = {word.stem for word in of_whole}, {word.form for word in of_whole}
     tails = {word.stem.rsplit(".", 1)[-1] for word in of_other if word.is_name} | stems
     gaps = []
     soft = [word for word in of_other if not word.is_name]
@@ -256,7 +291,7 @@ def _unmatched(side: Side, other: Side, vectors: WordVectors, *, beyond: float) 
     for word in words:
         if word.is_name:
             dotted = "." in word.stem
-            known = word.stem in stems or (not dotted and word.stem in tails)
+            known = word.stem in stems or word.stem in forms or (not dotted and word.stem in tails)
             tail = word.stem.rsplit(".", 1)[-1]
             # `norm` alone may stand for `numpy.linalg.norm`; another dotted name may not.
             known = known or (dotted and tail in stems) or (dotted and _ends_alike(word.stem, of_other))

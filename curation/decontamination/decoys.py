@@ -32,7 +32,7 @@ def make_decoys(references: pl.DataFrame, donors: NDArray[np.int64]) -> pl.DataF
 
     Returns:
         The columns of `references`, and `item`, the position of the item that the decoy was made from; none of an item
-        that has no donor or that comes out as it was. They depend on the references alone, so their embeddings are
+        that has no donor or that comes out as an item. They depend on the references alone, so their embeddings are
         encoded once for all data sets.
     """
     prompts = references["prompt"].fill_null("").to_list()
@@ -46,7 +46,7 @@ def make_decoys(references: pl.DataFrame, donors: NDArray[np.int64]) -> pl.DataF
     ]
     of_donor = references[donors].drop("reference", "prompt")
     decoys = references.select("reference", prompt=pl.Series(changed), item=pl.int_range(pl.len(), dtype=pl.Int64))
-    is_new = pl.Series(changed) != pl.Series(prompts)
+    is_new = ~pl.Series(changed).is_in(pl.Series(prompts).implode())
     return pl.concat([decoys, of_donor], how="horizontal").filter(is_new & pl.Series(donors != np.arange(len(donors))))
 
 

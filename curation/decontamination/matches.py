@@ -38,7 +38,7 @@ _HALF_SHARE = 0.5
 #: Words in these n-grams.
 _SHORT_GRAM = 8
 #: Raised when `layered` finds other matches than before, so that stored ones are not used again.
-LAYERED_VERSION = 2
+LAYERED_VERSION = 3
 #: The layers of `layered`, the surest first.
 _LAYERS = ("layered/exact", "layered/short", "layered/ngram", schema.PARAPHRASE)
 #: An item of fewer content words asks nothing by itself.

@@ -16,7 +16,7 @@ from siftune.curation.decontamination.candidates import candidate_pairs
 from siftune.curation.decontamination.content_words import WordWeights
 from siftune.curation.decontamination.logistic_model import LogisticModel
 from siftune.curation.decontamination.pair_features import is_code
-from siftune.curation.decontamination.program_features import operation_similarity, shared_values
+from siftune.curation.decontamination.program_features import program_features
 from siftune.curation.decontamination.verification import Candidate, is_related, same_item_log_odds, verify
 from siftune.curation.decontamination.views import whole_text
 from siftune.curation.embeddings.knn import Embed
@@ -29,8 +29,10 @@ SPAN_CHARACTERS = 300
 #: about Python packages matched one of 16 quiz questions about them, with it 0.2 %, and no English rephrasing of the
 #: labelled sets was lost.
 MIN_CROWD_MARGIN = 0.1
-#: Candidates with lower log-odds of the screen are not compared word by word.
+#: Candidates with lower log-odds of the screen are not compared word by word. Items with a program may be further away
+#: and need not stand out: short programming tasks resemble many others, and their programs are compared too.
 MIN_SCREEN = -2.0
+MIN_SCREEN_OF_PROGRAM = -4.0
 
 
 @dataclass(frozen=True)
@@ -97,39 +99,70 @@ def judged_candidates(
         The columns of `candidate_pairs`, `screen` (the log-odds by which a candidate is let in) and VERIFIED.
     """
     candidates = candidate_pairs(batches, references, embed=embed, progress=progress)
+    stands_out = (pl.col("screen") >= MIN_SCREEN) & (pl.col("crowd_margin") >= MIN_CROWD_MARGIN)
     screened = candidates.with_columns(screen=log_odds()).filter(
-        pl.col("screen") >= MIN_SCREEN, pl.col("crowd_margin") >= MIN_CROWD_MARGIN
+        pl.when(is_code(pl.col("item_prompt")) | is_code(pl.col("item_answer")))
+        .then(pl.col("screen") >= MIN_SCREEN_OF_PROGRAM)
+        .otherwise(stands_out)
     )
-    # What a word says: over all rows and items, and over the items of each benchmark.
+    of_item = references.select(benchmark())["reference"]
+    named = screened.drop("operations", "example_values").with_columns(reference=of_item.gather(screened["item"]))
+    return compare(named, weights=_word_weights(batches, references), embed=embed)
+
+
+def _word_weights(batches: Callable[[], Iterable[pl.DataFrame]], references: pl.DataFrame) -> WordWeights:
+    """What a word says: over all rows and items, and over the items of each benchmark."""
     weights = WordWeights()
     for batch in batches():
         weights.count(batch["core"].fill_null("").to_list())
-    of_item = references.with_columns(of=benchmark())
-    for (name,), items in of_item.group_by("of", maintain_order=True):
+    for (name,), items in references.with_columns(of=benchmark()).group_by("of", maintain_order=True):
         weights.count_items(str(name), items["prompt"].fill_null("").to_list())
-    named = screened.with_columns(reference=of_item["of"].gather(screened["item"]))
-    row, item = (whole_text(named, side) for side in (("prompt", "answer"), ("item_prompt", "item_answer")))
-    wholes = pl.DataFrame({"row": row, "item": item}).with_row_index("pair")
-    wholes = wholes.with_columns(code=is_code(pl.col("row")) | is_code(pl.col("item")))
-    named = named.drop("operations", "example_values").with_columns(
-        program=wholes["code"], alone=wholes["code"] & (pl.col("prompt").str.strip_chars() == "")
+    return weights
+
+
+def compare(pairs: pl.DataFrame, *, weights: WordWeights, embed: Embed) -> pl.DataFrame:
+    """Pairs of a row and an item held side by side: `pairs`, four columns on programs, `program_features` and VERIFIED.
+
+    `program`: the item or what the row asks holds a program, or a row without a prompt is one (`alone`): a row that
+    answers a question in prose with a program does not make the question one about programs. `code_given`, 0 or 1: the
+    row gives a program to explain, correct or translate, the item does not. `without_program`: the item's answer is a
+    program and the row answers without one.
+
+    Args:
+        pairs: `prompt`, `answer`, `item_prompt`, `item_answer`, `distractors` (list, may be null), `said` and
+            `item_said` (what of the two is close), `reference` (the benchmark of the item).
+        weights: what a word says.
+        embed: texts to vectors.
+    """
+    row, item = (whole_text(pairs, side) for side in (("prompt", "answer"), ("item_prompt", "item_answer")))
+    wholes = pairs.select("prompt", "answer", "item_prompt", row=row, item=item).with_row_index("pair")
+    without_prompt = pl.col("prompt").str.strip_chars() == ""
+    wholes = wholes.with_columns(
+        alone=without_prompt & (is_code(pl.col("row")) | is_code(pl.col("item"))),
+        code=is_code(pl.col("item")) | is_code(pl.col("prompt")) | (without_prompt & is_code(pl.col("row"))),
+        code_given=(is_code(pl.col("prompt")) & ~is_code(pl.col("item_prompt"))).cast(pl.Float64),
+        without_program=is_code(pl.col("item")) & ~is_code(pl.col("row")) & (pl.col("answer").str.strip_chars() != ""),
     )
-    named = pl.concat([named, operation_similarity(wholes), shared_values(wholes)], how="horizontal")
     compared = [
         Candidate(
-            question=row["said"] or "",
-            prompt=row["prompt"],
-            answer=row["answer"],
-            item_said=row["item_said"] or "",
-            item_prompt=row["item_prompt"],
-            item_answer=row["item_answer"],
-            distractors=row["distractors"] or (),
-            reference=row["reference"],
-            code=row["program"],
+            question=pair["said"] or "",
+            prompt=pair["prompt"],
+            answer=pair["answer"],
+            item_said=pair["item_said"] or "",
+            item_prompt=pair["item_prompt"],
+            item_answer=pair["item_answer"],
+            distractors=pair["distractors"] or (),
+            reference=pair["reference"],
+            code=code,
         )
-        for row in named.iter_rows(named=True)
+        for pair, code in zip(pairs.iter_rows(named=True), wholes["code"], strict=True)
     ]
-    return named.hstack(verify(compared, weights=weights, embed=embed))
+    features = [
+        wholes.select("alone", "code_given", "without_program", program="code"),
+        program_features(wholes.select("pair", "code", "row", "item_prompt", "item")),
+        verify(compared, weights=weights, embed=embed),
+    ]
+    return pl.concat([pairs, *features], how="horizontal")
 
 
 def find_paraphrases(
@@ -150,11 +183,11 @@ def find_paraphrases(
     Returns:
         `row` and `item` (positions), `rule`, `part`, `outcome` (`same`, `related`, or `decoy` for what would be `same`
         with a decoy of the item), `score`, `span`, `detail`. `same` and `decoy` score at least
-        `schema.LOWEST_PROBABILITY`.
+        `schema.LOWEST_SCORE`.
     """
     judged = judged_candidates(batches, references, embed=embed, progress=progress)
     scored = judged.with_columns(score=1 / (1 + (-same_item_log_odds()).exp()))
-    is_same = pl.col("score") >= schema.LOWEST_PROBABILITY
+    is_same = pl.col("score") >= schema.LOWEST_SCORE
     outcome = (
         pl.when(is_same & pl.col("decoy"))
         .then(pl.lit("decoy"))

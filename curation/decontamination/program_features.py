@@ -6,6 +6,8 @@ task that sounds alike keeps neither.
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 #: Comments and doc strings of Python, JavaScript and C; `#i` is left for `#include`.
@@ -34,6 +36,96 @@ _VALUE = r"""\[[^\[\]\n]{3,}\]|\([^()\n]*\d[^()\n]*\)|\x22[^\x22\n]{4,}\x22|'[^'
 _MIN_VALUE_LENGTH = 4  # characters, without brackets, quotes and spaces
 _MAX_SHARED_VALUES = 2
 _MAX_ITEMS_OF_VALUE = 2  # a value of more items says nothing
+
+#: A function's name and what stands between its parentheses: Python, JavaScript, Go, Rust; the arrow functions of
+#: JavaScript; the typed functions of C, C++ and Java.
+_SIGNATURE = re.compile(
+    r"\b(?:def|function|fn|func)\s+(\w+)\s*\(([^()]*)\)"
+    r"|\b(?:const|let|var)\s+(\w+)\s*=\s*(?:function\s*)?\(([^()]*)\)\s*(?:=>|\{)"
+    r"|^[ \t]*(?:\w+[\s*&<>\[\]]+)+(\w+)\s*\(([^()]*)\)\s*\{",
+    re.MULTILINE,
+)
+_NOT_A_NAME = frozenset(("if", "for", "while", "switch", "main", "solution", "function", "func", "solve"))
+_NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_PARAMETER = re.compile(r"(\w+)\s*(?:[:=\[].*)?$")
+_NEGATIONS = frozenset(("not", "non", "no", "un"))
+_MIN_PREFIX = 3  # letters by which a word may be abbreviated: num, number
+#: How much of the likeness of two signatures lies in the names of their parameters.
+_PARAMETER_SHARE = 0.25
+#: Where one of two texts defines no function.
+_UNKNOWN_SIGNATURE = 0.4
+
+
+def program_features(pairs: pl.DataFrame) -> pl.DataFrame:
+    """`operations`, `example_values` and `signature` of `pairs` (pair, code, row, item_prompt, item): see below."""
+    features = (operation_similarity(pairs), shared_values(pairs), signature_similarity(pairs))
+    return pl.concat(features, how="horizontal")
+
+
+def signature_similarity(pairs: pl.DataFrame) -> pl.DataFrame:
+    """`signature`, float64 [m]: how alike the signatures of two programs are, 0 to 1.
+
+    Whatever solves a benchmark's task is called by its tests, so copies and rewritings keep its name and parameters.
+    Of each pair of functions: the Jaccard index of the words of their names (`num` is `number`), and with a quarter
+    that of the names of their parameters; of all pairs the greatest. 0 where `code` is false.
+
+    `pairs` has the columns of `operation_similarity` and `item_prompt`: functions that a prompt begins are the task,
+    and those of the answer only help.
+    """
+    columns = pairs.select("code", "row", "item_prompt", "item").iter_rows()
+    values = [
+        _signature_likeness(_signatures(row), _signatures(prompt) or _signatures(item)) if code else 0.0
+        for code, row, prompt, item in columns
+    ]
+    return pl.DataFrame({"signature": pl.Series(values, dtype=pl.Float64)})
+
+
+Signature = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def _signature_likeness(of_row: list[Signature], of_item: list[Signature]) -> float:
+    if not of_row or not of_item:
+        return _UNKNOWN_SIGNATURE
+    return max(
+        (1 - _PARAMETER_SHARE) * _jaccard(own_name, name) + _PARAMETER_SHARE * _jaccard(own_parameters, parameters)
+        for own_name, own_parameters in of_row
+        for name, parameters in of_item
+    )
+
+
+def _signatures(text: str) -> list[Signature]:
+    """The distinct functions that a text defines: the words of the name, and the parameters, in lower case."""
+    parameters_of: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for match in _SIGNATURE.findall(text):
+        name, parameters = next((match[at], match[at + 1]) for at in (0, 2, 4) if match[at])
+        words = tuple(dict.fromkeys(word.lower() for word in _NAME_WORD.findall(name)))
+        if words and name.lower() not in _NOT_A_NAME:
+            named = (_PARAMETER.search(parameter.strip()) for parameter in parameters.split(","))
+            parameters_of[words] = tuple(dict.fromkeys(parameter[1].lower() for parameter in named if parameter))
+    return list(parameters_of.items())
+
+
+def _jaccard(words: tuple[str, ...], others: tuple[str, ...]) -> float:
+    """The Jaccard index of two lists of distinct words; an abbreviation is the word. 1 where both are empty.
+
+    It is 0 where one alone has a negation: `is_prime`, `is_not_prime`.
+    """
+    if _NEGATIONS.isdisjoint(words) != _NEGATIONS.isdisjoint(others):
+        return 0.0
+    left = list(others)
+    shared = 0
+    for word in words:
+        match = next((other for other in left if _abbreviates(word, other)), None)
+        if match is not None:
+            left.remove(match)
+            shared += 1
+    union = len(words) + len(others) - shared
+    return shared / union if union else 1.0
+
+
+def _abbreviates(word: str, other: str) -> bool:
+    short, long = sorted((word, other), key=len)
+    return short == long or (len(short) >= _MIN_PREFIX and long.startswith(short))
 
 
 def operation_similarity(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -29,7 +29,7 @@ class Decontamination:
 
     name: ClassVar[str] = "contamination"
     title: ClassVar[str] = "Contamination"
-    knobs: ClassVar[tuple[Knob, ...]] = (Knob("contamination", ("contamination",), lowest=schema.LOWEST_PROBABILITY),)
+    knobs: ClassVar[tuple[Knob, ...]] = (Knob("contamination", ("contamination",), lowest=schema.LOWEST_SCORE),)
     compares: ClassVar[None] = None
     similarity: ClassVar[None] = None
     settings: Contamination

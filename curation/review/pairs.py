@@ -54,7 +54,7 @@ def threshold_stages(run: RunFolder) -> list[ThresholdStage]:
         similarity = stage.similarity
         settings = recipe.contamination
         if stage.name == CONTAMINATION and settings and recipe.encoder and "layered" in settings.rules:
-            similarity = Similarity(ITEM_MEASURE, settings.threshold, schema.LOWEST_PROBABILITY)
+            similarity = Similarity(ITEM_MEASURE, settings.threshold, schema.LOWEST_SCORE)
         if similarity is not None and stage.name in stored:
             listed.append(ThresholdStage(stage.name, stage.title, similarity))
     return listed
@@ -146,7 +146,7 @@ def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFra
         scored, kinds, is_second = pl.scan_parquet(run.file(stage), glob=False), PAIR_KINDS, pl.col("guarded")
     pairs = scored.select("score", is_second.alias("second")).collect()
     scores, second = pairs["score"].to_numpy(), pairs["second"].to_numpy()
-    lowest = schema.LOWEST_PROBABILITY if stage == CONTAMINATION else 1.0
+    lowest = schema.LOWEST_SCORE if stage == CONTAMINATION else 1.0
     span = (float(scores.min(initial=lowest)), 1.0 + 1e-9)
     frames = []
     for kind, part in zip(kinds, (scores[~second], scores[second]), strict=True):

@@ -80,6 +80,7 @@ def test_names_are_compared_as_names(row: str, item: str, same: bool) -> None:
         ("What is the `dim` of `torch.Tensor.size`?", "What is the `dim` of `torch.cat`?", True),
         ("What is `itertools.chain.from_iterable`?", "What is `itertools.chain`?", True),
         ("What is `chain`?", "What is `itertools.chain`?", False),
+        ("What is `errors.of.chained`?", "Errors: what is `errors.chain`?", True),
         ("What is the order of Z mod 3?", "What is the order of Z_3?", False),
         ("What is the `dim` of `torch.cat`?", "What is a dimension?", False),
     ],
@@ -92,8 +93,36 @@ def test_programs_take_their_names_apart() -> None:
     assert aligned("hasCloseElements", "has_close_elements", code=True).item_missing == 0
 
 
-def test_a_word_that_only_the_answer_of_the_row_holds_counts_half() -> None:
-    assert aligned("Which shape?", "Which triangle?", answer="A triangle.").item_missing == 0.5
+def test_a_word_that_only_the_answer_of_the_row_holds_counts_for_little() -> None:
+    assert aligned("Which shape?", "Which triangle?", answer="A triangle.").item_missing == 0.75
+
+
+def test_a_shared_name_says_what_two_are_about_and_not_what_they_ask() -> None:
+    assert aligned("What does `os.remove` do?", "Which errors does `os.remove` raise?").item_missing == 1.0
+    assert aligned("`os.remove`, please.", "What does `os.remove` do?").item_missing == 0.0
+
+
+def test_a_quoted_word_is_a_name() -> None:
+    assert aligned("Explain the `with` statement.", "Explain the `yield` statement.").of_item == ("yield",)
+    assert aligned("Explain the `buy` order.", "Explain the `purchase` order.").of_item == ("purchase",)
+    assert aligned("Explain yields.", "Explain `yields`.").of_item == ()
+
+
+def test_words_of_many_rows_are_how_rows_ask() -> None:
+    weights = WordWeights()
+    weights.count(["Beginner, please: sums"] * 21)
+    assert aligned("Sums for a beginner of rings?", "Sums?", weights=weights).of_row == ("rings",)
+
+
+def test_an_item_without_rare_words_says_little() -> None:
+    weights = WordWeights()
+    weights.count(["true statement"] * 20 + ["greenhouse gases"])
+    generic, own = (
+        aligned("x", text, weights=weights).item_says
+        for text in ("Which statement is true?", "Which statement of greenhouse gases is true?")
+    )
+    assert generic == pytest.approx(0.7)
+    assert own > 2
 
 
 def test_the_template_of_a_reference_says_nothing() -> None:

@@ -44,3 +44,9 @@ def test_decoys_do_not_depend_on_the_order_of_the_items() -> None:
     backward = make_decoys(ITEMS.reverse(), np.array([0, 2, 1]))
     forward = make_decoys(ITEMS, np.array([1, 0, 2]))
     assert dict(backward.select("reference", "prompt").rows()) == dict(forward.select("reference", "prompt").rows())
+
+
+def test_what_comes_out_as_another_item_is_no_decoy() -> None:
+    prompts = ["Explain the `with` statement.", "Explain the `yield` statement."]
+    items = pl.DataFrame({"reference": ["quiz:0", "quiz:1"], "prompt": prompts, "answer": ["A", "B"]})
+    assert not set(make_decoys(items, np.array([1, 0]))["prompt"]) & set(prompts)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import polars as pl
 import pytest
 
 from siftune.curation.decontamination.content_words import WordWeights
+from siftune.curation.decontamination.paraphrases import compare
 from siftune.curation.decontamination.verification import (
     Candidate,
     compare_answers,
     final_number,
     formulas_differ,
+    has_negation,
+    is_another_item,
     verify,
 )
 
 
 def compared(answer: str, item_answer: str, *wrong: str, code: bool = False) -> tuple[float, float]:
-    return compare_answers(Candidate("", "", answer, "", "", item_answer, wrong, "bench", code=code))
+    return compare_answers(Candidate("", "25 degrees", answer, "", "", item_answer, wrong, "bench", code=code))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,9 @@ def test_the_final_number_of_an_answer(text: str, number: float | None) -> None:
         ("London, of course.", "Paris", ("London", "Rome"), (0.0, 1.0)),
         ("Paris or London, I forget.", "Paris", ("London", "Rome"), (0.0, 0.0)),
         ("Something else.", "Paris", (), (0.0, 1.0)),
+        ("At 25 degrees the pH is 7.", "7", (), (1.0, 0.0)),
+        ("At 25 degrees the pH is 8.", "7", (), (0.0, 1.0)),
+        ("At 25 degrees, 7 or 8.", "7", (), (0.0, 0.0)),
         ("", "Paris", ("London",), (0.0, 0.0)),
         ("Paris", "", (), (0.0, 0.0)),
     ],
@@ -109,3 +118,78 @@ def test_a_number_is_replaced_where_each_side_has_one_of_its_own(row: str, repla
     one = Candidate(row, row, "", item, item, "", (), "bench", code=False)
     line = verify([one], weights=WordWeights(), embed=lambda texts, progress=None: np.ones((len(next(iter(texts))), 4)))
     assert line["numbers_replaced"].item() == replaced
+
+
+def pairs(*lines: tuple[str, str, str, str]) -> pl.DataFrame:
+    """Pairs of (prompt, answer, item, its answer), held side by side by an encoder to which all words are strangers."""
+
+    def embed(texts: Iterable[pl.Series], *, progress: object = None) -> np.ndarray:
+        return np.eye(1000, dtype=np.float16)[: sum(map(len, texts))]
+
+    names = ["prompt", "answer", "item_prompt", "item_answer"]
+    frame = pl.DataFrame(lines, schema=names, orient="row").with_columns(
+        said="prompt", item_said="item_prompt", reference=pl.lit("bench"), screen=pl.lit(9.0)
+    )
+    return compare(
+        frame.with_columns(distractors=pl.lit(None, dtype=pl.List(pl.String))), weights=WordWeights(), embed=embed
+    )
+
+
+def certainly_another(*line: str) -> bool:
+    return pairs(line).select(is_another_item()).item()
+
+
+PROGRAM = "def count_char(string, char):\n    return string.count(char)"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "item", "item_answer", "another"),
+    [
+        # A program in the row's answer alone makes no program of a question about a name.
+        ("What is `a.Counter.update` for?", "```python\nupdate(x)\n```", "What is `a.Counter` for?", "Counting.", True),
+        # The same words and more, answered otherwise; answered alike; no more words.
+        (
+            "Which grammar rules define yield statements?",
+            "a ::= b",
+            "Explain yield statements.",
+            "A generator pauses.",
+            True,
+        ),
+        (
+            "Which grammar rules define yield statements?",
+            "A generator pauses.",
+            "Explain yield statements.",
+            "A generator pauses.",
+            False,
+        ),
+        ("Yield statements?", "a ::= b", "Explain yield statements.", "A generator pauses.", False),
+        # A programming task that is answered in prose.
+        ("Count a character in a string.", "Go through it.", "Count a character in a string.", PROGRAM, True),
+        ("Count a character in a string.", PROGRAM, "Count a character in a string.", PROGRAM, False),
+        # What says nothing without its choices.
+        ("Which statement?", "", "Which statement?", "", True),
+        ("Which statement of rings?", "", "Which statement of rings?", "", False),
+    ],
+)
+def test_what_is_certainly_another_item(prompt: str, answer: str, item: str, item_answer: str, another: bool) -> None:
+    assert certainly_another(prompt, answer, item, item_answer) == another
+
+
+def test_a_program_to_explain_is_another_task_than_to_write_it() -> None:
+    given = pairs((f"Explain this:\n{PROGRAM}", "It counts.", "Count a character.", PROGRAM))
+    written = pairs(("Count a character.", PROGRAM, "Count a character.", PROGRAM))
+    assert (given["code_given"].item(), written["code_given"].item()) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "negated"),
+    [
+        ("Which is not a spice?", True),
+        ("Find the first non-repeated letter.", True),
+        ("Why doesn't it freeze?", True),
+        ("Is it prime or not?", False),
+        ("Which is a note?", False),
+    ],
+)
+def test_negations_of_questions(text: str, negated: bool) -> None:
+    assert has_negation(text) == negated
