@@ -11,6 +11,7 @@ from siftune.curation.review.arm_facts import arm_notes
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.formatting import format_interval, format_number, format_p, format_share
+from siftune.training.evaluation.tasks.task_report import coverage_sentences
 from siftune.training.evaluation.verdict import Comparison, Verdict
 from siftune.training.evaluation.verdict_sentences import STAGES_NOTE, noise_sentence
 from siftune.training.evaluation.votes import PairVotes, votes_by_pair
@@ -58,6 +59,7 @@ def _verdict(verdict: Verdict) -> None:
     for sentence in arm_notes(verdict.losses):
         markup.draw(markup.note(sentence))
     _stages(verdict)
+    _tasks(verdict)
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.subheader("Loss of each arm")
@@ -136,6 +138,29 @@ def _stages(verdict: Verdict) -> None:
     with st.expander("What is known of the rows of these arms"):
         for stage in verdict.stages:
             markup.draw(markup.note(stage.known))
+
+
+def _tasks(verdict: Verdict) -> None:
+    if not verdict.tasks:
+        return
+    st.subheader("Tasks")
+    for sentence in coverage_sentences(verdict.tasks):
+        markup.draw(markup.note(sentence))
+    rows = [
+        (
+            markup.cell_with_note(comparison.name, f"{task.label}, {comparison.role}"),
+            format_interval(comparison.difference),
+            format_p(comparison.p if comparison.p_adjusted is None else comparison.p_adjusted),
+            format_number(comparison.difference.minimum_detectable_effect, signed=False),
+            comparison.outcome,
+        )
+        for task in verdict.tasks
+        for comparison in task.comparisons
+    ]
+    head = ["comparison", "difference of the outcome [95 % interval]", "p (Holm unless exploratory)"]
+    head += ["minimum detectable effect", "outcome"]
+    markup.draw(markup.table(head, rows, numbers=(1, 2, 3)))
+    markup.draw(markup.note("Positive: the first arm is better."))
 
 
 def _strata(comparisons: Sequence[Comparison]) -> None:

@@ -28,6 +28,8 @@ from siftune.training import truncation
 from siftune.training.evaluation.formatting import format_interval
 from siftune.training.evaluation.prompt_answers import read_answers
 from siftune.training.evaluation.stage_contributions import StageContribution
+from siftune.training.evaluation.statistics import Estimate
+from siftune.training.evaluation.tasks.comparisons import TaskComparison, TaskResult
 from siftune.training.evaluation.verdict import Verdict
 from siftune.training.evaluation.verdict_report import write_verdict
 from siftune.training.evaluation.verdict_sentences import STAGES_NOTE
@@ -75,6 +77,27 @@ def test_every_page_draws_a_trained_run(page, trained_world: Path, name: str) ->
     text = shown(page(name, trained_world))
     for part in CONTENT[name]:
         assert part in text
+
+
+def test_the_verdict_draws_tasks_beside_loss(page, done_run: Path) -> None:
+    run = RunFolder.open(done_run)
+    document = Verdict.read(run)
+    assert document is not None
+    assert "Tasks" not in [title.value for title in page("verdict", done_run).subheader]
+    difference = Estimate(0.0123, 0.0011, 0.0235, 0.005, 0.015)
+    comparison = TaskComparison("curated", "raw", "secondary", (3, 3), difference, None, 0.02, 0.04, "better")
+    counts = {"items": 40, "clusters": 7, "contaminated": 2, "related": 0, "left_out": 0}
+    task = TaskResult(
+        label="quiz", kind="choice", primary=False, **counts, outcomes={}, accuracies={}, run_noise=None,
+        comparisons=(comparison,),
+    )  # fmt: skip
+    write_verdict(dataclasses.replace(document, tasks=(task,)), run)
+    at = page("verdict", done_run)
+    text = shown(at)
+    assert "Tasks" in [title.value for title in at.subheader]
+    assert "quiz: 40 items in 7 clusters; left out: 2 that a training row of an arm holds." in text
+    assert "quiz, secondary" in text
+    assert format_interval(difference) in text
 
 
 def test_the_verdict_draws_what_each_stage_contributes(page, done_run: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from siftune.curation.errors import UserError
@@ -15,7 +16,9 @@ from siftune.curation.recipe.sections import Task
 from siftune.training.evaluation.tasks import instructions
 from siftune.training.evaluation.tasks.instructions import can_be_checked, follows, has_punkt, require_checks
 from siftune.training.evaluation.tasks.items import read_items
+from siftune.training.evaluation.tasks.score_tasks import score_tasks
 from tests.real_data import DATA
+from tests.training.evaluation.tasks.test_scoring import write_run
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +93,20 @@ def test_every_prompt_of_ifeval_has_checks() -> None:
         if fits:
             strict, loose = follows(prompt, answer, "A plain answer of a few words.")
             assert loose >= strict
+
+
+def test_arms_are_scored_strictly_and_loosely(tmp_path: Path, tiny_model: Path) -> None:
+    prompts = [
+        {"prompt": "Write no comma.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+        {"prompt": "Write a title.", "instruction_id_list": ["detectable_format:title"], "kwargs": [{}]},
+    ]
+    run = write_run(tmp_path, tiny_model, [{"path": "ifeval.jsonl", "kind": "ifeval", "max_new_tokens": 5}])
+    (tmp_path / "ifeval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    for one in score_tasks(run):
+        frame = pl.read_parquet(run.tasks_folder / "ifeval" / f"{one.name}.parquet")
+        assert frame["item"].to_list() == ["ifeval:0", "ifeval:1"]
+        expected = [
+            follows(row["prompt"], asked((row["instruction_id_list"][0], {})), answer)
+            for row, answer in zip(prompts, frame["answer"], strict=True)
+        ]
+        assert frame.select("outcome", "accuracy").rows() == [(float(one), float(other)) for one, other in expected]
