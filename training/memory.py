@@ -17,6 +17,8 @@ from siftune.training.models import Loading, ResolvedModel
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 #: Bytes per trained parameter: float32 weight, gradient and two moments of AdamW.
 _TRAINED_BYTES = 16
+#: And its mean over the last steps, where the adapter is that.
+_MEAN_BYTES = 4
 #: Elements that are kept for the backward pass, per token and layer: of the hidden width (norms, q, k, v, attention,
 #: residuals, adapter inputs and their dropout) and of the feed-forward width. Counted from the graph of a Llama layer.
 _HIDDEN_KEPT, _INNER_KEPT = 28, 12
@@ -104,7 +106,8 @@ def estimate_memory(
     adapted = [
         module for name, module in linears.items() if targets == "all-linear" or name.rpartition(".")[2] in targets
     ]
-    adapter = sum(training.lora.rank * (layer.in_features + layer.out_features) for layer in adapted) * _TRAINED_BYTES
+    trained = sum(training.lora.rank * (layer.in_features + layer.out_features) for layer in adapted)
+    adapter = trained * (_TRAINED_BYTES + (_MEAN_BYTES if training.average_last else 0))
 
     # 4. Activations of one forward pass.
     text = config.get_text_config()

@@ -21,7 +21,7 @@ class WeightAverage:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.parameters = {name: part for name, part in model.named_parameters() if part.requires_grad}
-        self.mean = {name: torch.zeros_like(part, dtype=torch.float32) for name, part in self.parameters.items()}
+        self.mean: dict[str, torch.Tensor] = {}
         self.count = 0
 
     @torch.no_grad()
@@ -29,13 +29,14 @@ class WeightAverage:
         """Take the present weights into the mean."""
         self.count += 1
         for name, part in self.parameters.items():
-            self.mean[name] += (part - self.mean[name]) / self.count
+            mean = self.mean.setdefault(name, torch.zeros_like(part, dtype=torch.float32))
+            mean += (part - mean) / self.count
 
     @torch.no_grad()
     def apply(self) -> None:
         """Give the parameters their mean; without one they keep their weights."""
-        for name, part in self.parameters.items() if self.count else ():
-            part.copy_(self.mean[name])
+        for name, mean in self.mean.items():
+            self.parameters[name].copy_(mean)
 
     def write(self, checkpoint: Path) -> None:
         """Put the mean into the folder of a checkpoint, when there is one."""
@@ -49,5 +50,4 @@ class WeightAverage:
             return
         with safe_open(path, framework="pt") as stored:
             self.count = int(stored.metadata()["count"])
-            for name, mean in self.mean.items():
-                mean.copy_(stored.get_tensor(name))
+            self.mean = {name: stored.get_tensor(name).to(part.device) for name, part in self.parameters.items()}

@@ -198,6 +198,8 @@ def test_memory_is_estimated_from_the_config(tiny_model):
         model = get_peft_model(base, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
         adapter = sum(part.numel() for part in model.parameters() if part.requires_grad)
         assert estimate.adapter == adapter * 16
+        averaged = settings.model_copy(update={"average_last": 0.5})
+        assert memory.estimate_memory(resolved, loading, averaged).adapter == adapter * 20
     longer = memory.estimate_memory(resolved, loading, settings.model_copy(update={"max_length": 1024}))
     assert longer.activations == 2 * estimate.activations
     assert torch.get_default_device().type == "cpu"

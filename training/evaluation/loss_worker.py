@@ -30,7 +30,7 @@ from siftune.training.schedule import TokenCounts
 
 WORKER = "siftune.training.evaluation.loss_worker"
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
-_SAMPLE_ROWS = 12
+_SAMPLE_ROWS = 4
 #: A shorter prefix is not worth a mask for the attention to it.
 _LEAST_PREFIX = 8
 
