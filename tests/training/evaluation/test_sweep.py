@@ -1,90 +1,184 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 import yaml
+from scipy import stats
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Budget, Model, Training
+from siftune.curation.recipe.sections import Budget, Compare, Model, Training
 from siftune.training import models
 from siftune.training.evaluation import sweep
+from siftune.training.evaluation.differences import paired_difference
+from siftune.training.evaluation.losses import LOSS_COLUMNS
+from siftune.training.evaluation.sweep_plan import SettingChanges, SweepPlan, SweepSetting, apply_setting, load_plan
+from tests.training.worlds import write_tiny_llama
+
+LAB_PLAN = Path(__file__).parents[3] / "data" / "recipes" / "sweeps" / "lab.yaml"
 
 
-def test_the_interval_is_a_bootstrap_of_groups():
-    """Against a plain loop over the same idea, with another generator."""
-    random = np.random.default_rng(1)
-    groups = np.repeat(np.arange(30), 4) * 7
-    units = random.integers(5, 60, groups.size).astype(float)
-    shared = np.repeat(random.normal(0, 0.5, 30), 4)
-    nll = units * (2.0 + shared + random.normal(0, 0.1, groups.size))
-    frame = pl.DataFrame({"nll": nll, "bytes": units, "group": groups})
-    bits = sweep.bits_per_byte(frame)
-    draws = []
-    for _ in range(4000):
-        rows = np.concatenate([np.flatnonzero(groups == 7 * group) for group in random.integers(0, 30, 30)])
-        draws.append(nll[rows].sum() / units[rows].sum() / np.log(2))
-    assert bits.value == pytest.approx(nll.sum() / units.sum() / np.log(2))
-    assert (bits.low, bits.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.03)
-    # Rows of one group move together: taking rows for independent would promise twice as much.
-    by_row = sweep.bits_per_byte(frame.with_columns(group=pl.int_range(pl.len())))
-    assert bits.high - bits.low > 1.5 * (by_row.high - by_row.low)
+def losses_of(nll: np.ndarray, sizes: np.ndarray, *, first: int = 0) -> pl.DataFrame:
+    """LOSS_COLUMNS of one run; ids from `first` on."""
+    rows = len(nll)
+    columns: dict[str, Any] = {
+        "id": [f"toy:{row:03}" for row in range(first, first + rows)],
+        "nll": nll,
+        "tokens": np.full(rows, 9),
+        "group": np.arange(first, first + rows),
+        "source": ["toy"] * rows,
+        "length_bin": ["0000-0032 prompt tokens"] * rows,
+        "leaked": [False] * rows,
+        "mask_hash": ["m"] * rows,
+        "bytes": sizes,
+    }
+    return pl.DataFrame(columns, schema=LOSS_COLUMNS)
+
+
+def test_cells_are_compared_row_by_row_and_seed_by_seed():
+    """Bits per byte; what a row and a seed add to both cells is in no interval: against plain loops and scipy's t."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(20, 60, 400)
+    rows, seeds = random.normal(90, 40, 400), np.array([-6.0, 0.0, 6.0])
+    noise = random.normal(0, 0.2, (2, 3))
+    nll = {
+        name: [rows + seeds[run] + noise[cell, run] + effect for run in range(3)]
+        for cell, (name, effect) in enumerate({"first": 0.0, "other": -3.0}.items())
+    }
+    losses = {name: [losses_of(run, sizes) for run in runs] for name, runs in nll.items()}
+    paired, left_out = sweep.pair_losses(losses, [0, 1, 2])
+    assert left_out == 0
+    difference, _ = paired_difference(paired, "other", "first", Compare(), seed=0)
+    per_run = [(nll["other"][run] - nll["first"][run]).sum() / sizes.sum() / np.log(2) for run in range(3)]
+    assert difference.per_token.value == pytest.approx(np.mean(per_run))
+    half = stats.t.ppf(0.975, 2) * np.std(per_run, ddof=1) / np.sqrt(3)
+    assert difference.per_token.high - difference.per_token.low == pytest.approx(2 * half, rel=0.1)
+    assert difference.per_token.excludes_zero
+
+
+def test_rows_that_a_model_does_not_see_whole_are_left_out():
+    sizes = np.array([10, 20, 30, 40])
+    nll = np.array([1.0, 2.0, 3.0, 4.0])
+    cut = sizes - np.array([0, 0, 0, 5])  # the second model saw less of the last row's answer, and not the first row
+    paired, left_out = sweep.pair_losses(
+        {"first": [losses_of(nll, sizes)], "other": [losses_of(nll[1:], cut[1:], first=1)]}, [0]
+    )
+    assert paired.ids == ["toy:001", "toy:002"]
+    assert left_out == 2
+    assert paired.tokens.tolist() == [20, 30]
+    assert paired.nll["other"] * np.log(2) == pytest.approx(np.array([[2.0, 3.0]]))
+    with pytest.raises(UserError, match="No held-out row is evaluated whole by all models"):
+        sweep.pair_losses({"first": [losses_of(nll, sizes)], "other": [losses_of(nll, sizes - 1)]}, [0])
 
 
 def test_settings_change_the_recipe_and_nothing_else():
-    base = Training(learning_rate=1e-3)
-    setting = sweep.SweepSetting(name="x", changes={"schedule": "cosine", "lora": {"rank": 8}})
-    section = sweep.apply_setting(base, setting, Budget(minutes=2))
+    base = Training(learning_rate=1e-3, batch_rows=2, micro_rows=2)
+    changes = SettingChanges.model_validate({"schedule": "cosine", "lora": {"rank": 8}, "batch_rows": 6})
+    section = apply_setting(base, SweepSetting(name="x", changes=changes), Budget(minutes=2))
     assert section.schedule == "cosine"
     assert section.lora.rank == 8
     assert section.lora.alpha == base.lora.alpha
     assert section.learning_rate == 1e-3
+    assert (section.batch_rows, section.micro_rows) == (6, 2)
     assert section.budget == Budget(minutes=2)
-    by_setting = sweep.SweepSetting(name="y", changes={"budget": {"steps": 3}})
-    assert sweep.apply_setting(base, by_setting, None).budget == Budget(steps=3)
-    with pytest.raises(UserError, match=r"Setting 'z' of the sweep: rank: .*Accepted: arms, budget"):
-        sweep.apply_setting(base, sweep.SweepSetting(name="z", changes={"rank": 8}), None)
+    by_setting = SweepSetting(name="y", changes=SettingChanges(budget=Budget(steps=3)))
+    assert apply_setting(base, by_setting, Budget(minutes=2)).budget == Budget(steps=3)
+    odd = SweepSetting(name="z", changes=SettingChanges(batch_rows=5))
+    with pytest.raises(UserError, match=r"Setting 'z' of the sweep does not go with the recipe: batch_rows \(5\)"):
+        apply_setting(base, odd, None)
 
 
-def test_a_plan_that_is_wrong_says_so(tmp_path):
-    path = tmp_path / "sweep.yaml"
-    for text, message in (
-        ("arms: raw", "arms: Extra inputs are not permitted"),
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arms: raw", r"arms \(line 1\): unknown key\. Did you mean 'arm'"),
+        ("seeds: [1, 1]", "seeds .*the same one stands in the list twice"),
         ("settings: [{name: a}, {name: a}]", "two settings have the same name"),
-        ("a: [", "cannot be read as a sweep plan"),
-    ):
-        path.write_text(text)
-        with pytest.raises(UserError, match=message):
-            sweep.load_plan(path)
-    with pytest.raises(UserError, match="cannot be read"):
-        sweep.load_plan(tmp_path / "none.yaml")
+        ("settings:\n  - name: a\n    changes: {scheduel: cosine}", r"line 3\): unknown key\. Did you mean 'schedule'"),
+        ("settings: [{name: a, changes: {lora: {rang: 8}}}]", "unknown key. Did you mean 'rank'"),
+        ("settings: [{name: a, changes: {schedule: cosin}}]", "Did you mean 'cosine'"),
+        ("settings: [{name: a, changes: {seeds: [3]}}]", "are the same for all settings"),
+        ("a: [", "is not YAML"),
+        ("[a]", "a sweep plan is a mapping; found list"),
+    ],
+)
+def test_a_plan_that_is_wrong_says_so(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_plan(path)
+
+
+def test_a_plan_that_is_empty_compares_nothing_but_the_recipe(tmp_path):
+    path = tmp_path / "sweep.yaml"
     path.write_text("")
-    assert sweep.load_plan(path) == sweep.SweepPlan()
+    assert load_plan(path) == SweepPlan()
+    with pytest.raises(UserError, match="cannot be read as a sweep plan"):
+        load_plan(tmp_path / "none.yaml")
 
 
 @pytest.mark.slow
-def test_a_sweep_makes_a_table_and_keeps_what_is_done(tiny_run, tmp_path):
-    plan = {
-        "arm": "raw",
-        "budget": {"steps": 3},
-        "settings": [{"name": "low", "changes": {"learning_rate": 1e-5}}, {"name": "high", "changes": {}}],
-        "questions": 0,
-    }
+def test_the_labs_plan_with_two_models(tiny_run, tiny_model, tmp_path):
+    """The shipped plan, with tiny models in place of its own, steps in place of minutes, and half of its settings."""
+    for setting in load_plan(LAB_PLAN).settings:
+        apply_setting(Training(), setting, None)
+    plan = yaml.safe_load(LAB_PLAN.read_text(encoding="utf-8"))
+    plan["settings"] = plan["settings"][:3]
+    larger = write_tiny_llama(tmp_path / "larger", template="chatml", layers=3)
+    assert len(plan["models"]) == 2
+    plan["models"] = [{"name": str(path), "load": "nf4"} for path in (tiny_model, larger)]
+    plan |= {"arm": "raw", "budget": {"steps": 2}, "seeds": [0, 1], "questions": 1, "max_new_tokens": 4}
+    plan["settings"][1]["changes"]["budget"] = {"steps": 4}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(plan))
     labels: list[str] = []
     table = sweep.sweep(tiny_run, tmp_path / "sweep.yaml", progress=lambda label, *_: labels.append(label))
+
     assert table.schema == sweep.SWEEP_COLUMNS
-    assert table["setting"].to_list() == ["high", "low"]  # the better one first
-    assert table["steps"].to_list() == [3, 3]
-    assert (table["low"] < table["bits_per_byte"]).all()
-    assert (table["bits_per_byte"] < table["high"]).all()
-    assert table["answer_seconds"].null_count() == 2
-    assert pl.read_parquet(tiny_run / "sweep" / "table.parquet").equals(table)
-    assert (tiny_run / "sweep" / "table.md").read_text().count("\n| ") == 3
+    assert table.height == 2 * len(plan["settings"])
+    assert table["bits_per_byte"].is_sorted()
+    assert set(table["runs"]) == {2}
+    by_cell = {(row["model"], row["setting"]): row for row in table.iter_rows(named=True)}
+    first = by_cell[str(tiny_model), "30 minutes"]
+    assert first["outcome"] == sweep.FIRST
+    assert first["difference"] is None
+    for cell, row in by_cell.items():
+        assert row["steps"] == (4 if cell[1] == "60 minutes" else 2)
+        if row is not first:
+            assert row["difference"] == pytest.approx(row["bits_per_byte"] - first["bits_per_byte"])
+            assert row["low"] < row["difference"] < row["high"]
+            assert row["outcome"] in ("better", "worse", "not enough evidence")
+    assert len({row["answer_seconds"] for row in by_cell.values()}) == 2  # measured once for each model
+    text = (tiny_run / "sweep" / "table.md").read_text(encoding="utf-8")
+    # Two answers are longer than what the larger model's tokenizer leaves of them.
+    assert "seeds 0, 1; 7 held-out rows, the same for all cells. 2 more are left out" in text
+    assert text.count("\n| ") == 1 + table.height
+
+    # Again: nothing is trained, evaluated or answered anew.
     labels.clear()
     again = sweep.sweep(tiny_run, tmp_path / "sweep.yaml", progress=lambda label, *_: labels.append(label))
     assert again.equals(table)
-    assert [label.split(": ")[0] for label in labels] == ["sweep", "sweep"]
+    assert {label.split(": ")[0] for label in labels} == {"sweep"}
+
+
+@pytest.mark.slow
+def test_one_seed_says_that_it_is_one(tiny_run, tmp_path):
+    plan = SweepPlan(
+        arm="raw",
+        budget=Budget(steps=2),
+        seeds=[3],
+        heldout_rows=5,
+        questions=0,
+        settings=[SweepSetting(), SweepSetting(name="low", changes=SettingChanges(learning_rate=1e-5))],
+    )
+    table = sweep.sweep(tiny_run, plan)
+    assert set(table["outcome"]) == {sweep.FIRST, "single run"}
+    assert table["answer_seconds"].null_count() == 2
+    text = (tiny_run / "sweep" / "table.md").read_text(encoding="utf-8")
+    assert "seeds 3; 5 held-out rows" in text
+    assert "no cell is called better or worse" in text
 
 
 def test_answers_are_timed(tmp_path, tiny_model):
