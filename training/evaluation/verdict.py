@@ -25,7 +25,7 @@ from siftune.training.evaluation.stage_contributions import (
     stage_arms,
     stage_contributions,
 )
-from siftune.training.evaluation.tasks.comparisons import TaskResult, compare_tasks
+from siftune.training.evaluation.tasks.comparisons import HELDOUT_LOSS, TaskResult, compare_tasks
 from siftune.training.evaluation.usage import ArmUsage, curated_away, read_usage
 from siftune.training.evaluation.verdict_sentences import (
     Outcome,
@@ -203,7 +203,7 @@ def compute_verdict(
     run_losses = {arm: nll.sum(1) / losses.tokens.sum() for arm, nll in losses.nll.items()}
     declared_outcomes = {c.against: c.outcome for c in comparisons if c.declared}
     of_curated = {c.against: (c.difference, c.outcome) for c in comparisons if c.arm == CURATED}
-    measure = "held-out loss"
+    measure = HELDOUT_LOSS
     for task in tasks:
         if task.primary:
             declared_outcomes = {c.against: c.outcome for c in task.comparisons if c.role == "primary"}

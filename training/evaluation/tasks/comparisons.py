@@ -7,7 +7,7 @@ verdict; what is shown is the difference of outcomes, where positive means that 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,6 +30,8 @@ Pair = tuple[str, str]
 Role = Literal["primary", "secondary", "exploratory"]
 #: What a task is called that is no task: the outcome of the verdict unless a task is primary.
 HELDOUT_LOSS = "held-out loss"
+#: Mean outcomes that differ by less are equal.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _measure(
 
     def differences(values: Mapping[str, Floats]) -> dict[Pair, Difference]:
         losses = _as_losses(outcomes, clusters.astype(np.int64), values)
-        return {pair: paired_difference(losses, *pair, compare, seed=seed)[0] for pair in pairs}
+        return {pair: _without_rounding(paired_difference(losses, *pair, compare, seed=seed)[0]) for pair in pairs}
 
     return _Measured(
         outcomes=outcomes,
@@ -230,7 +232,16 @@ def _result(
     )
 
 
+def _without_rounding(difference: Difference) -> Difference:
+    """The difference as it is, but where no item tells the arms apart: what is left there is rounding, the error is not
+    known rather than 0, and nothing speaks against the arms being equal."""
+    per_token = difference.per_token
+    if abs(per_token.value) > _ROUNDING or (per_token.se or 0.0) > _ROUNDING:
+        return difference
+    return replace(difference, per_token=Estimate(0.0, None, None, None, None), p=1.0)
+
+
 def _negated(estimate: Estimate) -> Estimate:
     """The difference of outcomes from the difference of losses."""
     low, high = (None if bound is None else -bound for bound in (estimate.high, estimate.low))
-    return Estimate(-estimate.value, low, high, estimate.se, estimate.minimum_detectable_effect)
+    return Estimate(0.0 - estimate.value, low, high, estimate.se, estimate.minimum_detectable_effect)

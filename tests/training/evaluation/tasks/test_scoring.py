@@ -289,6 +289,16 @@ def test_the_report_counts_what_is_left_out(tmp_path: Path) -> None:
     assert list(losses.values()) == holm(list(DECLARED.values()))
 
 
+def test_items_that_nobody_answers_say_nothing_of_the_error(tmp_path: Path) -> None:
+    values = {arm: np.zeros((1 if arm == "base" else 3, 40)) for arm in ("base", *ARMS)}
+    (result,), _ = compared(simulated_run(tmp_path, "sums", values), values, [Task(path="sums.jsonl", kind="number")])
+    assert {one.outcome for one in result.comparisons} == {"not enough evidence"}
+    assert {(one.difference.value, one.difference.low, one.difference.high) for one in result.comparisons} == {
+        (0.0, None, None)
+    }
+    assert {one.p for one in result.comparisons} == {1.0}
+
+
 def test_missing_and_differing_outcomes_are_refused(tmp_path: Path) -> None:
     values = outcomes(np.random.default_rng(7), gain=0.0)
     run = simulated_run(tmp_path, "quiz", values)
