@@ -31,7 +31,7 @@ gguf: $(INSTALLED)  ## add the llama.cpp extra (compiles llama.cpp; needs a C++ 
 
 demo: $(INSTALLED)  ## curate, train and compare on the embedded default (DEMO=full: a larger budget)
 	$(BIN)/python -m siftune.data.python_docs data/built/python_docs.jsonl
-	$(BIN)/python -m siftune.data.python_quiz data/built/python_docs.jsonl
+	$(if $(filter full,$(DEMO)),$(BIN)/python -m siftune.data.python_quiz data/built/python_docs.jsonl)
 	$(BIN)/siftune run $(DEMO_RECIPE)
 
 app: $(INSTALLED)  ## open the app on the demo run (RUN=folder: on another)

@@ -3,8 +3,8 @@
 The outcome of an item is p(right) = exp(l₁/b₁) / Σᵢ exp(lᵢ/bᵢ), where lᵢ is the log-probability (nats) of choice i
 given the question in the model's chat format, bᵢ its length in bytes (UTF-8), and 1 the right choice: OLMES' and
 DataDecide's `norm_correct_prob`, per byte (arXiv 2406.08446, 2504.11393), a continuous measure that moves before
-accuracy does. Accuracy beside it asks whether lᵢ/bᵢ is largest for the right choice (`acc_norm` of
-lm-evaluation-harness, which divides by characters). The end-of-turn token behind a choice is not part of lᵢ.
+accuracy does. Accuracy beside it asks whether lᵢ/bᵢ is largest for the right choice (`acc_bytes` of
+lm-evaluation-harness; its `acc_norm` divides by characters). The end-of-turn token behind a choice is not part of lᵢ.
 """
 
 from __future__ import annotations
