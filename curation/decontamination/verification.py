@@ -128,7 +128,7 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
         silent = float(not agrees and not differs and _is_comparable(one))
         negated = float(has_negation(one.question) != has_negation(one.item_said))
         other_formulas = not one.code and formulas_differ(one.row.whole, one.item_said)
-        detail = _detail(alignment, agrees, differs, missing, other_formulas=other_formulas)
+        detail = _detail(alignment, agrees, differs, missing, other_formulas=other_formulas, negated=bool(negated))
         other_names = alignment.names_differ and not one.code
         answers = (agrees, differs, silent, negated)
         lines.append((*alignment[:4], says_nothing, *answers, missing, other_formulas, other_names, detail))
@@ -236,7 +236,15 @@ def _formulas(text: str) -> set[str]:
     return {token for token in tokens if len(token) > 2 and _VARIABLE.search(token)}
 
 
-def _detail(alignment: Alignment, agrees: float, differs: float, numbers_replaced: int, *, other_formulas: bool) -> str:
+def _detail(
+    alignment: Alignment,
+    agrees: float,
+    differs: float,
+    numbers_replaced: int,
+    *,
+    other_formulas: bool,
+    negated: bool,
+) -> str:
     """What was alike and what was not, in words."""
     parts = [f"shared: {', '.join(alignment.shared[:_WORDS_IN_DETAIL]) or 'no rare word'}"]
     if alignment.of_item:
@@ -247,6 +255,8 @@ def _detail(alignment: Alignment, agrees: float, differs: float, numbers_replace
         parts.append("other numbers")
     if other_formulas:
         parts.append("other formulas")
+    if negated:
+        parts.append("only one asks for what is not so")
     if agrees or differs:
         parts.append("same answer" if agrees else "another answer")
     return "; ".join(parts)

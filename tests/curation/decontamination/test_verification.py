@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -101,6 +102,12 @@ def test_what_differs_is_said_in_words() -> None:
     line = verified.row(0, named=True)
     assert line["numbers_replaced"] == 1
     assert line["detail"] == "shared: far, miles; other numbers; another answer"
+    negated = verify(
+        [dataclasses.replace(one, item_said="How far is it not?", item_answer="")],
+        weights=WordWeights(),
+        embed=lambda texts, progress=None: np.ones((len(next(iter(texts))), 4)),
+    )
+    assert "only one asks for what is not so" in negated["detail"].item()
 
 
 @pytest.mark.parametrize(
