@@ -39,7 +39,7 @@ app: $(INSTALLED)  ## open the app on the demo run (RUN=folder: on another)
 	$(BIN)/siftune app $(RUN)
 
 test: $(INSTALLED)  ## run the whole test suite, in two processes (TESTERS=1: in one)
-	$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadgroup
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ def test_every_command_works_in_a_folder_of_the_users_own_modules(hostile: Path,
     }
     recipe["compare"] |= {"default_prompts": False, "prompts": [{"text": "What is a list?"}], "max_new_tokens": 1}
     (hostile / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (hostile / "plan.yaml").write_text(yaml.safe_dump({"questions": 0}))
+    (hostile / "plan.yaml").write_text(yaml.safe_dump({"questions": 0, "seeds": [0]}))
 
     commands = {
         "inspect": lambda: siftune(hostile, "inspect", "rows.jsonl"),

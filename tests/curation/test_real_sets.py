@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
+from filelock import FileLock
 
 from siftune.curation.child_process import module_command, module_environment
 from siftune.curation.pipeline import curate
@@ -30,25 +33,27 @@ FILES = (
     "t0_prompt_completion.jsonl.gz",
     "mix.jsonl.gz",
 )
-#: The files as parameters; the tests of one file share a process, and with it the run of that file.
-ON_EACH_FILE = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FILES]
 DUPLICATES = ("exact", "near", "answers")
-_RUNS: dict[str, RunFolder] = {}
 
 
-@pytest.fixture(scope="module")
-def curated(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The run of one file with the default recipe, but for the encoder; each file is curated once."""
+@pytest.fixture(scope="session")
+def curated(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunFolder]:
+    """The run of one file with the default recipe, but for the encoder; all processes of a test run share it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real_sets"
+    shared.mkdir(exist_ok=True)
 
     def make(name: str) -> RunFolder:
-        if name not in _RUNS:
-            folder = tmp_path_factory.mktemp("real")
-            source = {"path": str(shared_data / "instructions" / name), "name": "s"}
-            _RUNS[name] = curate(write_recipe(folder, source, "run"))
-        return _RUNS[name]
+        folder = shared / name
+        with FileLock(shared / f"{name}.lock"):
+            if not (folder / "finished").exists():
+                folder.mkdir(exist_ok=True)
+                source = {"path": str(shared_data / "instructions" / name), "name": "s"}
+                curate(write_recipe(folder, source, "run"))
+                (folder / "finished").touch()
+        return RunFolder.open(folder / "run")
 
-    yield make
-    _RUNS.clear()
+    return make
 
 
 def write_recipe(folder: Path, source: dict[str, str], run: str, **sections: Any) -> Path:
@@ -80,7 +85,7 @@ def jaccard(one: list[str], two: list[str], size: int = 3) -> float:
     return len(a & b) / len(a | b)
 
 
-@pytest.mark.parametrize("name", ON_EACH_FILE)
+@pytest.mark.parametrize("name", FILES)
 def test_nothing_is_lost_and_every_duplicate_resembles_a_row_that_stays(
     shared_data: Path, curated: Any, name: str
 ) -> None:
@@ -106,7 +111,7 @@ def test_nothing_is_lost_and_every_duplicate_resembles_a_row_that_stays(
         assert drop["score"] >= drop["threshold"]
 
 
-@pytest.mark.parametrize("name", ON_EACH_FILE)
+@pytest.mark.parametrize("name", FILES)
 def test_the_near_stage_leaves_no_pair_that_it_would_drop(curated: Any, name: str) -> None:
     run = curated(name)
     removals = run.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))
@@ -115,14 +120,14 @@ def test_the_near_stage_leaves_no_pair_that_it_would_drop(curated: Any, name: st
     assert stored_pairs.filter(pl.col("score") >= 0.8, ~pl.col("guarded")).is_empty()
 
 
-@pytest.mark.parametrize("name", ON_EACH_FILE)
+@pytest.mark.parametrize("name", FILES)
 def test_a_second_pass_drops_nothing(curated: Any, tmp_path: Path, name: str) -> None:
     source = {"path": str(curated(name).path / "curated" / "train.parquet"), "name": "s"}
     again = curate(write_recipe(tmp_path, source, "again"))
     assert again.ledger().filter(action="drop").is_empty()
 
 
-@pytest.mark.parametrize("name", ON_EACH_FILE[:6])
+@pytest.mark.parametrize("name", FILES[:6])
 def test_threads_and_a_kill_change_nothing_and_nothing_leaks(shared_data: Path, tmp_path: Path, name: str) -> None:
     source = {"path": str(shared_data / "instructions" / name), "name": "s"}
     recipe = write_recipe(tmp_path, source, "killed", splits={"test": 50})
@@ -140,7 +145,6 @@ def test_threads_and_a_kill_change_nothing_and_nothing_leaks(shared_data: Path, 
     assert leaks(whole) == []
 
 
-@pytest.mark.xdist_group("t0_prompt_completion.jsonl.gz")
 def test_templates_do_not_make_duplicates(shared_data: Path, curated: Any) -> None:
     """T0 asks the same items under 283 templates. The same item under another template is a duplicate (two fifths of
     the rows are); another item under the same template is none.
@@ -158,7 +162,6 @@ def test_templates_do_not_make_duplicates(shared_data: Path, curated: Any) -> No
     assert len(kept) > 0.5 * len(raw)
 
 
-@pytest.mark.xdist_group("mix.jsonl.gz")
 def test_questions_under_one_instruction_stay(shared_data: Path, curated: Any) -> None:
     """ChatDoctor asks every question under one shared instruction; the question is in `input`."""
     run = curated("mix.jsonl.gz")

@@ -573,9 +573,9 @@ def test_a_process_that_dies_loses_no_job(tmp_path, tiny_model):
 
     def kill_once(label: str, done: int, _: int) -> None:
         if "seed 1" in label and done == 2 and not killed:
-            (child,) = psutil.Process().children()
-            killed.append(child.pid)
-            child.kill()
+            (worker,) = (child for child in psutil.Process().children() if jobs.WORKER in child.cmdline())
+            killed.append(worker.pid)
+            worker.kill()
 
     trained = jobs.train_in_workers(planned, progress=kill_once)
     assert next(trained).seed == 0
