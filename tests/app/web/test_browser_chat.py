@@ -207,7 +207,7 @@ def test_stop_ends_all_arms_early_and_keeps_their_answers(tab, done_run: Path, s
     served.pause = 0.05
     opened = tab(done_run)
     opened.open("chat")
-    set_up(opened, url=served.url, model="far", tokens="400")
+    set_up(opened, url=served.url, model="far", tokens="2000")
     choose(opened, "far", "raw")
     opened.send_prompt("Tell me everything")
     opened.wait_for_text("said 0 1 2")
@@ -219,9 +219,9 @@ def test_stop_ends_all_arms_early_and_keeps_their_answers(tab, done_run: Path, s
     answers = live(done_run)
     far = next(answer for arm, answer in answers.items() if arm.startswith("far"))
     assert far["stopped"] == "cancelled"
-    assert 3 < far["tokens"] < 200
+    assert 3 < far["tokens"] < 1000
     assert far["answer"].startswith("far said 0 1 2")
-    assert served.sent[0] < 200
+    assert served.sent[0] < 1000
     assert squeezed([far["answer"]]) in columns(opened)[0][1]
     opened.assert_clean()
 
