@@ -41,8 +41,8 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         ledger = recorder.ledger.frame()
         rows = settle(prepared, splits, ledger)
         check_conserved(rows, prepared)
-        wanted = recorder.recipe.training.arm_names if recorder.recipe.training else []
-        second = ["random-2"] if "random-2" in wanted else []
+        named = recorder.recipe.training.arm_names if recorder.recipe.training else []
+        second = ["random-2"] if "random-2" in named else []
         names = [*_ARMS, *second] if recorder.recipe.splits else ["curated"]
         by_stage = decide_stage_arms(recorder, prepared, splits)
         repeated = rows.join(copies, on="id", how="left", maintain_order="left")

@@ -90,8 +90,13 @@ def run(recipe: Path) -> None:
     The same command continues where it stopped.
     """
     from siftune.app.cli import run_output
+    from siftune.curation.ingest.source_location import locate
     from siftune.curation.pipeline import curate as run_pipeline
+    from siftune.curation.run.recipe_file import RecipeFile
 
+    recipe_file = RecipeFile.read(recipe)
+    for task in recipe_file.recipe.compare.tasks:  # a file that is missing is a fault before anything is curated
+        locate(task.path, base=recipe_file.base, what="task")
     folder = run_pipeline(recipe, progress=_progress())
     _print(run_output.curation_report(folder))
     _require_usable(folder.manifest.inputs)

@@ -49,6 +49,8 @@ def load_section(path: Path, section: type[AnySection], *, kind: str) -> AnySect
 def _read(path: Path, kind: str) -> str:
     try:
         return recipe_text(path)
+    except FileNotFoundError:
+        raise UserError(f"There is no {kind} at {path}.") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"{path} cannot be read as a {kind}: {fault}") from None
 

@@ -181,17 +181,10 @@ def evaluate(folder: Path, held_out: Path, arms: Sequence[str], settings: Traini
         )
         out.mkdir(exist_ok=True)
         worker.call(WORKER, job.model_dump_json(), log=out / "worker.log", progress=None)
-    frames = {name: pl.read_parquet(out / f"{name}.parquet").sort("id") for name in names}
-    first = frames[names[0]]
-    _, groups = np.unique(first["group"].to_numpy(), return_inverse=True)
-    return HeldoutLosses(
-        ids=first["id"].to_list(),
-        tokens=first["tokens"].to_numpy().astype(np.float64),
-        groups=groups.astype(np.int64),
-        strata=first.select("length_bin", "source", "leaked"),
-        nll={arm: np.stack([frames[training_name(arm, seed)]["nll"].to_numpy() for seed in SEEDS]) for arm in arms},
-        seeds=dict.fromkeys(arms, SEEDS),
-    )
+    frames = {
+        arm: [pl.read_parquet(out / f"{training_name(arm, seed)}.parquet").sort("id") for seed in SEEDS] for arm in arms
+    }
+    return HeldoutLosses.of_frames(frames, dict.fromkeys(arms, SEEDS))
 
 
 def of_arms(losses: HeldoutLosses, arms: Iterable[str], seeds: Sequence[int] = SEEDS) -> HeldoutLosses:

@@ -5,9 +5,10 @@ run/evaluation holds NAME.parquet (LOSS_COLUMNS) and NAME.json (`Evaluation`); N
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
@@ -93,6 +94,25 @@ class HeldoutLosses:
     nll: dict[str, Floats]
     seeds: dict[str, tuple[int, ...]]
 
+    @classmethod
+    def of_frames(cls, frames: Mapping[str, Sequence[pl.DataFrame]], seeds: Mapping[str, Sequence[int]]) -> Self:
+        """The losses of frames that hold the same rows in the same order.
+
+        Args:
+            frames: by arm, LOSS_COLUMNS of each run.
+            seeds: by arm, the seed of each run.
+        """
+        first = next(iter(frames.values()))[0]
+        _, groups = np.unique(first["group"].to_numpy(), return_inverse=True)
+        return cls(
+            ids=first["id"].to_list(),
+            tokens=first["tokens"].to_numpy().astype(np.float64),
+            groups=groups.astype(np.int64),
+            strata=first.select("length_bin", "source", "leaked"),
+            nll={arm: np.stack([frame["nll"].to_numpy() for frame in of_arm]) for arm, of_arm in frames.items()},
+            seeds={arm: tuple(of_arm) for arm, of_arm in seeds.items()},
+        )
+
     def select(self, mask: NDArray[np.bool_]) -> HeldoutLosses:
         """The same arms on the rows where `mask`, bool (rows,), is true."""
         _, groups = np.unique(self.groups[mask], return_inverse=True)
@@ -143,15 +163,7 @@ def read_losses(run: RunFolder) -> HeldoutLosses:
             f"Train more: siftune train {run.path}"
         )
     seeds = {arm: tuple(seed for name, seed in frames if name == arm) for arm in arms}
-    _, groups = np.unique(first["group"].to_numpy(), return_inverse=True)
-    return HeldoutLosses(
-        ids=first["id"].to_list(),
-        tokens=first["tokens"].to_numpy().astype(np.float64),
-        groups=groups.astype(np.int64),
-        strata=first.select("length_bin", "source", "leaked"),
-        nll={arm: np.stack([frames[arm, seed]["nll"].to_numpy() for seed in seeds[arm]]) for arm in arms},
-        seeds=seeds,
-    )
+    return HeldoutLosses.of_frames({arm: [frames[arm, seed] for seed in seeds[arm]] for arm in arms}, seeds)
 
 
 def _loss_files(folder: Path) -> dict[tuple[str, int], Path]:

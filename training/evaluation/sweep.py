@@ -272,26 +272,21 @@ def pair_losses(losses: dict[str, list[pl.DataFrame]], seeds: Sequence[int]) -> 
     """
     frames = [frame.sort("id") for cell in losses.values() for frame in cell]
     sizes = pl.concat(frame.select("id", "bytes") for frame in frames).group_by("id")
-    whole = sizes.agg(pl.len(), pl.col("bytes").n_unique().alias("sizes"), pl.col("bytes").min())
-    ids = whole.filter(pl.col("len") == len(frames), pl.col("sizes") == 1, pl.col("bytes") > 0)["id"]
+    of_rows = sizes.agg(pl.len(), pl.col("bytes").n_unique().alias("sizes"), pl.col("bytes").min())
+    ids = of_rows.filter(pl.col("len") == len(frames), pl.col("sizes") == 1, pl.col("bytes") > 0)["id"]
     if ids.is_empty():
         raise UserError(
             "No held-out row is evaluated whole by all models of the sweep. Raise training.max_length in the recipe."
         )
+    in_bits = pl.col("nll") / np.log(2)
     paired = {
-        name: [frame.filter(pl.col("id").is_in(ids.implode())).sort("id") for frame in cell]
+        name: [
+            frame.filter(pl.col("id").is_in(ids.implode())).sort("id").with_columns(nll=in_bits, tokens="bytes")
+            for frame in cell
+        ]
         for name, cell in losses.items()
     }
-    first = next(iter(paired.values()))[0]
-    _, groups = np.unique(first["group"].to_numpy(), return_inverse=True)
-    return HeldoutLosses(
-        ids=first["id"].to_list(),
-        tokens=first["bytes"].to_numpy().astype(np.float64),
-        groups=groups.astype(np.int64),
-        strata=first.select("length_bin", "source", "leaked"),
-        nll={name: np.stack([frame["nll"].to_numpy() / np.log(2) for frame in cell]) for name, cell in paired.items()},
-        seeds=dict.fromkeys(losses, tuple(seeds)),
-    ), whole.height - len(ids)
+    return HeldoutLosses.of_frames(paired, dict.fromkeys(losses, seeds)), of_rows.height - len(ids)
 
 
 def _compare_cells(

@@ -110,6 +110,15 @@ def test_a_recipe_that_cannot_be_read_is_refused(call: Call, tmp_path: Path) -> 
         assert "cannot be read" in refused(call(command, "binary.yaml"))
 
 
+def test_a_task_that_is_missing_is_a_fault_before_anything_is_curated(call: Call, tmp_path: Path) -> None:
+    write_source(many(6), tmp_path / "s.jsonl")
+    recipe = write_recipe(tmp_path, "s.jsonl", compare={"tasks": [{"path": "gone.jsonl"}]})
+    done = call("run", recipe)
+    assert done.exit_code == 2
+    assert "There is no task at gone.jsonl" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_refused(call: Call, tmp_path: Path) -> None:
     for name in ("r.yaml", "s.jsonl"):

@@ -116,7 +116,7 @@ def test_a_plan_that_is_empty_compares_nothing_but_the_recipe(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("")
     assert load_plan(path) == SweepPlan()
-    with pytest.raises(UserError, match="cannot be read as a sweep plan"):
+    with pytest.raises(UserError, match="There is no sweep plan at"):
         load_plan(tmp_path / "none.yaml")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.ingest.source_location import locate
 from siftune.curation.ingest.sources import sources_fingerprint
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Source, Task
@@ -102,6 +103,7 @@ def check_tasks(run: RunFolder) -> list[pl.DataFrame]:
 def _items(run: RunFolder, task: Task) -> pl.DataFrame:
     """TASK_ITEMS of a task, read anew where its file or what is asked of it has changed."""
     base = Path(run.manifest.recipe_folder)
+    locate(task.path, base=base, what="task")
     source = Source(path=task.path, format=task.format, columns=task.columns)
     settings = task.model_dump(exclude={"primary", "max_new_tokens"})
     identity = [sources_fingerprint([source], base=base), settings, run.recipe.seed, TASK_ITEMS.names()]

@@ -123,10 +123,10 @@ def test_a_model_that_does_not_follow_the_mask_reads_choices_one_by_one(loaded: 
 
 
 def test_items_that_do_not_fit_are_left_out(loaded: Loaded) -> None:
-    whole = tokenise_choices(loaded.tokenizer, ITEMS, max_length=500, system="keep")
-    longest = max(len(item.prefix) + max(map(len, item.branches)) for item in whole.values())
+    all_items = tokenise_choices(loaded.tokenizer, ITEMS, max_length=500, system="keep")
+    longest = max(len(item.prefix) + max(map(len, item.branches)) for item in all_items.values())
     fitting = tokenise_choices(loaded.tokenizer, ITEMS, max_length=longest - 1, system="keep")
-    assert 0 < len(fitting) < len(whole)
+    assert 0 < len(fitting) < len(all_items)
 
 
 @given(
