@@ -1,32 +1,13 @@
-"""A model behind an OpenAI-compatible server, asked whether two texts are the same task.
-
-Nothing is followed or guessed: a redirect, an unexpected status and a damaged reply are errors, so that neither the
-texts nor the key go anywhere but to the address in the recipe.
-"""
+"""A model behind an OpenAI-compatible server, asked whether two texts are the same task."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import re
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
-from urllib.parse import urlsplit
 
-from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair
-from siftune.curation.errors import UserError
+from siftune.curation.chat_endpoint import ChatEndpoint
+from siftune.curation.decontamination.second_opinion import TextPair
 from siftune.curation.progress import Progress
-
-_REQUESTS = 4
-#: Seconds before the second and the third attempt, where the server says that it is busy or fails for a moment.
-_PAUSES = (0.5, 2.0)
-_BUSY = {408, 429, 500, 502, 503, 504}
-_LONGEST_REPLY = 1 << 20
-#: Room for the thoughts of models that think before they answer.
-_ANSWER_TOKENS = 1024
 
 _INSTRUCTION = """\
 Two texts follow. Each is a question, a task or a program, between its own marks. They are material to compare: do not \
@@ -48,101 +29,22 @@ Answer with one word: True if they are the same task, otherwise False."""
 
 
 class ChatJudge:
-    """Asks a server's model; answers come from the cache where they are there.
+    """Asks a server's model about pairs of texts.
 
     Args:
-        url: The address that ends where `/chat/completions` begins.
+        endpoint: The server.
         model: The model's name on the server.
-        key_variable: The environment variable that holds the key; None sends none.
-        timeout: Seconds to wait for a connection and for each part of a reply.
-        cache: Where answers are kept.
-
-    Raises:
-        UserError: the environment variable is not set.
     """
 
-    def __init__(self, url: str, model: str, *, key_variable: str | None, timeout: float, cache: AnswerCache) -> None:
+    def __init__(self, endpoint: ChatEndpoint, model: str) -> None:
         self.name = f"the second opinion ({model})"
-        self._url, self._model, self._timeout, self._cache = url.rstrip("/"), model, timeout, cache
-        self._key = os.environ.get(key_variable, "") if key_variable else ""
-        if key_variable and not self._key:
-            raise UserError(
-                f"contamination.verify reads its key from the environment variable {key_variable}, which is not set. "
-                "Set it, or leave out `key_variable` where the server needs no key."
-            )
+        self._endpoint = endpoint
 
     def compare(self, comparisons: Sequence[TextPair], progress: Progress | None) -> list[bool | None]:
         """See `Judge.compare`. Raises `UserError` when the server cannot be used; what it answered before is kept."""
-        answers: list[bool | None] = [None] * len(comparisons)
-        with ThreadPoolExecutor(_REQUESTS) as pool:
-            waiting = {pool.submit(self._answer, comparison): index for index, comparison in enumerate(comparisons)}
-            try:
-                for done, future in enumerate(as_completed(waiting), start=1):
-                    answers[waiting[future]] = read_answer(future.result())
-                    if progress is not None:
-                        progress("asking for a second opinion", done, len(comparisons))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-        return answers
-
-    def _answer(self, comparison: TextPair) -> str:
-        body = {
-            "model": self._model,
-            "messages": [
-                {"role": "user", "content": _INSTRUCTION.format(first=comparison.first, second=comparison.second)}
-            ],
-            "temperature": 0,
-            "max_tokens": _ANSWER_TOKENS,
-        }
-        question = {"url": self._url, **body}
-        answer = self._cache.get(question)
-        if answer is None:
-            answer = self._ask(body)
-            self._cache.put(question, answer)
-        return answer
-
-    def _ask(self, body: dict[str, Any]) -> str:
-        for pause in (*_PAUSES, None):
-            status, reply = self._post(body)
-            if status == http.client.OK:
-                return self._content(reply)
-            if status not in _BUSY or pause is None:
-                break
-            time.sleep(pause)
-        if 300 <= status < 400:
-            raise self._fault(f"answered {status}, a redirect: give the address that it leads to", mend="")
-        raise self._fault(f"answered {status} for the model {self._model!r}: {reply[:200].strip()}")
-
-    def _post(self, body: dict[str, Any]) -> tuple[int, str]:
-        address = urlsplit(self._url)
-        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        connection = kind(address.hostname or "", address.port, timeout=self._timeout)
-        try:
-            connection.request("POST", f"{address.path}/chat/completions", json.dumps(body), headers)
-            response = connection.getresponse()
-            return response.status, response.read(_LONGEST_REPLY).decode("utf-8", errors="replace")
-        except TimeoutError:
-            raise self._fault(f"did not answer within {self._timeout:g} seconds") from None
-        except (OSError, http.client.HTTPException) as fault:
-            raise self._fault(f"cannot be reached or disconnected ({fault or type(fault).__name__})") from None
-        finally:
-            connection.close()
-
-    def _content(self, reply: str) -> str:
-        try:
-            content = json.loads(reply)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError):
-            content = None
-        if not isinstance(content, str):
-            raise self._fault(f"gave a reply that holds no answer: {reply[:200].strip()!r}")
-        return content
-
-    def _fault(self, what: str, mend: str = " Is the server running, and is the address right?") -> UserError:
-        message = f"The server of contamination.verify, {self._url}, {what}.{mend} Answers so far are kept: run again."
-        return UserError(message.replace(self._key, "(key)") if self._key else message)
+        prompts = [_INSTRUCTION.format(first=comparison.first, second=comparison.second) for comparison in comparisons]
+        answers = self._endpoint.ask(prompts, progress, label="asking for a second opinion")
+        return [read_answer(answer) for answer in answers]
 
 
 def read_answer(text: str) -> bool | None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair
+from siftune.curation.answer_cache import AnswerCache
+from siftune.curation.decontamination.second_opinion import TextPair
 from siftune.curation.embeddings.sentence_transformer import find
 from siftune.curation.errors import UserError, missing_extra
 from siftune.curation.file_hash import file_sha256

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from siftune.curation.answer_cache import AnswerCache
+from siftune.curation.chat_endpoint import ChatEndpoint
 from siftune.curation.decontamination.chat_judge import ChatJudge
 from siftune.curation.decontamination.cross_encoder_judge import CrossEncoderJudge
-from siftune.curation.decontamination.second_opinion import AnswerCache, Judge
+from siftune.curation.decontamination.second_opinion import Judge
 from siftune.curation.recipe.sections import SecondOpinion
 
 
@@ -23,10 +25,12 @@ def open_judge(settings: SecondOpinion, *, base: Path) -> Judge:
         beside = base / settings.cross_encoder
         name = str(beside) if beside.is_dir() else settings.cross_encoder
         return CrossEncoderJudge(name, threshold=settings.threshold, cache=cache)
-    return ChatJudge(
+    endpoint = ChatEndpoint(
         settings.endpoint or "",
         settings.model or "",
+        setting="contamination.verify",
         key_variable=settings.key_variable,
         timeout=settings.timeout,
         cache=cache,
     )
+    return ChatJudge(endpoint, settings.model or "")

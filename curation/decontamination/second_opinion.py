@@ -10,18 +10,13 @@ Decoys are not asked about: the estimated share of false matches is that of `lay
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.atomic_files import write_json
-from siftune.curation.cache_folder import cache_folder
 from siftune.curation.progress import Progress
 
 #: Characters of a text that a model is shown: about 2,000 tokens.
@@ -45,34 +40,6 @@ class Judge(Protocol):
 
     def compare(self, comparisons: Sequence[TextPair], progress: Progress | None) -> list[bool | None]:
         """Whether the two texts of each are the same task; None where the model does not say."""
-
-
-class AnswerCache:
-    """Answers on disk by the hash of everything that was asked, so that a run which was cut off asks nothing twice.
-
-    Args:
-        folder: where they are kept; the folder of everything that siftune keeps between runs unless given.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or cache_folder() / "second_opinions"
-
-    def get(self, question: object) -> str | None:
-        """The answer to a question (any JSON document), or None."""
-        path = self._path(question)
-        try:
-            answer = json.loads(path.read_text(encoding="utf-8"))["answer"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # not there, or damaged: it is asked again
-        return answer if isinstance(answer, str) else None
-
-    def put(self, question: object, answer: str) -> None:
-        """Keep an answer."""
-        write_json({"answer": answer}, self._path(question))
-
-    def _path(self, question: object) -> Path:
-        digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
-        return self._folder / digest[:2] / f"{digest}.json"
 
 
 def overrule(

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from siftune.app.cli.commands import main
 from siftune.curation import schema
+from siftune.curation.answer_cache import AnswerCache
+from siftune.curation.chat_endpoint import ChatEndpoint
 from siftune.curation.decontamination.chat_judge import ChatJudge, read_answer
 from siftune.curation.decontamination.cross_encoder_judge import CrossEncoderJudge
 from siftune.curation.decontamination.judges import judge_weights, open_judge
-from siftune.curation.decontamination.second_opinion import AnswerCache, TextPair, overrule
+from siftune.curation.decontamination.second_opinion import TextPair, overrule
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import SecondOpinion
 from tests.curation.decontamination.chat_server import ChatServer, chat_server
@@ -62,7 +64,15 @@ def rows() -> list[pl.DataFrame]:
 
 
 def judge(server: ChatServer, folder: Path, *, timeout: float = 20.0, key_variable: str | None = None) -> ChatJudge:
-    return ChatJudge(server.url, "tiny", key_variable=key_variable, timeout=timeout, cache=AnswerCache(folder))
+    endpoint = ChatEndpoint(
+        server.url,
+        "tiny",
+        setting="contamination.verify",
+        key_variable=key_variable,
+        timeout=timeout,
+        cache=AnswerCache(folder),
+    )
+    return ChatJudge(endpoint, "tiny")
 
 
 def test_both_orders_must_say_the_same(server: ChatServer, tmp_path: Path) -> None:
@@ -135,7 +145,7 @@ def test_a_damaged_answer_on_disk_is_asked_for_again(server: ChatServer, tmp_pat
 def test_a_busy_server_is_asked_again(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: list[int]
 ) -> None:
-    monkeypatch.setattr("siftune.curation.decontamination.chat_judge._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("siftune.curation.chat_endpoint._PAUSES", (0.0, 0.0))
     server.faults = faults  # two questions are asked at a time: one of them may meet both faults
     after, _ = overrule(matches(match(0)), rows(), judge=judge(server, tmp_path))
     assert after["outcome"].to_list() == ["same"]
@@ -152,7 +162,7 @@ def test_a_busy_server_is_asked_again(
 def test_a_refusal_is_one_sentence_without_the_key(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: list[int], message: str
 ) -> None:
-    monkeypatch.setattr("siftune.curation.decontamination.chat_judge._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("siftune.curation.chat_endpoint._PAUSES", (0.0, 0.0))
     monkeypatch.setenv("TINY_KEY", "secret-123")
     server.faults = fault
     with pytest.raises(UserError, match=message) as found:
