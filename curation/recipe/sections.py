@@ -213,6 +213,12 @@ class Reference(Section):
     columns: dict[str, str] = Field({}, description="As in `sources`.")
 
 
+def _check_endpoint(address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise ValueError("`endpoint` is an http(s) address without user name and key, such as http://127.0.0.1:8000/v1")
+
+
 class SecondOpinion(Section):
     """A model that is asked about items in other words, in both orders; it overrules matches and never adds any."""
 
@@ -238,11 +244,7 @@ class SecondOpinion(Section):
         if (self.cross_encoder is None) == (self.endpoint is None):
             raise ValueError("set exactly one of `cross_encoder` and `endpoint`")
         if self.endpoint is not None:
-            address = urlsplit(self.endpoint)
-            if address.scheme not in {"http", "https"} or not address.hostname or address.username:
-                raise ValueError(
-                    "`endpoint` is an http(s) address without user name and key, such as http://127.0.0.1:8000/v1"
-                )
+            _check_endpoint(self.endpoint)
             if self.model is None:
                 raise ValueError("`endpoint` needs `model`, the name of the model on that server")
         return self
@@ -529,6 +531,32 @@ class Task(Section):
         return self.name or re.sub(r"[^\w-]+", "-", PurePath(self.path).name.partition(".")[0]) or "task"
 
 
+class AnswerJudge(Section):
+    """A model behind an OpenAI-compatible server that compares the answers of two arms, in both orders."""
+
+    endpoint: str = Field(
+        description="The address of the server, to where `/chat/completions` begins, such as "
+        "`http://127.0.0.1:8000/v1`. It receives prompts and answers."
+    )
+    model: str = Field(min_length=1, description="The name of the model on that server.")
+    key_variable: str | None = Field(
+        None, description="The environment variable that holds the server's key. The key itself is stored nowhere."
+    )
+    timeout: float = Field(60.0, gt=0, description="Seconds to wait for the server.")
+    heldout_prompts: int = Field(
+        0,
+        ge=0,
+        description="Held-out prompts that every arm answers for the judge, besides the prompt suite; drawn at random "
+        "from the rows with one turn and no system prompt.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, endpoint: str) -> str:
+        _check_endpoint(endpoint)
+        return endpoint
+
+
 class Compare(Section):
     """How the trained arms are evaluated and compared."""
 
@@ -539,6 +567,7 @@ class Compare(Section):
     default_prompts: bool = Field(True, description="Whether the default suite is included.")
     max_new_tokens: int = Field(200, gt=0, description="The most tokens of an answer.")
     tasks: list[Task] = Field([], description="Outcomes besides held-out loss; docs/tasks.md describes them.")
+    judge: AnswerJudge | None = Field(None, description=AnswerJudge.__doc__)
 
     @field_validator("tasks")
     @classmethod

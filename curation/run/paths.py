@@ -154,6 +154,16 @@ class RunPaths:
         return self.prompts_folder / "answers.parquet"
 
     @property
+    def heldout_answers_path(self) -> Path:
+        """The answers of every arm to the held-out prompts that a judge compares, as a table."""
+        return self.prompts_folder / "heldout_answers.parquet"
+
+    @property
+    def judgments_path(self) -> Path:
+        """What a judge said of each pair of answers in each order, as a table."""
+        return self.prompts_folder / "judgments.parquet"
+
+    @property
     def prompts_markdown(self) -> Path:
         """The answers to the prompt suite side by side, as Markdown."""
         return self.prompts_folder / "prompts.md"

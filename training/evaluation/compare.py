@@ -1,4 +1,4 @@
-"""Everything that `siftune compare` does: held-out losses, tasks, the prompt suite (optional), the verdict."""
+"""Everything that `siftune compare` does: losses, tasks, the prompt suite and a judge (optional), the verdict."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from siftune.curation.progress import Progress
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.evaluate import evaluate
+from siftune.training.evaluation.judge_model import judge_answers
 from siftune.training.evaluation.prompt_suite import answer_suite
 from siftune.training.evaluation.tasks.score_tasks import score_tasks
-from siftune.training.evaluation.verdict import Verdict, compute_verdict
+from siftune.training.evaluation.verdict import DECLARED, Verdict, compute_verdict
 from siftune.training.evaluation.verdict_report import write_verdict
 
 
@@ -18,18 +19,22 @@ def compare(run: RunFolder | Path, *, prompts: bool = False, progress: Progress 
 
     Args:
         run: a run with trained arms.
-        prompts: answer the prompt suite as well, so that the verdict holds what answers repeat of the training data.
+        prompts: answer the prompt suite as well, so that the verdict holds what answers repeat of the training data;
+            a judge in the recipe needs it and has it answered in any case.
         progress: called while the work goes on.
 
     Raises:
-        UserError: nothing is trained, or the run has no held-out rows.
+        UserError: nothing is trained, the run has no held-out rows, or the recipe's judge cannot be asked.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     evaluate(folder, progress=progress)
     score_tasks(folder, progress=progress)
-    if prompts:
-        answer_suite(folder, progress=progress)
     recipe = folder.recipe
-    verdict = compute_verdict(folder, recipe.compare, training=recipe.training, seed=recipe.seed, progress=progress)
+    if prompts or recipe.compare.judge is not None:
+        answer_suite(folder, progress=progress)
+    judge = judge_answers(folder, recipe, pairs=DECLARED, progress=progress)
+    verdict = compute_verdict(
+        folder, recipe.compare, training=recipe.training, judge=judge, seed=recipe.seed, progress=progress
+    )
     write_verdict(verdict, folder)
     return verdict

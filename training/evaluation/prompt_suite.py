@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,55 @@ def answer_suite(
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     recipe = recipe or folder.recipe
+    answers = read_answers(folder)
+    prompts = suite_prompts(recipe, answers, added)
+
+    def keep(answers: pl.DataFrame) -> None:
+        write_answers(answers, folder)
+
+    answers = answer_prompts(
+        folder,
+        recipe,
+        prompts,
+        answers,
+        keep=keep,
+        engine=engine,
+        kind=kind,
+        arms=arms,
+        sampling=sampling,
+        progress=progress,
+    )
+    answers = _merge(_with_memorization(answers, folder), pl.DataFrame(schema=ANSWERS), prompts)
+    write_answers(answers, folder)
+    write_tables(answers, folder)
+    return answers
+
+
+def answer_prompts(
+    folder: RunFolder,
+    recipe: Recipe,
+    prompts: Sequence[SuitePrompt],
+    answers: pl.DataFrame,
+    *,
+    keep: Callable[[pl.DataFrame], None],
+    engine: Engine | None = None,
+    kind: EngineKind = "transformers",
+    arms: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """ANSWERS of the arms to prompts, those in `answers` that the same weights gave among them.
+
+    Args:
+        folder, recipe: the run and its recipe.
+        prompts: what is asked.
+        answers: ANSWERS that are known.
+        keep: called with all ANSWERS after each prompt, to store them.
+        engine, kind, arms, sampling, progress: see `answer_suite`.
+
+    Raises:
+        UserError: nothing is trained, or `open_engine` fails.
+    """
     sampling = sampling or Sampling(max_new_tokens=recipe.compare.max_new_tokens)
     with ExitStack() as stack:
 
@@ -85,8 +134,6 @@ def answer_suite(
         # A key for each prompt and arm, which changes with the prompt and with the weights.
         if engine is None and kind != "transformers":
             engine = opened()
-        answers = read_answers(folder)
-        prompts = suite_prompts(recipe, answers, added)
         weights = _weights(folder, recipe, engine, arms)
         engine_kind = engine.kind if engine else kind
         keys = {
@@ -107,11 +154,7 @@ def answer_suite(
                 progress(f"answering: {prompt.name}", index, len(pending))
             new = _ask(engine, prompt, {arm: keys[prompt.name, arm] for arm in missing}, sampling)
             answers = _merge(answers, new, prompts)
-            write_answers(answers, folder)
-
-    answers = _merge(_with_memorization(answers, folder), pl.DataFrame(schema=ANSWERS), prompts)
-    write_answers(answers, folder)
-    write_tables(answers, folder)
+            keep(answers)
     return answers
 
 

@@ -16,6 +16,7 @@ from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.differences import Difference, Stratum, paired_difference, strata_of
 from siftune.training.evaluation.formatting import format_budget
+from siftune.training.evaluation.judge_model import JudgeResult
 from siftune.training.evaluation.losses import read_losses
 from siftune.training.evaluation.memorization import Memorization, read_memorization
 from siftune.training.evaluation.run_noise import RunNoise, run_noise
@@ -104,6 +105,7 @@ class Verdict:
     curated_away: dict[str, int]
     memorization: tuple[Memorization, ...]
     tasks: tuple[TaskResult, ...]
+    judge: JudgeResult | None
     rows: int
     groups: int
     tokens: int
@@ -144,6 +146,7 @@ def compute_verdict(
     compare: Compare,
     *,
     training: Training | None = None,
+    judge: JudgeResult | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Verdict:
@@ -153,6 +156,7 @@ def compute_verdict(
         run: a run with evaluated arms.
         compare: the numbers of bootstrap draws and of permutations.
         training: the section that the arms were trained by, for its budget.
+        judge: what a judge model said of the answers.
         seed: seed of all random numbers.
         progress: called for every pair of arms.
 
@@ -221,6 +225,7 @@ def compute_verdict(
         curated_away=curated_away(usage),
         memorization=read_memorization(run),
         tasks=tasks,
+        judge=judge,
         rows=len(losses.ids),
         groups=int(losses.groups.max()) + 1,
         tokens=int(losses.tokens.sum()),

@@ -8,6 +8,7 @@ from siftune.curation.atomic_files import write_json, write_text
 from siftune.curation.markdown import Raw, escape, table
 from siftune.curation.review.arm_facts import arm_notes
 from siftune.curation.run.folder import RunFolder
+from siftune.training.evaluation import judge_report
 from siftune.training.evaluation.formatting import (
     format_interval,
     format_number,
@@ -49,6 +50,7 @@ def markdown(verdict: Verdict) -> str:
         *_stages(verdict),
         *_strata(verdict),
         *task_report.markdown_lines(verdict.tasks),
+        *judge_report.markdown_lines(verdict.judge),
         *_usage(verdict),
         *_memorization(verdict),
         "## How it was computed",

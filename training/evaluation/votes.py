@@ -53,6 +53,19 @@ class PairVotes:
     result: VoteResult
 
 
+@dataclass(frozen=True)
+class VotedRound:
+    """The two answers that a person voted on, to the first prompt of a conversation."""
+
+    round: str
+    prompt: str
+    left_arm: str
+    right_arm: str
+    left_answer: str
+    right_answer: str
+    choice: VoteChoice
+
+
 @contextmanager
 def _database(run: RunFolder) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(run.votes_path, timeout=30)) as db:
@@ -126,6 +139,20 @@ def read_choice(run: RunFolder, round_: str) -> VoteChoice | None:
     with _database(run) as db:
         row = db.execute("SELECT choice FROM votes WHERE round = ?", (round_,)).fetchone()
     return row[0] if row else None
+
+
+def voted_rounds(run: RunFolder) -> list[VotedRound]:
+    """The votes on answers to the first prompt of a conversation, oldest first: what they are about is one prompt."""
+    if not run.votes_path.is_file():
+        return []
+    with _database(run) as db:
+        rows = db.execute(
+            "SELECT votes.round, l.prompt, left_arm, right_arm, l.answer, r.answer, choice FROM votes"
+            " JOIN turns AS l ON l.round = votes.round AND l.arm = left_arm"
+            " JOIN turns AS r ON r.round = votes.round AND r.arm = right_arm"
+            " WHERE l.turn = (SELECT MIN(turn) FROM turns WHERE conversation = l.conversation) ORDER BY votes.time"
+        ).fetchall()
+    return [VotedRound(*row) for row in rows]
 
 
 def votes_by_pair(run: RunFolder) -> list[PairVotes]:

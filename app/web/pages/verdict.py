@@ -10,6 +10,7 @@ from siftune.app.web import charts, markup, state, training_queries
 from siftune.curation.review.arm_facts import arm_notes
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
+from siftune.training.evaluation import judge_report
 from siftune.training.evaluation.formatting import format_interval, format_number, format_p, format_share
 from siftune.training.evaluation.tasks.task_report import coverage_sentences
 from siftune.training.evaluation.verdict import Comparison, Verdict
@@ -26,6 +27,8 @@ def verdict() -> None:
     else:
         _verdict(document)
     _votes(run)
+    if document is not None:
+        _judge(document)
 
 
 def _verdict(verdict: Verdict) -> None:
@@ -219,6 +222,16 @@ def _votes(run: RunFolder) -> None:
             "More votes needed: to detect a share as large as the observed one with 80 % power at the 5 % level."
         )
     )
+
+
+def _judge(verdict: Verdict) -> None:
+    if verdict.judge is None:
+        return
+    st.subheader(f"Answers compared by {verdict.judge.model}")
+    rows = map(judge_report.pair_cells, verdict.judge.pairs)
+    markup.draw(markup.table(list(judge_report.HEAD), rows, numbers=tuple(range(1, len(judge_report.HEAD)))))
+    markup.draw(markup.note(judge_report.NOTE))
+    markup.draw(markup.note(judge_report.agreement_sentence(verdict.judge)))
 
 
 def _vote_row(tally: PairVotes) -> tuple[object, ...]:

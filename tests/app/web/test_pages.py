@@ -26,9 +26,10 @@ from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, Length
 from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training import truncation
 from siftune.training.evaluation.formatting import format_interval
+from siftune.training.evaluation.judge_model import JudgedPair, JudgeResult, VoteAgreement
 from siftune.training.evaluation.prompt_answers import read_answers
 from siftune.training.evaluation.stage_contributions import StageContribution
-from siftune.training.evaluation.statistics import Estimate
+from siftune.training.evaluation.statistics import Estimate, vote_result
 from siftune.training.evaluation.tasks.comparisons import TaskComparison, TaskResult
 from siftune.training.evaluation.verdict import Verdict
 from siftune.training.evaluation.verdict_report import write_verdict
@@ -98,6 +99,21 @@ def test_the_verdict_draws_tasks_beside_loss(page, done_run: Path) -> None:
     assert "quiz: 40 items in 7 clusters; left out: 2 that a training row of an arm holds." in text
     assert "quiz, secondary" in text
     assert format_interval(difference) in text
+
+
+def test_the_verdict_draws_what_a_judge_said(page, done_run: Path) -> None:
+    run = RunFolder.open(done_run)
+    document = Verdict.read(run)
+    assert document is not None
+    pair = JudgedPair("curated", "raw", vote_result(7, 1, 4), 2, 0, (31.5, 20.0), 5)
+    judge = JudgeResult("some/judge", (pair,), VoteAgreement(6, 4, 3, 0.194, 0.994))
+    write_verdict(dataclasses.replace(document, judge=judge), run)
+    at = page("verdict", done_run)
+    assert "Answers compared by some/judge" in [title.value for title in at.subheader]
+    text = shown(at)
+    assert "32 against 20" in text
+    assert "5 of 8" in text
+    assert "the same one on 3 (75% [19%, 99%]; 50 % is chance)" in text
 
 
 def test_the_verdict_draws_what_each_stage_contributes(page, done_run: Path) -> None:

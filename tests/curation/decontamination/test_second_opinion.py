@@ -22,7 +22,7 @@ from siftune.curation.decontamination.judges import judge_weights, open_judge
 from siftune.curation.decontamination.second_opinion import TextPair, overrule
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import SecondOpinion
-from tests.curation.decontamination.chat_server import ChatServer, chat_server
+from tests.chat_server import ChatServer, chat_server
 
 ITEM = "how many apples are left in the basket"
 ROWS = {

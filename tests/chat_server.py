@@ -1,4 +1,5 @@
-"""A real OpenAI-compatible server on this machine. It answers by a rule: whether the texts share most words."""
+"""A real OpenAI-compatible server on this machine. It answers by a rule: whether two texts share most words, or which
+of two answers to a prompt has more of the words "good"."""
 
 from __future__ import annotations
 
@@ -17,6 +18,14 @@ def same(first: str, second: str, share: float) -> bool:
     """A share of the words of the first text is in the second: not the same the other way round."""
     one, other = (set(re.findall(r"\w+", text.lower())) for text in (first, second))
     return len(one & other) >= share * len(one)
+
+
+def better(first: str, second: str) -> str:
+    """More of the words "good" win. An answer with "biased" shows the bias of judges: the first is preferred."""
+    if "biased" in first + second:
+        return "first"
+    counts = first.count("good"), second.count("good")
+    return "tie" if counts[0] == counts[1] else "First." if counts[0] > counts[1] else "second"
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -59,10 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
             status = self.server.faults.pop(0)
             self.answer(status, f"no luck with {self.headers['Authorization']}".encode())
             return
-        first, second = re.search(
-            r"<<<first\n(.*)\nfirst>>>.*<<<second\n(.*)\nsecond>>>", body["messages"][0]["content"], re.DOTALL
-        ).groups()
-        content = self.server.phrase.format(same(first, second, self.server.share))
+        question = body["messages"][0]["content"]
+        first, second = re.search(r"<<<first\n(.*)\nfirst>>>.*<<<second\n(.*)\nsecond>>>", question, re.DOTALL).groups()
+        is_same = same(first, second, self.server.share)
+        content = self.server.phrase.format(better(first, second) if "<<<prompt" in question else is_same)
         reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
         self.answer(200, self.server.reply or reply)
 
