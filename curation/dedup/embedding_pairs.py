@@ -129,6 +129,31 @@ def preselected_pairs(
     return replace(pairs, method=method, recall=count / (count + lost), sampled=len(vectors[-1]))
 
 
+def has_neighbour(
+    texts: pl.Series, embed: Embed, *, floor: float, progress: Progress | None = None
+) -> NDArray[np.bool_]:
+    """Which of `texts` are equal to another one or have a cosine >= `floor` with another one: bool[n].
+
+    Args:
+        texts: the n texts; null counts as empty.
+        embed: encodes texts, float [k, d].
+        floor: the least cosine, in (0, 1].
+        progress: called by `embed`.
+    """
+    distinct = texts.fill_null("").to_frame("text").with_row_index("row")
+    distinct = distinct.group_by("text", maintain_order=True).agg("row")
+    vectors = embed([distinct["text"]], progress=progress)
+    has = (distinct["row"].list.len() > 1).to_numpy().copy()
+    for a, b in _exact(unit(vectors), floor):
+        unknown = ~(has[a] & has[b])  # most pairs of a crowded block are of rows that are known to have a neighbour
+        a, b = a[unknown], b[unknown]
+        reached = cosines(vectors, vectors, a, b) >= floor
+        has[a[reached]] = has[b[reached]] = True
+    result = np.zeros(len(texts), np.bool_)
+    result[distinct.filter(pl.Series(has))["row"].explode().drop_nulls().to_numpy()] = True
+    return result
+
+
 def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: float) -> EmbeddingPairs:
     """Candidates that reach the floor, sorted, with their cosine."""
     parts: list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]] = []

@@ -1,28 +1,37 @@
 """Semantic duplicates: rows with the same meaning in other words, by the cosines of their embeddings.
 
-Embeddings of whole rows propose the pairs; prompts and answers are then compared apart, see
+Rows whose prompt resembles no other prompt have no duplicate, and prompts are short: they are encoded first. Embeddings
+of the whole rows that remain propose the pairs; prompts and answers are then compared apart, see
 `siftune.curation.dedup.side_cosines`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import polars as pl
 
 from siftune.curation.corpus import Corpus
 from siftune.curation.dedup import embedding_pairs
 from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
+from siftune.curation.dedup.embedding_pairs import EmbeddingPairs
 from siftune.curation.dedup.guard import guard_hashes
 from siftune.curation.dedup.side_cosines import with_sides
 from siftune.curation.dedup.system_prompts import same_system
-from siftune.curation.embeddings.store import embedder
+from siftune.curation.embeddings.store import EmbeddingStore, embedder
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import GuardClass, Recipe, Semantic, SystemPrompts
 from siftune.curation.schema import Key
+
+#: A prompt counts as unlike all others if its cosine with each is so far below the floor of a side. A side may score
+#: more than the cosine of the whole prompts: sentences that both have are left out, long texts are read in windows.
+#: `tests/benchmarks/preselect.py` measures what this loses.
+PROMPT_MARGIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,23 +70,40 @@ class SemanticDuplicates:
         }
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        rows = alive["row"].to_numpy()
-        store, batches = embedder(self.encoder), corpus.key_texts(self.compares, rows)
-        rows_floor, exact_rows = self.settings.rows, self.settings.exact_rows
-        if self.settings.preselect and len(rows) <= exact_rows:
-            texts = pl.concat([pl.Series("text", [], pl.String), *batches])
-            proposed = embedding_pairs.preselected_pairs(
-                texts, store.embed, floor=rows_floor, exact_rows=exact_rows, progress=progress
-            )
-        else:
-            vectors = store.embed(batches, progress=progress)
-            proposed = embedding_pairs.cosine_pairs(vectors, floor=rows_floor, exact_rows=exact_rows, progress=progress)
+        store, exact_rows = embedder(self.encoder), self.settings.exact_rows
+        searched = alive
+        if self.settings.preselect and self.compares == "dialogue" and alive.height <= exact_rows:
+            prompts = _texts(frame["core"] for frame in corpus.frames(["core"], alive["row"].to_numpy()))
+            least = self.settings.floor - PROMPT_MARGIN
+            near = embedding_pairs.has_neighbour(prompts, store.embed, floor=least, progress=progress)
+            searched = alive.filter(pl.Series(near))
+        rows = searched["row"].to_numpy()
+        proposed = self._proposed(corpus, rows, store, progress)
         notes = {"search": proposed.method, "recall": f"{proposed.recall:.4f}", "sampled": str(proposed.sampled)}
+        if searched.height < alive.height:
+            notes["prompts"] = f"{searched.height} of {alive.height} rows have a prompt like another one"
         pairs = same_system(corpus, rows, proposed) if self.system == "distinguish" else proposed
         sides = ["core", "answer"] if self.compares == "dialogue" else ["core"]
         pairs = with_sides(pairs, corpus.frames(sides, rows), store, floor=self.settings.floor, progress=progress)
         guard = guard_hashes(corpus, rows, self.compares, self.guard)
-        return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard), notes)
+        return Measured(pairs_frame(searched, pairs, measure=self.name, guard=guard), notes)
+
+    def _proposed(
+        self, corpus: Corpus, rows: np.ndarray, store: EmbeddingStore, progress: Progress | None
+    ) -> EmbeddingPairs:
+        """Pairs of rows that resemble each other as a whole, as positions in `rows`."""
+        floor, exact_rows = self.settings.rows, self.settings.exact_rows
+        batches = corpus.key_texts(self.compares, rows)
+        if self.settings.preselect and len(rows) <= exact_rows:
+            return embedding_pairs.preselected_pairs(
+                _texts(batches), store.embed, floor=floor, exact_rows=exact_rows, progress=progress
+            )
+        vectors = store.embed(batches, progress=progress)
+        return embedding_pairs.cosine_pairs(vectors, floor=floor, exact_rows=exact_rows, progress=progress)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         return leader_decisions(alive, measured, threshold=self.settings.threshold, reason="semantic_duplicate")
+
+
+def _texts(batches: Iterable[pl.Series]) -> pl.Series:
+    return pl.concat([pl.Series("text", [], pl.String), *(batch.alias("text") for batch in batches)])

@@ -160,8 +160,9 @@ class Semantic(Section):
     )
     preselect: bool = Field(
         True,
-        description="Encode first the rows that share the most rare words with another row, and stop when the rest is "
-        "estimated to hold less than 1 % of the pairs. False: encode every row.",
+        description="Encode prompts first, and of whole rows only those whose prompt resembles another one; of these "
+        "first the rows that share the most rare words with another row, until the rest is estimated to hold less than "
+        "1 % of the pairs. False: encode every row.",
     )
 
     @model_validator(mode="after")

@@ -78,11 +78,15 @@ def warnings(run: RunFolder) -> list[str]:
 
 
 def _may_miss_pairs(notes: Mapping[str, str]) -> bool:
-    return notes.get("search", "exact") != "exact"
+    return notes.get("search", "exact") != "exact" or "prompts" in notes
 
 
 def _search_sentence(stage: str, notes: Mapping[str, str]) -> str:
     """How a stage searched that did not compare every pair of rows, and how many pairs it is estimated to find."""
+    if "prompts" in notes:
+        stage = f"{stage}: {notes['prompts']}, and only these were compared as a whole"
+    if notes.get("search", "exact") == "exact":
+        return stage
     recall, sampled = float(notes.get("recall", "nan")), int(notes.get("sampled", "0"))
     if isnan(recall):
         estimate = f"none of {sampled:,} sampled rows has a similar row, so its recall is not known"

@@ -151,6 +151,34 @@ class Table:
         return np.stack([self.vectors[text] for text in batch]).astype(np.float16)
 
 
+@pytest.mark.parametrize("block", [7, 64, 2048])
+def test_texts_with_a_neighbour_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(embedding_pairs, "BLOCK_ROWS", block)
+    draw = np.random.default_rng(5)
+    vectors = np.concatenate([clustered(120, 384), draw.normal(size=(150, 384)), np.zeros((2, 384))])
+    texts = [f"text {n}" for n in range(len(vectors))]
+    embed = Table(dict(zip(texts, vectors, strict=True)))
+    chosen = draw.permutation(len(texts))
+    listed = pl.Series([*(texts[n] for n in chosen), texts[130], texts[271]])  # two stand there twice
+    stored = embed([listed]).astype(np.float64)
+    cosine = stored @ stored.T / np.maximum(np.outer(*[np.linalg.norm(stored, axis=1)] * 2), 1e-9)
+    np.fill_diagonal(cosine, 0)
+    floor = float(np.median(cosine[: len(texts)].max(axis=1)))
+    equal = np.array([listed.to_list().count(text) > 1 for text in listed])
+    expected = (cosine >= floor).any(axis=1) | equal
+    found = embedding_pairs.has_neighbour(listed, embed, floor=floor)
+    assert np.array_equal(found, expected)
+    assert 0 < expected.sum() < len(expected)
+
+
+def test_a_text_alone_has_no_neighbour() -> None:
+    embed = Table({"one": np.ones(8), "": np.ones(8)})
+    assert embedding_pairs.has_neighbour(pl.Series(["one"]), embed, floor=0.5).tolist() == [False]
+    assert (
+        embedding_pairs.has_neighbour(pl.Series([None, ""], dtype=pl.String), embed, floor=0.5).tolist() == [True] * 2
+    )
+
+
 def alike_in_words(*, groups: int, size: int, alone: int) -> tuple[pl.Series, Table]:
     """Groups of texts with the same rare words and the same meaning, and texts with words and a meaning of their own;
     but the last two mean the same.

@@ -31,7 +31,7 @@ ANSWER = DATA[3]["output"]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Catalogue, TextIndex]]:
     here = tmp_path_factory.mktemp("origin")
     write_source([*DATA, {"instruction": "broken", "output": None}, COPY], here / "s.jsonl")
-    sections = {"encoder": "bag", "duplicates": {"semantic": {"threshold": 0.99, "floor": 0.5}}}
+    sections = {"encoder": "bag", "duplicates": {"semantic": {"threshold": 0.99, "floor": 0.5, "preselect": False}}}
     with bag_encoder(here / "cache"):
         found = Catalogue.load(curate(write_recipe(here, "s.jsonl", **sections)))
         yield found, TextIndex.build(found)
