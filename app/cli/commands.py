@@ -96,7 +96,8 @@ def run(recipe: Path) -> None:
 
     recipe_file = RecipeFile.read(recipe)
     for task in recipe_file.recipe.compare.tasks:  # a file that is missing is a fault before anything is curated
-        locate(task.path, base=recipe_file.base, what="task")
+        if task.kind != "lm-eval":
+            locate(task.path, base=recipe_file.base, what="task")
     folder = run_pipeline(recipe, progress=_progress())
     _print(run_output.curation_report(folder))
     _require_usable(folder.manifest.inputs)

@@ -494,17 +494,21 @@ class Prompt(Section):
 class Task(Section):
     """A set of questions that every arm and seed answers: an outcome besides held-out loss."""
 
-    path: str = Field(description="As in `sources`.")
+    path: str = Field(description="As in `sources`; of kind `lm-eval` the name of a task or group of tasks.")
     name: str | None = Field(
         None,
         pattern=r"^[\w-][\w.-]*$",
         description="Its name in tables and its folder in the run. Default: the file name without its ending.",
     )
-    kind: Literal["choice", "exact", "regex", "number", "ifeval"] = Field(
+    kind: Literal["choice", "exact", "regex", "number", "ifeval", "lm-eval"] = Field(
         "choice",
         description="choice: the probability of the right choice's text among the texts of all choices. exact: the "
         "answer is the expected text. regex: the expected regular expression occurs in the answer. number: the last "
-        "number of the answer is the expected one. ifeval: the answer follows all instructions (extra `eval`).",
+        "number of the answer is the expected one. ifeval: the answer follows all instructions (extra `eval`). "
+        "lm-eval: a task of lm-evaluation-harness (extra `eval`), whose data come from the hub.",
+    )
+    include: str | None = Field(
+        None, description="Of kind `lm-eval`: a folder with tasks of one's own, relative to the recipe."
     )
     primary: bool = Field(
         False, description="Whether this outcome, in place of held-out loss, is the one that the verdict is about."
@@ -525,6 +529,12 @@ class Task(Section):
     )
     format: FormatName = Field("auto", description="As in `sources`.")
     columns: dict[str, str] = Field({}, description="As in `sources`.")
+
+    @model_validator(mode="after")
+    def _folder_of_harness(self) -> Task:
+        if self.include is not None and self.kind != "lm-eval":
+            raise ValueError("`include` is a folder of tasks for `kind: lm-eval`; other kinds read the file in `path`")
+        return self
 
     @property
     def label(self) -> str:

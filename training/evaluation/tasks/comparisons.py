@@ -84,7 +84,11 @@ class TaskResult:
     @property
     def measure(self) -> str:
         """What the outcome of an item is."""
-        names = {"choice": "probability of the right choice", "ifeval": "prompts followed strictly"}
+        names = {
+            "choice": "probability of the right choice",
+            "ifeval": "prompts followed strictly",
+            "lm-eval": "measure of lm-evaluation-harness",
+        }
         return names.get(self.kind, "share of right answers")
 
     @property

@@ -23,6 +23,7 @@ from siftune.curation.ingest.source_parts import source_parts
 from siftune.curation.recipe.sections import Task
 from siftune.training.evaluation.loss_worker import draw_rows
 from siftune.training.evaluation.tasks.answers import last_number
+from siftune.training.evaluation.tasks.harness import read_harness_items
 from siftune.training.evaluation.tasks.instructions import require_checks
 
 #: One item of a task: `item` is `name:row`, `answer` what is expected (of kind `regex` a regular expression, of kind
@@ -75,6 +76,9 @@ def read_items(task: Task, *, base: Path, seed: int) -> pl.DataFrame:
     Raises:
         UserError: the file cannot be read, an item lacks what its kind needs, or a subject does not exist.
     """
+    if task.kind == "lm-eval":
+        items = _of_subjects(task, pl.DataFrame(read_harness_items(task, base=base), schema=TASK_ITEMS))
+        return draw_rows(items, task.max_items, seed=seed)
     references = read_reference(task.path, base=base, name=task.label, format=task.format, columns=task.columns)
     items = references.rename({"reference": "item"}).with_columns(cluster=_clusters(task, references, base))
     if task.kind == "ifeval":

@@ -21,6 +21,7 @@ from siftune.training.arm_names import BASE
 from siftune.training.evaluation.evaluate import trained_targets
 from siftune.training.evaluation.loss_worker import EvaluationTarget
 from siftune.training.evaluation.tasks.contaminated_items import find_contaminated
+from siftune.training.evaluation.tasks.harness import folder_hashes, harness_folder, harness_version
 from siftune.training.evaluation.tasks.instructions import has_punkt
 from siftune.training.evaluation.tasks.items import TASK_ITEMS, items_hash, read_items
 from siftune.training.evaluation.tasks.outcomes import TaskEvaluation, read_task_evaluation
@@ -69,7 +70,7 @@ def score_tasks(
         find_contaminated(run, searched, trained, folder=folder, progress=progress)
         max_new_tokens = task.max_new_tokens or recipe.compare.max_new_tokens
         asked = [task.kind, None if task.kind == "choice" else max_new_tokens, recipe.model.load, recipe.model.system]
-        checks = has_punkt() if task.kind == "ifeval" else None
+        checks = has_punkt() if task.kind == "ifeval" else harness_version() if task.kind == "lm-eval" else None
         identity = [_SCORING_VERSION, MASK_VERSION, *asked, checks, items_hash(frame), resolved.identity]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         pending = [target.name for target in targets if not _is_scored(folder, target, key)]
@@ -77,6 +78,8 @@ def score_tasks(
             TaskJob(
                 label=task.label,
                 kind=task.kind,
+                path=task.path,
+                include=harness_folder(task, base=Path(run.manifest.recipe_folder)),
                 folder=folder,
                 max_new_tokens=max_new_tokens,
                 key=key,
@@ -103,10 +106,13 @@ def check_tasks(run: RunFolder) -> list[pl.DataFrame]:
 def _items(run: RunFolder, task: Task) -> pl.DataFrame:
     """TASK_ITEMS of a task, read anew where its file or what is asked of it has changed."""
     base = Path(run.manifest.recipe_folder)
-    locate(task.path, base=base, what="task")
-    source = Source(path=task.path, format=task.format, columns=task.columns)
+    if task.kind == "lm-eval":
+        content = [harness_version(), folder_hashes(harness_folder(task, base=base))]
+    else:
+        locate(task.path, base=base, what="task")
+        content = [sources_fingerprint([Source(path=task.path, format=task.format, columns=task.columns)], base=base)]
     settings = task.model_dump(exclude={"primary", "max_new_tokens"})
-    identity = [sources_fingerprint([source], base=base), settings, run.recipe.seed, TASK_ITEMS.names()]
+    identity = [content, settings, run.recipe.seed, TASK_ITEMS.names()]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     folder = run.tasks_folder / task.label
     frame_path, key_path = folder / "items.parquet", folder / "items.json"

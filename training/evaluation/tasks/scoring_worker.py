@@ -28,6 +28,7 @@ from siftune.training.evaluation.tasks.choices import (
     tokenise_choices,
 )
 from siftune.training.evaluation.tasks.generation import greedy_answers
+from siftune.training.evaluation.tasks.harness import harness_outcomes
 from siftune.training.evaluation.tasks.instructions import can_be_checked, follows
 from siftune.training.evaluation.tasks.outcomes import TASK_OUTCOMES, TaskEvaluation, write_outcomes
 
@@ -40,7 +41,10 @@ class TaskJob(Section):
     """One task, and the models that have no outcomes of it yet."""
 
     label: str
-    kind: Literal["choice", "exact", "regex", "number", "ifeval"]
+    kind: Literal["choice", "exact", "regex", "number", "ifeval", "lm-eval"]
+    #: Of kind lm-eval the name of the harness's task, and the folder with tasks of one's own.
+    path: str
+    include: Path | None
     #: The folder of the task, with items.parquet.
     folder: Path
     max_new_tokens: int
@@ -130,11 +134,38 @@ class AnswerScoring:
         """Outcome and accuracy of one answer."""
         kind = self.task.kind
         assert kind != "choice"
+        assert kind != "lm-eval"
         if kind == "ifeval":
             strict, loose = follows(prompt, expected, answer)
             return float(strict), float(loose)
         right = float(is_right(kind, answer, expected))
         return right, right
+
+
+class HarnessScoring:
+    """Scores the items of a task of lm-evaluation-harness."""
+
+    shared_questions = None
+
+    def __init__(self, items: pl.DataFrame, task: TaskJob, scoring: ScoringModel) -> None:
+        self.items, self.task, self.scoring = items, task, scoring
+
+    def outcomes(self, model: Any, progress: Progress) -> pl.DataFrame:
+        """TASK_OUTCOMES of one model."""
+        progress("", 0, 1)
+        task = self.task
+        return harness_outcomes(
+            model, self.scoring.tokenizer, self.items, path=task.path, folder=task.include, label=task.label
+        )
+
+
+def scoring_method(
+    task: TaskJob, items: pl.DataFrame, scoring: ScoringModel
+) -> ChoiceScoring | AnswerScoring | HarnessScoring:
+    """What scores the items of a task, by its kind."""
+    if task.kind == "choice":
+        return ChoiceScoring(items, scoring)
+    return (HarnessScoring if task.kind == "lm-eval" else AnswerScoring)(items, task, scoring)
 
 
 def score(job: ScoringJob, progress: Progress) -> dict[str, Any]:
@@ -145,12 +176,7 @@ def score(job: ScoringJob, progress: Progress) -> dict[str, Any]:
     """
     scoring = ScoringModel(job)
     frames = {task.label: pl.read_parquet(task.folder / "items.parquet", glob=False) for task in job.tasks}
-    methods = {
-        task.label: ChoiceScoring(frames[task.label], scoring)
-        if task.kind == "choice"
-        else AnswerScoring(frames[task.label], task, scoring)
-        for task in job.tasks
-    }
+    methods = {task.label: scoring_method(task, frames[task.label], scoring) for task in job.tasks}
     total = sum(len(task.pending) for task in job.tasks)
     done = 0
     # Model by model; what is done stays when a later one fails.
