@@ -32,6 +32,8 @@ VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "0",
     # Threads that wait for work sleep. By default OpenMP's spin, and beside another busy process they take its cores.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Nothing here is compiled, and bitsandbytes would import the compiler: two of the nine seconds of all imports.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 
 

@@ -43,7 +43,7 @@ def settings(name: str, folder: Path, *, tokens: int, seeds: int) -> dict[str, A
     recipe["training"] |= {"arms": CONTROLS, "budget": {"tokens": tokens}, "seeds": list(range(seeds))}
     recipe["compare"] = {"max_rows": 300}
     if name == "docs":
-        recipe["sources"][0]["path"] = "python_docs.jsonl"
+        recipe["sources"] = [{"path": "python_docs.jsonl", "name": "python_docs", "format": "alpaca"}]
         recipe["contamination"]["references"][0]["path"] = str(ROOT / "data" / "quiz.jsonl")
         recipe["training"]["arms"] = [*CONTROLS, *({"name": f"no-{stage}", "without": [stage]} for stage in STAGES)]
         recipe["compare"]["tasks"] = [{"path": str(folder / "python_quiz.jsonl"), "name": "python-quiz"}]

@@ -70,7 +70,7 @@ def demo_run(folder: Path) -> RunFolder:
     """The demo's data set, curated and split; made once."""
     python_docs.build(folder / "python_docs.jsonl")
     document = yaml.safe_load((ROOT / "data" / "demo.yaml").read_text(encoding="utf-8"))
-    document["sources"][0]["path"] = "python_docs.jsonl"
+    document["sources"] = [{"path": "python_docs.jsonl", "name": "python_docs", "format": "alpaca"}]
     document["run"] = "run"
     document["contamination"]["references"][0]["path"] = str(ROOT / "data" / "quiz.jsonl")
     recipe = folder / "demo.yaml"
