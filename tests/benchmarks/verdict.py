@@ -1,7 +1,8 @@
 # ruff: noqa: E402 - the path comes first
 """Does the verdict call equal arms equal, and does it find dirt that was put in? By real training runs.
 
-    python tests/benchmarks/verdict.py [--folder runs/verdict] [--draws 15] [--tokens 1500] [--rows 100] [--no-dirt]
+    python tests/benchmarks/verdict.py [--folder runs/verdict] [--draws 15] [--tokens 1500] [--rows 100]
+        [--shares 0.3 1]
 
 Equal arms: random samples of one size from the raw training rows of the demo. No sample is better than another in law,
 so every "better" and "worse" is false. Each pair is compared with a third sample in the run, as the arms of a run are,
@@ -53,7 +54,6 @@ from siftune.training.result import read_result
 SEEDS = (0, 1, 2)
 #: Rows of a sample; no run of the budgets here sees a row twice.
 SAMPLE_ROWS = 2000
-SHARES = (0.3, 1.0)
 COPIES = 50
 COMPARE = Compare(bootstrap=2000, permutations=2000)
 MODEL = Model(name="smollm2", load="nf4")
@@ -242,7 +242,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=15, help="equal arms: 15 make 105 pairs")
     parser.add_argument("--tokens", type=int, default=1500, help="trained tokens of a run")
     parser.add_argument("--rows", type=int, default=100, help="held-out rows")
-    parser.add_argument("--no-dirt", action="store_true", help="equal arms only")
+    parser.add_argument(
+        "--shares", type=float, nargs="*", default=[0.3, 1.0], help="of dirty rows; none: equal arms only"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     settings = training_settings(options.tokens)
@@ -251,7 +253,7 @@ def main() -> None:
     equal = samples(raw, options.draws)
     sample = equal["draw-00"]
     dirty = {}
-    for share in () if options.no_dirt else SHARES:
+    for share in options.shares:
         dirty["swapped answers", share, f"swapped-{share:g}"] = with_swapped_answers(sample, share)
         dirty[f"rows repeated {COPIES} times", share, f"copies-{share:g}"] = with_copies(sample, share)
         dirty["held-out rows", share, f"leak-{share:g}"] = with_held_out_rows(sample, held_out, share)
