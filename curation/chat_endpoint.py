@@ -56,7 +56,7 @@ class ChatEndpoint:
             )
 
     def ask(self, prompts: Sequence[str], progress: Progress | None, *, label: str) -> list[str]:
-        """The answer to each prompt. What was answered before a fault is kept.
+        """The answer to each prompt; equal prompts are asked once. What was answered before a fault is kept.
 
         Args:
             prompts: each is a conversation of its own.
@@ -66,17 +66,18 @@ class ChatEndpoint:
         Raises:
             UserError: the server cannot be used.
         """
-        answers = [""] * len(prompts)
+        distinct = list(dict.fromkeys(prompts))
+        answers: dict[str, str] = {}
         with ThreadPoolExecutor(_REQUESTS) as pool:
-            waiting = {pool.submit(self._answer, prompt): index for index, prompt in enumerate(prompts)}
+            waiting = {pool.submit(self._answer, prompt): prompt for prompt in distinct}
             try:
                 for done, future in enumerate(as_completed(waiting), start=1):
                     answers[waiting[future]] = future.result()
                     if progress is not None:
-                        progress(label, done, len(prompts))
+                        progress(label, done, len(distinct))
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-        return answers
+        return [answers[prompt] for prompt in prompts]
 
     def _answer(self, prompt: str) -> str:
         body = {

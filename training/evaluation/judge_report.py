@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from siftune.curation.markdown import table
+from siftune.curation.markdown import Raw, table
 from siftune.training.evaluation.formatting import format_p
 from siftune.training.evaluation.judge_model import JudgedPair, JudgeResult
 
-HEAD = (
-    "arms",
-    "better: first arm",
-    "second arm",
-    "ties",
-    "of them decided by the order",
-    "unclear",
-    "share for the first [exact 95 %]",
-    "p",
-    "words, mean",
-    "won by the longer answer",
-)
+HEAD = ("arms", "wins", "ties (by order)", "unclear", "share [exact 95 %]", "p", "mean words", "longer won")
 NOTE = (
-    "An arm wins a prompt where the judge names it in both orders; else the prompt is a tie. The answers are those of "
-    "one training run of each arm, and p is not adjusted: this is exploratory."
+    "Wins, share and words are of the first arm against the second. An arm wins a prompt where the judge names it in "
+    "both orders; else the prompt is a tie, by order where the two orders named different arms. Unclear replies count "
+    "nowhere. Longer won: wins that went to the longer answer. The answers are those of one training run of each "
+    "arm, and p is not adjusted: this is exploratory."
 )
 
 
@@ -31,25 +22,24 @@ def markdown_lines(result: JudgeResult | None) -> Iterator[str]:
     if result is None:
         return
     yield from [f"## Answers compared by {result.model} (exploratory)", "", NOTE, ""]
-    yield from table(list(HEAD), [[str(cell) for cell in pair_cells(pair)] for pair in result.pairs])
+    rows = [[str(name), *(Raw(str(cell)) for cell in cells)] for name, *cells in map(pair_cells, result.pairs)]
+    yield from table(list(HEAD), rows)
     yield from [agreement_sentence(result), ""]
 
 
-def pair_cells(pair: JudgedPair) -> tuple[object, ...]:
+def pair_cells(pair: JudgedPair) -> tuple[str | int, ...]:
     """One line of the table under `HEAD`."""
     votes = pair.result
     share = "—" if votes.share is None else f"{votes.share:.0%} [{votes.low:.0%}, {votes.high:.0%}]"
     decisive = votes.wins + votes.losses
     return (
         f"{pair.arm} against {pair.against}",
-        votes.wins,
-        votes.losses,
-        votes.ties,
-        pair.order_decided,
+        f"{votes.wins} : {votes.losses}",
+        f"{votes.ties} ({pair.order_decided})",
         pair.unclear,
         share,
         format_p(votes.p),
-        f"{pair.mean_words[0]:.0f} against {pair.mean_words[1]:.0f}",
+        f"{pair.mean_words[0]:.0f} : {pair.mean_words[1]:.0f}",
         f"{pair.longer_wins} of {decisive}",
     )
 

@@ -111,7 +111,9 @@ def test_the_verdict_draws_what_a_judge_said(page, done_run: Path) -> None:
     at = page("verdict", done_run)
     assert "Answers compared by some/judge" in [title.value for title in at.subheader]
     text = shown(at)
-    assert "32 against 20" in text
+    assert "7 : 1" in text
+    assert "4 (2)" in text
+    assert "32 : 20" in text
     assert "5 of 8" in text
     assert "the same one on 3 (75% [19%, 99%]; 50 % is chance)" in text
 

@@ -101,6 +101,17 @@ def test_what_was_judged_is_not_asked_again(tiny_run: Path, server: ChatServer) 
     assert len(server.requests) == 4
 
 
+def test_equal_questions_are_asked_once(tiny_run: Path, server: ChatServer) -> None:
+    run = RunFolder.open(tiny_run)
+    answered(run, {"a": ("good", "bad")})
+    for number in range(20):
+        vote(run, str(number), "good", "bad", "right")
+    agreement = judged(run, server).agreement
+    assert agreement is not None
+    assert agreement.same == 20
+    assert len(server.requests) == 4  # the suite's prompt and that of the rounds, in two orders each
+
+
 def test_a_reply_that_says_nothing_counts_nowhere(tiny_run: Path, server: ChatServer) -> None:
     run = RunFolder.open(tiny_run)
     answered(run, {"a": ("good", "bad")})
