@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import orjson
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -118,11 +120,17 @@ class _ExampleBatch:
     def table(self) -> pa.Table:
         """The batch as a table of EXAMPLES."""
         messages = pa.StructArray.from_arrays(
-            [pa.array(self.roles, _TEXT), pa.array(self.contents, _TEXT)], fields=list(_MESSAGE)
+            [_text_column(self.roles), _text_column(self.contents)], fields=list(_MESSAGE)
         )
-        columns = [pa.array(texts, _TEXT) for texts in (self.ids, self.sources, self.splits, self.metas)]
-        columns.insert(3, pa.LargeListArray.from_arrays(pa.array(self.offsets, pa.int64()), messages))
+        columns = [_text_column(texts) for texts in (self.ids, self.sources, self.splits, self.metas)]
+        offsets = pl.Series(self.offsets, dtype=pl.Int64).to_arrow()
+        columns.insert(3, pa.LargeListArray.from_arrays(offsets, messages))
         return pa.Table.from_arrays(columns, schema=EXAMPLES_ARROW)
+
+
+def _text_column(texts: Sequence[str | None]) -> pa.Array:
+    """Texts as Arrow has them; `pyarrow.array` would import pandas to look whether they are one of its columns."""
+    return pl.Series(texts, dtype=pl.String).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def row_text(value: Any) -> str:
