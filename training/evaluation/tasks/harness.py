@@ -1,7 +1,8 @@
 """Tasks of lm-evaluation-harness by their names (extra `eval`): its items, and how a model scores on each of them.
 
 The harness reads the data of its tasks from the hub, so a network or a filled cache is needed. Code of data sets is
-never run, and a folder of tasks of one's own may not hold tasks that run code.
+never run. A folder of tasks of one's own may not name functions (`!function`); the harness runs its templates by Jinja,
+so it must be trusted all the same.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def harness_folder(task: Task, *, base: Path) -> Path | None:
     """The folder with tasks of one's own, relative to `base`; None without one.
 
     Raises:
-        UserError: it is no folder, or holds a task that runs code.
+        UserError: it is no folder, or a task in it names a function.
     """
     if task.include is None:
         return None
