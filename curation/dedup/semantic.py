@@ -81,7 +81,7 @@ class SemanticDuplicates:
         proposed = self._proposed(corpus, rows, store, progress)
         notes = {"search": proposed.method, "recall": f"{proposed.recall:.4f}", "sampled": str(proposed.sampled)}
         if searched.height < alive.height:
-            notes["prompts"] = f"{searched.height} of {alive.height} rows have a prompt like another one"
+            notes["prompts"] = f"{searched.height:,} of {alive.height:,} rows have a prompt like another one"
         pairs = same_system(corpus, rows, proposed) if self.system == "distinguish" else proposed
         sides = ["core", "answer"] if self.compares == "dialogue" else ["core"]
         pairs = with_sides(pairs, corpus.frames(sides, rows), store, floor=self.settings.floor, progress=progress)

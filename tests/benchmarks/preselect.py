@@ -82,7 +82,7 @@ def of_rows(name: str, file: Path, *, rows: int, duplicates: bool) -> str:
             measured = stage.measure(prepared.corpus, sample, None)
             frames.append(measured.frame)
             notes = measured.notes
-    searched = int(notes["prompts"].split()[0]) if "prompts" in notes else sample.height
+    searched = int(notes["prompts"].split()[0].replace(",", "")) if "prompts" in notes else sample.height
     encoded = int(notes["search"].split()[2]) if "among" in notes["search"] else searched
     kept = []
     for threshold in (stage.settings.floor, stage.settings.threshold):
