@@ -122,7 +122,7 @@ def test_the_recipes_of_the_documentation_are_accepted() -> None:
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     tasks = [task for block in blocks for task in Compare.model_validate(yaml.safe_load(block)["compare"]).tasks]
-    assert [task.label for task in tasks] == ["mmlu", "gsm8k_test", "ifeval", "python_quiz"]
+    assert [task.label for task in tasks] == ["mmlu", "gsm8k_test", "ifeval", "arc_easy", "mine", "python_quiz"]
     for kind in get_args(Task.model_fields["kind"].annotation):
         assert f"| `{kind}` |" in text
     assert all(subject in text for subject in MMLU_15)
