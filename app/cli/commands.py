@@ -95,9 +95,14 @@ def run(recipe: Path) -> None:
     from siftune.curation.run.recipe_file import RecipeFile
 
     recipe_file = RecipeFile.read(recipe)
-    for task in recipe_file.recipe.compare.tasks:  # a file that is missing is a fault before anything is curated
+    # A file or a key that is missing is a fault before anything is curated.
+    for task in recipe_file.recipe.compare.tasks:
         if task.kind != "lm-eval":
             locate(task.path, base=recipe_file.base, what="task")
+    if (judge := recipe_file.recipe.compare.judge) is not None:
+        from siftune.training.evaluation.judge_model import judge_endpoint
+
+        judge_endpoint(judge)
     folder = run_pipeline(recipe, progress=_progress())
     _print(run_output.curation_report(folder))
     _require_usable(folder.manifest.inputs)

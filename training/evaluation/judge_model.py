@@ -142,14 +142,7 @@ def judge_answers(
     settings = recipe.compare.judge
     if settings is None:
         return None
-    endpoint = ChatEndpoint(
-        settings.endpoint,
-        settings.model,
-        setting="compare.judge",
-        key_variable=settings.key_variable,
-        timeout=settings.timeout,
-        cache=AnswerCache(),
-    )
+    endpoint = judge_endpoint(settings)
     suite = _comparisons(read_answers(run), pairs, kind="suite")
     heldout = _comparisons(_heldout_answers(run, recipe, settings, progress), pairs, kind="held-out")
     comparisons = [*suite, *heldout, *_voted(run)]
@@ -172,6 +165,18 @@ def judge_answers(
             results.append(_pair_result(arm, against, of_pair))
     votes = [(comparison, winner) for comparison, winner, _ in judged if comparison.kind == "vote"]
     return JudgeResult(settings.model, tuple(results), _agreement(votes))
+
+
+def judge_endpoint(settings: AnswerJudge) -> ChatEndpoint:
+    """The server of a judge, which is not asked yet. Raises `UserError` where the variable of its key is not set."""
+    return ChatEndpoint(
+        settings.endpoint,
+        settings.model,
+        setting="compare.judge",
+        key_variable=settings.key_variable,
+        timeout=settings.timeout,
+        cache=AnswerCache(),
+    )
 
 
 def read_reply(text: str) -> str | None:

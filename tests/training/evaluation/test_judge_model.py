@@ -9,7 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from siftune.app.cli.commands import main
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe
 from siftune.curation.recipe.sections import Recipe
@@ -179,6 +181,19 @@ def test_a_server_that_fails_is_one_sentence(tiny_run: Path, server: ChatServer)
     server.faults = [404] * 4
     with pytest.raises(UserError, match=r"The server of compare\.judge, .* answered 404 for the model 'tiny-judge'"):
         judged(run, server)
+
+
+def test_a_key_that_is_not_set_is_a_fault_before_anything_is_curated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    judge = {"endpoint": "http://127.0.0.1:9/v1", "model": "some", "key_variable": "JUDGE_KEY"}
+    recipe = {"sources": [{"path": "there-is-none.jsonl"}], "run": "run", "compare": {"judge": judge}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    result = CliRunner().invoke(main, ["run", str(tmp_path / "r.yaml")])
+    assert result.exit_code == 2
+    assert "compare.judge reads its key from the environment variable JUDGE_KEY, which is not set" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("endpoint", ["ftp://x/v1", "http://user:key@127.0.0.1/v1", "127.0.0.1:8000"])
