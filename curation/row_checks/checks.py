@@ -243,7 +243,7 @@ def _language(batch: pl.DataFrame, checks: Checks) -> pl.DataFrame:
     mostly_letters = letters * 10 >= pl.col("prose").str.len_chars() * 6
     candidates = rows.filter((word_count(pl.col("prose")) >= _LANGUAGE_WORDS) & mostly_letters)
     accepted = [code.lower() for code in checks.languages]
-    detected = language_detection.detect_foreign(
+    detected = language_detection.detect(
         candidates["prose"].to_list(), accepted=accepted, confidence=_LANGUAGE_CONFIDENCE
     )
     candidates = candidates.with_columns(

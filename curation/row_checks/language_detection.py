@@ -18,8 +18,8 @@ class DetectedLanguage:
     confidence: float
 
 
-def detect_foreign(texts: Sequence[str], *, accepted: Sequence[str], confidence: float) -> list[DetectedLanguage]:
-    """The language of each text that is in none of the `accepted` ones, among all that lingua knows; else empty.
+def detect(texts: Sequence[str], *, accepted: Sequence[str], confidence: float) -> list[DetectedLanguage]:
+    """The language of each text, among all that lingua knows.
 
     lingua's fast mode takes some short English texts for Latin (0.8 % of real rows); its accurate mode makes an eighth
     of these errors, but is slower and takes a gigabyte of memory. It is used only where the fast mode gives a language
@@ -33,20 +33,16 @@ def detect_foreign(texts: Sequence[str], *, accepted: Sequence[str], confidence:
     Raises:
         UserError: lingua is not installed.
     """
-    detected = [DetectedLanguage("", 0.0)] * len(texts)
-    # Naming the most likely language is cheap; the confidence in all 75 is asked for only where that one is foreign.
-    likely = _detector(accurate=False).detect_languages_in_parallel_of(list(texts))
-    foreign = [index for index, language in enumerate(likely) if language and _code(language) not in accepted]
-    for accurate in (False, True):
-        for index, language in zip(foreign, _detect([texts[i] for i in foreign], accurate=accurate), strict=True):
+    detected = _detect(texts, accurate=False)
+    doubtful = [
+        index
+        for index, language in enumerate(detected)
+        if language.code not in accepted and language.confidence >= confidence
+    ]
+    if doubtful:
+        checked = _detect([texts[index] for index in doubtful], accurate=True)
+        for index, language in zip(doubtful, checked, strict=True):
             detected[index] = language
-        foreign = [
-            index
-            for index in foreign
-            if detected[index].code not in accepted and detected[index].confidence >= confidence
-        ]
-        if not foreign:
-            break
     return detected
 
 
@@ -56,7 +52,7 @@ def check_codes(codes: Sequence[str]) -> None:
     Raises:
         UserError: lingua does not know one of `codes`, or is not installed.
     """
-    supported = sorted(map(_code, _lingua().Language.all()))
+    supported = sorted(language.iso_code_639_1.name.lower() for language in _lingua().Language.all())
     for code in codes:
         if code.lower() not in supported:
             hint = did_you_mean(code, supported)
@@ -87,8 +83,4 @@ def _lingua() -> Any:
 def _most_probable(values: Sequence[Any]) -> DetectedLanguage:
     if not values or values[0].value <= 0:
         return DetectedLanguage("", 0.0)
-    return DetectedLanguage(_code(values[0].language), float(values[0].value))
-
-
-def _code(language: Any) -> str:
-    return str(language.iso_code_639_1.name.lower())
+    return DetectedLanguage(values[0].language.iso_code_639_1.name.lower(), float(values[0].value))
