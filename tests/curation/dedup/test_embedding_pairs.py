@@ -166,8 +166,8 @@ def test_texts_with_a_neighbour_are_those_of_brute_force(monkeypatch: pytest.Mon
     floor = float(np.median(cosine[: len(texts)].max(axis=1)))
     equal = np.array([listed.to_list().count(text) > 1 for text in listed])
     expected = (cosine >= floor).any(axis=1) | equal
-    found = embedding_pairs.has_neighbour(listed, embed, floor=floor)
-    assert np.array_equal(found, expected)
+    has_neighbour = embedding_pairs.has_neighbour(listed, embed, floor=floor)
+    assert np.array_equal(has_neighbour, expected)
     assert 0 < expected.sum() < len(expected)
 
 

@@ -63,11 +63,11 @@ def test_rows_with_a_prompt_of_their_own_are_not_encoded_as_a_whole(
         monkeypatch.setattr(store, "load", lambda name: Counting())
         store.embedder.cache_clear()
         Counting.encoded = []
-        some = run_of(tmp_path, preselect=True)
+        preselected = run_of(tmp_path, preselect=True)
         prompts = {row["instruction"] for row in source}
-        whole = [text for text in Counting.encoded if "\n" in text or len(text.split()) == 24]
+        encoded_rows = [text for text in Counting.encoded if "\n" in text or len(text.split()) == 24]
         assert prompts <= set(Counting.encoded)
-        every = run_of(tmp_path, preselect=False)
+        exhaustive = run_of(tmp_path, preselect=False)
     # 8 reversed rows with their originals, and 6 rows with another answer; four of the originals are in both.
     alike = {
         n
@@ -75,14 +75,17 @@ def test_rows_with_a_prompt_of_their_own_are_not_encoded_as_a_whole(
         for m, other in enumerate(source)
         if n != m and sorted(row["instruction"].split()) == sorted(other["instruction"].split())
     }
-    assert len(whole) == len(alike) < len(source) / 2
+    assert len(encoded_rows) == len(alike) < len(source) / 2
     dropped = [
-        run.ledger().filter(stage="semantic").select("id", "action", "witness", "score") for run in (some, every)
+        run.ledger().filter(stage="semantic").select("id", "action", "witness", "score")
+        for run in (preselected, exhaustive)
     ]
     assert dropped[0].height == 8
     assert dropped[0].equals(dropped[1])
     sentence = f"semantic: {len(alike)} of {len(source)} rows have a prompt like another one, and only these were"
-    assert warnings(some)[-1].startswith(sentence)
-    assert not any("semantic" in warning for warning in warnings(every))
-    pairs = [pl.read_parquet(next((run.path / "measures").glob("semantic-*.parquet"))) for run in (some, every)]
+    assert warnings(preselected)[-1].startswith(sentence)
+    assert not any("semantic" in warning for warning in warnings(exhaustive))
+    pairs = [
+        pl.read_parquet(next((run.path / "measures").glob("semantic-*.parquet"))) for run in (preselected, exhaustive)
+    ]
     assert pairs[0].equals(pairs[1])
