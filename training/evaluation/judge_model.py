@@ -104,11 +104,16 @@ class VoteAgreement:
 
 @dataclass(frozen=True)
 class JudgeResult:
-    """What a judge said of the arms of a run."""
+    """What a judge said of the arms of a run.
+
+    `heldout_prompts` were asked for by the recipe; `heldout_asked` of them the run has.
+    """
 
     model: str
     pairs: tuple[JudgedPair, ...]
     agreement: VoteAgreement | None
+    heldout_prompts: int = 0
+    heldout_asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def judge_answers(
         return None
     endpoint = judge_endpoint(settings)
     suite = _comparisons(read_answers(run), pairs, kind="suite")
-    heldout = _comparisons(_heldout_answers(run, recipe, settings, progress), pairs, kind="held-out")
+    heldout_answers = _heldout_answers(run, recipe, settings, progress)
+    heldout = _comparisons(heldout_answers, pairs, kind="held-out")
     comparisons = [*suite, *heldout, *_voted(run)]
 
     # Equal answers are a tie that nobody needs to be asked about.
@@ -164,7 +170,8 @@ def judge_answers(
         if of_pair:
             results.append(_pair_result(arm, against, of_pair))
     votes = [(comparison, winner) for comparison, winner, _ in judged if comparison.kind == "vote"]
-    return JudgeResult(settings.model, tuple(results), _agreement(votes))
+    heldout_asked = heldout_answers["prompt"].n_unique()
+    return JudgeResult(settings.model, tuple(results), _agreement(votes), settings.heldout_prompts, heldout_asked)
 
 
 def judge_endpoint(settings: AnswerJudge) -> ChatEndpoint:

@@ -24,7 +24,7 @@ def markdown_lines(result: JudgeResult | None) -> Iterator[str]:
     yield from [f"## Answers compared by {result.model} (exploratory)", "", NOTE, ""]
     rows = [[str(name), *(Raw(str(cell)) for cell in cells)] for name, *cells in map(pair_cells, result.pairs)]
     yield from table(list(HEAD), rows)
-    yield from [agreement_sentence(result), ""]
+    yield from [f"{shortage_sentence(result)}{agreement_sentence(result)}", ""]
 
 
 def pair_cells(pair: JudgedPair) -> tuple[str | int, ...]:
@@ -41,6 +41,16 @@ def pair_cells(pair: JudgedPair) -> tuple[str | int, ...]:
         format_p(votes.p),
         f"{pair.mean_words[0]:.0f} : {pair.mean_words[1]:.0f}",
         f"{pair.longer_wins} of {decisive}",
+    )
+
+
+def shortage_sentence(result: JudgeResult) -> str:
+    """That the run has fewer held-out prompts than the recipe asks for, with a space behind it; else nothing."""
+    if result.heldout_asked >= result.heldout_prompts:
+        return ""
+    return (
+        f"The recipe asks for {result.heldout_prompts:,} held-out prompts; the run has {result.heldout_asked:,} with "
+        "one turn and no system prompt. "
     )
 
 

@@ -231,7 +231,8 @@ def _judge(verdict: Verdict) -> None:
     rows = map(judge_report.pair_cells, verdict.judge.pairs)
     markup.draw(markup.table(list(judge_report.HEAD), rows, numbers=tuple(range(1, len(judge_report.HEAD)))))
     markup.draw(markup.note(judge_report.NOTE))
-    markup.draw(markup.note(judge_report.agreement_sentence(verdict.judge)))
+    sentences = judge_report.shortage_sentence(verdict.judge) + judge_report.agreement_sentence(verdict.judge)
+    markup.draw(markup.note(sentences))
 
 
 def _vote_row(tally: PairVotes) -> tuple[object, ...]:

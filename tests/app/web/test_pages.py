@@ -106,7 +106,9 @@ def test_the_verdict_draws_what_a_judge_said(page, done_run: Path) -> None:
     document = Verdict.read(run)
     assert document is not None
     pair = JudgedPair("curated", "raw", vote_result(7, 1, 4), 2, 0, (31.5, 20.0), 5)
-    judge = JudgeResult("some/judge", (pair,), VoteAgreement(6, 4, 3, 0.194, 0.994))
+    judge = JudgeResult(
+        "some/judge", (pair,), VoteAgreement(6, 4, 3, 0.194, 0.994), heldout_prompts=20, heldout_asked=3
+    )
     write_verdict(dataclasses.replace(document, judge=judge), run)
     at = page("verdict", done_run)
     assert "Answers compared by some/judge" in [title.value for title in at.subheader]
@@ -116,6 +118,7 @@ def test_the_verdict_draws_what_a_judge_said(page, done_run: Path) -> None:
     assert "32 : 20" in text
     assert "5 of 8" in text
     assert "the same one on 3 (75% [19%, 99%]; 50 % is chance)" in text
+    assert "The recipe asks for 20 held-out prompts; the run has 3 with one turn and no system prompt." in text
 
 
 def test_the_verdict_draws_what_each_stage_contributes(page, done_run: Path) -> None:

@@ -221,6 +221,7 @@ def test_compare_asks_the_judge_about_real_answers_to_the_suite_and_to_heldout_p
     page = run.verdict_markdown.read_text(encoding="utf-8")
     assert "## Answers compared by tiny-judge (exploratory)" in page
     assert "there are no blind votes to compare it with" in page
+    assert "The recipe asks for" not in page
     assert Verdict.read(run) == verdict
     asked = len(server.requests)
     server.faults = [500] * 20

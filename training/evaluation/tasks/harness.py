@@ -76,6 +76,8 @@ def harness_outcomes(
 ) -> pl.DataFrame:
     """TASK_OUTCOMES of one model: what the harness says of each item, asked in the chat template of the model.
 
+    The harness cuts the beginning of what is longer than the model's context; such items are left out.
+
     Args:
         model: a causal language model in eval mode.
         tokenizer: its tokenizer, with its template.
@@ -97,20 +99,23 @@ def harness_outcomes(
         numbers[name].append(int(number))
     asked = {name: sorted(chosen) for name, chosen in numbers.items() if chosen}
     device = "cuda" if model.device.type == "cuda" else "cpu"
+    harness_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=_BATCH_ROWS[device])
     result: Any = simple_evaluate(
-        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=_BATCH_ROWS[device]),
+        harness_model,
         tasks=[tasks[name] for name in asked],
         samples=asked,
         apply_chat_template=bool(tokenizer.chat_template),
         bootstrap_iters=0,
         log_samples=True,
+        # The tasks are loaded; without a list of its own it would read all of the harness's 13,000 files again.
+        task_manager=_manager(None, (), include_defaults=False),
     )
     rows = []
     for name in asked:
         measure = outcome_measure(tasks[name])
         first_filter = result["samples"][name][0]["filter"]
         for sample in result["samples"][name]:
-            if sample["filter"] == first_filter:
+            if sample["filter"] == first_filter and _fits(harness_model, sample["arguments"]):
                 accuracy = sample.get("acc", sample[measure])
                 rows.append((f"{name}:{sample['doc_id']}", float(sample[measure]), float(accuracy), _answer(sample)))
     return pl.DataFrame(rows, schema=TASK_OUTCOMES, orient="row").sort("item")
@@ -212,6 +217,23 @@ def _rows(name: str, task: Any, *, cluster: bool) -> Iterator[dict[str, Any]]:
             "choices": choices,
             "cluster": name if cluster else item,
         }
+
+
+def _fits(harness_model: Any, requests: Sequence[Sequence[Any]]) -> bool:
+    """Whether the harness asked the requests of an item, (context, continuation or settings), without cutting them."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    for context, *rest in requests:
+        if rest and isinstance(rest[0], str):
+            tokens, limit = len(harness_model.tok_encode(context + rest[0])), harness_model.max_length + 1
+        elif rest:
+            answer_tokens = normalize_gen_kwargs(dict(rest[0]), harness_model.max_gen_toks)["max_gen_toks"]
+            tokens, limit = len(harness_model.tok_encode(context)), harness_model.max_length - answer_tokens
+        else:
+            continue  # a text whose probability is asked for is read in windows
+        if tokens > limit:
+            return False
+    return True
 
 
 def _answer(sample: Mapping[str, Any]) -> str | None:

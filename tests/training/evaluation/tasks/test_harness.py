@@ -13,7 +13,7 @@ from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe
 from siftune.curation.recipe.sections import Task
 from siftune.curation.run.folder import RunFolder
-from siftune.training.evaluation.tasks.harness import outcome_measure, read_harness_items
+from siftune.training.evaluation.tasks.harness import harness_outcomes, outcome_measure, read_harness_items
 from siftune.training.evaluation.tasks.items import read_items
 from siftune.training.evaluation.tasks.score_tasks import score_tasks
 from tests.training.evaluation.tasks.test_scoring import write_run
@@ -95,6 +95,27 @@ def test_every_arm_is_scored_on_the_chosen_items_as_the_harness_scores_it(tmp_pa
     expected = {"my_answers:0"} & set(items["item"])
     assert set(contaminated["item"]) == expected
     assert score_tasks(RunFolder.open(run.path)) == evaluations
+
+
+@pytest.mark.parametrize("path", ["my_sums", "my_answers"])
+def test_an_item_that_the_context_has_no_room_for_is_left_out(tmp_path: Path, tiny_model: Path, path: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = write_tasks(tmp_path / "tasks")
+    file = folder / f"{path.removeprefix('my_')}.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[1]["question"] += " Think." * 600
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    items = read_items(task(path), base=tmp_path, seed=0)
+    outcomes = harness_outcomes(
+        AutoModelForCausalLM.from_pretrained(tiny_model).eval(),
+        AutoTokenizer.from_pretrained(tiny_model),
+        items,
+        path=path,
+        folder=folder,
+        label=path,
+    )
+    assert set(items["item"]) - set(outcomes["item"]) == {f"{path}:1"}
 
 
 @pytest.mark.parametrize(
