@@ -65,12 +65,13 @@ def add_guard_details(
     pairs = guarded.join(tokens, on="id", how="left", maintain_order="left").join(
         tokens, left_on="witness", right_on="id", how="left", maintain_order="left", suffix="_witness"
     )
-    # Write down where they differ.
+    # Write down where they differ: in guarded tokens, else in the words of the prompts.
+    token_pairs = list(pairs.select("tokens", "tokens_witness").iter_rows())
+    same_tokens = pl.Series([list(tokens) == list(of_witness) for tokens, of_witness in token_pairs], dtype=pl.Boolean)
+    words = iter(replaced_words(pairs.filter(same_tokens).select("core", "core_witness")))
     differences = [
-        _difference(tokens_of_row, tokens_of_witness, core, core_of_witness)[:_LONGEST_DETAIL]
-        for tokens_of_row, tokens_of_witness, core, core_of_witness in pairs.select(
-            "tokens", "tokens_witness", "core", "core_witness"
-        ).iter_rows()
+        (next(words) if is_same else guard_tokens.guard_difference(tokens, of_witness))[:_LONGEST_DETAIL]
+        for (tokens, of_witness), is_same in zip(token_pairs, same_tokens, strict=True)
     ]
     details = pl.DataFrame(
         {"id": guarded["id"], "action": "guard", "difference": pl.Series(differences, dtype=pl.String)},
@@ -79,9 +80,3 @@ def add_guard_details(
     joined = decisions.join(details, on=["id", "action"], how="left", maintain_order="left")
     detail = pl.concat_str("detail", "difference", separator="; ", ignore_nulls=True)
     return joined.with_columns(detail=pl.when(detail != "").then(detail)).drop("difference")
-
-
-def _difference(tokens: Sequence[str], tokens_of_witness: Sequence[str], core: str, core_of_witness: str) -> str:
-    if list(tokens) == list(tokens_of_witness):
-        return replaced_words(core, core_of_witness)
-    return guard_tokens.guard_difference(tokens, tokens_of_witness)

@@ -86,10 +86,14 @@ def _both_lack_a_word(words, offsets, a, b):  # noqa: ANN001, ANN202
     return out
 
 
-def replaced_words(one: str, other: str) -> str:
-    """The words that each of two texts has and the other lacks, as text: "rough ≠ soft"; at most six of each."""
-    listed = pl.DataFrame({"text": [one, other]}).select(words(pl.col("text"))).to_series().to_list()
-    return f"{_listed(listed[0], Counter(listed[1]))} ≠ {_listed(listed[1], Counter(listed[0]))}"
+def replaced_words(pairs: pl.DataFrame) -> list[str]:
+    """For each pair of texts the words that each has and the other lacks: "rough ≠ soft"; at most six of each.
+
+    Args:
+        pairs: two columns of texts.
+    """
+    listed = pairs.select(words(pl.all())).iter_rows()
+    return [f"{_listed(one, Counter(other))} ≠ {_listed(other, Counter(one))}" for one, other in listed]
 
 
 def _listed(words_in_order: Iterable[str], elsewhere: Counter[str]) -> str:
