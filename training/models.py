@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -262,12 +264,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
 
 
 def _from_folder(name: str, folder: Path, *, origin: str, identity: str | None = None) -> ResolvedModel:
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as fault:
-        raise UserError(f"{folder} is not a model folder: {_first_line(fault)}") from None
+    config = _read_config(folder)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{name} has no .safetensors weights. Pickled weights (.bin, .pt) are not read, since they can run code; "
@@ -313,13 +310,35 @@ def _from_hub(name: str, revision: str | None) -> ResolvedModel:
     return _from_folder(name, folder, origin=f"hub, commit {folder.name}", identity=identity)
 
 
-def _quant_method(config: Any) -> str | None:
-    settings = getattr(config, "quantization_config", None)
+def _read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model that transformers knows. It is asked only about rare ones: its import takes seconds."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if isinstance(config, dict) and _is_known(str(config.get("model_type"))):
+            return config
+        from transformers import AutoConfig
+
+        known: dict[str, Any] = AutoConfig.from_pretrained(str(folder), local_files_only=True).to_dict()
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{folder} is not a model folder: {_first_line(fault)}") from None
+    return known
+
+
+def _is_known(model_type: str) -> bool:
+    """Whether transformers has a folder of this name among its models; some types share the folder of another."""
+    spec = importlib.util.find_spec("transformers")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return model_type.isidentifier() and any(
+        (Path(folder) / "models" / model_type / "__init__.py").is_file() for folder in folders
+    )
+
+
+def _quant_method(config: Mapping[str, Any]) -> str | None:
+    settings = config.get("quantization_config")
     if settings is None:
         return None
-    document = settings if isinstance(settings, dict) else settings.to_dict()
-    method = str(getattr(document.get("quant_method"), "value", document.get("quant_method")))
-    return f"{method} in 8 bits" if document.get("load_in_8bit") or document.get("_load_in_8bit") else method
+    method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
+    return f"{method} in 8 bits" if settings.get("load_in_8bit") or settings.get("_load_in_8bit") else method
 
 
 def _hash_folder(folder: Path) -> str:

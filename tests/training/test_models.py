@@ -86,6 +86,27 @@ def test_a_folder_that_is_no_model_or_holds_only_pickles(tmp_path, tiny_model):
         models.resolve(str(pickled))
 
 
+@pytest.mark.parametrize("model_type", ["no-such-type", "../auto", None])
+def test_a_model_of_no_known_type_is_no_model(tmp_path, tiny_model, model_type):
+    folder = copied(tiny_model, tmp_path / "other")
+    edit_json(folder / "config.json", model_type=model_type)
+    with pytest.raises(UserError, match="is not a model folder"):
+        models.resolve(str(folder))
+    (folder / "config.json").write_text('["llama"]')
+    with pytest.raises(UserError, match="is not a model folder"):
+        models.resolve(str(folder))
+
+
+def test_what_is_planned_before_a_worker_starts_imports_no_torch(tiny_model):
+    code = (
+        "import sys, siftune.training.arms, siftune.training.evaluation.compare\n"
+        "from siftune.training import models\n"
+        f"models.resolve({str(tiny_model)!r})\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
 def test_other_quantisations_are_refused(tmp_path, tiny_model):
     folder = copied(tiny_model, tmp_path / "gptq")
     edit_json(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})

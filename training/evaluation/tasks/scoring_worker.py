@@ -27,7 +27,6 @@ from siftune.training.evaluation.tasks.choices import (
     shares_prefixes,
     tokenise_choices,
 )
-from siftune.training.evaluation.tasks.generation import greedy_answers
 from siftune.training.evaluation.tasks.harness import harness_outcomes
 from siftune.training.evaluation.tasks.instructions import can_be_checked, follows
 from siftune.training.evaluation.tasks.outcomes import TASK_OUTCOMES, TaskEvaluation, write_outcomes
@@ -114,6 +113,9 @@ class AnswerScoring:
 
     def outcomes(self, model: Any, progress: Progress) -> pl.DataFrame:
         """TASK_OUTCOMES of one model."""
+        # It imports torch, which takes seconds, and the commands need only the jobs of this module.
+        from siftune.training.evaluation.tasks.generation import greedy_answers
+
         answers = greedy_answers(
             model,
             self.scoring.tokenizer,

@@ -56,6 +56,14 @@ def write_tasks(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all tests that ask for the harness's own tasks: to list them takes seconds, and is done once."""
+    folder = tmp_path_factory.mktemp("harness")
+    write_tasks(folder / "tasks")
+    return folder
+
+
 def task(path: str, **fields: object) -> Task:
     return Task.model_validate({"path": path, "kind": "lm-eval", "include": "tasks", **fields})
 
@@ -127,16 +135,15 @@ def test_an_item_that_the_context_has_no_room_for_is_left_out(tmp_path: Path, ti
     ],
 )
 def test_what_is_not_to_be_had_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], message: str
+    base: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], message: str
 ) -> None:
     import datasets
     import huggingface_hub.constants
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    write_tasks(tmp_path / "tasks")
     with pytest.raises(UserError, match=message) as fault:
-        read_harness_items(task(**fields), base=tmp_path)
+        read_harness_items(task(**fields), base=base)
     assert "\n" not in str(fault.value)
 
 
