@@ -207,7 +207,7 @@ def test_no_pair_across_splits_reaches_the_threshold(folder: Any, data: list[dic
 
 @pytest.mark.slow
 def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    write_source(many(6_000), tmp_path / "s.jsonl")
+    write_source(many(3_000), tmp_path / "s.jsonl")
 
     def command(name: str) -> list[str]:
         (tmp_path / name).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ import polars as pl
 
 from siftune.curation.recipe.sections import GuardClass
 from siftune.curation.schema import Key
-from siftune.curation.text.look_alikes import plain_letters
+from siftune.curation.text.look_alikes import compatible_letters
 from siftune.curation.text.words import key_text, word_count, words
 
 #: Answers of fewer words are labels, names, numbers, one sentence: any other word in them is another answer.
@@ -74,8 +74,7 @@ def guard_tokens(text: pl.Expr, classes: Sequence[GuardClass]) -> pl.Expr:
     if not patterns:
         return text.str.extract_all(r"\z.")
     plain = (
-        plain_letters(text)
-        .str.normalize("NFKC")
+        compatible_letters(text)
         .str.replace_all(_RULER, "")
         .str.replace_all(_LINE_START, "")
         .str.replace_all(_EMPHASIS, "$1$3")
@@ -105,7 +104,7 @@ def key_guard_tokens(key: Key, classes: Sequence[GuardClass]) -> pl.Expr:
     if key != "dialogue" or not classes:
         return tokens
     short = word_count(pl.col("answer")) < SHORT_ANSWER
-    answer_words = pl.when(short).then(words(pl.col("answer"))).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+    answer_words = words(pl.when(short).then("answer").otherwise(pl.lit("")))
     return pl.concat_list(tokens, answer_words)
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 
 import polars as pl
 
@@ -32,21 +33,44 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 def without_ignorable(text: pl.Expr) -> pl.Expr:
     """The text without characters that are not shown."""
-    return text.str.replace_all(IGNORABLE, "")
+    return _beyond_ascii(text, lambda texts: texts.str.replace_all(IGNORABLE, ""))
 
 
 def plain_letters(text: pl.Expr) -> pl.Expr:
     """The text in NFC without characters that are not shown, and with look-alikes in the script of their word."""
-    return (
-        without_ignorable(text)
-        .str.normalize("NFC")
-        .map_batches(_with_one_script_in_a_word, return_dtype=pl.String, is_elementwise=True)
-    )
+    return _beyond_ascii(text, _plain)
 
 
 def plain_texts(texts: pl.Series) -> pl.Series:
     """As `plain_letters`, of a series."""
-    return texts.to_frame("text").select(plain_letters(pl.col("text")))["text"]
+    return _changed_beyond_ascii(texts, _plain)
+
+
+def compatible_letters(text: pl.Expr) -> pl.Expr:
+    """As `plain_letters`, in NFKC."""
+    return _beyond_ascii(text, lambda texts: _unicode_form(_plain(texts), "NFKC"))
+
+
+def _beyond_ascii(text: pl.Expr, change: Callable[[pl.Series], pl.Series]) -> pl.Expr:
+    return text.map_batches(
+        lambda texts: _changed_beyond_ascii(texts, change), return_dtype=pl.String, is_elementwise=True
+    )
+
+
+def _changed_beyond_ascii(texts: pl.Series, change: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """`texts`, with those changed that are not all ASCII: none of these changes does anything to ASCII."""
+    others = (texts.str.len_bytes() != texts.str.len_chars()).fill_null(value=False)
+    if not others.any():
+        return texts
+    return texts.clone().scatter(others.arg_true(), change(texts.filter(others)))
+
+
+def _plain(texts: pl.Series) -> pl.Series:
+    return _with_one_script_in_a_word(_unicode_form(texts.str.replace_all(IGNORABLE, ""), "NFC"))
+
+
+def _unicode_form(texts: pl.Series, form: Literal["NFC", "NFKC"]) -> pl.Series:
+    return texts.to_frame("text").select(pl.col("text").str.normalize(form))["text"]
 
 
 def _with_one_script_in_a_word(texts: pl.Series) -> pl.Series:

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.schema import Key
-from siftune.curation.text.look_alikes import plain_letters, without_ignorable
+from siftune.curation.text.look_alikes import compatible_letters, plain_letters, without_ignorable
 
 #: Scripts that are written without spaces between words: one character is one word there.
 #: ー is Common, not Katakana, in Unicode's script property, but is only ever a part of Japanese words.
@@ -44,9 +44,9 @@ def words(text: pl.Expr) -> pl.Expr:
     In scripts without spaces between words (Han, kana, Thai, Lao, Khmer, Myanmar) every character is a word. A text
     that has no word at all (punctuation, emoji) has one: its normal form. An empty text has none.
     """
-    plain = plain_letters(text).str.normalize("NFKC").str.to_lowercase()
+    plain = compatible_letters(text).str.to_lowercase()
     matches = plain.str.extract_all(_WORD)
-    normal_form = normalise(plain)
+    normal_form = normalise(pl.when(matches.list.len() == 0).then(plain))
     return (
         pl.when(matches.list.len() > 0)
         .then(matches)
