@@ -72,20 +72,20 @@ def apart(sides: Sequence[str], system: SystemPrompts) -> pl.Expr:
 
 
 def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
-    """For each row the position of the first row with the same normalised text (itself if there is none before).
+    """For each row the position of the first row with the same text (itself if there is none before).
 
     Batches are read once and only 16 bytes a row are kept: two 64-bit hashes with independent seeds. For 10 million
     rows the chance that any two different texts share both is below 1e-24. Empty and null texts are equal to none.
 
     Args:
-        texts: batches of n texts in all.
+        texts: batches of n texts in all, normalised by `siftune.curation.text.words.normalise`.
 
     Returns:
         int64 [n], positions counted through all batches.
     """
     hashed = [
-        batch.to_frame("text")
-        .select(key=normalise(pl.col("text").fill_null("")))
+        batch.fill_null("")
+        .to_frame("key")
         .select(first=pl.col("key").hash(11), second=pl.col("key").hash(29), empty=pl.col("key") == "")
         for batch in texts
     ]
@@ -104,12 +104,12 @@ def equal_text_pairs(
     measure: str,
     sides: tuple[str, ...] = ("prompt_score",),
 ) -> pl.DataFrame:
-    """PAIRS of each row with the first row of the same normalised text: a star for each family of rows, not a clique.
+    """PAIRS of each row with the first row of the same text: a star for each family of rows, not a clique.
 
     Args:
         corpus: the texts.
         alive: INDEX of the rows to compare.
-        text: the compared text, as an expression over TEXTS.
+        text: the compared text, normalised, as an expression over TEXTS.
         measure: the name of the stage.
         sides: the columns of PAIRS for the sides that the text holds.
     """

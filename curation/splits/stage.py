@@ -159,7 +159,11 @@ def _similar_rows(
         recorder.keep_file(name, path)
         return pl.read_parquet(path, glob=False)
 
-    exact = stored("leak-exact", {}, lambda: equal_text_pairs(corpus, index, text=text.key_text(key), measure="exact"))
+    exact = stored(
+        "leak-exact",
+        {},
+        lambda: equal_text_pairs(corpus, index, text=text.normalise(text.key_text(key)), measure="exact"),
+    )
     firsts = index.join(exact.select(pl.col("b").alias("id")), on="id", how="anti", maintain_order="left")
 
     def measure_near() -> pl.DataFrame:
@@ -194,7 +198,9 @@ def _same_prompts(recorder: RunRecorder, prepared: Prepared) -> Edges:
     """Rows with the same whole prompt, whatever the answers and whatever text is compared."""
 
     def measure(out: Path) -> None:
-        pairs = equal_text_pairs(prepared.corpus, prepared.index, text=pl.col("prompt"), measure="same_prompt")
+        pairs = equal_text_pairs(
+            prepared.corpus, prepared.index, text=text.normalise(pl.col("prompt")), measure="same_prompt"
+        )
         pairs.write_parquet(out)
 
     path, _ = recorder.run.measure("leak-prompt", measure_key("leak-prompt", {}, prepared.corpus.key), measure)
