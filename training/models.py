@@ -70,9 +70,11 @@ def resolve(name: str, *, revision: str | None = None) -> ResolvedModel:
     """Find a model: `smollm2`, a folder, a .gguf file or a hub name; downloads or converts it when it must.
 
     Raises:
-        UserError: it is missing, gated, not a causal language model, quantised in a way we do not train, or it has
-            only pickled weights.
+        UserError: the extra is not installed; or the model is missing, gated, not a causal language model, quantised in
+            a way we do not train, or has only pickled weights.
     """
+    if importlib.util.find_spec("transformers") is None:
+        raise missing_extra("transformers", "train")
     if name in PACKAGED:
         return _from_gguf(name, _packaged_gguf(name))
     path = Path(name).expanduser()

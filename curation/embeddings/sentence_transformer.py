@@ -184,8 +184,11 @@ def find(name: str) -> tuple[Path, str]:
     """The folder and a short label of the model `name`: "auto", a hub name or a folder.
 
     Raises:
-        UserError: it is neither on this machine nor to be had from the hub, or it has no safetensors weights.
+        UserError: the extra is not installed; the model is neither on this machine nor to be had from the hub, or has
+            no safetensors weights.
     """
+    if not _installed("sentence_transformers"):
+        raise missing_extra("sentence-transformers", "semantic")
     if name == "auto":
         return _checked(_from_hub_cache(DEFAULT) or _packaged() or _from_hub(DEFAULT), name), DEFAULT.rpartition("/")[2]
     path = Path(name).expanduser()

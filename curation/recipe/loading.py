@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +105,19 @@ def with_model_paths(recipe: Recipe, base: Path) -> Recipe:
     encoder = recipe.encoder and _model_path(recipe.encoder, base)
     in_full = {"model": model, "encoder": encoder}
     return recipe.model_copy(update={name: value for name, value in in_full.items() if value != getattr(recipe, name)})
+
+
+def with_installed_encoder(recipe: Recipe) -> Recipe:
+    """The recipe without an encoder where it says `auto`, the extra is not installed, and it can do without.
+
+    The semantic stage cannot; splits, balance and paraphrases of benchmark items compare by words alone.
+    """
+    if recipe.encoder != "auto" or importlib.util.find_spec("sentence_transformers") is not None:
+        return recipe
+    searched = recipe.contamination is not None and "layered" in recipe.contamination.rules
+    is_needed = recipe.duplicates.semantic is not None
+    is_used = searched or recipe.splits is not None or recipe.balance is not None
+    return recipe.model_copy(update={"encoder": None}) if is_used and not is_needed else recipe
 
 
 def _model_path(name: str, base: Path) -> str:

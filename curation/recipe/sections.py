@@ -609,7 +609,7 @@ class Recipe(Section):
     encoder: str | None = Field(
         "auto",
         description="A sentence-transformers model by hub name or folder (relative to the recipe); `auto`: "
-        "all-MiniLM-L6-v2; null: none.",
+        "all-MiniLM-L6-v2, or none where sentence-transformers is not installed; null: none.",
     )
     contamination: Contamination | None = Field(None, description=Contamination.__doc__)
     splits: Splits | None = Field(None, description=Splits.__doc__)

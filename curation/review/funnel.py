@@ -11,6 +11,10 @@ from siftune.curation.review.wording import percent, reason_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import Manifest, StageRecord
 
+_NO_ENCODER = (
+    "`encoder: auto` went without an encoder, since sentence-transformers is not installed: rows were compared by "
+    "words alone, not by meaning. Install it with: pip install 'siftune[semantic]'"
+)
 #: Decisions that leave a row in the set, as words.
 _OTHER_ACTIONS = {
     "report": "reported",
@@ -61,10 +65,12 @@ def words_sentence(run: RunFolder) -> str:
 def warnings(run: RunFolder) -> list[str]:
     """What a person should know of a finished run, one sentence each.
 
-    Odd sources, quarantined rows, sources that lost more than half of their rows, searches that may have missed pairs.
+    A missing encoder, odd sources, quarantined rows, sources that lost more than half of their rows, searches that may
+    have missed pairs.
     """
     manifest = run.manifest
-    lines = [f"{source.name}: {text}" for source in manifest.inputs for text in source.warnings]
+    lines = [_NO_ENCODER] if manifest.without_encoder else []
+    lines += [f"{source.name}: {text}" for source in manifest.inputs for text in source.warnings]
     for source in manifest.inputs:
         if source.quarantined:
             reasons = ", ".join(f"{count:,} {reason_text(reason)}" for reason, count in source.quarantined.items())

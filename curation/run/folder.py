@@ -105,9 +105,13 @@ class RunFolder(RunPaths):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that the run was made with, with the paths of its models in full."""
+        """The recipe that the run was made with, with the paths of its models in full, and without an encoder where it
+        found none.
+        """
         manifest = self.manifest
         recipe = parse_recipe(manifest.recipe, name=f"{self.manifest_path}: recipe")
+        if manifest.without_encoder:
+            recipe = recipe.model_copy(update={"encoder": None})
         return with_model_paths(recipe, Path(manifest.recipe_folder)) if manifest.recipe_folder else recipe
 
     @property

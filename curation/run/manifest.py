@@ -223,6 +223,8 @@ class Manifest(Document):
     recipe: str = ""
     recipe_folder: str = ""
     seed: int = 0
+    #: Whether `encoder: auto` went without, since the extra was not installed.
+    without_encoder: bool = False
     #: Versions of Python and of the packages that can change a result.
     versions: dict[str, str] = {}
     inputs: list[SourceRecord] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.loading import load_recipe, recipe_text, with_model_paths
+from siftune.curation.recipe.loading import load_recipe, recipe_text, with_installed_encoder, with_model_paths
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import RunPaths
@@ -25,7 +25,7 @@ class RecipeFile:
     Attributes:
         path: the file.
         text: what stands in it.
-        recipe: the same, checked, with the paths of its models in full.
+        recipe: the same, checked, with the paths of its models in full, and the encoder that there is for `auto`.
         name: the recipe's name.
         base: the folder that relative paths in it start from.
         run_folder: the folder of the run that it makes.
@@ -52,11 +52,12 @@ class RecipeFile:
             manifest = RunFolder.open(path.parent).manifest
             base = Path(manifest.recipe_folder)
             _require_base(path, recipe, base)
-            recipe = with_model_paths(recipe, base)
+            recipe = with_installed_encoder(with_model_paths(recipe, base))
             return cls(path, text, recipe, recipe.name or manifest.recipe_name, base, path.parent)
         name = recipe.name or path.stem
         run_folder = Path(os.path.normpath(path.parent / (recipe.run or f"runs/{name}")))  # without `data/../`
-        return cls(path, text, with_model_paths(recipe, path.parent), name, path.parent, run_folder)
+        recipe = with_installed_encoder(with_model_paths(recipe, path.parent))
+        return cls(path, text, recipe, name, path.parent, run_folder)
 
 
 def _require_base(path: Path, recipe: Recipe, base: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 
 from siftune.curation.atomic_files import write_text
 from siftune.curation.progress import Progress
+from siftune.curation.recipe.loading import parse_recipe
 from siftune.curation.recipe.sections import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.ledger import Ledger
@@ -68,6 +69,7 @@ class RunRecorder:
             recipe=recipe_file.text,
             recipe_folder=str(recipe_file.base.resolve()),
             seed=recipe.seed,
+            without_encoder=recipe.encoder is None and parse_recipe(recipe_file.text).encoder is not None,
             versions=_versions(),
         )
         recorder = cls(run, recipe, recipe_file.base, progress, manifest)
