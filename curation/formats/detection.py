@@ -76,13 +76,27 @@ def detect_format(
         )
     candidates = [formats[name]] if name != "auto" else list(formats.values())
     _check_given_columns(where, given, columns, candidates)
-    fitting = fitting_format(sample, filled, candidates, given=given)
-    if fitting is None and len(filled) < len(columns):  # a column without a single value may still be the one meant
-        fitting = fitting_format(sample, columns, candidates, given=given)
+    fitting = _fitting_format_of_all(sample, filled, columns, candidates, given)
     if fitting is None:
         raise UserError(_no_format_message(where, sample, columns, given, candidates))
     row_format, mapping = fitting
     return row_format, {**map_roles(row_format, columns, given), **mapping}
+
+
+def fits_a_format(sample: Sequence[Row], columns: Sequence[str]) -> bool:
+    """Whether `detect_format` knows a format for rows of these columns."""
+    filled = filled_columns(sample, columns)
+    return _fitting_format_of_all(sample, filled, columns, list(FORMATS.values()), {}) is not None
+
+
+def _fitting_format_of_all(
+    sample: Sequence[Row], filled: Sequence[str], columns: Sequence[str], candidates: Sequence[Format], given: Columns
+) -> tuple[Format, dict[str, str]] | None:
+    """As `fitting_format`, by the columns with a value first: one without may still be the one that is meant."""
+    fitting = fitting_format(sample, filled, candidates, given=given)
+    if fitting is None and len(filled) < len(columns):
+        fitting = fitting_format(sample, columns, candidates, given=given)
+    return fitting
 
 
 def fitting_format(

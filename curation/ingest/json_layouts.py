@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from siftune.curation.errors import UserError
-from siftune.curation.formats.detection import FORMATS, detect_format
+from siftune.curation.formats.detection import FORMATS, fits_a_format
 from siftune.curation.formats.dialogues import CONTENT_KEYS, ROLE_KEYS
 from siftune.curation.ingest.decompression import Warn
 from siftune.curation.split_names import split_of
@@ -364,10 +364,8 @@ def _nested_rows(value: Mapping[str, Any], *, depth: int = 0) -> list[Any]:
     So SQuAD is written: articles hold paragraphs with a context, and these hold questions. At depth 0, texts describe
     the file.
     """
-    if _fits([value]) or depth > _MAX_DEPTH:
-        return []
     lists = [name for name, cell in value.items() if isinstance(cell, list) and cell and _are_objects(cell)]
-    if len(lists) != 1:
+    if len(lists) != 1 or depth > _MAX_DEPTH or _fits([value]):
         return []
     above = {name: cell for name, cell in value.items() if isinstance(cell, str)} if depth else {}
     rows: list[Any] = []
@@ -403,11 +401,7 @@ def _are_names(value: Sequence[Any]) -> bool:
 def _fits(rows: Sequence[Any]) -> bool:
     """Whether a format fits the columns of these rows."""
     objects = [row for row in rows[:_SAMPLED_ELEMENTS] if isinstance(row, dict)]
-    try:
-        detect_format(objects, list(dict.fromkeys(chain.from_iterable(objects))), where="")
-    except UserError:
-        return False
-    return bool(objects)
+    return bool(objects) and fits_a_format(objects, list(dict.fromkeys(chain.from_iterable(objects))))
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:

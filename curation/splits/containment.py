@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -292,29 +293,41 @@ def measure_containment(texts: PassageTexts, *, most_prompts: int, common: U64 |
     )
 
 
-def contained_across(left: PassageTexts, right: PassageTexts, *, common: U64) -> tuple[I64, I64]:
-    """Pairs of a left and a right row one of which stands inside the other: positions, int64[m] each, sorted.
+class RowPassages:
+    """The passages of some rows that identify them, and the search for these; made when they are first needed."""
 
-    Args:
-        left: the texts of the left rows.
-        right: the texts of the right rows.
+    def __init__(self, texts: PassageTexts, common: U64) -> None:
+        """Args:
+        texts: of the rows.
         common: the hashes of the passages that identify nothing, as in `Containment`.
-    """
-    left_row, in_right = _contained(left, right, common)
-    right_row, in_left = _contained(right, left, common)
+        """
+        self.texts, self.common = texts, common
+
+    @cached_property
+    def _passages(self) -> Passages:
+        return Passages.of(self.texts())
+
+    @cached_property
+    def _search(self) -> PassageSearch:
+        own = self._passages
+        return PassageSearch(own, (own.longest_turn >= LEAST_WORDS) & ~np.isin(own.hashes, self.common))
+
+    def inside(self, others: PassageTexts) -> tuple[I64, I64]:
+        """Each row, int64[m], with each of the others, int64[m], that it stands inside."""
+        own = self._passages
+        passage, other = self._search.find_in_rows(others())
+        # From each passage to every row that has it.
+        order = np.argsort(own.passage, kind="stable")
+        starts = _starts(np.bincount(own.passage, minlength=len(own.hashes)))
+        owners = _gathered(starts, passage)
+        return own.row[order][owners], np.repeat(other, np.diff(starts)[passage])
+
+
+def contained_across(left: RowPassages, right: RowPassages) -> tuple[I64, I64]:
+    """Pairs of a left and a right row one of which stands inside the other: positions, int64[m] each, sorted."""
+    left_row, in_right = left.inside(right.texts)
+    right_row, in_left = right.inside(left.texts)
     pairs = np.unique(
         np.stack([np.concatenate([left_row, in_left]), np.concatenate([in_right, right_row])], axis=1), axis=0
     )
     return pairs[:, 0], pairs[:, 1]
-
-
-def _contained(rows: PassageTexts, others: PassageTexts, common: U64) -> tuple[I64, I64]:
-    """Each row, int64[m], with each of the others, int64[m], that it stands inside."""
-    passages = Passages.of(rows())
-    identifies = (passages.longest_turn >= LEAST_WORDS) & ~np.isin(passages.hashes, common)
-    passage, other = PassageSearch(passages, identifies).find_in_rows(others())
-    # From each passage to every row that has it.
-    order = np.argsort(passages.passage, kind="stable")
-    starts = _starts(np.bincount(passages.passage, minlength=len(passages.hashes)))
-    owners = _gathered(starts, passage)
-    return passages.row[order][owners], np.repeat(other, np.diff(starts)[passage])

@@ -8,7 +8,7 @@ embeddings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.embeddings.cosine import cosines, unit
-from siftune.curation.splits.containment import PassageTexts, contained_across
+from siftune.curation.splits.containment import RowPassages, contained_across
 from siftune.curation.text import words as text
 from siftune.curation.text.shingle_sets import shingle_sets
 
@@ -31,14 +31,12 @@ _FLOAT32_ERROR = 1e-4
 class LeakThresholds:
     """From which similarity on a pair across splits is a leak.
 
-    near: Jaccard similarity of shingles of `shingle` words. semantic: cosine of embeddings. common: uint64[c], the
-    hashes of passages that identify no row (see `siftune.curation.splits.containment`).
+    near: Jaccard similarity of shingles of `shingle` words. semantic: cosine of embeddings.
     """
 
     near: float
     semantic: float
     shingle: int
-    common: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class SplitRows:
     texts: Callable[[], Iterable[pl.Series]]
     vectors: np.ndarray | None = None
     prompts: Callable[[], Iterable[pl.Series]] | None = None
-    passages: PassageTexts | None = None
+    passages: RowPassages | None = None
 
     def without(self, positions: np.ndarray) -> SplitRows:
         """This split without the rows at these positions (int[m])."""
@@ -67,7 +65,7 @@ class SplitRows:
             texts=lambda: _filtered(self.texts(), keep),
             vectors=vectors,
             prompts=prompts and (lambda: _filtered(prompts(), keep)),
-            passages=passages and (lambda: _filtered(passages(), keep)),
+            passages=passages and RowPassages(lambda: _filtered(passages.texts(), keep), passages.common),
         )
 
 
@@ -92,18 +90,22 @@ class CrossPairs:
 def search_across(left: SplitRows, right: SplitRows, *, thresholds: LeakThresholds) -> list[CrossPairs]:
     """Compare every row of `left` with every row of `right`, once for each measure.
 
-    Memory grows with `right`, so let it be the smaller split. Without embeddings on both sides there is no cosine.
+    The texts of the smaller split are held in memory, those of the other come in batches. Without embeddings on both
+    sides there is no cosine.
     """
-    right_texts = _joined(right.texts())
-    exact = exact_cross_pairs(left.texts(), right_texts)
-    if left.prompts is not None and right.prompts is not None:
-        exact = _either(exact, exact_cross_pairs(left.prompts(), _joined(right.prompts())))
-    results = [
-        exact,
-        jaccard_cross_pairs(left.texts(), right_texts, shingle=thresholds.shingle, threshold=thresholds.near),
-    ]
+    swapped = len(left.ids) < len(right.ids)
+    streamed, held = (right, left) if swapped else (left, right)
+    held_texts = _joined(held.texts())
+    exact = exact_cross_pairs(streamed.texts(), held_texts, swapped=swapped)
+    if streamed.prompts is not None and held.prompts is not None:
+        of_prompts = exact_cross_pairs(streamed.prompts(), _joined(held.prompts()), swapped=swapped)
+        exact = _either(exact, of_prompts)
+    near = jaccard_cross_pairs(
+        streamed.texts(), held_texts, shingle=thresholds.shingle, threshold=thresholds.near, swapped=swapped
+    )
+    results = [exact, near]
     if left.passages is not None and right.passages is not None:
-        a, b = contained_across(left.passages, right.passages, common=thresholds.common)
+        a, b = contained_across(left.passages, right.passages)
         results.append(_certain_pairs("containment", a, b, comparisons=len(left.ids) * len(right.ids)))
     if left.vectors is not None and right.vectors is not None:
         results.append(cosine_cross_pairs(left.vectors, right.vectors, threshold=thresholds.semantic))
@@ -130,8 +132,10 @@ def _either(one: CrossPairs, other: CrossPairs) -> CrossPairs:
     return _certain_pairs(one.measure, pairs[:, 0], pairs[:, 1], comparisons=one.comparisons)
 
 
-def exact_cross_pairs(left: Iterable[pl.Series], right: pl.Series) -> CrossPairs:
-    """Rows whose normalised texts are equal; an empty text equals nothing. `left` comes in batches."""
+def exact_cross_pairs(left: Iterable[pl.Series], right: pl.Series, *, swapped: bool = False) -> CrossPairs:
+    """Rows whose normalised texts are equal; an empty text equals nothing. `left` comes in batches; where the sides are
+    `swapped`, it is the right one of the pairs.
+    """
     right_keys = _normalised(right).with_row_index("b")
     matches = [pl.DataFrame(schema={"a": pl.UInt32, "b": pl.UInt32})]
     rows = 0
@@ -139,12 +143,19 @@ def exact_cross_pairs(left: Iterable[pl.Series], right: pl.Series) -> CrossPairs
         left_keys = _normalised(batch).with_row_index("a", offset=rows).filter(pl.col("key") != "")
         matches.append(left_keys.join(right_keys, on="key", how="inner").select("a", "b"))
         rows += len(batch)
-    pairs = pl.concat(matches).sort("a", "b")
+    pairs = pl.concat(matches)
+    pairs = (pairs.select(a="b", b="a") if swapped else pairs).sort("a", "b")
     return _certain_pairs("exact", pairs["a"].to_numpy(), pairs["b"].to_numpy(), comparisons=rows * len(right))
 
 
 def jaccard_cross_pairs(
-    left: Iterable[pl.Series], right: pl.Series, *, shingle: int, threshold: float, block_cells: int = BLOCK_CELLS
+    left: Iterable[pl.Series],
+    right: pl.Series,
+    *,
+    shingle: int,
+    threshold: float,
+    swapped: bool = False,
+    block_cells: int = BLOCK_CELLS,
 ) -> CrossPairs:
     """Exact Jaccard similarity of the shingle sets of every pair of texts.
 
@@ -156,6 +167,7 @@ def jaccard_cross_pairs(
         right: String[m], the right texts.
         shingle: words in a shingle.
         threshold: the least similarity that is returned.
+        swapped: whether the left texts are the right ones of the pairs that are returned.
         block_cells: how many similarities are held at a time; the result does not depend on it.
     """
     from scipy.sparse import csr_array
@@ -182,7 +194,7 @@ def jaccard_cross_pairs(
             intersection = (texts[start : start + block] @ index).tocoo()
             a, b = intersection.coords[0].astype(np.int64) + start, intersection.coords[1].astype(np.int64)
             union = sizes[a] + right_sizes[b] - intersection.data
-            collected.add(rows + a, b, intersection.data / union)
+            collected.add(*((b, rows + a) if swapped else (rows + a, b)), intersection.data / union)
         rows += len(batch)
     return collected.pairs("near", comparisons=rows * len(right))
 

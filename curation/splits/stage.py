@@ -29,7 +29,7 @@ from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
 from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
 from siftune.curation.splits.certificate import certify, evict_leaks
-from siftune.curation.splits.containment import Containment, measure_containment, passage_texts
+from siftune.curation.splits.containment import Containment, RowPassages, measure_containment, passage_texts
 from siftune.curation.splits.cross_search import LeakThresholds, SplitRows
 from siftune.curation.splits.random_split_leakage import random_split_leakage
 from siftune.curation.stages import stages
@@ -114,9 +114,8 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
             near=settings.near,
             semantic=settings.semantic,
             shingle=_near(recorder).shingle,
-            common=containment.common,
         )
-        splits = _rows_by_split(recorder, prepared, vectors, rows, kept)
+        splits = _rows_by_split(recorder, prepared, vectors, rows, kept, containment.common)
         if settings.yield_to == "train":
             splits = {TRAIN: splits.pop(TRAIN), **splits}
         leaks = evict_leaks(splits, thresholds=thresholds)
@@ -125,7 +124,9 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         remaining = recorder.decide(record, pl.concat([redundant, dropped_leaks]), alive)
 
         # Search once more over what is written: the held-out rows, and every row that any arm may train on.
-        splits = _rows_by_split(recorder, prepared, vectors, rows.filter(~pl.col("evicted")), remaining)
+        splits = _rows_by_split(
+            recorder, prepared, vectors, rows.filter(~pl.col("evicted")), remaining, containment.common
+        )
         recorder.manifest.certificate = certify(splits, thresholds=thresholds)
     return SplitResult(rows, remaining, containment.common)
 
@@ -277,7 +278,12 @@ def _redundant_held_out_rows(rows: pl.DataFrame, alive: pl.DataFrame) -> pl.Data
 
 
 def _rows_by_split(
-    recorder: RunRecorder, prepared: Prepared, vectors: np.ndarray | None, rows: pl.DataFrame, kept: pl.DataFrame
+    recorder: RunRecorder,
+    prepared: Prepared,
+    vectors: np.ndarray | None,
+    rows: pl.DataFrame,
+    kept: pl.DataFrame,
+    common: NDArray[np.uint64],
 ) -> dict[str, SplitRows]:
     """The splits that have rows, in the order test, validation, train.
 
@@ -287,6 +293,7 @@ def _rows_by_split(
         vectors: embeddings [n, d] of all input rows, or None.
         rows: the rows with their `split`; all training rows among them are compared.
         kept: the rows that are alive; only they stand in a held-out split.
+        common: the hashes of the passages that identify nothing.
     """
     held_out = rows.join(kept.select("id"), on="id", how="semi", maintain_order="left")
     frames = {name: held_out.filter(pl.col("split") == name) for name in HELD_OUT}
@@ -299,7 +306,7 @@ def _rows_by_split(
             texts=lambda: prepared.corpus.key_texts(recorder.recipe.keys.leaks, positions),
             vectors=None if vectors is None else vectors[positions],
             prompts=lambda: (frame["prompt"] for frame in prepared.corpus.frames(["prompt"], positions)),
-            passages=lambda: passage_texts(prepared.corpus, positions),
+            passages=RowPassages(lambda: passage_texts(prepared.corpus, positions), common),
         )
 
     return {name: split_of(frame) for name, frame in frames.items() if frame.height}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from siftune.curation.splits.assignment import similarity_groups
-from siftune.curation.splits.containment import PASSAGE_TEXTS, contained_across, measure_containment
+from siftune.curation.splits.containment import PASSAGE_TEXTS, RowPassages, contained_across, measure_containment
 from tests.curation.splits.brute_force import containments
 
 Row = tuple[list[str], str | None, str]
@@ -15,6 +16,10 @@ Row = tuple[list[str], str | None, str]
 
 def frames(rows: list[Row], *, batch: int = 3) -> list[pl.DataFrame]:
     return [pl.DataFrame(rows[at : at + batch], PASSAGE_TEXTS, orient="row") for at in range(0, len(rows), batch)]
+
+
+def across_halves(left: list[Row], right: list[Row], *, common: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return contained_across(RowPassages(lambda: frames(left), common), RowPassages(lambda: frames(right), common))
 
 
 def single(prompt: str, answer: str = "", core: str | None = None) -> Row:
@@ -54,7 +59,7 @@ def test_rows_inside_one_another_are_those_that_string_search_finds(rows: list[R
     # Across two halves every pair is there, by the passages that identify a row in the whole.
     half = len(rows) // 2
     left, right = rows[:half], rows[half:]
-    a, b = contained_across(lambda: frames(left), lambda: frames(right), common=measured.common)
+    a, b = across_halves(left, right, common=measured.common)
     across = {(one, other - half) for one, other in edges if one < half <= other}
     across |= {(other, one - half) for one, other in edges if other < half <= one}
     assert list(zip(a.tolist(), b.tolist(), strict=True)) == sorted(across)
@@ -105,10 +110,10 @@ def test_a_prompt_inside_an_answer_a_core_or_a_longer_dialogue_is_found() -> Non
         (dialogue[:2], None, "\n".join([dialogue[0], "Reflexes.", dialogue[1], "They do not."])),
         (dialogue[1::-1], None, "\n".join([dialogue[1], "No.", dialogue[0], "Reflexes."])),
     ]
-    a, b = contained_across(lambda: frames(rows[:1]), lambda: frames(rows[1:]), common=measure_common(rows))
+    a, b = across_halves(rows[:1], rows[1:], common=measure_common(rows))
     assert b.tolist() == [0, 1, 2, 3, 4]
     # A dialogue stands in its continuation, and not in one whose turns come in another order.
-    a, b = contained_across(lambda: frames([rows[4]]), lambda: frames(rows[2:4] + rows[5:]), common=measure_common([]))
+    a, b = across_halves([rows[4]], rows[2:4] + rows[5:], common=measure_common([]))
     assert (a.tolist(), b.tolist()) == ([0], [1])
 
 

@@ -46,6 +46,11 @@ def test_jaccard_of_every_pair_is_what_python_sets_say(left, right, size, thresh
     assert (result.highest or 0.0) == best
     if best:
         assert result.highest_pair == min(pair for pair, score in scores.items() if score == best)
+    batches = [pl.Series(right[i : i + 3], dtype=pl.String) for i in range(0, len(right), 3)]
+    held = pl.Series(left, dtype=pl.String)
+    swapped = jaccard_cross_pairs(batches, held, shingle=size, threshold=threshold, swapped=True)
+    assert scores_of(swapped) == scores_of(result)
+    assert (swapped.highest, swapped.highest_pair) == (result.highest, result.highest_pair)
 
 
 def test_blocks_do_not_change_the_pairs():
@@ -84,6 +89,8 @@ def test_equal_normal_forms_are_exact_twins_and_empty_texts_are_not():
     left = pl.Series(["What  is\nthis?", "", "Other"])
     result = exact_cross_pairs([left[:1], left[1:]], pl.Series(["", "what is this?", " What is this? "]))
     assert (result.a.tolist(), result.b.tolist(), result.highest_pair) == ([0], [2], (0, 2))
+    swapped = exact_cross_pairs([pl.Series(["", "what is this?", " What is this? "])], left, swapped=True)
+    assert (swapped.a.tolist(), swapped.b.tolist(), swapped.highest_pair) == ([0], [2], (0, 2))
 
 
 @pytest.mark.slow
