@@ -5,9 +5,10 @@
 
 RUN (default: runs/demo) must be curated. In each environment `siftune train` and `siftune compare` work on a copy of it
 without its trainings: with two threads and with one, which changes the order of float sums, and with PyTorch's kernels
-for processors without AVX2 (`ATEN_CPU_CAPABILITY=default`, oneDNN held to SSE 4.1), as on another machine. Digits may
-differ, words may not: where one environment says "better" or "worse", the interval of no other may exclude that
-direction. Exit code 1 where one does. What is trained stays in the folder; a second call goes on.
+for processors without AVX2 (`ATEN_CPU_CAPABILITY=default`, oneDNN held to SSE 4.1). MKL, which multiplies matrices in
+float32, chooses its code by the processor all the same: another machine can differ by more. Digits may differ, words
+may not: where one environment says "better" or "worse", the interval of no other may exclude that direction. Exit code
+1 where one does. What is trained stays in the folder; a second call goes on.
 """
 
 from __future__ import annotations
