@@ -297,9 +297,11 @@ class RowPassages:
     """The passages of some rows that identify them, and the search for these; made when they are first needed."""
 
     def __init__(self, texts: PassageTexts, common: U64) -> None:
-        """Args:
-        texts: of the rows.
-        common: the hashes of the passages that identify nothing, as in `Containment`.
+        """Remember the rows.
+
+        Args:
+            texts: of the rows.
+            common: the hashes of the passages that identify nothing, as in `Containment`.
         """
         self.texts, self.common = texts, common
 

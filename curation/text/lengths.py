@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -83,8 +84,9 @@ def _load(name: str, revision: str | None) -> Any:
     if getattr(loaded, "backend_tokenizer", None) is None:
         return loaded
     text = loaded.backend_tokenizer.to_str()
-    write_json({"sha256": _sha256(text), "tokenizer": text}, stored)
-    return _read_stored(stored)
+    with suppress(OSError):  # a cache that cannot be written costs time, and changes no length
+        write_json({"sha256": _sha256(text), "tokenizer": text}, stored)
+    return _without_limits(text)
 
 
 def _hash_files(files: Sequence[Path]) -> str:
@@ -95,8 +97,6 @@ def _hash_files(files: Sequence[Path]) -> str:
 
 def _read_stored(path: Path) -> Any:
     """The tokenizer in a file that `_load` wrote; None where there is none, or it is not as it was written."""
-    from tokenizers import Tokenizer
-
     try:
         document = json.loads(path.read_bytes())
         text, digest = document["tokenizer"], document["sha256"]
@@ -104,6 +104,13 @@ def _read_stored(path: Path) -> Any:
         return None
     if not isinstance(text, str) or _sha256(text) != digest:
         return None
+    return _without_limits(text)
+
+
+def _without_limits(text: str) -> Any:
+    """The tokenizer that is spelled out in `text`, which neither truncates nor pads."""
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_str(text)
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -81,3 +81,11 @@ def test_a_tokenizer_that_was_read_once_is_read_without_transformers(tmp_path, c
     config = tmp_path / "tokenizer_config.json"
     config.write_text(config.read_text().replace("{", '{"model_max_length": 7,', 1))
     assert imports_transformers() == "True", "another tokenizer is read anew"
+
+
+def test_a_cache_that_cannot_be_written_changes_no_length(tmp_path, cache):
+    save_tokenizer(tmp_path)
+    (cache / "tokenizers").write_text("a file where the folder would be")
+    counter = lengths.length_counter(str(tmp_path))
+    assert counter.unit == f"tokens of {tmp_path}"
+    assert counter.of([pl.Series(["abc", "a b"])]).tolist() == [3, 3]
