@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 import polars as pl
 import yaml
-from scipy.stats import chi2
+from scipy.stats import chi2, f
 
 from siftune.curation.file_hash import file_sha256
 from siftune.curation.recipe.sections import Budget, Model, Training
@@ -148,7 +148,11 @@ def evaluate(folder: Path, heldout: Path, adapters: dict[str, Path]) -> dict[str
 
 
 def print_table(losses: dict[tuple[str, str, str, int], float], seeds: int) -> None:
-    """Mean loss, and the standard deviation of the arms' difference with its 95 % interval (chi-squared)."""
+    """Mean loss, and the standard deviation of the arms' difference with its 95 % interval (chi-squared).
+
+    Then one-sided F tests of the ways, by the weights of the last step, each against those before it.
+    """
+    deviations: dict[str, float] = {}
     print(f"\n{'way':30} {'weights':22} {'loss':>7} {'sd over seeds of random-2 − random':>36}")
     for way in WAYS:
         for weights in WEIGHTS:
@@ -156,6 +160,10 @@ def print_table(losses: dict[tuple[str, str, str, int], float], seeds: int) -> N
             sd = float(np.std(by_arm[1] - by_arm[0], ddof=1))
             low, high = sd * np.sqrt((seeds - 1) / chi2.ppf([0.975, 0.025], seeds - 1))
             print(f"{way:30} {weights:22} {by_arm.mean():7.4f} {sd:12.4f} [{low:.4f}, {high:.4f}]")
+            deviations.setdefault(way, sd)
+    for noisier, calmer in itertools.combinations(deviations, 2):
+        p = f.sf((deviations[noisier] / deviations[calmer]) ** 2, seeds - 1, seeds - 1)
+        print(f"{calmer} against {noisier}: p = {p:.3f}")
 
 
 def name_of(adapter: Path) -> str:

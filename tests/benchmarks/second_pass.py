@@ -74,8 +74,8 @@ def main() -> int:
         by_stage = Counter(second.ledger().filter(pl.col("action").is_in(["drop", "quarantine"]))["stage"])
         counts = first.manifest.counts
         assert counts is not None
-        said = ", ".join(f"{stage} {count}" for stage, count in by_stage.items()) or "none"
-        print(f"| {name} | {counts.input} | {counts.kept} | {said} |", flush=True)
+        drops = ", ".join(f"{stage} {count}" for stage, count in by_stage.items()) or "none"
+        print(f"| {name} | {counts.input} | {counts.kept} | {drops} |", flush=True)
         dropped += by_stage.total()
     return int(dropped > 0)
 
