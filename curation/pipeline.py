@@ -9,6 +9,7 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.balance.stage import balance_rows
 from siftune.curation.dedup.guard import add_guard_details
+from siftune.curation.ingest.sources import locate_sources
 from siftune.curation.outputs import write_outputs
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
@@ -34,6 +35,7 @@ def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
     """
     recipe_file = RecipeFile.read(recipe_path)
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
+    locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
     with run.locked():
         recorder = RunRecorder.begin(run, recipe_file, progress)

@@ -99,6 +99,7 @@ def test_a_recipe_that_cannot_work_is_refused_in_words(
     message = refused(call("curate", "r.yaml"))
     assert all(fragment in message for fragment in fragments), message
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "runs"}
+    assert not (name.startswith("missing") and (tmp_path / "runs").exists()), "a missing source leaves a folder behind"
 
 
 def test_a_recipe_that_cannot_be_read_is_refused(call: Call, tmp_path: Path) -> None:
