@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from siftune.curation.markdown import table
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.review.funnel import funnel
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.split_names import HELD_OUT, TRAIN

@@ -13,7 +13,7 @@ from siftune.curation.corpus import batches, template_counts, write_batches
 from siftune.curation.errors import require_conserved
 from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.prepare import Prepared
-from siftune.curation.recipe.sections import ArmName
+from siftune.curation.recipe.training_sections import ArmName
 from siftune.curation.run.ledger import fates
 from siftune.curation.run.manifest import ArmRecord, RowCounts, WordCounts
 from siftune.curation.run.paths import RunPaths

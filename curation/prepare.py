@@ -15,7 +15,7 @@ from siftune.curation.corpus import Corpus, batches, measure_index, write_batche
 from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.ingest.sources import IngestedRow, curated_notes, read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.row_checks import mojibake
 from siftune.curation.run.cache_key import measure_key
 from siftune.curation.run.folder import RunFolder

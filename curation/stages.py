@@ -22,7 +22,7 @@ from siftune.curation.dedup.repeated_answers import RepeatedAnswers
 from siftune.curation.dedup.semantic import SemanticDuplicates
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.row_checks.stage import RowChecks
 from siftune.curation.run.cache_key import measure_key, rows_key
 from siftune.curation.run.folder import RunFolder

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from siftune.app.cli.commands import main
 from siftune.curation.recipe.loading import load_recipe, parse_recipe
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.stages import stages
 from siftune.training.evaluation.sweep_plan import load_plan, plan_schema
 

@@ -88,7 +88,8 @@ from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Opening, Recipe
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Opening
 from siftune.curation.schema import Key
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from siftune.curation import corpus, pipeline
 from siftune.curation.child_process import module_command, module_environment
 from siftune.curation.pipeline import curate
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import STAGES, stages
 from tests.worlds import bag_encoder, cosine, jaccard, kept_rows, many, rows, write_recipe, write_source

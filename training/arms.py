@@ -10,7 +10,7 @@ import polars as pl
 
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Training
+from siftune.curation.recipe.training_sections import Training
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import TrainingRecord
 from siftune.curation.run.paths import RunPaths, training_name

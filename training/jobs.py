@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Model, Section, Training
+from siftune.curation.recipe.sections import Section
+from siftune.curation.recipe.training_sections import Model, Training
 from siftune.training import worker
 from siftune.training.models import ResolvedModel
 from siftune.training.result import TrainingMeasurements, TrainingResult

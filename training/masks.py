@@ -69,7 +69,7 @@ def prompt_ids(tokenizer: Any, messages: Messages, *, system: SystemTurn = "keep
     Args:
         tokenizer: The model's tokenizer, with its template.
         messages: The turns, each with `role` and `content`.
-        system: What becomes of system turns; see `siftune.curation.recipe.sections.Model`.
+        system: What becomes of system turns; see `siftune.curation.recipe.training_sections.Model`.
 
     Raises:
         UserError: the template does not accept the dialogue (a role it does not know, turns out of order).
@@ -105,7 +105,7 @@ def tokenise(
         tokenizer: A fast tokenizer with a chat template.
         rows: Rows with the columns `id` and `messages`; with `meta` its marks, thoughts, tools and calls count.
         max_length: Most tokens of a row.
-        system: What becomes of system turns; see `siftune.curation.recipe.sections.Model`.
+        system: What becomes of system turns; see `siftune.curation.recipe.training_sections.Model`.
         batch_rows: Rows that are tokenised at a time; changes nothing but memory.
 
     Raises:

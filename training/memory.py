@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Training
+from siftune.curation.recipe.training_sections import Training
 from siftune.training.models import Loading, ResolvedModel
 
 #: Bytes per weight: 4 bits, plus 8-bit scales for each 64 weights and 32-bit scales of scales for each 256 of those

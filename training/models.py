@@ -18,7 +18,7 @@ from siftune.curation.atomic_files import write_json
 from siftune.curation.cache_folder import cache_folder
 from siftune.curation.errors import UserError, missing_extra
 from siftune.curation.file_hash import file_sha256
-from siftune.curation.recipe.sections import Model
+from siftune.curation.recipe.training_sections import Model
 from siftune.training.library_output import silence_transformers
 
 if TYPE_CHECKING:

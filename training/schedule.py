@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from siftune.curation.recipe.sections import Budget, Training
+from siftune.curation.recipe.training_sections import Budget, Training
 from siftune.curation.sampling import shuffled_positions
 
 #: Indices of rows, int64 (rows,).

@@ -20,7 +20,8 @@ from siftune.curation.ingest.references import read_reference
 from siftune.curation.ingest.sources import sources_fingerprint
 from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Contamination, Recipe, Reference, Source
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Contamination, Reference, Source
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from siftune.curation.dedup.decisions import decisions
 from siftune.curation.dedup.exact import apart, equal_text_pairs, later_rows
 from siftune.curation.measurement import Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe, Severity, SystemPrompts
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Severity, SystemPrompts
 from siftune.curation.schema import Key
 
 

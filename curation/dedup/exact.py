@@ -16,7 +16,8 @@ from siftune.curation.dedup.decisions import decisions, pairs_frame
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe, SystemPrompts
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import SystemPrompts
 from siftune.curation.schema import Key
 from siftune.curation.text.words import normalise
 

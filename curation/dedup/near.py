@@ -16,7 +16,8 @@ from siftune.curation.dedup.replaced_words import asks_for_another_thing
 from siftune.curation.dedup.system_prompts import same_system
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import GuardClass, Near, Recipe, SystemPrompts
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import GuardClass, Near, SystemPrompts
 from siftune.curation.schema import Key
 
 

@@ -24,7 +24,8 @@ from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.formats.turns import MARK_KEYS, is_trained
 from siftune.curation.measurement import Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe, SystemPrompts
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import SystemPrompts
 from siftune.curation.schema import Key
 from siftune.curation.split_names import HELD_OUT, standard_splits
 from siftune.curation.text.words import normalise

@@ -24,7 +24,8 @@ from siftune.curation.dedup.leaders import Leaders, Pairs
 from siftune.curation.dedup.minhash import first_equal_set, similar_pairs, sketch
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Answers, Near, Recipe
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Answers, Near
 from siftune.curation.schema import Key
 from siftune.curation.text.words import word_count
 

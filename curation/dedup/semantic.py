@@ -25,7 +25,8 @@ from siftune.curation.dedup.system_prompts import same_system
 from siftune.curation.embeddings.store import EmbeddingStore, embedder
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import GuardClass, Recipe, Semantic, SystemPrompts
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import GuardClass, Semantic, SystemPrompts
 from siftune.curation.schema import Key
 
 #: A prompt counts as unlike all others if its cosine with each is so far below the floor of a side. A side may score

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from siftune.curation.errors import UserError, did_you_mean
-from siftune.curation.recipe.sections import FormatName, Recipe, Section, Source
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import FormatName, Section, Source
 
 AnySection = TypeVar("AnySection", bound=Section)
 

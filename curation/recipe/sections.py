@@ -1,16 +1,14 @@
-"""The sections of a recipe: one YAML file describes everything that a run does. An unknown key is an error.
+"""The sections of a recipe about curation, and what all sections are. An unknown key is an error.
 
 Every parameter is documented once, under its field; the commented starting recipe and the JSON Schema come from here.
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -27,7 +25,6 @@ Rule = Literal[
     "qwen2-lcs",
     "decon",
 ]
-ArmName = Literal["raw", "curated", "random", "random-2", "balanced-random", "longest", "base"]
 #: What an arm by stage can leave out: the stages of `siftune.curation.stages`, and `balance`. Splits always decide.
 StageName = Literal[
     "checks", "exact", "prefixes", "near", "answers", "conflicts", "semantic", "contamination", "balance"
@@ -214,7 +211,8 @@ class Reference(Section):
     columns: dict[str, str] = Field({}, description="As in `sources`.")
 
 
-def _check_endpoint(address: str) -> None:
+def check_endpoint(address: str) -> None:
+    """Raise `ValueError` unless this is an HTTP address without a name and a password in it."""
     parts = urlsplit(address)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
         raise ValueError("`endpoint` is an http(s) address without user name and key, such as http://127.0.0.1:8000/v1")
@@ -245,7 +243,7 @@ class SecondOpinion(Section):
         if (self.cross_encoder is None) == (self.endpoint is None):
             raise ValueError("set exactly one of `cross_encoder` and `endpoint`")
         if self.endpoint is not None:
-            _check_endpoint(self.endpoint)
+            check_endpoint(self.endpoint)
             if self.model is None:
                 raise ValueError("`endpoint` needs `model`, the name of the model on that server")
         return self
@@ -322,319 +320,4 @@ class Balance(Section):
             raise ValueError("target 'reference' needs `reference:`, a file whose length distribution is the target")
         if self.rows is not None and self.tokens is not None:
             raise ValueError("set `rows` or `tokens`, not both")
-        return self
-
-
-class Model(Section):
-    """The base model that the arms adapt."""
-
-    name: str = Field(
-        "smollm2",
-        description="A hub name, a folder or .gguf file (relative to the recipe), or `smollm2` (SmolLM2-135M-Instruct "
-        "from its package).",
-    )
-    load: Literal["nf4", "bf16", "fp32"] = Field(
-        "nf4",
-        description="nf4: 4-bit, double quantisation (QLoRA, arXiv 2305.14314); bf16, fp32: plain LoRA.",
-    )
-    revision: str | None = Field(None, description="A hub revision to pin.")
-    system: Literal["keep", "fold"] = Field(
-        "keep",
-        description="System turns of the rows and of chats: `fold` puts their text at the head of the user's turn, for "
-        "chat templates that take no system turn (Gemma). Rows that a template cannot write are left out and counted.",
-    )
-
-
-class Budget(Section):
-    """The training budget of every arm: exactly one of these."""
-
-    tokens: int | None = Field(None, gt=0, description="Trained (completion) tokens.")
-    steps: int | None = Field(None, gt=0, description="Optimiser steps.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the rows of the arm.")
-    minutes: float | None = Field(None, gt=0, description="Minutes of wall clock.")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Budget:
-        given = [name for name in ("tokens", "steps", "epochs", "minutes") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"set exactly one of tokens, steps, epochs, minutes; found {' and '.join(given) or 'none'}"
-            )
-        return self
-
-
-class Lora(Section):
-    """The LoRA adapter. Defaults of the QLoRA paper (arXiv 2305.14314, table 9 and section 4)."""
-
-    rank: int = Field(64, gt=0, description="Rank r.")
-    alpha: int = Field(16, gt=0, description="Scaling alpha.")
-    dropout: Share = Field(0.1, description="Dropout on the adapter's input.")
-    targets: list[str] | Literal["all-linear"] = Field("all-linear", description="Modules that are adapted.")
-
-
-_ARM_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-_RESERVED_ARM_NAMES = (*get_args(ArmName), "train", "validation", "test")
-
-
-class StageArm(Section):
-    """An arm by stage: what curation keeps when some of its stages do not decide."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    name: str = Field(description="The name of the arm: lower-case letters, digits and hyphens.")
-    without: list[StageName] | None = Field(
-        None, min_length=1, description="The stages that do not decide, while all others do. Or:"
-    )
-    only: list[StageName] | None = Field(
-        None, min_length=1, alias="with", description="The stages that decide, while no other does."
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _usable_name(cls, name: str) -> str:
-        if name in _RESERVED_ARM_NAMES:
-            raise ValueError(
-                f"the name {name!r} is taken: {', '.join(_RESERVED_ARM_NAMES)} are arms and splits of every run; "
-                "choose another, such as no-balance"
-            )
-        if not _ARM_NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} cannot name an arm: write a letter and then letters, digits and hyphens, all in lower case "
-                "and at most 40, such as no-balance"
-            )
-        return name
-
-    @model_validator(mode="after")
-    def _one_list(self) -> StageArm:
-        if (self.without is None) == (self.only is None):
-            raise ValueError(f"the arm {self.name!r} needs a list of stages, `without: […]` or `with: […]`, not both")
-        return self
-
-
-def _kind_of_arm(value: Any) -> str:
-    return "member-table" if isinstance(value, (dict, StageArm)) else "member-name"
-
-
-class Training(Section):
-    """Fine-tuning of the arms. Defaults of the QLoRA paper where it states one."""
-
-    arms: list[
-        Annotated[
-            Annotated[ArmName, Tag("member-name")] | Annotated[StageArm, Tag("member-table")],
-            Discriminator(_kind_of_arm),
-        ]
-    ] = Field(
-        ["raw", "curated", "random"],
-        min_length=1,
-        description="The arms to train, by name; or by stage, as `{name: no-balance, without: [balance]}` or "
-        "`{name: dedup-only, with: [exact, near]}`.",
-    )
-    budget: Budget = Field(Budget(tokens=200_000), description=Budget.__doc__)
-    seeds: list[int] = Field(
-        [0, 1, 2],
-        min_length=1,
-        description="Each arm is trained once for each seed. The verdict needs two seeds or more; five are better.",
-    )
-    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate (QLoRA: 2e-4 up to 13B).")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        "linear", description="The learning rate after the warm-up: down to zero (linear, cosine), or constant."
-    )
-    average_last: Share = Field(
-        0.0,
-        description="The adapter is the mean of its weights over this share of the steps, the last ones "
-        "(arXiv 1803.05407); 0: the weights of the last step.",
-    )
-    warmup: Share = Field(0.03, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
-    max_grad_norm: float = Field(0.3, gt=0, description="Gradient clipping.")
-    neftune: float | None = Field(None, gt=0, description="Noise on embeddings (NEFTune, arXiv 2310.05914).")
-    batch_rows: int = Field(16, gt=0, description="Rows per optimiser step.")
-    micro_rows: int = Field(4, gt=0, description="Rows per forward pass; the rest is gradient accumulation.")
-    max_length: int = Field(512, gt=8, description="The most tokens of a row; longer rows are truncated, and counted.")
-    checkpoint_steps: int = Field(25, gt=0, description="Steps between checkpoints.")
-    lora: Lora = Field(Lora(), description=Lora.__doc__)
-    report_to: list[Literal["trackio", "tensorboard", "wandb"]] = Field(
-        [], description="Trackers that are fed besides the log."
-    )
-
-    @property
-    def arm_names(self) -> list[str]:
-        """The names of all arms, in their order."""
-        return [arm.name if isinstance(arm, StageArm) else arm for arm in self.arms]
-
-    @property
-    def stage_arms(self) -> list[StageArm]:
-        """The arms by stage."""
-        return [arm for arm in self.arms if isinstance(arm, StageArm)]
-
-    @model_validator(mode="after")
-    def _distinct_arms(self) -> Training:
-        for name in dict.fromkeys(self.arm_names):
-            if self.arm_names.count(name) > 1:
-                raise ValueError(f"two arms have the name {name!r}; each needs its own, since files are named by it")
-        return self
-
-    @model_validator(mode="after")
-    def _whole_steps(self) -> Training:
-        if self.batch_rows % self.micro_rows:
-            raise ValueError(f"batch_rows ({self.batch_rows}) is not a multiple of micro_rows ({self.micro_rows})")
-        return self
-
-
-class Prompt(Section):
-    """A prompt of the prompt suite, with checks of its answer."""
-
-    text: str = Field(min_length=1, description="The prompt.")
-    name: str | None = Field(None, description="A short name. Default: its first words.")
-    max_sentences: int | None = Field(None, gt=0, description="The most sentences of a correct answer.")
-    expect: str | None = Field(None, description="A word or number that a correct answer contains.")
-    forbid: str | None = Field(None, description="A regular expression that a correct answer does not match.")
-
-
-class Task(Section):
-    """A set of questions that every arm and seed answers: an outcome besides held-out loss."""
-
-    path: str = Field(description="As in `sources`; of kind `lm-eval` the name of a task or group of tasks.")
-    name: str | None = Field(
-        None,
-        pattern=r"^[\w-][\w.-]*$",
-        description="Its name in tables and its folder in the run. Default: the file name without its ending.",
-    )
-    kind: Literal["choice", "exact", "regex", "number", "ifeval", "lm-eval"] = Field(
-        "choice",
-        description="choice: the probability of the right choice's text among the texts of all choices. exact: the "
-        "answer is the expected text. regex: the expected regular expression occurs in the answer. number: the last "
-        "number of the answer is the expected one. ifeval: the answer follows all instructions (extra `eval`). "
-        "lm-eval: a task of lm-evaluation-harness (extra `eval`), whose data come from the hub.",
-    )
-    include: str | None = Field(
-        None, description="Of kind `lm-eval`: a folder with tasks of one's own, relative to the recipe."
-    )
-    primary: bool = Field(
-        False, description="Whether this outcome, in place of held-out loss, is the one that the verdict is about."
-    )
-    subjects: list[str] | Literal["mmlu-15"] = Field(
-        [],
-        description="Only items of these clusters; all by default. `mmlu-15`: the 15 subjects of MMLU in which small "
-        "models differ most.",
-    )
-    cluster: str | None = Field(
-        None,
-        description="The column that says which items belong together (a subject, a document); they are resampled "
-        "together. Default: `subject` where there is such a column, else every item by itself.",
-    )
-    max_items: int | None = Field(None, gt=0, description="The most items, drawn at random with the recipe's seed.")
-    max_new_tokens: int | None = Field(
-        None, gt=0, description="The most tokens of an answer. Default: that of `compare`."
-    )
-    format: FormatName = Field("auto", description="As in `sources`.")
-    columns: dict[str, str] = Field({}, description="As in `sources`.")
-
-    @model_validator(mode="after")
-    def _folder_of_harness(self) -> Task:
-        if self.include is not None and self.kind != "lm-eval":
-            raise ValueError("`include` is a folder of tasks for `kind: lm-eval`; other kinds read the file in `path`")
-        return self
-
-    @property
-    def label(self) -> str:
-        """Its name, or what stands for it: the file name up to its first dot."""
-        return self.name or re.sub(r"[^\w-]+", "-", PurePath(self.path).name.partition(".")[0]) or "task"
-
-
-class AnswerJudge(Section):
-    """A model behind an OpenAI-compatible server that compares the answers of two arms, in both orders."""
-
-    endpoint: str = Field(
-        description="The address of the server, to where `/chat/completions` begins, such as "
-        "`http://127.0.0.1:8000/v1`. It receives prompts and answers."
-    )
-    model: str = Field(min_length=1, description="The name of the model on that server.")
-    key_variable: str | None = Field(
-        None, description="The environment variable that holds the server's key. The key itself is stored nowhere."
-    )
-    timeout: float = Field(60.0, gt=0, description="Seconds to wait for the server.")
-    heldout_prompts: int = Field(
-        0,
-        ge=0,
-        description="Held-out prompts that every arm answers for the judge, besides the prompt suite; drawn at random "
-        "from the rows with one turn and no system prompt.",
-    )
-
-    @field_validator("endpoint")
-    @classmethod
-    def _address(cls, endpoint: str) -> str:
-        _check_endpoint(endpoint)
-        return endpoint
-
-
-class Compare(Section):
-    """How the trained arms are evaluated and compared."""
-
-    bootstrap: int = Field(10_000, ge=1_000, description="Resamples of the cluster bootstrap.")
-    permutations: int = Field(10_000, ge=1_000, description="Permutations of the sign-flip test.")
-    max_rows: int | None = Field(None, gt=0, description="The most held-out rows to evaluate on.")
-    prompts: list[Prompt] = Field([], description="Prompts in addition to the ten of the default suite.")
-    default_prompts: bool = Field(True, description="Whether the default suite is included.")
-    max_new_tokens: int = Field(200, gt=0, description="The most tokens of an answer.")
-    tasks: list[Task] = Field([], description="Outcomes besides held-out loss; docs/tasks.md describes them.")
-    judge: AnswerJudge | None = Field(None, description=AnswerJudge.__doc__)
-
-    @field_validator("tasks")
-    @classmethod
-    def _distinct_tasks(cls, tasks: list[Task]) -> list[Task]:
-        labels = [task.label for task in tasks]
-        for label in sorted(set(labels)):
-            if labels.count(label) > 1:
-                raise ValueError(f"two tasks have the name {label!r}; give each a `name` of its own")
-        if sum(task.primary for task in tasks) > 1:
-            raise ValueError("more than one task is `primary`; the verdict is about one outcome")
-        return tasks
-
-
-class Recipe(Section):
-    """A recipe: everything that a run does."""
-
-    name: str | None = Field(None, description="Default: the recipe's file name.")
-    run: str | None = Field(None, description="The run folder, relative to the recipe. Default: runs/NAME beside it.")
-    seed: int = Field(0, ge=0, description="Seed of all random choices but those of training.")
-    sources: list[Source] = Field(min_length=1, description="The data, most trusted source first.")
-    keep: list[Literal["source", "answer", "row"]] = Field(
-        ["source", "answer", "row"],
-        description="Which of two duplicates is kept: earlier source, longer answer, earlier row; in this order.",
-    )
-    keys: Keys = Field(Keys(), description=Keys.__doc__)
-    checks: Checks = Field(Checks(), description=Checks.__doc__)
-    duplicates: Duplicates = Field(Duplicates(), description=Duplicates.__doc__)
-    encoder: str | None = Field(
-        "auto",
-        description="A sentence-transformers model by hub name or folder (relative to the recipe); `auto`: "
-        "all-MiniLM-L6-v2, or none where sentence-transformers is not installed; null: none.",
-    )
-    contamination: Contamination | None = Field(None, description=Contamination.__doc__)
-    splits: Splits | None = Field(None, description=Splits.__doc__)
-    balance: Balance | None = Field(None, description=Balance.__doc__)
-    model: Model = Field(Model(), description=Model.__doc__)
-    training: Training | None = Field(None, description=Training.__doc__)
-    compare: Compare = Field(Compare(), description=Compare.__doc__)
-
-    @field_validator("sources")
-    @classmethod
-    def _distinct_names(cls, sources: list[Source]) -> list[Source]:
-        names = [source.name for source in sources if source.name]
-        for name in sorted(set(names)):
-            if names.count(name) > 1:
-                raise ValueError(f"two sources have the name {name!r}; each needs its own, since ids begin with it")
-        return sources
-
-    @model_validator(mode="after")
-    def _needs_encoder(self) -> Recipe:
-        if self.duplicates.semantic and self.encoder is None:
-            raise ValueError("duplicates.semantic needs an encoder; set `encoder: auto`, or `semantic: null`")
-        return self
-
-    @model_validator(mode="after")
-    def _needs_heldout(self) -> Recipe:
-        if self.training and not self.splits:
-            raise ValueError("arms are evaluated on held-out rows: add `splits:` (the defaults will do: `splits: {}`)")
         return self

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from siftune.curation.recipe.sections import Recipe, Section, Source
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Section, Source
 
 
 def json_schema() -> dict[str, Any]:

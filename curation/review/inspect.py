@@ -21,7 +21,8 @@ from siftune.curation.ingest.example_writer import row_text
 from siftune.curation.ingest.sources import IngestedRow
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Checks, Near, Recipe, Source
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Checks, Near, Source
 from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.ledger import Ledger

@@ -10,7 +10,7 @@ import polars as pl
 
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.prepare import rank
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.replay import Replay, decide_again, first_index
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import knobs, stages

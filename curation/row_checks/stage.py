@@ -12,7 +12,8 @@ from siftune.curation import schema
 from siftune.curation.corpus import Corpus
 from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Checks, Recipe
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Checks
 from siftune.curation.row_checks import checks
 
 

@@ -21,7 +21,7 @@ from siftune.curation.atomic_files import replacing
 from siftune.curation.contamination_outcomes import settle
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe, with_model_paths
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.run.paths import RunPaths
 

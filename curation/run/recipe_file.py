@@ -13,7 +13,7 @@ from pathlib import Path
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import load_recipe, recipe_text, with_installed_encoder, with_model_paths
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import RunPaths
 

@@ -15,7 +15,7 @@ import polars as pl
 from siftune.curation.atomic_files import write_text
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.loading import parse_recipe
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.ledger import Ledger
 from siftune.curation.run.manifest import FORMAT, Manifest, StageRecord, WriterRecord

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from siftune.curation.exact_interval import clopper_pearson
-from siftune.curation.recipe.sections import Compare
+from siftune.curation.recipe.training_sections import Compare
 from siftune.training.evaluation.differences import paired_difference
 from tests.training.evaluation.test_verdict import simulated
 

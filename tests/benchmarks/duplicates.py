@@ -35,7 +35,7 @@ import polars as pl
 
 from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.prepare import Prepared, prepare
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import stages
 from tests.real_data import DATA, json_rows

@@ -31,7 +31,8 @@ from siftune.curation.dedup import embedding_pairs, preselect
 from siftune.curation.dedup.semantic import SemanticDuplicates
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.prepare import prepare
-from siftune.curation.recipe.sections import Recipe, Semantic
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.sections import Semantic
 from siftune.curation.run.folder import RunFolder
 from tests.real_data import DATA, json_rows, read_text
 

@@ -32,7 +32,7 @@ import yaml
 from scipy.stats import chi2, f
 
 from siftune.curation.file_hash import file_sha256
-from siftune.curation.recipe.sections import Budget, Model, Training
+from siftune.curation.recipe.training_sections import Budget, Model, Training
 from siftune.curation.sampling import shuffled_positions
 from siftune.curation.schema import HELDOUT, MESSAGE, conform
 from siftune.data import python_docs

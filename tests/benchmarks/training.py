@@ -89,7 +89,7 @@ def ours(messages: list[list[dict[str, str]]], model: str) -> dict[str, Any]:
     import polars as pl
 
     from siftune.curation import schema
-    from siftune.curation.recipe.sections import Budget, Lora, Model, Training
+    from siftune.curation.recipe.training_sections import Budget, Lora, Model, Training
     from siftune.training import jobs, models, sft
 
     rows = pl.DataFrame(

@@ -37,7 +37,7 @@ import yaml
 
 from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.pipeline import curate
-from siftune.curation.recipe.sections import Budget, Compare, Model, Training
+from siftune.curation.recipe.training_sections import Budget, Compare, Model, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import training_name
 from siftune.curation.sampling import shuffled_positions

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Lora, Training
+from siftune.curation.recipe.training_sections import Lora, Training
 from siftune.training import memory, models
 from tests.training.worlds import tiny_tokenizer, write_tiny_llama
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from siftune.curation import schema
 from siftune.curation.errors import UserError
 from siftune.curation.file_hash import file_sha256
-from siftune.curation.recipe.sections import Budget, Model, Training
+from siftune.curation.recipe.training_sections import Budget, Model, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.training import arms, dry_run, jobs, models, sanity_checks, sft, worker
 from siftune.training.mask_viewer import row_tokens

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Prompt
+from siftune.curation.recipe.training_sections import Prompt
 
 _NUMBER_WORDS = dict(
     enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())  # noqa: SIM905 - reads

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from siftune.curation.exact_interval import clopper_pearson
-from siftune.curation.recipe.sections import Compare
+from siftune.curation.recipe.training_sections import Compare
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation import statistics
 from siftune.training.evaluation.losses import HeldoutLosses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from siftune.curation.recipe.sections import Budget
+from siftune.curation.recipe.training_sections import Budget
 from siftune.training.evaluation.statistics import Estimate
 
 _BUDGET_UNITS = {"tokens": "trained tokens", "steps": "optimiser steps", "epochs": "epochs", "minutes": "minutes"}

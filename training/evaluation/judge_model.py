@@ -23,7 +23,8 @@ from siftune.curation.atomic_files import write_parquet
 from siftune.curation.chat_endpoint import ChatEndpoint
 from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import AnswerJudge, Prompt, Recipe
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.training_sections import AnswerJudge, Prompt
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.sampling import shuffled_positions
 from siftune.training.arms import read_heldout

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Model, Section, Training
+from siftune.curation.recipe.sections import Section
+from siftune.curation.recipe.training_sections import Model, Training
 from siftune.training import models, sanity_checks, worker
 from siftune.training.evaluation.losses import EngineDifference, Evaluation, LossEngine, write_evaluation
 from siftune.training.evaluation.statistics import Floats

@@ -18,7 +18,8 @@ from typing import Any
 import polars as pl
 
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Prompt, Recipe
+from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.training_sections import Prompt
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import arm_sort_key
 from siftune.training.evaluation.answer_checks import check_answer

@@ -26,7 +26,8 @@ from siftune.curation.atomic_files import replacing, write_json, write_parquet, 
 from siftune.curation.errors import UserError
 from siftune.curation.markdown import Raw, escape, table
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Model, Section
+from siftune.curation.recipe.sections import Section
+from siftune.curation.recipe.training_sections import Model
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import ADAPTER, training_name
 from siftune.curation.split_names import TEST

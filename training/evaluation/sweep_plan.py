@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import load_section
-from siftune.curation.recipe.sections import Budget, Model, Section, Training
+from siftune.curation.recipe.sections import Section
+from siftune.curation.recipe.training_sections import Budget, Model, Training
 
 
 class SettingChanges(Training):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Compare, Training
+from siftune.curation.recipe.training_sections import Compare, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.differences import Difference, Stratum, paired_difference, strata_of

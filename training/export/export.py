@@ -16,7 +16,7 @@ from siftune.curation.atomic_files import write_json, write_text
 from siftune.curation.child_process import module_environment
 from siftune.curation.errors import UserError, did_you_mean, missing_extra
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import training_name
 from siftune.training import models

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siftune.curation.errors import UserError, did_you_mean, missing_extra
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.paths import ADAPTER, RunPaths
 from siftune.training.arm_names import BASE, arm_sort_key
 from siftune.training.inference.engine import Engine, EngineKind

@@ -43,7 +43,7 @@ class LlamaCppEngine:
         files: The GGUF file of each arm.
         context: Most tokens of a prompt and its answer together.
         threads: Threads that compute; one per processor core by default.
-        system: What becomes of system turns; see `siftune.curation.recipe.sections.Model`.
+        system: What becomes of system turns; see `siftune.curation.recipe.training_sections.Model`.
         same_weights: Allow two arms with the same weights.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Model
+from siftune.curation.recipe.training_sections import Model
 from siftune.training import models
 from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import (

@@ -8,6 +8,7 @@ import yaml
 from siftune.curation.errors import UserError
 from siftune.curation.recipe import sections
 from siftune.curation.recipe.loading import load_recipe, parse_recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.starting_recipe import json_schema, starting_recipe
 
 SMALLEST = "sources: [{path: rows.jsonl}]\n"
@@ -67,7 +68,7 @@ def test_missing_recipe_says_how_to_write_one(tmp_path: Path) -> None:
 def test_starting_recipe_is_the_defaults_and_says_every_field() -> None:
     text = starting_recipe()
     assert parse_recipe(text).model_dump(exclude={"sources"}) == parse_recipe(SMALLEST).model_dump(exclude={"sources"})
-    for name, field in sections.Recipe.model_fields.items():
+    for name, field in Recipe.model_fields.items():
         assert f"{name}:" in text
         assert field.description
         assert field.description in text
@@ -83,7 +84,7 @@ def test_commented_sections_of_the_starting_recipe_parse_when_uncommented() -> N
 
 def test_schema_names_every_section_and_forbids_unknown_keys() -> None:
     document = json_schema()
-    assert set(document["properties"]) == set(sections.Recipe.model_fields)
+    assert set(document["properties"]) == set(Recipe.model_fields)
     assert document["additionalProperties"] is False
     assert yaml.safe_load(yaml.safe_dump(document)) == document
 

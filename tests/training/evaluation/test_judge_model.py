@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from siftune.app.cli.commands import main
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe
-from siftune.curation.recipe.sections import Recipe
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation import judge_report
 from siftune.training.evaluation.compare import compare

@@ -14,7 +14,7 @@ import pytest
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe
-from siftune.curation.recipe.sections import Prompt
+from siftune.curation.recipe.training_sections import Prompt
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation import answer_checks, prompt_suite
 from siftune.training.evaluation.prompt_answers import ANSWERS, read_answers

@@ -10,7 +10,7 @@ import yaml
 from scipy import stats
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Budget, Compare, Model, Training
+from siftune.curation.recipe.training_sections import Budget, Compare, Model, Training
 from siftune.training import models
 from siftune.training.evaluation import sweep
 from siftune.training.evaluation.differences import paired_difference

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Budget, Compare, Training
+from siftune.curation.recipe.training_sections import Budget, Compare, Training
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import FORMAT, ArmRecord, Manifest, RowCounts, WordCounts, WriterRecord
 from siftune.curation.run.paths import training_name

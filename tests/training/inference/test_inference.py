@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Model
+from siftune.curation.recipe.training_sections import Model
 from siftune.training import models
 from siftune.training.inference.detokenizer import Detokenizer
 from siftune.training.inference.engine import Chunk, Engine, Message, Request, Sampling, Stats

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.recipe.sections import Compare, Task
+from siftune.curation.recipe.training_sections import Compare, Task
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation.differences import Difference, paired_difference

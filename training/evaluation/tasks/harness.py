@@ -19,7 +19,7 @@ import polars as pl
 
 from siftune.curation.errors import UserError, did_you_mean, missing_extra
 from siftune.curation.file_hash import file_sha256
-from siftune.curation.recipe.sections import Task
+from siftune.curation.recipe.training_sections import Task
 from siftune.training.evaluation.tasks.outcomes import TASK_OUTCOMES
 
 #: Measures that are taken as the outcome of an item, the first one that a task has; else its own first measure.

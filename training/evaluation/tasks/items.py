@@ -20,7 +20,7 @@ from siftune.curation.ingest.references import read_reference
 from siftune.curation.ingest.row_conversion import as_object
 from siftune.curation.ingest.source_location import locate
 from siftune.curation.ingest.source_parts import source_parts
-from siftune.curation.recipe.sections import Task
+from siftune.curation.recipe.training_sections import Task
 from siftune.training.evaluation.loss_worker import draw_rows
 from siftune.training.evaluation.tasks.answers import last_number
 from siftune.training.evaluation.tasks.harness import read_harness_items

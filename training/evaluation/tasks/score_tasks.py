@@ -13,7 +13,8 @@ from siftune.curation.atomic_files import write_json, write_parquet
 from siftune.curation.ingest.source_location import locate
 from siftune.curation.ingest.sources import sources_fingerprint
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Source, Task
+from siftune.curation.recipe.sections import Source
+from siftune.curation.recipe.training_sections import Task
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import parse_training_name
 from siftune.training import models, worker

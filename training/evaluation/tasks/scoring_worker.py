@@ -16,7 +16,8 @@ import polars as pl
 
 from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.sections import Model, Section
+from siftune.curation.recipe.sections import Section
+from siftune.curation.recipe.training_sections import Model
 from siftune.training import models, worker
 from siftune.training.evaluation.loss_worker import EvaluationTarget, adapted_model
 from siftune.training.evaluation.tasks.answers import is_right

@@ -11,7 +11,7 @@ import yaml
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe
-from siftune.curation.recipe.sections import Task
+from siftune.curation.recipe.training_sections import Task
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.tasks.harness import harness_outcomes, outcome_measure, read_harness_items
 from siftune.training.evaluation.tasks.items import read_items

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Task
+from siftune.curation.recipe.training_sections import Task
 from siftune.training.evaluation.tasks import instructions
 from siftune.training.evaluation.tasks.instructions import can_be_checked, follows, has_punkt, require_checks
 from siftune.training.evaluation.tasks.items import read_items

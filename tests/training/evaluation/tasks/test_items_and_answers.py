@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Compare, Task
+from siftune.curation.recipe.training_sections import Compare, Task
 from siftune.training.evaluation.tasks import answers
 from siftune.training.evaluation.tasks.answers import is_right, last_number
 from siftune.training.evaluation.tasks.items import MMLU_15, items_hash, read_items

@@ -16,7 +16,7 @@ from scipy import stats
 
 from siftune.app.cli.commands import main
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.sections import Compare, Task
+from siftune.curation.recipe.training_sections import Compare, Task
 from siftune.curation.run.folder import RunFolder
 from siftune.training import models
 from siftune.training.evaluation.compare import compare

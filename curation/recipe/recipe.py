@@ -1,0 +1,58 @@
+"""The recipe: one YAML file describes everything that a run does. An unknown key is an error."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from siftune.curation.recipe.sections import Balance, Checks, Contamination, Duplicates, Keys, Section, Source, Splits
+from siftune.curation.recipe.training_sections import Compare, Model, Training
+
+
+class Recipe(Section):
+    """A recipe: everything that a run does."""
+
+    name: str | None = Field(None, description="Default: the recipe's file name.")
+    run: str | None = Field(None, description="The run folder, relative to the recipe. Default: runs/NAME beside it.")
+    seed: int = Field(0, ge=0, description="Seed of all random choices but those of training.")
+    sources: list[Source] = Field(min_length=1, description="The data, most trusted source first.")
+    keep: list[Literal["source", "answer", "row"]] = Field(
+        ["source", "answer", "row"],
+        description="Which of two duplicates is kept: earlier source, longer answer, earlier row; in this order.",
+    )
+    keys: Keys = Field(Keys(), description=Keys.__doc__)
+    checks: Checks = Field(Checks(), description=Checks.__doc__)
+    duplicates: Duplicates = Field(Duplicates(), description=Duplicates.__doc__)
+    encoder: str | None = Field(
+        "auto",
+        description="A sentence-transformers model by hub name or folder (relative to the recipe); `auto`: "
+        "all-MiniLM-L6-v2, or none where sentence-transformers is not installed; null: none.",
+    )
+    contamination: Contamination | None = Field(None, description=Contamination.__doc__)
+    splits: Splits | None = Field(None, description=Splits.__doc__)
+    balance: Balance | None = Field(None, description=Balance.__doc__)
+    model: Model = Field(Model(), description=Model.__doc__)
+    training: Training | None = Field(None, description=Training.__doc__)
+    compare: Compare = Field(Compare(), description=Compare.__doc__)
+
+    @field_validator("sources")
+    @classmethod
+    def _distinct_names(cls, sources: list[Source]) -> list[Source]:
+        names = [source.name for source in sources if source.name]
+        for name in sorted(set(names)):
+            if names.count(name) > 1:
+                raise ValueError(f"two sources have the name {name!r}; each needs its own, since ids begin with it")
+        return sources
+
+    @model_validator(mode="after")
+    def _needs_encoder(self) -> Recipe:
+        if self.duplicates.semantic and self.encoder is None:
+            raise ValueError("duplicates.semantic needs an encoder; set `encoder: auto`, or `semantic: null`")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_heldout(self) -> Recipe:
+        if self.training and not self.splits:
+            raise ValueError("arms are evaluated on held-out rows: add `splits:` (the defaults will do: `splits: {}`)")
+        return self
