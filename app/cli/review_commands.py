@@ -1,0 +1,96 @@
+"""The commands that look at a finished run: explain, what-if, diff, app."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from siftune.app.cli.arguments import AS_JSON, FOLDER
+from siftune.app.cli.output import print_json, print_report
+from siftune.curation.errors import UserError
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("row_id")
+@AS_JSON
+def explain(run: Path, row_id: str, *, as_json: bool) -> None:
+    """Show the history of one row: decisions, scores, witnesses."""
+    from siftune.curation.review.explain import explain as explain_row
+    from siftune.curation.run.folder import RunFolder
+
+    story = explain_row(RunFolder.open(run), row_id)
+    if as_json:
+        return print_json(asdict(story))
+    from siftune.app.cli import run_output
+
+    return print_report(run_output.story_report(story))
+
+
+@click.command("what-if")
+@click.argument("run", type=FOLDER)
+@click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
+@AS_JSON
+def what_if(run: Path, settings: tuple[str, ...], *, as_json: bool) -> None:
+    """Show which rows other thresholds would drop.
+
+    Examples: near=0.7, semantic=0.93, answers=0.85, max_per_answer=3, contamination=0.8.
+    """
+    from siftune.curation.review.what_if import replay
+    from siftune.curation.run.folder import RunFolder
+
+    folder = RunFolder.open(run)
+    replayed = replay(folder, dict(_name_and_number(setting) for setting in settings))
+    if as_json:
+        dropped = replayed.dropped().to_dicts()
+        return print_json({"left": replayed.left.height, "unmeasured": replayed.unmeasured, "dropped": dropped})
+    from siftune.app.cli import run_output
+
+    return print_report(run_output.replay_report(folder, replayed))
+
+
+@click.command()
+@click.argument("before", type=FOLDER)
+@click.argument("after", type=FOLDER)
+@AS_JSON
+def diff(before: Path, after: Path, *, as_json: bool) -> None:
+    """Show which rows have another fate in a second run."""
+    from siftune.curation.review.diff import diff as compare_fates
+    from siftune.curation.run.folder import RunFolder
+
+    changed = compare_fates(RunFolder.open(before), RunFolder.open(after))
+    if as_json:
+        return print_json(changed.to_dicts())
+    from siftune.app.cli import run_output
+
+    return print_report(run_output.diff_report(changed))
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option("--port", type=int, default=None, help="The port. Default: the first free one from 8501 on.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on. With any other address, other machines can reach the app.",
+)
+@click.option(
+    "--headless/--browser", default=None, help="Whether to open a browser. Default: only where there is a display."
+)
+def app(run: Path, port: int | None, address: str, *, headless: bool | None) -> None:
+    """Open RUN in a browser: rows, decisions, training, chat."""
+    from siftune.app.web.launch import launch
+
+    sys.exit(launch(run, address=address, port=port, headless=headless))
+
+
+def _name_and_number(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise UserError(f"what-if takes NAME=NUMBER, for example near=0.7; found {text!r}.") from None
