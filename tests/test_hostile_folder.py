@@ -27,6 +27,15 @@ MODULES = [
 ]
 MARKER = "imported.txt"
 SIFTUNE = Path(sys.executable).with_name("siftune")
+#: Runs commands one after the other as the installed script does, whose own folder is not the user's.
+SEVERAL = """
+import json, sys
+from pathlib import Path
+from siftune.app.cli.commands import main
+for command in json.loads(sys.argv[2]):
+    main(command, prog_name="siftune", standalone_mode=False)
+    assert not Path(sys.argv[1]).exists(), f"{command} imported the user's {Path(sys.argv[1]).read_text()}"
+"""
 
 
 @pytest.fixture
@@ -104,31 +113,45 @@ def test_every_command_works_in_a_folder_of_the_users_own_modules(hostile: Path,
     (hostile / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     (hostile / "plan.yaml").write_text(yaml.safe_dump({"questions": 0, "seeds": [0]}))
 
-    commands = {
-        "inspect": lambda: siftune(hostile, "inspect", "rows.jsonl"),
-        "run": lambda: siftune(hostile, "run", "recipe.yaml"),
-        "curate": lambda: siftune(hostile, "curate", "recipe.yaml"),
-        "train": lambda: siftune(hostile, "train", "run"),
-        "compare": lambda: siftune(hostile, "compare", "run"),
-        "prompts": lambda: siftune(hostile, "prompts", "run"),
-        "sweep": lambda: siftune(hostile, "sweep", "run", "plan.yaml"),
-        "mask": lambda: siftune(hostile, "mask", "run", row_id()),
-        "export": lambda: siftune(hostile, "export", "run", "--to", "merged"),
-        "explain": lambda: siftune(hostile, "explain", "run", row_id()),
-        "what-if": lambda: siftune(hostile, "what-if", "run", "near=0.9"),
-        "diff": lambda: siftune(hostile, "diff", "run", "run"),
-        "recipe": lambda: siftune(hostile, "recipe", "new") + siftune(hostile, "recipe", "schema"),
-        "app": lambda: serve_the_app(hostile),
-    }
-    assert set(commands) == set(main.commands), "a command is missing here"
+    several = tmp_path / "several.py"
+    several.write_text(SEVERAL)
+    row_id = "s:0"
 
-    def row_id() -> str:
-        import polars as pl
+    def together(*commands: list[str]) -> None:
+        """One process for the commands that import PyTorch and its libraries, which takes longer than their work."""
+        process = subprocess.run(
+            [sys.executable, several, str(hostile / MARKER), json.dumps(commands)],
+            cwd=hostile,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, (process.stdout[-3000:], process.stderr[-3000:])
 
-        return str(pl.read_parquet(hostile / "run" / "arms" / "curated.parquet")["id"][0])
-
-    for name, command in commands.items():
-        command()
-        mark = hostile / MARKER
-        assert not mark.exists(), f"siftune {name} imported the user's {mark.read_text()}"
+    alone = [
+        ["inspect", "rows.jsonl"],
+        ["curate", "recipe.yaml"],
+        ["explain", "run", row_id],
+        ["what-if", "run", "near=0.9"],
+        ["diff", "run", "run"],
+        ["recipe", "new"],
+        ["recipe", "schema"],
+    ]
+    heavy = [
+        ["run", "recipe.yaml"],
+        ["train", "run"],
+        ["compare", "run"],
+        ["prompts", "run"],
+        ["sweep", "run", "plan.yaml"],
+        ["mask", "run", row_id],
+        ["export", "run", "--to", "merged"],
+    ]
+    assert {command[0] for command in (*alone, *heavy)} | {"app"} == set(main.commands), "a command is missing here"
+    for command in alone:
+        siftune(hostile, *command)
+        assert not (hostile / MARKER).exists(), f"{command} imported the user's {(hostile / MARKER).read_text()}"
+    together(*heavy)
+    serve_the_app(hostile)
+    assert not (hostile / MARKER).exists(), f"the app imported the user's {(hostile / MARKER).read_text()}"
     assert json.loads((hostile / "run" / "verdict.json").read_text())["comparisons"]
