@@ -46,7 +46,7 @@ def nearest(queries: np.ndarray, base: np.ndarray, *, k: int) -> tuple[NDArray[n
     base_lattice = lattice(base)
     for start in range(0, len(queries), BLOCK_ROWS):
         block = slice(start, min(start + BLOCK_ROWS, len(queries)))
-        best = _top(lattice(queries[block]), base_lattice, k)
+        best, _ = nearest_on_lattice(lattice(queries[block]), base_lattice, k)
         rows = np.repeat(np.arange(block.start, block.stop), k)
         cosine = cosines(queries, base, rows, best.ravel()).reshape(-1, k)
         order = np.lexsort((best, -cosine), axis=1)
@@ -55,8 +55,31 @@ def nearest(queries: np.ndarray, base: np.ndarray, *, k: int) -> tuple[NDArray[n
     return positions, scores
 
 
-def _top(queries: NDArray[np.float32], base: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The k best columns for each row, ties by position: block by block, each block against the best so far."""
+def nearest_on_lattice(
+    queries: NDArray[np.float32], base: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k rows of `base` closest to each query, ties by position, block by block, each against the best so far.
+
+    Args:
+        queries: lattice points of `siftune.curation.embeddings.cosine`, [n, d].
+        base: lattice points [m, d].
+        k: at most m.
+
+    Returns:
+        Positions in `base`, int64 [n, k], the closest first, and the products, float32 of the same shape.
+    """
+    positions = np.empty((len(queries), k), dtype=np.int64)
+    products = np.empty((len(queries), k), dtype=np.float32)
+    for start in range(0, len(queries), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        positions[block], products[block] = _top(queries[block], base, k)
+    return positions, products
+
+
+def _top(
+    queries: NDArray[np.float32], base: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k best columns for each row and their products: block by block of columns, each against the best so far."""
     best = np.empty((len(queries), 0), dtype=np.int64)
     best_product = np.empty((len(queries), 0), dtype=np.float32)
     for start in range(0, len(base), 4 * BLOCK_ROWS):
@@ -74,4 +97,4 @@ def _top(queries: NDArray[np.float32], base: NDArray[np.float32], k: int) -> NDA
         order = np.lexsort((best, -best_product), axis=1)[:, :k]
         best_product = np.take_along_axis(best_product, order, axis=1)
         best = np.take_along_axis(best, order, axis=1)
-    return best
+    return best, best_product
