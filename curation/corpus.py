@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from siftune.curation import schema
 from siftune.curation.recipe.sections import Keys
@@ -22,25 +24,99 @@ _TEMPLATES = "templates"  # in the metadata of TEXTS
 
 
 @dataclass(frozen=True)
+class EarlierSet:
+    """Rows of an earlier run, or of another set, that new rows are compared with; see `docs/incremental.md`.
+
+    Attributes:
+        name: what its rows' ids begin with here: `NAME:ID`.
+        examples: parquet with EXAMPLES, aligned with
+        texts: parquet with TEXTS.
+        rows: uint32 [m], ascending: the positions of its rows in these files.
+    """
+
+    name: str
+    examples: Path
+    texts: Path
+    rows: NDArray[np.uint32]
+
+    def frames(self, path: Path, columns: Sequence[str], rows: NDArray[np.uint32]) -> Iterator[pl.DataFrame]:
+        """The rows of one of the two files at the ascending positions `rows` of the set, in batches of `BATCH`."""
+        for start in range(0, len(rows), BATCH):
+            frame = _read_rows(path, columns, self.rows[rows[start : start + BATCH]])
+            yield frame.with_columns(earlier_id(self.name)) if "id" in columns else frame
+
+
+def earlier_id(name: str) -> pl.Expr:
+    """The column `id` of the rows of the earlier set `name` as it is spelled among new rows."""
+    return pl.format("{}:{}", pl.lit(name), "id").alias("id")
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """EXAMPLES and TEXTS of a run, aligned row by row; `key` is their cache key."""
+    """EXAMPLES and TEXTS of a run, aligned row by row; `key` is their cache key.
+
+    Rows of earlier sets, in their order, come after the run's own rows: positions count through all of them.
+    """
 
     examples: Path
     texts: Path
     key: str
+    earlier: tuple[EarlierSet, ...] = ()
+
+    @cached_property
+    def own_rows(self) -> int:
+        """How many rows are the run's own."""
+        return int(pq.read_metadata(self.texts).num_rows)
 
     def frames(self, columns: Sequence[str], rows: np.ndarray) -> Iterator[pl.DataFrame]:
         """TEXTS at the ascending positions `rows` (uint32), in batches."""
-        start = 0
-        for batch in batches(self.texts, columns):
-            low, high = np.searchsorted(rows, (start, start + batch.height))
-            yield batch if high - low == batch.height else batch[rows[low:high] - start]
-            start += batch.height
+        yield from _selected(batches(self.texts, columns), rows)
+        for earlier, positions in self._earlier_rows(rows):
+            yield from earlier.frames(earlier.texts, columns, positions)
+
+    def example_frames(self, columns: Sequence[str], rows: np.ndarray) -> Iterator[pl.DataFrame]:
+        """EXAMPLES at the ascending positions `rows` (uint32), in the same batches as `frames`."""
+        yield from _selected(batches(self.examples, columns), rows)
+        for earlier, positions in self._earlier_rows(rows):
+            yield from earlier.frames(earlier.examples, columns, positions)
 
     def key_texts(self, key: Key, rows: np.ndarray) -> Iterator[pl.Series]:
         """The compared text of the rows at the ascending positions `rows`, in batches."""
         for frame in self.frames(["core", "answer"], rows):
             yield frame.select(key_text(key).alias("text"))["text"]
+
+    def _earlier_rows(self, rows: np.ndarray) -> Iterator[tuple[EarlierSet, NDArray[np.uint32]]]:
+        """Each earlier set that has some of `rows`, with their positions in it."""
+        start = self.own_rows if self.earlier else 0
+        for earlier in self.earlier:
+            low, high = np.searchsorted(rows, (start, start + len(earlier.rows)))
+            if low < high:
+                yield earlier, (rows[low:high] - start).astype(np.uint32)
+            start += len(earlier.rows)
+
+
+def _selected(frames: Iterator[pl.DataFrame], rows: np.ndarray) -> Iterator[pl.DataFrame]:
+    """The rows at these ascending positions, counted through all frames."""
+    start = 0
+    for batch in frames:
+        low, high = np.searchsorted(rows, (start, start + batch.height))
+        yield batch if high - low == batch.height else batch[rows[low:high] - start]
+        start += batch.height
+
+
+def _read_rows(path: Path, columns: Sequence[str], rows: NDArray[np.uint32]) -> pl.DataFrame:
+    """The rows of a parquet file at these ascending positions; only row groups that hold some are read."""
+    start, parts = 0, []
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            height = file.metadata.row_group(group).num_rows
+            low, high = np.searchsorted(rows, (start, start + height))
+            if low < high:
+                table = pl.from_arrow(file.read_row_group(group, columns=list(columns)))
+                assert isinstance(table, pl.DataFrame)
+                parts.append(table if high - low == height else table[rows[low:high] - start])
+            start += height
+    return pl.concat(parts)
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, *, size: int | None = None) -> Iterator[pl.DataFrame]:

@@ -39,7 +39,8 @@ class ConflictingAnswers:
         return {"system": self.system}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        return Measured(equal_text_pairs(corpus, alive, text=apart(["prompt"], self.system), measure=self.name))
+        text = apart(["prompt"], self.system)
+        return Measured(equal_text_pairs(corpus, alive, text=text, measure=self.name, compared=self.depends()))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         later = later_rows(alive, measured)

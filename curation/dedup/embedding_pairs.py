@@ -59,7 +59,12 @@ class EmbeddingPairs(Pairs):
 
 
 def cosine_pairs(
-    vectors: np.ndarray, *, floor: float, exact_rows: int = 200_000, progress: Progress | None = None
+    vectors: np.ndarray,
+    *,
+    floor: float,
+    exact_rows: int = 200_000,
+    new: int | None = None,
+    progress: Progress | None = None,
 ) -> EmbeddingPairs:
     """All pairs of rows of `vectors` with cosine >= `floor`; a zero vector resembles nothing.
 
@@ -70,13 +75,14 @@ def cosine_pairs(
         vectors: embeddings of any length, float [n, d], as a rule float16 from the store.
         floor: the least cosine that is returned, in (0, 1].
         exact_rows: up to this many rows every pair is considered.
+        new: only pairs with one of the first `new` rows are searched for, all of them; default: all pairs.
         progress: called with ("comparing", rows done, rows).
 
     Raises:
         UserError: there are more than 100 million pairs, or faiss is needed and missing.
     """
-    if len(vectors) <= exact_rows:
-        return _verified(vectors, _exact(unit(vectors), floor, progress=progress), floor)
+    if len(vectors) <= exact_rows or new is not None:
+        return _verified(vectors, _exact(unit(vectors), floor, new=new, progress=progress), floor)
     return _indexed(vectors, floor, progress)
 
 
@@ -130,7 +136,7 @@ def preselected_pairs(
 
 
 def has_neighbour(
-    texts: pl.Series, embed: Embed, *, floor: float, progress: Progress | None = None
+    texts: pl.Series, embed: Embed, *, floor: float, new: int | None = None, progress: Progress | None = None
 ) -> NDArray[np.bool_]:
     """Which of `texts` are equal to another one or have a cosine >= `floor` with another one: bool[n].
 
@@ -138,13 +144,15 @@ def has_neighbour(
         texts: the n texts; null counts as empty.
         embed: encodes texts, float [k, d].
         floor: the least cosine, in (0, 1].
+        new: only cosines with one of the first `new` texts count; default: all.
         progress: called by `embed`.
     """
     distinct = texts.fill_null("").to_frame("text").with_row_index("row")
     distinct = distinct.group_by("text", maintain_order=True).agg("row")
     vectors = embed([distinct["text"]], progress=progress)
     has = (distinct["row"].list.len() > 1).to_numpy().copy()
-    for a, b in _exact(unit(vectors), floor):
+    distinct_new = None if new is None else int((distinct["row"].list.first() < new).sum())
+    for a, b in _exact(unit(vectors), floor, new=distinct_new):
         unknown = ~(has[a] & has[b])  # most pairs of a crowded block are of rows that are known to have a neighbour
         a, b = a[unknown], b[unknown]
         reached = cosines(vectors, vectors, a, b) >= floor
@@ -177,14 +185,20 @@ def _verified(vectors: np.ndarray, candidates: Iterator[Candidates], floor: floa
 
 
 def _exact(
-    full: NDArray[np.float32], floor: float, *, since: int = 0, progress: Progress | None = None
+    full: NDArray[np.float32],
+    floor: float,
+    *,
+    since: int = 0,
+    new: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Candidates]:
-    """Every pair a < b whose bound reaches the floor, block by block; only those with b >= `since`."""
+    """Every pair a < b whose bound reaches the floor, block by block; only those with b >= `since` and a < `new`."""
     limit = np.float32(floor - _TOLERANCE)
     bounding = _bounding(full)
-    for top in range(0, len(full), BLOCK_ROWS):
+    end = len(full) if new is None else new
+    for top in range(0, end, BLOCK_ROWS):
         for left in range(max(top, since), len(full), BLOCK_ROWS):
-            rows, columns = slice(top, top + BLOCK_ROWS), slice(left, left + BLOCK_ROWS)
+            rows, columns = slice(top, min(top + BLOCK_ROWS, end)), slice(left, left + BLOCK_ROWS)
             hit = bounding[rows] @ bounding[columns].T >= limit
             if np.count_nonzero(hit) > _MAX_LOOSE_SHARE * hit.size and bounding is not full:
                 hit = full[rows] @ full[columns].T >= limit
@@ -195,7 +209,7 @@ def _exact(
             close = np.einsum("ij,ij->i", full[a], full[b]) >= limit  # the bound lets through several times as many
             yield a[close], b[close]
         if progress is not None:
-            progress("comparing", min(top + BLOCK_ROWS, len(full)), len(full))
+            progress("comparing", min(top + BLOCK_ROWS, end), end)
 
 
 def _bounding(full: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from siftune.curation.measurement import TEXT_COLUMNS, Knob, Measured
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.sections import SystemPrompts
+from siftune.curation.row_features import RowFeatures, row_features
 from siftune.curation.schema import Key
 from siftune.curation.text.words import normalise
 
@@ -47,7 +48,9 @@ class ExactDuplicates:
         compared = ["prompt", "answer"] if self.compares == "dialogue" else ["prompt"]
         text = apart(compared, self.system)
         sides = tuple(f"{side}_score" for side in compared)
-        return Measured(equal_text_pairs(corpus, alive, text=text, measure=self.name, sides=sides))
+        return Measured(
+            equal_text_pairs(corpus, alive, text=text, measure=self.name, sides=sides, compared=self.depends())
+        )
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         later = later_rows(alive, measured).filter(~pl.col("pinned"))
@@ -72,17 +75,11 @@ def apart(sides: Sequence[str], system: SystemPrompts) -> pl.Expr:
     return pl.when(is_empty).then(pl.lit("")).otherwise(pl.concat_str(texts, separator=_SEPARATOR))
 
 
-def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
-    """For each row the position of the first row with the same text (itself if there is none before).
-
-    Batches are read once and only 16 bytes a row are kept: two 64-bit hashes with independent seeds. For 10 million
-    rows the chance that any two different texts share both is below 1e-24. Empty and null texts are equal to none.
+def text_hashes(texts: Iterable[pl.Series]) -> RowFeatures:
+    """Two 64-bit hashes with independent seeds of each text, and whether it is `empty` (null is).
 
     Args:
         texts: batches of n texts in all, normalised by `siftune.curation.text.words.normalise`.
-
-    Returns:
-        int64 [n], positions counted through all batches.
     """
     hashed = [
         batch.fill_null("")
@@ -90,10 +87,29 @@ def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
         .select(first=pl.col("key").hash(11), second=pl.col("key").hash(29), empty=pl.col("key") == "")
         for batch in texts
     ]
-    if not hashed:
-        return np.empty(0, np.int64)
+    none = pl.DataFrame(schema={"first": pl.UInt64, "second": pl.UInt64, "empty": pl.Boolean})
+    frame = pl.concat([none, *hashed])
+    return RowFeatures.of_rows(**{name: frame[name].to_numpy() for name in frame.columns})
+
+
+def first_equal_row(texts: Iterable[pl.Series]) -> NDArray[np.int64]:
+    """For each row the position of the first row with the same text (itself if there is none before).
+
+    Batches are read once and only 17 bytes a row are kept. For 10 million rows the chance that any two different texts
+    share both hashes is below 1e-24. Empty and null texts are equal to none.
+
+    Args:
+        texts: as `text_hashes` takes them; positions count through all batches.
+
+    Returns:
+        int64 [n].
+    """
+    return _first_equal(text_hashes(texts))
+
+
+def _first_equal(hashes: RowFeatures) -> NDArray[np.int64]:
     row = pl.int_range(pl.len(), dtype=pl.Int64)
-    keyed = pl.concat(hashed).with_columns(row=row, alone=pl.when("empty").then(row).otherwise(-1))
+    keyed = pl.DataFrame(hashes.by_row).with_columns(row=row, alone=pl.when("empty").then(row).otherwise(-1))
     return keyed.select(pl.col("row").min().over("first", "second", "alone"))["row"].to_numpy()
 
 
@@ -104,6 +120,7 @@ def equal_text_pairs(
     text: pl.Expr,
     measure: str,
     sides: tuple[str, ...] = ("prompt_score",),
+    compared: dict[str, Any] | None = None,
 ) -> pl.DataFrame:
     """PAIRS of each row with the first row of the same text: a star for each family of rows, not a clique.
 
@@ -113,9 +130,19 @@ def equal_text_pairs(
         text: the compared text, normalised, as an expression over TEXTS.
         measure: the name of the stage.
         sides: the columns of PAIRS for the sides that the text holds.
+        compared: what `text` depends on besides the rows, where its hashes are to be stored for later runs.
     """
-    frames = corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy())
-    first = first_equal_row(frame.select(text.alias("text"))["text"] for frame in frames)
+
+    def hash_rows(some: NDArray[np.uint32]) -> RowFeatures:
+        frames = corpus.frames(TEXT_COLUMNS, some)
+        return text_hashes(frame.select(text.alias("text"))["text"] for frame in frames)
+
+    rows = alive["row"].to_numpy()
+    if compared is None:
+        hashes = hash_rows(rows)
+    else:
+        hashes = row_features(corpus, rows, name=f"{measure}-hashes", settings=compared, compute=hash_rows)
+    first = _first_equal(hashes)
     later = np.flatnonzero(first != np.arange(alive.height))
     star = Pairs(first[later].astype(np.uint32), later.astype(np.uint32), np.ones(len(later)))
     return pairs_frame(alive, star, measure=measure, sides=sides)

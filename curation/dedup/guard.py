@@ -12,6 +12,7 @@ from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.minhash import map_in_order
 from siftune.curation.dedup.replaced_words import replaced_words
 from siftune.curation.recipe.sections import GuardClass
+from siftune.curation.row_features import RowFeatures, row_features
 from siftune.curation.schema import Key
 from siftune.curation.text import guard_tokens
 
@@ -32,9 +33,14 @@ def guard_hashes(
     if not classes:
         return None
     hashed = guard_tokens.key_guard_hash(key, classes).alias("hash")
-    frames = corpus.frames(["core", "answer"], rows)
-    hashes = list(map_in_order(lambda frame: frame.select(hashed)["hash"], frames))
-    return pl.concat(hashes).to_numpy() if hashes else np.empty(0, np.uint64)
+
+    def hash_rows(some: NDArray[np.uint32]) -> RowFeatures:
+        frames = corpus.frames(["core", "answer"], some)
+        hashes = list(map_in_order(lambda frame: frame.select(hashed)["hash"], frames))
+        return RowFeatures.of_rows(hash=pl.concat(hashes).to_numpy() if hashes else np.empty(0, np.uint64))
+
+    on = {"key": key, "classes": list(classes)}
+    return row_features(corpus, rows, name="guard-hashes", settings=on, compute=hash_rows).by_row["hash"]
 
 
 def add_guard_details(

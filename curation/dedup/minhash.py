@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,7 @@ from siftune.curation.dedup import minhash_kernels
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.errors import UserError
 from siftune.curation.progress import Progress
+from siftune.curation.row_features import RowFeatures
 from siftune.curation.text.shingle_sets import shingle_sets
 
 U32 = NDArray[np.uint32]
@@ -101,6 +102,18 @@ class Sketches:
     offsets: NDArray[np.int64]
     middles: NDArray[np.int64]
     keys: NDArray[np.uint32]
+
+    def features(self) -> RowFeatures:
+        """The same as features of rows, to be stored."""
+        by_row = {"prompt_sizes": self.middles - self.offsets[:-1], "keys": self.keys}
+        return RowFeatures(by_row, np.diff(self.offsets), self.flat)
+
+    @classmethod
+    def of(cls, features: RowFeatures) -> Self:
+        """What `features` returned, or several of these joined."""
+        assert features.flat is not None
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(features.sizes)])
+        return cls(features.flat, offsets, offsets[:-1] + features.by_row["prompt_sizes"], features.by_row["keys"])
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,7 @@ def similar_pairs(
     floor: float,
     answer_floor: float = 0.0,
     rows: NDArray[np.integer] | None = None,
+    new: int | None = None,
     guard: NDArray[np.uint64] | None = None,
     progress: Progress | None = None,
 ) -> Pairs:
@@ -235,6 +249,7 @@ def similar_pairs(
         floor: the least similarity of each side. A row without any shingle is similar to nothing.
         answer_floor: the least similarity of answers, where it is above `floor`.
         rows: the only rows to compare, ascending; default: all.
+        new: only pairs with one of the first `new` rows are searched for; default: all pairs.
         guard: as in `jaccard_pairs`, uint64 [n].
         progress: called with ("comparing", bands done, bands).
 
@@ -247,7 +262,7 @@ def similar_pairs(
     count = sketches.keys.shape[1]
 
     def buckets_of_band(band: int) -> Buckets:
-        return buckets_of(sketches.keys[filled, band], filled, band=band, guard=guard)
+        return buckets_of(sketches.keys[filled, band], filled, band=band, new=new, guard=guard)
 
     buckets = list(map_in_order(buckets_of_band, range(count)))
     candidates = sum(int(bucket.work.sum(dtype=np.int64)) for bucket in buckets)
@@ -287,7 +302,12 @@ def first_equal_set(sketches: Sketches) -> NDArray[np.int64]:
 
 
 def buckets_of(
-    keys: NDArray[np.uint32], rows: NDArray[np.uint32], *, band: int, guard: NDArray[np.uint64] | None
+    keys: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    *,
+    band: int,
+    guard: NDArray[np.uint64] | None,
+    new: int | None = None,
 ) -> Buckets:
     """The buckets of two or more rows in one band.
 
@@ -296,6 +316,7 @@ def buckets_of(
         rows: the rows, ascending, uint32 [m].
         band: the number of the band.
         guard: a hash for every row of the corpus, uint64 [n]; buckets of more than `LARGE_BUCKET` rows are split by it.
+        new: as in `similar_pairs`.
     """
     packed = np.sort(keys.astype(np.uint64) << np.uint64(32) | rows)
     work = minhash_kernels.bucket_work(packed)
@@ -305,6 +326,9 @@ def buckets_of(
     members, work = members[shared], work[shared]
     if guard is not None and work.size and int(work.max()) >= LARGE_BUCKET:
         members, work = _split_large(members, work, guard)
+    if new is not None:
+        # Members ascend in a bucket, so the new ones come first: with those after them they make every pair asked for.
+        work[members >= new] = 0
     return Buckets(members, work, np.full(members.size, band, np.int16))
 
 

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.decisions import leader_decisions, pairs_frame
 from siftune.curation.dedup.guard import guard_hashes
-from siftune.curation.dedup.minhash import jaccard_pairs
+from siftune.curation.dedup.minhash import Sketches, similar_pairs, sketch
 from siftune.curation.dedup.replaced_words import asks_for_another_thing
 from siftune.curation.dedup.system_prompts import same_system
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.sections import GuardClass, Near, SystemPrompts
+from siftune.curation.row_features import RowFeatures, row_features
 from siftune.curation.schema import Key
 
 
@@ -55,13 +58,25 @@ class NearDuplicates:
         guard = guard_hashes(corpus, rows, self.compares, self.guard)
         settings, both_sides = self.settings, self.compares == "dialogue"
         sides = ["core", "answer"] if both_sides else ["core"]
-        frames = (frame.rename({"core": "prompt"}) for frame in corpus.frames(sides, rows))
-        pairs = jaccard_pairs(
-            frames if both_sides else (frame["prompt"] for frame in frames),
-            shingle=settings.shingle,
-            permutations=settings.permutations,
-            floor=settings.floor if both_sides else max(settings.floor, settings.answers),
+        floor = settings.floor if both_sides else max(settings.floor, settings.answers)
+
+        def sketch_rows(some: NDArray[np.uint32]) -> RowFeatures:
+            frames = (frame.rename({"core": "prompt"}) for frame in corpus.frames(sides, some))
+            return sketch(
+                frames if both_sides else (frame["prompt"] for frame in frames),
+                shingle=settings.shingle,
+                permutations=settings.permutations,
+                floor=floor,
+                progress=progress,
+            ).features()
+
+        on = {"sides": sides, "shingle": settings.shingle, "permutations": settings.permutations, "floor": floor}
+        sketches = Sketches.of(row_features(corpus, rows, name="near-sketches", settings=on, compute=sketch_rows))
+        pairs = similar_pairs(
+            sketches,
+            floor=floor,
             answer_floor=settings.answers,
+            new=int(np.searchsorted(rows, corpus.own_rows)) if corpus.earlier else None,
             guard=guard,
             progress=progress,
         )

@@ -8,8 +8,7 @@ trained in the longer one too. Rows that train only their last answer therefore 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.corpus import Corpus, batches
+from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.decisions import decisions, pair_positions, pairs_frame
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.formats.turns import MARK_KEYS, is_trained
@@ -26,13 +25,15 @@ from siftune.curation.measurement import Knob, Measured
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.sections import SystemPrompts
-from siftune.curation.schema import Key
+from siftune.curation.row_features import RowFeatures, row_features
+from siftune.curation.schema import EXAMPLES, Key, empty
 from siftune.curation.split_names import HELD_OUT, standard_splits
 from siftune.curation.text.words import normalise
 
 _SEEDS = (11, 29)  # two hashes of 64 bits stand for a dialogue, as in `siftune.curation.dedup.exact`
 _TOOLS = ("tools", "functions")  # in `meta`: what the chat template is given besides the turns
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_NO_ROWS = empty(EXAMPLES)
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,17 @@ class DialoguePrefixes:
         return {"system": self.system}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        dialogues = _Dialogues()
-        for frame in _examples(corpus, alive["row"].to_numpy()):
-            dialogues.add(frame, with_system=self.system == "distinguish")
-        shorter, longer = dialogues.prefixes()
+        def hash_rows(some: NDArray[np.uint32]) -> RowFeatures:
+            hashed = [
+                _dialogue_hashes(frame, with_system=self.system == "distinguish")
+                for frame in corpus.example_frames(["messages", "meta"], some)
+            ]
+            return RowFeatures.joined([_dialogue_hashes(_NO_ROWS, with_system=True), *hashed])
+
+        rows = alive["row"].to_numpy()
+        shorter, longer = _prefixes(
+            row_features(corpus, rows, name="dialogue-hashes", settings=self.depends(), compute=hash_rows)
+        )
         fewer = (alive["turns"].gather(shorter) < alive["turns"].gather(longer)).to_numpy()
         a, b = np.minimum(shorter, longer)[fewer], np.maximum(shorter, longer)[fewer]
         order = np.lexsort((b, a))
@@ -92,91 +100,59 @@ class DialoguePrefixes:
         return decided.with_columns(detail=pl.Series(details, dtype=pl.String))
 
 
-def _examples(corpus: Corpus, rows: NDArray[np.uint32]) -> Iterator[pl.DataFrame]:
-    """Messages and meta of the rows at the ascending positions `rows`, in batches."""
-    start = 0
-    for batch in batches(corpus.examples, ["messages", "meta"]):
-        low, high = np.searchsorted(rows, (start, start + batch.height))
-        yield batch[rows[low:high] - start]
-        start += batch.height
+def _dialogue_hashes(frame: pl.DataFrame, *, with_system: bool) -> RowFeatures:
+    """Hashes of the turns of rows with `messages` and `meta`; without their system turns where these are ignored.
 
-
-@dataclass
-class _Dialogues:
-    """Hashes of the turns of rows, in flat arrays.
-
-    Attributes:
-        context: two uint64[n] in batches, what comes before the first turn: the tools.
-        turns: two uint64[t] in batches, one for each turn.
-        counts: int64[n] in batches, the turns of each row.
-        untrained: by row, the positions of turns that are not trained.
+    `flat` has two hashes of each turn and whether it is not trained, uint64 [t, 3]; `context` two hashes of what comes
+    before the first turn, the tools, uint64 [n, 2].
     """
+    numbered = frame.with_row_index("row")
+    notes = [_notes(row, meta) for row, meta in numbered.filter(_has_notes()).select("row", "meta").rows()]
+    fields = [(row, position, *of_turn) for row, _, by_turn in notes for position, of_turn in by_turn.items()]
+    columns = {"row": pl.UInt32, "position": pl.UInt32, "fields": pl.String, "untrained": pl.Boolean}
+    noted = pl.DataFrame(fields, columns, orient="row")
+    turns = numbered.select("row", "messages").explode("messages").unnest("messages")
+    turns = turns.with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt32).over("row"))
+    turns = turns.join(noted, on=["row", "position"], how="left", maintain_order="left")
+    if not with_system:
+        turns = turns.filter(pl.col("role") != "system")
+    whole = pl.struct("role", normalise(pl.col("content").fill_null("")), pl.col("fields").fill_null(""))
+    hashes = [turns.select(whole.hash(seed)).to_series().to_numpy() for seed in _SEEDS]
+    untrained = turns["untrained"].fill_null(value=False).cast(pl.UInt64).to_numpy()
+    of_row = pl.DataFrame(
+        [(row, tools) for row, tools, _ in notes], {"row": pl.UInt32, "tools": pl.String}, orient="row"
+    )
+    tools = numbered.select("row").join(of_row, on="row", how="left", maintain_order="left")["tools"].fill_null("")
+    context = np.stack([tools.hash(seed).to_numpy() for seed in _SEEDS], axis=1)
+    counts = np.bincount(turns["row"].to_numpy(), minlength=frame.height)
+    return RowFeatures({"context": context}, counts, np.stack([*hashes, untrained], axis=1))
 
-    context: list[NDArray[np.uint64]] = field(default_factory=list)
-    turns: list[NDArray[np.uint64]] = field(default_factory=list)
-    counts: list[NDArray[np.int64]] = field(default_factory=list)
-    untrained: dict[int, set[int]] = field(default_factory=dict)
 
-    def add(self, frame: pl.DataFrame, *, with_system: bool) -> None:
-        """Add rows with `messages` and `meta`; without their system turns where these are ignored."""
-        rows = sum(map(len, self.counts))
-        numbered = frame.with_row_index("row")
-        notes = [_notes(row, meta) for row, meta in numbered.filter(_has_notes()).select("row", "meta").rows()]
-        fields = [(row, position, *of_turn) for row, _, by_turn in notes for position, of_turn in by_turn.items()]
-        columns = {"row": pl.UInt32, "position": pl.UInt32, "fields": pl.String, "untrained": pl.Boolean}
-        noted = pl.DataFrame(fields, columns, orient="row")
-        turns = numbered.select("row", "messages").explode("messages").unnest("messages")
-        turns = turns.with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt32).over("row"))
-        turns = turns.join(noted, on=["row", "position"], how="left", maintain_order="left")
-        if not with_system:
-            turns = turns.filter(pl.col("role") != "system")
-            turns = turns.with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt32).over("row"))
-        for row, position in turns.filter("untrained").select("row", "position").iter_rows():
-            self.untrained.setdefault(rows + row, set()).add(position)
-        whole = pl.struct("role", normalise(pl.col("content").fill_null("")), pl.col("fields").fill_null(""))
-        self.turns.append(np.stack([turns.select(whole.hash(seed)).to_series().to_numpy() for seed in _SEEDS]))
-        tools = (
-            numbered.select("row")
-            .join(
-                pl.DataFrame(
-                    [(row, tools) for row, tools, _ in notes], {"row": pl.UInt32, "tools": pl.String}, orient="row"
-                ),
-                on="row",
-                how="left",
-                maintain_order="left",
-            )["tools"]
-            .fill_null("")
-        )
-        self.context.append(np.stack([tools.hash(seed).to_numpy() for seed in _SEEDS]))
-        self.counts.append(np.bincount(turns["row"].to_numpy(), minlength=frame.height))
-
-    def prefixes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows, int64[m], and the longer row, int64[m], that each is the beginning of and adds nothing to."""
-        if not self.counts:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        counts = np.concatenate(self.counts)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        turns, state = np.concatenate(self.turns, axis=1), np.concatenate(self.context, axis=1)
-        # After each turn, what the dialogue was so far: all rows one turn further in each round.
-        for depth in range(int(counts.max(initial=0))):
-            rows = np.flatnonzero(counts > depth)
-            at = starts[rows] + depth
-            mixed = (state[:, rows] ^ (state[:, rows] >> np.uint64(29))) * _FACTOR + turns[:, at]
-            state[:, rows] = turns[:, at] = mixed
-        is_last = np.zeros(turns.shape[1], bool)
-        is_last[starts[1:][counts > 0] - 1] = True
-        frame = pl.DataFrame({"one": turns[0], "other": turns[1], "row": np.repeat(np.arange(len(counts)), counts)})
-        whole, part = frame.filter(is_last), frame.filter(~is_last)
-        part = part.join(whole.select("one").unique(), on="one", how="semi")
-        pairs = whole.join(part, on=["one", "other"], how="inner", suffix="_longer").sort("row", "row_longer")
-        if not self.untrained:
-            return pairs["row"].to_numpy(), pairs["row_longer"].to_numpy()
+def _prefixes(dialogues: RowFeatures) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows, int64[m], and the longer row, int64[m], that each is the beginning of and adds nothing to."""
+    counts, state, flat = dialogues.sizes, dialogues.by_row["context"].T.copy(), dialogues.flat
+    assert flat is not None
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    turns, untrained = flat[:, :2].T.copy(), flat[:, 2].astype(bool)
+    # After each turn, what the dialogue was so far: all rows one turn further in each round.
+    for depth in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero(counts > depth)
+        at = starts[rows] + depth
+        mixed = (state[:, rows] ^ (state[:, rows] >> np.uint64(29))) * _FACTOR + turns[:, at]
+        state[:, rows] = turns[:, at] = mixed
+    is_last = np.zeros(turns.shape[1], bool)
+    is_last[starts[1:][counts > 0] - 1] = True
+    frame = pl.DataFrame({"one": turns[0], "other": turns[1], "row": np.repeat(np.arange(len(counts)), counts)})
+    whole, part = frame.filter(is_last), frame.filter(~is_last)
+    part = part.join(whole.select("one").unique(), on="one", how="semi")
+    pairs = whole.join(part, on=["one", "other"], how="inner", suffix="_longer").sort("row", "row_longer")
+    if untrained.any():
         adds_nothing = [
-            self.untrained.get(longer, set()) & set(range(int(counts[row]))) <= self.untrained.get(row, set())
+            bool((untrained[starts[row] : starts[row + 1]] | ~untrained[starts[longer] :][: counts[row]]).all())
             for row, longer in pairs.select("row", "row_longer").iter_rows()
         ]
         pairs = pairs.filter(pl.Series(adds_nothing, dtype=pl.Boolean))
-        return pairs["row"].to_numpy(), pairs["row_longer"].to_numpy()
+    return pairs["row"].to_numpy(), pairs["row_longer"].to_numpy()
 
 
 def _has_notes() -> pl.Expr:

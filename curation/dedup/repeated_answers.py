@@ -21,11 +21,12 @@ from siftune.curation.corpus import Corpus
 from siftune.curation.dedup import leaders_kernels
 from siftune.curation.dedup.decisions import decisions, pair_positions, pairs_frame, sides_text
 from siftune.curation.dedup.leaders import Leaders, Pairs
-from siftune.curation.dedup.minhash import first_equal_set, similar_pairs, sketch
+from siftune.curation.dedup.minhash import Sketches, first_equal_set, similar_pairs, sketch
 from siftune.curation.measurement import Knob, Measured, Similarity
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.sections import Answers, Near
+from siftune.curation.row_features import RowFeatures, row_features
 from siftune.curation.schema import Key
 from siftune.curation.text.words import word_count
 
@@ -61,14 +62,20 @@ class RepeatedAnswers:
         return {"shingle": self.shingle, "permutations": self.permutations, **settings}
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        stars = answer_stars(
-            corpus.key_texts(self.compares, alive["row"].to_numpy()),
-            shingle=self.shingle,
-            permutations=self.permutations,
-            floor=self.settings.floor,
-            min_words=self.settings.min_words,
-            progress=progress,
-        )
+        def sketch_rows(some: NDArray[np.uint32]) -> RowFeatures:
+            return sketch_answers(
+                corpus.key_texts(self.compares, some),
+                shingle=self.shingle,
+                permutations=self.permutations,
+                floor=self.settings.floor,
+                min_words=self.settings.min_words,
+                progress=progress,
+            ).features()
+
+        rows = alive["row"].to_numpy()
+        features = row_features(corpus, rows, name="answer-sketches", settings=self.depends(), compute=sketch_rows)
+        # Rows of earlier sets are compared with one another too: they say who is in whose family.
+        stars = answer_stars(Sketches.of(features), floor=self.settings.floor, progress=progress)
         return Measured(pairs_frame(alive, stars, measure=self.name, sides=("answer_score",)))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +109,7 @@ class RepeatedAnswers:
         return dropped_rows.with_columns(detail=sides_text(answer_score=pl.col("score")))
 
 
-def answer_stars(
+def sketch_answers(
     texts: Iterable[pl.Series],
     *,
     shingle: int,
@@ -111,25 +118,33 @@ def answer_stars(
     min_words: int,
     seed: int = 1,
     progress: Progress | None = None,
-) -> Pairs:
-    """Stars of equal answers and pairs of similar ones (see the module), sorted by (a, b).
+) -> Sketches:
+    """Sketches of answers, as `siftune.curation.dedup.minhash.sketch` makes them.
 
     Args:
         texts: batches of answers; positions count through all of them.
         shingle: words in a shingle.
         permutations: MinHash permutations.
-        floor: the least similarity that is returned.
-        min_words: shorter answers may repeat freely and are in no pair.
+        floor: the similarity that the bands are chosen for.
+        min_words: shorter answers may repeat freely: they have no shingles.
         seed: of the permutations.
-        progress: as in `siftune.curation.dedup.minhash.jaccard_pairs`.
+        progress: as there.
+    """
+    long_enough = (_blank_short(batch, min_words) for batch in texts)
+    return sketch(long_enough, shingle=shingle, permutations=permutations, floor=floor, seed=seed, progress=progress)
+
+
+def answer_stars(sketches: Sketches, *, floor: float, progress: Progress | None = None) -> Pairs:
+    """Stars of equal answers and pairs of similar ones (see the module), sorted by (a, b).
+
+    Args:
+        sketches: of the answers.
+        floor: the least similarity that is returned.
+        progress: as in `siftune.curation.dedup.minhash.similar_pairs`.
 
     Raises:
         UserError: more comparisons would be needed than are affordable.
     """
-    long_enough = (_blank_short(batch, min_words) for batch in texts)
-    sketches = sketch(
-        long_enough, shingle=shingle, permutations=permutations, floor=floor, seed=seed, progress=progress
-    )
     first = first_equal_set(sketches)
     is_first = first == np.arange(first.size)
     copies = np.flatnonzero(~is_first & (np.diff(sketches.offsets) > 0))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import polars as pl
 
 from siftune.curation.corpus import Corpus
@@ -72,16 +71,16 @@ class SemanticDuplicates:
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         store, exact_rows = embedder(self.encoder), self.settings.exact_rows
-        searched = alive
-        if self.settings.preselect and self.compares == "dialogue" and alive.height <= exact_rows:
+        searched, new = alive, _new_rows(corpus, alive)
+        if self.settings.preselect and self.compares == "dialogue" and (new is not None or alive.height <= exact_rows):
             prompts = _texts(frame["core"] for frame in corpus.frames(["core"], alive["row"].to_numpy()))
             least = self.settings.floor - PROMPT_MARGIN
-            near = embedding_pairs.has_neighbour(prompts, store.embed, floor=least, progress=progress)
+            near = embedding_pairs.has_neighbour(prompts, store.embed, floor=least, new=new, progress=progress)
             searched = alive.filter(pl.Series(near))
         rows = searched["row"].to_numpy()
-        proposed = self._proposed(corpus, rows, store, progress)
+        proposed = self._proposed(corpus, searched, store, progress)
         notes = {"search": proposed.method, "recall": f"{proposed.recall:.4f}", "sampled": str(proposed.sampled)}
-        if searched.height < alive.height:
+        if searched.height < alive.height and new is None:
             notes["prompts"] = f"{searched.height:,} of {alive.height:,} rows have a prompt like another one"
         pairs = same_system(corpus, rows, proposed) if self.system == "distinguish" else proposed
         sides = ["core", "answer"] if self.compares == "dialogue" else ["core"]
@@ -90,20 +89,26 @@ class SemanticDuplicates:
         return Measured(pairs_frame(searched, pairs, measure=self.name, guard=guard), notes)
 
     def _proposed(
-        self, corpus: Corpus, rows: np.ndarray, store: EmbeddingStore, progress: Progress | None
+        self, corpus: Corpus, searched: pl.DataFrame, store: EmbeddingStore, progress: Progress | None
     ) -> EmbeddingPairs:
-        """Pairs of rows that resemble each other as a whole, as positions in `rows`."""
+        """Pairs of rows that resemble each other as a whole, as positions in `searched` (INDEX)."""
         floor, exact_rows = self.settings.rows, self.settings.exact_rows
-        batches = corpus.key_texts(self.compares, rows)
-        if self.settings.preselect and len(rows) <= exact_rows:
+        batches = corpus.key_texts(self.compares, searched["row"].to_numpy())
+        new = _new_rows(corpus, searched)
+        if self.settings.preselect and new is None and searched.height <= exact_rows:
             return embedding_pairs.preselected_pairs(
                 _texts(batches), store.embed, floor=floor, exact_rows=exact_rows, progress=progress
             )
         vectors = store.embed(batches, progress=progress)
-        return embedding_pairs.cosine_pairs(vectors, floor=floor, exact_rows=exact_rows, progress=progress)
+        return embedding_pairs.cosine_pairs(vectors, floor=floor, exact_rows=exact_rows, new=new, progress=progress)
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         return leader_decisions(alive, measured, threshold=self.settings.threshold, reason="semantic_duplicate")
+
+
+def _new_rows(corpus: Corpus, rows: pl.DataFrame) -> int | None:
+    """How many of these rows are the run's own, where there are rows of earlier sets; these come after them."""
+    return int((rows["row"] < corpus.own_rows).sum()) if corpus.earlier else None
 
 
 def _texts(batches: Iterable[pl.Series]) -> pl.Series:

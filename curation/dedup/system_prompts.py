@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.leaders import Pairs
+from siftune.curation.row_features import RowFeatures, row_features
 from siftune.curation.text.words import normalise
 
 
@@ -21,13 +22,13 @@ def same_system(corpus: Corpus, rows: NDArray[np.uint32], pairs: Pairs) -> Pairs
         rows: ascending positions in EXAMPLES, [n].
         pairs: positions in `rows`.
     """
-    frames = corpus.frames(["system"], rows)
-    hashes = pl.concat(
-        [
-            pl.Series("system", [], pl.UInt64),
-            *(frame.select(normalise(pl.col("system").fill_null("")).hash(0))["system"] for frame in frames),
-        ]
-    ).to_numpy()
+
+    def hash_rows(some: NDArray[np.uint32]) -> RowFeatures:
+        frames = corpus.frames(["system"], some)
+        hashed = [frame.select(normalise(pl.col("system").fill_null("")).hash(0))["system"] for frame in frames]
+        return RowFeatures.of_rows(hash=pl.concat([pl.Series("system", [], pl.UInt64), *hashed]).to_numpy())
+
+    hashes = row_features(corpus, rows, name="system-hashes", settings={}, compute=hash_rows).by_row["hash"]
     same = hashes[pairs.a] == hashes[pairs.b]
     sides = None if pairs.sides is None else pairs.sides[same]
     return replace(pairs, a=pairs.a[same], b=pairs.b[same], score=pairs.score[same], sides=sides)

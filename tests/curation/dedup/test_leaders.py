@@ -147,9 +147,10 @@ SAID = st.lists(st.sampled_from("abc"), max_size=5).map(" ".join)
 
 
 def measured(texts: list[str], *, min_words: int = 1, floor: float = 0.4) -> Pairs:
-    return repeated_answers.answer_stars(
+    sketches = repeated_answers.sketch_answers(
         [pl.Series(texts)], shingle=1, permutations=128, floor=floor, min_words=min_words
     )
+    return repeated_answers.answer_stars(sketches, floor=floor)
 
 
 @given(
