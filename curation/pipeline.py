@@ -7,6 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.against.earlier_sets import add_earlier, check_earlier, open_earlier
+from siftune.curation.against.named_rows import write_named_rows
+from siftune.curation.against.stored_embeddings import store_embeddings
 from siftune.curation.balance.stage import balance_rows
 from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.ingest.sources import locate_sources
@@ -23,19 +26,21 @@ from siftune.curation.stage_arms import check_stage_arms
 from siftune.curation.stages import Stage, measure_stage, stages
 
 
-def curate(recipe_path: Path, *, progress: Progress | None = None) -> RunFolder:
+def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> RunFolder:
     """Run the curation half of a recipe and write its run folder; measures that are there are reused.
 
     Args:
-        recipe_path: a recipe, or the `recipe.yaml` of a run, which is then continued.
+        recipe: the path of a recipe, or of the `recipe.yaml` of a run, which is then continued; or a recipe that is
+            read already.
         progress: called while long work goes on.
 
     Raises:
         UserError: the recipe, a source, a reference or the run folder is not as it must be.
     """
-    recipe_file = RecipeFile.read(recipe_path)
+    recipe_file = recipe if isinstance(recipe, RecipeFile) else RecipeFile.read(recipe)
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
     locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
+    check_earlier(recipe_file.recipe, base=recipe_file.base)
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
     with run.locked():
         recorder = RunRecorder.begin(run, recipe_file, progress)

@@ -15,6 +15,7 @@ from siftune.curation.errors import UserError
 
 if TYPE_CHECKING:
     from siftune.curation.run.manifest import SourceRecord
+    from siftune.curation.run.recipe_file import RecipeFile
 
 
 @click.command()
@@ -38,12 +39,33 @@ def inspect(file: str, layout: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("recipe", type=FOLDER)
+@click.argument("inputs", nargs=-1, required=True, metavar="RECIPE | FILE...")
+@click.option("--run", "run_folder", type=FOLDER, help="The run folder of data files. Default: runs/NAME.")
 @AS_JSON
-def curate(recipe: Path, *, as_json: bool) -> None:
-    """Curate only, without training."""
+def curate(inputs: tuple[str, ...], run_folder: Path | None, *, as_json: bool) -> None:
+    """Curate by a recipe, or data files with the defaults.
+
+    RECIPE is a YAML file (see `siftune recipe new`). FILE is a data file, a folder, a glob or hf://owner/name; several
+    become one set. The same command continues where it stopped.
+    """
+    from siftune.curation.data_recipe import is_data, recipe_of_data
     from siftune.curation.pipeline import curate as run_pipeline
 
+    recipe: Path | RecipeFile
+    are_data = [is_data(path) for path in inputs]
+    if all(are_data):
+        recipe = recipe_of_data(inputs, base=Path(), run_folder=run_folder)
+        if not as_json:
+            from siftune.app.cli import inspect_output
+
+            print_report(inspect_output.defaults_report(recipe))
+    elif len(inputs) > 1:
+        recipes = ", ".join(path for path, data in zip(inputs, are_data, strict=True) if not data)
+        raise UserError(f"curate takes one recipe or any number of data files; found {recipes} among several files.")
+    elif run_folder is not None:
+        raise UserError("--run is for data files; a recipe names its run folder itself: write `run:` in it.")
+    else:
+        recipe = Path(inputs[0])
     folder = run_pipeline(recipe, progress=progress_bar(quiet=as_json))
     if as_json:
         print_json(folder.manifest.to_json())

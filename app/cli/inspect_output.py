@@ -1,9 +1,10 @@
-"""The output of `siftune inspect`."""
+"""What is said of data before they are curated: the summary of `siftune inspect`, and the defaults of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,6 +13,10 @@ from rich.text import Text
 from siftune.app.cli.terminal import line, notes, table
 from siftune.curation.review.inspect import Inspection, QuarantineReason
 from siftune.curation.review.wording import percent
+from siftune.curation.stages import stages
+
+if TYPE_CHECKING:
+    from siftune.curation.run.recipe_file import RecipeFile
 
 _MOST_TURNS = 4  # of each sample
 
@@ -38,6 +43,31 @@ def inspection_report(inspection: Inspection) -> RenderableType:
     if inspection.warnings:
         parts += [Text(), *notes(inspection.warnings)]
     return Group(*parts)
+
+
+def defaults_report(recipe_file: RecipeFile) -> RenderableType:
+    """What a run without a recipe does and does not do, and where its results will be."""
+    recipe = recipe_file.recipe
+    steps = [
+        stage.title.lower() + (f" (from {stage.similarity.threshold:g} on)" if stage.similarity else "")
+        for stage in stages(recipe, base=recipe_file.base)
+    ]
+    sections = {
+        "duplicates in other words": recipe.duplicates.semantic,
+        "benchmark items": recipe.contamination,
+        "held-out rows": recipe.splits,
+        "balance of lengths": recipe.balance,
+    }
+    left_out = [words for words, section in sections.items() if section is None]
+    paths = [source.path for source in recipe.sources]
+    files = " ".join(map(quote, paths))
+    return Group(
+        Text.assemble((f"{line(', '.join(paths))}: no recipe, so the defaults decide", "bold")),
+        Text.assemble(("stages      ", "dim"), ", ".join(steps)),
+        Text.assemble(("left out    ", "dim"), ", ".join(left_out)),
+        Text.assemble(("run folder  ", "dim"), line(str(recipe_file.run_folder))),
+        Text.assemble(("to change   ", "dim"), f"siftune recipe new {line(files)} --out {recipe_file.name}.yaml"),
+    )
 
 
 def _counts(inspection: Inspection) -> Iterator[tuple[str, dict[str, int]]]:

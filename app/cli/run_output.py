@@ -94,7 +94,10 @@ def _files(run: RunFolder) -> Text:
         ("Report      ", "dim"),
         f"{run.report_html}\n",
         ("Next        ", "dim"),
-        f"siftune app {run.path}   siftune explain {run.path} ROW_ID   siftune what-if {run.path} near=0.7",
+        f"siftune app {run.path}\n"
+        f"            siftune what-if {run.path} near=0.7\n"
+        f"            siftune explain {run.path} ROW_ID\n"
+        f"            siftune push {run.path} hf://OWNER/NAME --dry-run",
     )
 
 

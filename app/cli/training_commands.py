@@ -11,6 +11,7 @@ import click
 from siftune.app.cli.arguments import AS_JSON, FOLDER
 from siftune.app.cli.curation_commands import require_usable
 from siftune.app.cli.output import print_file, print_json, print_report, progress_bar
+from siftune.curation.errors import UserError
 from siftune.curation.run.paths import RunPaths
 
 _ARM = click.option("--arm", default="curated", show_default=True, help="The arm to export.")
@@ -25,10 +26,16 @@ def run(recipe: Path) -> None:
     The same command continues where it stopped.
     """
     from siftune.app.cli import run_output
+    from siftune.curation.data_recipe import is_data
     from siftune.curation.ingest.source_location import locate
     from siftune.curation.pipeline import curate as run_pipeline
     from siftune.curation.run.recipe_file import RecipeFile
 
+    if is_data(str(recipe)):
+        raise UserError(
+            f"{recipe} is data, and `run` needs a recipe that says what to train. Write one with: siftune recipe new "
+            f"{recipe} --out {recipe.name.split('.')[0]}.yaml. To curate without training: siftune curate {recipe}"
+        )
     recipe_file = RecipeFile.read(recipe)
     # A file or a key that is missing is a fault before anything is curated.
     for task in recipe_file.recipe.compare.tasks:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curation.corpus import batches
+from siftune.curation.dedup.near import NearDuplicates
 from siftune.curation.errors import UserError
 from siftune.curation.formats.faults import REASONS, Fault, Reason
 from siftune.curation.ingest.example_writer import row_text
@@ -34,6 +35,8 @@ _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max"
 _MIN_ROWS = 10  # of fewer rows, shares say nothing
 _PART_COLUMNS = ("source", "dataset")  # columns that usually say where the rows of a mixture are from
 _MAX_PARTS = 100
+#: Thresholds of near duplicates whose effect is counted; the lowest one is the default.
+NEAR_THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class DuplicateCounts:
         answers: rows dropped besides, because too many rows have their answer; None: not measured.
         conflicts: remaining rows reported because another row has the same prompt and a different answer.
         near_threshold: the least Jaccard similarity of near duplicates.
+        near_at: what `near` would be at some thresholds; empty: not measured.
     """
 
     exact: int
@@ -57,6 +61,7 @@ class DuplicateCounts:
     near_threshold: float
     prefixes: int = 0
     prefix: tuple[str, str] | None = None
+    near_at: dict[float, int] = field(default_factory=dict)
 
 
 #: What to do about rows that are quarantined for a reason.
@@ -117,6 +122,8 @@ class Inspection:
         samples: Three examples: the first, the middle one and the last.
         warnings: What looks wrong, in words.
         quarantined: Why rows cannot be used, the most frequent reason first.
+        text_columns: Role to column, as most of the examples are read; empty where rows have no columns.
+        parts: Columns that seem to say which data set a row is from, and how many they name (2 to 100).
     """
 
     source: SourceRecord
@@ -128,6 +135,8 @@ class Inspection:
     samples: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
     quarantined: tuple[QuarantineReason, ...] = ()
+    text_columns: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
@@ -174,6 +183,8 @@ def inspect(source: Source, *, base: Path, progress: Progress | None = None) -> 
         samples=samples,
         warnings=tuple(warnings),
         quarantined=raw.quarantine_reasons(record),
+        text_columns=raw.text_columns(record),
+        parts=raw.named_parts(),
     )
 
 
@@ -187,6 +198,7 @@ class _RawRows:
     blank_input: int = 0
     parts: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _PART_COLUMNS})
     first_faults: dict[Reason, IngestedRow] = field(default_factory=dict)
+    column_roles: Counter[tuple[tuple[str, str], ...]] = field(default_factory=Counter)
 
     def add(self, row: IngestedRow) -> None:
         """Look at one row."""
@@ -200,6 +212,7 @@ class _RawRows:
             if isinstance(value, str) and len(values) <= _MAX_PARTS:
                 values.add(value)
         columns = row.row_format.columns
+        self.column_roles[tuple(columns.items())] += 1
         instruction = row.value.get(columns.get("instruction", ""))
         if not isinstance(instruction, str):
             instruction = next((turn.content for turn in row.result.turns if turn.role == "user"), "")
@@ -231,6 +244,15 @@ class _RawRows:
                     )
                 )
         return tuple(sorted(reasons, key=lambda entry: (-entry.rows, entry.reason)))
+
+    def text_columns(self, record: SourceRecord) -> dict[str, str]:
+        """Role to column, as most of the rows of the source are read."""
+        ((roles, _),) = self.column_roles.most_common(1) or [((), 0)]
+        return {role: column for role, column in roles if column in record.columns}
+
+    def named_parts(self) -> dict[str, int]:
+        """Columns that seem to say which data set a row is from, and how many they name."""
+        return {name: len(values) for name, values in self.parts.items() if 2 <= len(values) <= _MAX_PARTS}
 
     def most_common(self) -> tuple[str, int]:
         """The instruction that most rows share, and how many do."""
@@ -279,6 +301,7 @@ def _duplicates(
     ledger, alive = Ledger(), prepared.index
     counts: dict[str, int] = {}
     prefix = None
+    near_at: dict[float, int] = {}
     unmeasured = []
     for stage in stages(recipe, base=base):
         try:
@@ -286,7 +309,16 @@ def _duplicates(
         except UserError as fault:
             unmeasured.append(f"{stage.title.lower()} were not counted: {fault}")
             continue
-        decisions = stage.decide(alive, pl.read_parquet(path, glob=False))
+        measured = pl.read_parquet(path, glob=False)
+        decisions = stage.decide(alive, measured)
+        if isinstance(stage, NearDuplicates):
+            near_at = {
+                threshold: replace(stage, settings=stage.settings.model_copy(update={"threshold": threshold}))
+                .decide(alive, measured)
+                .filter(pl.col("action") == "drop")
+                .height
+                for threshold in NEAR_THRESHOLDS
+            }
         counts[stage.name] = decisions.filter(pl.col("action").is_in(["drop", "report"]))["id"].n_unique()
         if stage.name == "prefixes" and decisions.height:
             prefix = decisions.select("id", "witness").row(0)
@@ -300,6 +332,7 @@ def _duplicates(
         near_threshold=near.threshold,
         prefixes=counts["prefixes"],
         prefix=prefix,
+        near_at=near_at,
     )
     return duplicate_counts, unmeasured
 
@@ -328,9 +361,8 @@ def _warnings(
     if rows < _MIN_ROWS:
         return warnings
     warnings += [
-        f"the column {name!r} names {len(values)} sets: the recipe's `source_column: {name}` tells them apart"
-        for name, values in raw.parts.items()
-        if 2 <= len(values) <= _MAX_PARTS
+        f"the column {name!r} names {count} sets: the recipe's `source_column: {name}` tells them apart"
+        for name, count in raw.named_parts().items()
     ]
     instruction, count = raw.most_common()
     if count * 5 >= rows:
