@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,24 +44,44 @@ def read_overrides(path: Path) -> dict[str, Override]:
 
 def write_override(run: RunFolder, override: Override) -> None:
     """Add an override, or replace the one that the row has."""
-    _change(run, override.id, override)
+    change_overrides(run, {override.id: override})
 
 
 def remove_override(run: RunFolder, row_id: str) -> None:
     """Let the stages decide on a row again."""
-    _change(run, row_id, None)
+    change_overrides(run, {row_id: None})
 
 
-def _change(run: RunFolder, row_id: str, override: Override | None) -> None:
+def decided(row_id: str, fate: str, action: OverrideAction, note: str = "") -> Override | None:
+    """The override that lets a row be kept (`restore`) or dropped; None where the stages decided so anyway.
+
+    Args:
+        row_id: the row.
+        fate: what became of it in the run: kept or dropped.
+        action: what the user decides.
+        note: why, for the ledger.
+    """
+    same = {"restore": "kept", "drop": "dropped"}[action] == fate
+    return None if same else Override(row_id, action, note)
+
+
+def change_overrides(run: RunFolder, changes: Mapping[str, Override | None]) -> dict[str, Override | None]:
+    """Set the overrides of some rows, or remove them (None); returns what those rows had before that differs."""
     # Two browser tabs may do this at the same time: the file is read and replaced under one lock.
     path = run.overrides_path
+    before: dict[str, Override | None] = {}
     with FileLock(path.with_name(".overrides.lock")):
         overrides = read_overrides(path)
-        overrides.pop(row_id, None)
-        if override is not None:
-            overrides[row_id] = override
-        lines = [json.dumps(asdict(entry), ensure_ascii=False) for entry in overrides.values()]
-        write_text("".join(f"{line}\n" for line in lines), path)
+        for row_id, override in changes.items():
+            previous = overrides.pop(row_id, None)
+            if override is not None:
+                overrides[row_id] = override
+            if previous != override:
+                before[row_id] = previous
+        if before:
+            lines = [json.dumps(asdict(entry), ensure_ascii=False) for entry in overrides.values()]
+            write_text("".join(f"{line}\n" for line in lines), path)
+    return before
 
 
 def _parse(line: str, where: str) -> Override:

@@ -56,6 +56,16 @@ class RunPaths:
         return self.path / "quarantine.jsonl"
 
     @property
+    def earlier_path(self) -> Path:
+        """EARLIER: the rows of earlier sets that stand in decisions or stored pairs; only with `against`."""
+        return self.path / "earlier.parquet"
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """Embeddings of the kept rows, for runs that are curated against this one."""
+        return self.path / "embeddings"
+
+    @property
     def overrides_path(self) -> Path:
         """The decisions made by hand, as JSON Lines."""
         return self.path / "overrides.jsonl"
@@ -64,6 +74,16 @@ class RunPaths:
     def labels_path(self) -> Path:
         """The labels of pairs by hand, as JSON Lines."""
         return self.path / "labels.jsonl"
+
+    @property
+    def annotations_path(self) -> Path:
+        """The notes and tags that the user gave to rows, as JSON Lines."""
+        return self.path / "annotations.jsonl"
+
+    @property
+    def last_action_path(self) -> Path:
+        """What the last action on many rows changed, so that it can be undone."""
+        return self.path / "last_action.json"
 
     @property
     def report_html(self) -> Path:
@@ -91,6 +111,14 @@ class RunPaths:
     def arms(self) -> list[str]:
         """The names of the arms that curation made, sorted."""
         return sorted(path.stem for path in (self.path / "arms").glob("*.parquet"))
+
+    def selection(self, arm: str) -> Path:
+        """SELECTION: why each row of the pool is in a selected arm or not."""
+        return self.path / "selection" / f"{arm}.parquet"
+
+    def selections(self) -> list[str]:
+        """The names of the selected arms that curation explained, sorted."""
+        return sorted(path.stem for path in (self.path / "selection").glob("*.parquet"))
 
     def heldout(self, split: str) -> Path:
         """HELDOUT: the rows of a held-out set, test or validation."""
