@@ -5,8 +5,11 @@ Labels are escaped by the renderer, and nothing is loaded from anywhere.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import altair as alt
 import polars as pl
+from altair.utils.schemapi import debug_mode
 
 #: The palette of Okabe and Ito (2008) and a grey: rows before and after curation, pairs, a threshold.
 BEFORE, AFTER = "#9AA0A8", "#0072B2"
@@ -47,7 +50,7 @@ def lengths(histogram: pl.DataFrame, *, title: str) -> alt.Chart:
             ),
             y=alt.Y("share:Q", title="share of rows", axis=alt.Axis(format=".0%", tickCount=4)),
             color=_SETS,
-            tooltip=["set:N", "words:N", "rows:Q", alt.Tooltip("share:Q", format=".1%")],
+            tooltip=[*_tooltips("set:N", "words:N", "rows:Q"), alt.Tooltip("share:Q", format=".1%")],
         )
     )
 
@@ -62,7 +65,7 @@ def balance(bins: pl.DataFrame) -> alt.Chart:
             xOffset=alt.XOffset("set:N", sort=["before", "after"]),
             y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, tickMinStep=1, format=",d")),
             color=_SETS,
-            tooltip=["bin:N", "set:N", "rows:Q"],
+            tooltip=_tooltips("bin:N", "set:N", "rows:Q"),
         )
     )
 
@@ -95,11 +98,16 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
                 ),
                 legend=alt.Legend(title=None, orient="top", labelLimit=400),
             ),
-            tooltip=[alt.Tooltip("score:Q", format=".3f"), "kind:N", "pairs:Q"],
+            tooltip=[alt.Tooltip("score:Q", format=".3f"), *_tooltips("kind:N", "pairs:Q")],
         )
     )
     line = alt.Chart(_data(pl.DataFrame({"at": [threshold]}))).mark_rule(color=THRESHOLD, strokeWidth=2)
     return alt.layer(bars, line.encode(x="at:Q"))
+
+
+def unchecked() -> AbstractContextManager[None]:
+    """Inside, Altair does not check each part of a chart against its schema, which is most of the time of drawing."""
+    return debug_mode(False)
 
 
 def svg(chart: alt.Chart | alt.LayerChart) -> str:
@@ -107,7 +115,12 @@ def svg(chart: alt.Chart | alt.LayerChart) -> str:
     import vl_convert
 
     sized = chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(stroke=None)
-    return str(vl_convert.vegalite_to_svg(sized.to_json()))
+    return str(vl_convert.vegalite_to_svg(sized.to_dict(validate=False)))
+
+
+def _tooltips(*columns: str) -> list[alt.Tooltip]:
+    """Tooltips as objects: Altair looks bare names up in its schema, which takes longer than all else here."""
+    return [alt.Tooltip(column) for column in columns]
 
 
 def _data(frame: pl.DataFrame) -> alt.Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -9,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from siftune.curation import markdown
 from siftune.curation.atomic_files import write_text
-from siftune.curation.review import arm_facts, charts, funnel, leakage, lengths, samples, tables, wording
+from siftune.curation.review import arm_facts, charts, diversity, funnel, leakage, lengths, samples, tables, wording
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.samples import changed_words
 from siftune.curation.review.wording import reason_text, score_text
@@ -44,6 +45,8 @@ def write(run: RunFolder) -> None:
         "certificate": manifest.certificate,
         "certified": leakage.certificate_sentence(run),
         "balance": lengths.balance_summary(run),
+        "diversity": diversity.diversity_sentence(run),
+        "topics": tables.topic_table(run.rows()),
         "arms": arm_facts.arm_lines(arms),
         "arm_sentences": [*arm_facts.left_out_sentences(arms), *arm_facts.arm_notes(arms)],
         "thresholds": thresholds,
@@ -51,7 +54,8 @@ def write(run: RunFolder) -> None:
         "samples": samples.decision_samples(run),
     }
     write_text(_render("report.md.j2", facts, escape=False), run.report_markdown)
-    facts["charts"] = _charts(run.rows(), thresholds, facts["balance"])
+    with charts.unchecked():
+        facts["charts"] = _charts(run.rows(), thresholds, facts["balance"])
     write_text(_render("report.html.j2", facts, escape=True), run.report_html)
 
 
@@ -79,6 +83,12 @@ def _charts(
 
 
 def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:
+    return _environment(escape=escape).get_template(template).render(facts)
+
+
+@cache
+def _environment(*, escape: bool) -> Environment:
+    """Holds the compiled templates."""
     environment = Environment(
         loader=PackageLoader("siftune.curation.review", "."),
         autoescape=escape,  # noqa: S701 - Markdown cells go through the `cell` filter
@@ -92,7 +102,8 @@ def _render(template: str, facts: dict[str, Any], *, escape: bool) -> str:
     environment.filters["reason"] = reason_text
     environment.filters["threshold"] = wording.threshold_text
     environment.filters["false_discovery"] = wording.false_discovery_text
+    environment.filters["sources"] = tables.sources_text
     environment.filters["changed"] = changed_words
     environment.filters["other_decisions"] = funnel.other_decisions
     environment.filters["cell"] = lambda text: markdown.escape(visible(str(text)))
-    return environment.get_template(template).render(facts)
+    return environment
