@@ -24,15 +24,20 @@ class AnswerCache:
         """The answer to a question (any JSON document), or None."""
         path = self._path(question)
         try:
-            answer = json.loads(path.read_text(encoding="utf-8"))["answer"]
+            document = json.loads(path.read_text(encoding="utf-8"))
+            answer, digest = document["answer"], document["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             return None  # not there, or damaged: it is asked again
-        return answer if isinstance(answer, str) else None
+        return answer if isinstance(answer, str) and _sha256(answer) == digest else None
 
     def put(self, question: object, answer: str) -> None:
         """Keep an answer."""
-        write_json({"answer": answer}, self._path(question))
+        write_json({"answer": answer, "sha256": _sha256(answer)}, self._path(question))
 
     def _path(self, question: object) -> Path:
-        digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+        digest = _sha256(json.dumps(question, sort_keys=True))
         return self._folder / digest[:2] / f"{digest}.json"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

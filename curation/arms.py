@@ -183,7 +183,7 @@ def _open_writer(path: Path, columns: pl.Schema) -> Iterator[Callable[[pl.DataFr
     """A function that appends frames to the parquet file `path`, in row groups of `BATCH` rows."""
     arrow = empty(columns).to_arrow().schema
     buffer: list[pl.DataFrame] = []
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, arrow, compression="zstd") as writer:
+    with replacing(path, checked=True) as temporary, pq.ParquetWriter(temporary, arrow, compression="zstd") as writer:
 
         def flush() -> None:
             if buffer:

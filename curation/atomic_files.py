@@ -10,12 +10,20 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation.checksums import checksum, checksum_path
+
 _ROW_GROUP = 50_000
 
 
-def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Write `frame` to `path` in one step: either the whole file is there or the old one still is."""
-    with replacing(path) as temporary:
+def write_parquet(frame: pl.DataFrame, path: Path, *, checked: bool = False) -> None:
+    """Write `frame` to `path` in one step: either the whole file is there or the old one still is.
+
+    Args:
+        frame: what is written.
+        path: the file.
+        checked: keep a checksum beside it; see `siftune.curation.checksums`.
+    """
+    with replacing(path, checked=checked) as temporary:
         frame.write_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
 
 
@@ -31,12 +39,19 @@ def write_json(document: object, path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and goes when it does not."""
+def replacing(path: Path, *, checked: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and goes when it does not.
+
+    Args:
+        path: the file that is replaced.
+        checked: keep a checksum beside it; see `siftune.curation.checksums`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
+        if checked:
+            write_text(checksum(temporary), checksum_path(path))
         os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same call; the intent reads better
     finally:
         temporary.unlink(missing_ok=True)

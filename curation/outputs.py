@@ -9,6 +9,7 @@ import polars as pl
 
 from siftune.curation import arms, dataset_card, schema
 from siftune.curation.atomic_files import replacing, write_parquet, write_text
+from siftune.curation.checksums import checksum_path
 from siftune.curation.corpus import batches, template_counts, write_batches
 from siftune.curation.errors import require_conserved
 from siftune.curation.ingest.curated_sets import CuratedNotes
@@ -51,6 +52,7 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         records = arms.build(prepared.corpus.examples, repeated, seed=seed, out=run, names=names, by_stage=by_stage)
         for name in set(run.arms()) - set(records):  # of an earlier recipe
             run.arm(name).unlink()
+            checksum_path(run.arm(name)).unlink(missing_ok=True)
         balance = recorder.recipe.balance
         notes = CuratedNotes(
             templates=template_counts(prepared.corpus.texts),
@@ -58,8 +60,8 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
             balance=balance.model_dump() if balance else None,
         )
         publish(run, notes)
-        write_parquet(ledger, run.ledger_path)
-        write_parquet(_with_arms(rows, run, [*names, *by_stage]), run.rows_path)
+        write_parquet(ledger, run.ledger_path, checked=True)
+        write_parquet(_with_arms(rows, run, [*names, *by_stage]), run.rows_path, checked=True)
         with replacing(run.quarantine_path) as temporary:
             shutil.copyfile(prepared.quarantine, temporary)
         recorder.manifest.counts = count_rows(rows, arms=records)

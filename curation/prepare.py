@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.atomic_files import write_json
+from siftune.curation.atomic_files import write_json, write_parquet
 from siftune.curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
+from siftune.curation.errors import UserError
 from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.ingest.sources import IngestedRow, curated_notes, read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
@@ -78,7 +79,8 @@ def prepare(
         UserError: a source is missing, unreadable, or of no known format.
     """
     # Rows in the sources become EXAMPLES, or go to the quarantine.
-    ingest_key = measure_key("ingest", {}, sources_fingerprint(recipe.sources, base=base))
+    fingerprint = sources_fingerprint(recipe.sources, base=base)
+    ingest_key = measure_key("ingest", {}, fingerprint)
     quarantine = run.measure_path("quarantine", ingest_key, suffix="jsonl")
     report = run.measure_path("ingest", ingest_key, suffix="json")
 
@@ -86,9 +88,11 @@ def prepare(
         ingested = read_sources(
             recipe.sources, base=base, out=out, quarantine=quarantine, on_row=on_row, progress=progress
         )
+        if sources_fingerprint(recipe.sources, base=base) != fingerprint:  # the key would name other rows
+            raise UserError("A source changed while it was read; nothing of it was kept. Run the same command again.")
         write_json({"sources": [source.model_dump() for source in ingested.sources]}, report)
 
-    examples, reused = run.measure("ingested", ingest_key, ingest)
+    examples, reused = run.measure("ingested", ingest_key, ingest, beside=[quarantine, report])
 
     # Broken encodings are repaired; each repair is a decision.
     encoding = recipe.checks.encoding
@@ -96,7 +100,9 @@ def prepare(
     repairs = schema.empty(schema.DECISIONS)
     if encoding == "repair":
         raw, repairs_path = examples, run.measure_path("repairs", repair_key)
-        examples, _ = run.measure("examples", repair_key, lambda out: _repair(raw, out, repairs_path))
+        examples, _ = run.measure(
+            "examples", repair_key, lambda out: _repair(raw, out, repairs_path), beside=[repairs_path]
+        )
         repairs = pl.read_parquet(repairs_path, glob=False)
 
     # The texts that are compared, and the light frame that stages decide on.
@@ -133,7 +139,7 @@ def _repair(raw: Path, out: Path, repairs_path: Path) -> None:
             yield repaired
 
     write_batches(repaired_batches(), out, schema.EXAMPLES)
-    pl.concat(decisions).write_parquet(repairs_path)
+    write_parquet(pl.concat(decisions), repairs_path)
 
 
 def _read_quarantine(path: Path) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation.checksums import whole
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.training_sections import Training
@@ -78,7 +79,7 @@ def _check_rows(run: RunFolder, unfinished: Sequence[jobs.TrainJob], warn: Calla
     first = unfinished[0]
     tokenizer = models.load_tokenizer(first.resolved)
     frames = [
-        (arm, truncation.training_stage(arm), pl.read_parquet(rows, glob=False))
+        (arm, truncation.training_stage(arm), pl.read_parquet(whole(rows), glob=False))
         for arm, rows in {job.arm: job.rows for job in unfinished}.items()
     ]
     for name, stage, frame in [*frames, ("held-out rows", truncation.EVALUATION_STAGE, read_heldout(run.path))]:
@@ -151,7 +152,7 @@ def read_arm(run: Path, arm: str) -> pl.DataFrame:
         names = RunPaths(run).arms()
         listed = ", ".join(names) or "none; curate first: siftune curate RECIPE.yaml"
         raise UserError(f"{run} has no arm {arm!r}.{did_you_mean(arm, names)} Its arms: {listed}.")
-    frame = pl.read_parquet(path, glob=False)
+    frame = pl.read_parquet(whole(path), glob=False)
     if frame.is_empty():
         raise UserError(f"The arm {arm!r} of {run} has no rows: curation dropped all of them. See report.md.")
     return frame
@@ -160,7 +161,7 @@ def read_arm(run: Path, arm: str) -> pl.DataFrame:
 def read_heldout(run: Path) -> pl.DataFrame:
     """HELDOUT rows of the test split. Raises `UserError` when the run has none: arms cannot be compared without."""
     path = RunPaths(run).heldout(TEST)
-    frame = pl.read_parquet(path, glob=False) if path.is_file() else pl.DataFrame()
+    frame = pl.read_parquet(whole(path), glob=False) if path.is_file() else pl.DataFrame()
     if frame.is_empty():
         raise UserError(f"{run} has no held-out rows to compare arms on. Add `splits:` to the recipe and curate again.")
     return frame
@@ -171,7 +172,7 @@ def _check_sums(run: Path, frames: dict[str, pl.DataFrame]) -> None:
     path = RunPaths(run).rows_path
     if not path.is_file():
         return
-    fates = pl.read_parquet(path, columns=["id", "arms"], glob=False).explode(
+    fates = pl.read_parquet(whole(path), columns=["id", "arms"], glob=False).explode(
         "arms", empty_as_null=True, keep_nulls=True
     )
     for arm, frame in frames.items():

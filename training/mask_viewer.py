@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation.checksums import whole
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import RunPaths
@@ -37,7 +38,7 @@ def row_tokens(run: RunFolder | Path, row_id: str) -> list[tuple[str, bool]]:
 
 def _read_row(run: Path, row_id: str) -> pl.DataFrame:
     paths = RunPaths(run)
-    files = [path for path in [*map(paths.arm, paths.arms()), *map(paths.heldout, HELD_OUT)] if path.is_file()]
+    files = [whole(path) for path in [*map(paths.arm, paths.arms()), *map(paths.heldout, HELD_OUT)] if path.is_file()]
     for path in files:
         row = pl.scan_parquet(path, glob=False).filter(pl.col("id") == row_id).collect()
         if row.height:

@@ -12,6 +12,7 @@ import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_parquet
+from siftune.curation.checksums import whole
 from siftune.curation.run.paths import RunPaths
 from siftune.training.arm_names import arm_sort_key
 
@@ -33,7 +34,7 @@ def record(run: Path, stage: str, truncated: pl.DataFrame) -> None:
         truncated: LEDGER rows, action `truncate`.
     """
     path = RunPaths(run).ledger_path
-    ledger = pl.read_parquet(path, glob=False).filter(pl.col("stage") != stage)
+    ledger = pl.read_parquet(whole(path), glob=False).filter(pl.col("stage") != stage)
 
     # Curation's decisions stay as they are; behind them one group of rows for each stage, in a fixed order.
     is_later = pl.col("stage").str.starts_with(_TRAIN) | (pl.col("stage") == EVALUATION_STAGE)
@@ -48,7 +49,8 @@ def record(run: Path, stage: str, truncated: pl.DataFrame) -> None:
         by_stage[name].with_columns(pl.lit(name).alias("stage"), pl.lit(first_step + index, pl.Int32).alias("step"))
         for index, name in enumerate(stages)
     ]
-    write_parquet(pl.concat([schema.conform(rows, schema.LEDGER) for rows in (curation, *later)], rechunk=True), path)
+    frames = [schema.conform(rows, schema.LEDGER) for rows in (curation, *later)]
+    write_parquet(pl.concat(frames, rechunk=True), path, checked=True)
 
 
 def _stage_sort_key(stage: str) -> tuple[bool, tuple[int, str]]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from siftune.curation import schema
+from siftune.curation.checksums import whole
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import neighbours
 from siftune.curation.run.folder import RunFolder
@@ -198,7 +199,7 @@ def dossier(catalogue: Catalogue, position: int, *, most: int = 12) -> Dossier:
     """
     run = catalogue.run
     row = catalogue.frame.row(position, named=True)
-    ledger = pl.scan_parquet(run.ledger_path, glob=False)
+    ledger = pl.scan_parquet(whole(run.ledger_path), glob=False)
     same = ledger.filter(pl.col("id") == row["id"]).collect()
     is_witness = (pl.col("witness") == row["id"]) & (pl.col("stage") != CONTAMINATION)
     witnessed = ledger.filter(is_witness).select("id", "stage", "action").collect()

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from siftune.curation.atomic_files import replacing
+from siftune.curation.checksums import is_whole
 from siftune.curation.progress import Progress
 from siftune.curation.review.catalogue import Catalogue, Positions
 from siftune.curation.run.folder import RunFolder
@@ -47,7 +48,7 @@ class TextIndex:
     def open(cls, run: RunFolder) -> TextIndex | None:
         """The index of a run, or None when there is none for its present texts."""
         path = index_path(run)
-        if not path.is_file():
+        if not is_whole(path):
             return None
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
@@ -60,7 +61,7 @@ class TextIndex:
     def build(cls, catalogue: Catalogue, *, progress: Progress | None = None) -> TextIndex:
         """Index the prompt and the answer of every row; about 10 MB of text a second."""
         path = index_path(catalogue.run)
-        with replacing(path) as temporary, closing(sqlite3.connect(temporary)) as db:
+        with replacing(path, checked=True) as temporary, closing(sqlite3.connect(temporary)) as db:
             db.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=16384; PRAGMA cache_size=-65536;"
                 "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT);"

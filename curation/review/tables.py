@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation.checksums import whole
 from siftune.curation.contamination_outcomes import FALSE_DISCOVERY, benchmark, false_discovery
 from siftune.curation.review.matched_items import CONTAMINATION, settled_matches
 from siftune.curation.run.folder import RunFolder
@@ -17,7 +18,8 @@ _BY_FIELD = {"prompt only": "prompt", "answer only": "answer", "both": "both"}
 
 def decision_counts(run: RunFolder) -> pl.DataFrame:
     """Rows of the ledger by kind: step, stage, action, reason, rows; in the order of the stages, most rows first."""
-    kinds = pl.scan_parquet(run.ledger_path, glob=False).group_by("step", "stage", "action", "reason").len("rows")
+    ledger = pl.scan_parquet(whole(run.ledger_path), glob=False)
+    kinds = ledger.group_by("step", "stage", "action", "reason").len("rows")
     return kinds.sort("step", "rows", "reason", "action", descending=[False, True, False, False]).collect()
 
 
@@ -39,14 +41,14 @@ def decisions(
     """
     same_kind = (pl.col("stage") == stage) & (pl.col("action") == action) & pl.col("reason").eq_missing(reason)
     margin = (pl.col("score") - pl.col("threshold")).abs().alias("margin")
-    kind = pl.scan_parquet(run.ledger_path, glob=False).filter(same_kind).with_columns(margin)
+    kind = pl.scan_parquet(whole(run.ledger_path), glob=False).filter(same_kind).with_columns(margin)
     return kind.sort("margin", maintain_order=True, nulls_last=True).slice(page * size, size).collect()
 
 
 def duplicate_groups(run: RunFolder, *, most: int = 100) -> pl.DataFrame:
     """The kept rows with the most duplicates: witness, rows (dropped for it), and the first 50 with their scores."""
     is_of_row = pl.col("witness").is_not_null() & (pl.col("stage") != CONTAMINATION)
-    dropped = pl.scan_parquet(run.ledger_path, glob=False).filter(pl.col("action") == "drop", is_of_row)
+    dropped = pl.scan_parquet(whole(run.ledger_path), glob=False).filter(pl.col("action") == "drop", is_of_row)
     table = dropped.group_by("witness").agg(pl.len().alias("rows"), pl.col("id").head(50), pl.col("score").head(50))
     return table.sort("rows", "witness", descending=[True, False]).head(most).collect()
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.checksums import is_whole
 from siftune.curation.corpus import batches, write_batches
 from siftune.curation.progress import Progress
 from siftune.curation.run.cache_key import measure_key
@@ -30,7 +31,7 @@ class TokenLengths:
 def stored_lengths(run: RunFolder) -> TokenLengths | None:
     """What `count_lengths` stored for the present texts, or None."""
     path = run.measure_path("tokens", _key(run))
-    return _read(run, pl.read_parquet(path, glob=False)) if path.is_file() else None
+    return _read(run, pl.read_parquet(path, glob=False)) if is_whole(path) else None
 
 
 def count_lengths(run: RunFolder, *, progress: Progress | None = None) -> TokenLengths | None:

@@ -7,7 +7,7 @@ killed and started again finds whole measures and makes the missing ones.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -17,7 +17,8 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.atomic_files import replacing
+from siftune.curation.atomic_files import replacing, write_text
+from siftune.curation.checksums import checksum, checksum_path, is_whole, whole
 from siftune.curation.contamination_outcomes import settle
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.loading import parse_recipe, with_model_paths
@@ -89,13 +90,27 @@ class RunFolder(RunPaths):
                 raise UserError(f"Another process is writing to {self.path}. Wait for it, or stop it.") from None
             yield
 
-    def measure(self, name: str, key: str, make: Callable[[Path], object]) -> tuple[Path, bool]:
-        """The file of a measure: made by `make(temporary path)` unless it is there. Returns (path, was reused)."""
+    def measure(
+        self, name: str, key: str, make: Callable[[Path], object], *, beside: Sequence[Path] = ()
+    ) -> tuple[Path, bool]:
+        """The file of a measure, made unless it is there and whole.
+
+        Args:
+            name: what is measured.
+            key: the cache key of everything that it depends on.
+            make: writes it to a temporary path.
+            beside: other files that `make` writes, which belong to it.
+
+        Returns:
+            The file, and whether it was reused.
+        """
         path = self.measure_path(name, key)
-        if path.is_file():
+        if all(map(is_whole, (path, *beside))):
             return path, True
-        with replacing(path) as temporary:
+        with replacing(path, checked=True) as temporary:
             make(temporary)
+            for file in beside:
+                write_text(checksum(file), checksum_path(file))
         return path, False
 
     @property
@@ -125,11 +140,11 @@ class RunFolder(RunPaths):
         return self.file("texts")
 
     def file(self, name: str) -> Path:
-        """A file that the manifest names. Raises `UserError` when this run has not come so far."""
+        """A file that the manifest names. Raises `UserError` when this run has not come so far, or it is damaged."""
         relative = self.manifest.files.get(name)
         if relative is None or not (self.path / relative).is_file():
             raise UserError(f"{self.path} holds no {name} yet. Finish it with: siftune curate {self.recipe_path}")
-        return self.path / relative
+        return whole(self.path / relative)
 
     def ledger(self) -> pl.DataFrame:
         """LEDGER: every decision of every stage."""
@@ -169,4 +184,4 @@ class RunFolder(RunPaths):
     def _frame(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
         if not path.is_file():
             raise UserError(f"{self.path} holds no {path.name} yet. Finish it with: siftune curate {self.recipe_path}")
-        return pl.read_parquet(path, columns=list(columns), glob=False)
+        return pl.read_parquet(whole(path), columns=list(columns), glob=False)

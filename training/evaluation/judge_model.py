@@ -21,6 +21,7 @@ import polars as pl
 from siftune.curation.answer_cache import AnswerCache
 from siftune.curation.atomic_files import write_parquet
 from siftune.curation.chat_endpoint import ChatEndpoint
+from siftune.curation.checksums import is_damaged
 from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
@@ -208,10 +209,11 @@ def _heldout_answers(run: RunFolder, recipe: Recipe, settings: AnswerJudge, prog
         for name, messages in chosen.select("id", "messages").iter_rows()
     ]
     path = run.heldout_answers_path
-    known = pl.read_parquet(path, glob=False) if path.is_file() else pl.DataFrame(schema=ANSWERS)
+    is_known = path.is_file() and not is_damaged(path)
+    known = pl.read_parquet(path, glob=False) if is_known else pl.DataFrame(schema=ANSWERS)
 
     def keep(answers: pl.DataFrame) -> None:
-        write_parquet(answers, path)
+        write_parquet(answers, path, checked=True)
 
     answers = answer_prompts(run, recipe, prompts, known, keep=keep, progress=progress)
     return answers.filter(pl.col("prompt").is_in([prompt.name for prompt in prompts]))

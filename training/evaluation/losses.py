@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.checksums import is_damaged, whole
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import parse_training_name
@@ -123,14 +124,14 @@ class HeldoutLosses:
 
 def write_evaluation(evaluation: Evaluation, losses: pl.DataFrame, folder: Path) -> None:
     """Write NAME.parquet, then NAME.json: where the second stands, the evaluation is finished."""
-    write_parquet(conform(losses, LOSS_COLUMNS), folder / f"{evaluation.name}.parquet")
+    write_parquet(conform(losses, LOSS_COLUMNS), folder / f"{evaluation.name}.parquet", checked=True)
     write_json(evaluation.model_dump(mode="json"), folder / f"{evaluation.name}.json")
 
 
 def read_evaluation(folder: Path, name: str) -> Evaluation | None:
-    """NAME.json of a finished evaluation; None when it is missing, or when an older version wrote it."""
-    path = folder / f"{name}.json"
-    if not (path.is_file() and path.with_suffix(".parquet").is_file()):
+    """NAME.json of a finished evaluation; None when it is missing or damaged, or when an older version wrote it."""
+    path, losses = folder / f"{name}.json", folder / f"{name}.parquet"
+    if not (path.is_file() and losses.is_file()) or is_damaged(losses):
         return None
     try:
         return Evaluation.model_validate_json(path.read_bytes())
@@ -179,7 +180,7 @@ def _loss_files(folder: Path) -> dict[tuple[str, int], Path]:
 
 def _read_frame(path: Path) -> pl.DataFrame:
     """LOSS_COLUMNS of one file, sorted by id."""
-    frame = pl.read_parquet(path, glob=False)
+    frame = pl.read_parquet(whole(path), glob=False)
     missing = [name for name in LOSS_COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}. Remove it and evaluate again.")

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.checksums import whole
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import arm_sort_key
 from siftune.training.evaluation.prompt_answers import read_answers
@@ -75,7 +76,7 @@ def longest_shared_runs(answers: Sequence[str], arm: Path, *, batch_rows: int = 
 
 
 def _assistant_turns(arm: Path, batch_rows: int) -> Iterator[pl.Series]:
-    rows = pl.scan_parquet(arm, glob=False).select("messages")
+    rows = pl.scan_parquet(whole(arm), glob=False).select("messages")
     start = 0
     while (batch := rows.slice(start, batch_rows).collect()).height:
         turns = batch.explode("messages", empty_as_null=True, keep_nulls=True).unnest("messages")

@@ -6,6 +6,7 @@ import polars as pl
 
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_parquet
+from siftune.curation.checksums import whole
 from siftune.curation.run.folder import RunFolder
 
 #: One row per prompt and arm, prompts in the order of the suite. `key` is a hash of prompt, sampling, engine and
@@ -43,11 +44,11 @@ ANSWERS = pl.Schema(
 
 
 def read_answers(run: RunFolder) -> pl.DataFrame:
-    """ANSWERS of a run; empty when the suite was not answered."""
+    """ANSWERS of a run; empty when the suite was not answered. Raises `UserError` when they are damaged."""
     path = run.answers_path
-    return pl.read_parquet(path, glob=False) if path.is_file() else schema.empty(ANSWERS)
+    return pl.read_parquet(whole(path), glob=False) if path.is_file() else schema.empty(ANSWERS)
 
 
 def write_answers(answers: pl.DataFrame, run: RunFolder) -> None:
     """Write ANSWERS."""
-    write_parquet(schema.conform(answers, ANSWERS), run.answers_path)
+    write_parquet(schema.conform(answers, ANSWERS), run.answers_path, checked=True)

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from siftune.curation.atomic_files import replacing, write_json, write_parquet, write_text
+from siftune.curation.checksums import whole
 from siftune.curation.errors import UserError
 from siftune.curation.markdown import Raw, escape, table
 from siftune.curation.progress import Progress
@@ -225,12 +226,10 @@ def _evaluate_cells(
         )
         document, log = evaluation_job.model_dump_json(), folder / "worker.log"
         worker.call(loss_worker.WORKER, document, log=log, progress=progress)
-    return {
-        cell.name: [
-            pl.read_parquet(folder / f"{training_name(cell.name, job.seed)}.parquet", glob=False) for job in cell.jobs
-        ]
-        for cell in cells
+    files = {
+        cell.name: [folder / f"{training_name(cell.name, job.seed)}.parquet" for job in cell.jobs] for cell in cells
     }
+    return {name: [pl.read_parquet(whole(file), glob=False) for file in of_cell] for name, of_cell in files.items()}
 
 
 def _time_model(

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from siftune.curation.checksums import whole
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.training import models
@@ -194,7 +195,7 @@ def measure_parity(run: RunFolder, adapter: Path, export: LogitFunction, *, limi
 def _heldout_tokens(run: RunFolder, tokenizer: Any) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
     """Token ids and completion masks of held-out rows, taken evenly from the file."""
     path = run.heldout("test")
-    heldout = pl.read_parquet(path, glob=False) if path.is_file() else pl.DataFrame()
+    heldout = pl.read_parquet(whole(path), glob=False) if path.is_file() else pl.DataFrame()
     if heldout.is_empty():
         raise UserError(f"{run.path} has no held-out rows to check the export on. Add `splits:` and curate again.")
     indices = np.unique(np.linspace(0, heldout.height - 1, min(_ROWS, heldout.height)).round().astype(int))

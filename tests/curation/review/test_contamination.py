@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from siftune.app.cli.commands import main
 from siftune.curation import schema
+from siftune.curation.atomic_files import write_parquet
 from siftune.curation.pipeline import curate
 from siftune.curation.review import report
 from siftune.curation.review.explain import explain
@@ -63,7 +64,7 @@ def with_matches(run: RunFolder, *scored: tuple[str, str, str, float]) -> list[s
     filled = frame.with_columns(
         field=pl.lit("prompt"), span=pl.lit(HOSTILE), detail=pl.lit(f"shared: planet; {HOSTILE}"), item=item
     )
-    schema.conform(filled, schema.MATCHES).write_parquet(run.file(CONTAMINATION))
+    write_parquet(schema.conform(filled, schema.MATCHES), run.file(CONTAMINATION), checked=True)
     return ids
 
 
@@ -156,7 +157,7 @@ def test_labels_of_rows_and_items_measure_the_precision(run: RunFolder) -> None:
     rows = with_matches(run, *scored_items)
     for number, same in enumerate([True, True, False]):
         write_label(run, a=rows[number], b=f"one:{number}", measure=CONTAMINATION, same=same)
-    scored = with_scores(run, CONTAMINATION, read_labels(run, CONTAMINATION))
+    scored = with_scores(run, CONTAMINATION, read_labels(run, CONTAMINATION), threshold=0.65)
     measured = precision(scored, 0.65)
     assert (measured.same, measured.labelled) == (2, 3)
     assert precision(scored, 0.75).value == 1.0

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from siftune.curation import schema
+from siftune.curation.atomic_files import write_parquet
 from siftune.curation.review import funnel
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import FORMAT, Manifest, SourceRecord, StageRecord, WriterRecord
@@ -77,5 +78,5 @@ def test_a_source_that_loses_more_than_half_of_its_rows_is_named(tmp_path: Path)
     rows = pl.DataFrame(
         [{"id": f"{name}:{i}", "source": name, "fate": fate} for name in fates for i, fate in enumerate(fates[name])]
     )
-    schema.conform(rows, schema.ROWS).write_parquet(run.rows_path)
+    write_parquet(schema.conform(rows, schema.ROWS), run.rows_path, checked=True)
     assert funnel.warnings(run) == ["many: curation dropped 66.7 % of its 3 rows"]

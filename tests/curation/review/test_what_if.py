@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from siftune.curation import schema
+from siftune.curation.atomic_files import write_parquet
 from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
 from siftune.curation.review.what_if import replay
@@ -142,7 +143,7 @@ def test_a_higher_threshold_spares_look_alikes_of_a_benchmark(here: Path) -> Non
         (three, "quiz:1", schema.PARAPHRASE, "decoy", 0.5),
     ]
     lines = pl.DataFrame(stored, schema=["id", "reference", "rule", "outcome", "score"], orient="row")
-    schema.conform(lines, schema.MATCHES).write_parquet(run.file("contamination"))
+    write_parquet(schema.conform(lines, schema.MATCHES), run.file("contamination"), checked=True)
 
     def decided(threshold: float) -> list[tuple[Any, ...]]:
         found = replay(run, {"contamination": threshold}).decisions["contamination"]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.checksums import is_damaged, whole
 from siftune.curation.contamination_outcomes import settle
 from siftune.curation.corpus import system_text, turns_text
 from siftune.curation.decontamination.matches import LAYERED_VERSION, find_matches
@@ -94,15 +95,16 @@ def find_contaminated(
     first = same.drop("item").unique("reference", keep="first", maintain_order=True)
     contaminated = first.join(of_arms, on="reference", how="left", maintain_order="left").rename({"reference": "item"})
     related = set(settled.filter(pl.col("outcome") == "related")["reference"]) - set(same["reference"])
-    write_parquet(schema.conform(contaminated, CONTAMINATED), folder / "contaminated.parquet")
+    write_parquet(schema.conform(contaminated, CONTAMINATED), folder / "contaminated.parquet", checked=True)
     check = ContaminationCheck(key=key, encoder=name, rows=rows.height, related=len(related))
     write_json(check.model_dump(mode="json"), folder / "contaminated.json")
 
 
 def read_check(folder: Path) -> ContaminationCheck | None:
-    """What was compared; None before it was, or when an older version wrote it."""
+    """What was compared; None before it was, when it is damaged, or when an older version wrote it."""
     path = folder / "contaminated.json"
-    if not (path.is_file() and path.with_suffix(".parquet").is_file()):
+    contaminated = path.with_suffix(".parquet")
+    if not (path.is_file() and contaminated.is_file()) or is_damaged(contaminated):
         return None
     try:
         return ContaminationCheck.model_validate_json(path.read_bytes())
@@ -112,7 +114,7 @@ def read_check(folder: Path) -> ContaminationCheck | None:
 
 def read_contaminated(folder: Path) -> pl.DataFrame:
     """CONTAMINATED of one task."""
-    return pl.read_parquet(folder / "contaminated.parquet", glob=False)
+    return pl.read_parquet(whole(folder / "contaminated.parquet"), glob=False)
 
 
 def _texts(run: RunFolder, rows: pl.DataFrame) -> pl.DataFrame:

@@ -15,6 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.checksums import is_damaged, whole
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import training_name
@@ -67,14 +68,14 @@ class TaskOutcomes:
 
 def write_outcomes(evaluation: TaskEvaluation, outcomes: pl.DataFrame, folder: Path) -> None:
     """Write NAME.parquet, then NAME.json: where the second stands, the model is scored."""
-    write_parquet(conform(outcomes, TASK_OUTCOMES), folder / f"{evaluation.name}.parquet")
+    write_parquet(conform(outcomes, TASK_OUTCOMES), folder / f"{evaluation.name}.parquet", checked=True)
     write_json(evaluation.model_dump(mode="json"), folder / f"{evaluation.name}.json")
 
 
 def read_task_evaluation(folder: Path, name: str) -> TaskEvaluation | None:
-    """NAME.json of a scored model; None when it is missing, or when an older version wrote it."""
-    path = folder / f"{name}.json"
-    if not (path.is_file() and path.with_suffix(".parquet").is_file()):
+    """NAME.json of a scored model; None when it is missing or damaged, or when an older version wrote it."""
+    path, outcomes = folder / f"{name}.json", folder / f"{name}.parquet"
+    if not (path.is_file() and outcomes.is_file()) or is_damaged(outcomes):
         return None
     try:
         return TaskEvaluation.model_validate_json(path.read_bytes())
@@ -97,7 +98,8 @@ def read_outcomes(
         UserError: an arm or seed is not scored, or two files hold different items.
     """
     folder = run.tasks_folder / label
-    clusters = dict(pl.read_parquet(folder / "items.parquet", columns=["item", "cluster"], glob=False).iter_rows())
+    items_path = whole(folder / "items.parquet")
+    clusters = dict(pl.read_parquet(items_path, columns=["item", "cluster"], glob=False).iter_rows())
     frames = {
         (arm, seed): _read_frame(run, folder / f"{BASE if arm == BASE else training_name(arm, seed)}.parquet", without)
         for arm, arm_seeds in seeds.items()
@@ -127,5 +129,5 @@ def _read_frame(run: RunFolder, path: Path, without: Sequence[str]) -> pl.DataFr
         raise UserError(
             f"{path.stem} has no outcomes of the task {path.parent.name}. Score it with: siftune compare {run.path}"
         )
-    frame = pl.read_parquet(path, columns=["item", "outcome", "accuracy"], glob=False)
+    frame = pl.read_parquet(whole(path), columns=["item", "outcome", "accuracy"], glob=False)
     return frame.filter(~pl.col("item").is_in(list(without))).sort("item")

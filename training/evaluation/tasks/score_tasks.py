@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation.atomic_files import write_json, write_parquet
+from siftune.curation.checksums import is_whole
 from siftune.curation.ingest.source_location import locate
 from siftune.curation.ingest.sources import sources_fingerprint
 from siftune.curation.progress import Progress
@@ -117,11 +118,11 @@ def _items(run: RunFolder, task: Task) -> pl.DataFrame:
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     folder = run.tasks_folder / task.label
     frame_path, key_path = folder / "items.parquet", folder / "items.json"
-    if frame_path.is_file() and key_path.is_file() and json.loads(key_path.read_bytes()) == {"key": key}:
+    if is_whole(frame_path) and key_path.is_file() and json.loads(key_path.read_bytes()) == {"key": key}:
         return pl.read_parquet(frame_path, glob=False)
     items = read_items(task, base=base, seed=run.recipe.seed)
     key_path.unlink(missing_ok=True)
-    write_parquet(items, frame_path)
+    write_parquet(items, frame_path, checked=True)
     write_json({"key": key}, key_path)
     return items
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from scipy import stats
 
 from siftune.app.cli.commands import main
+from siftune.curation.atomic_files import write_parquet
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.training_sections import Compare, Task
 from siftune.curation.run.folder import RunFolder
@@ -303,7 +304,7 @@ def test_missing_and_differing_outcomes_are_refused(tmp_path: Path) -> None:
     values = outcomes(np.random.default_rng(7), gain=0.0)
     run = simulated_run(tmp_path, "quiz", values)
     path = run.tasks_folder / "quiz" / "raw-seed-1.parquet"
-    pl.read_parquet(path).head(150).write_parquet(path)
+    write_parquet(pl.read_parquet(path).head(150), path, checked=True)
     with pytest.raises(UserError, match="hold different items"):
         compared(run, values, [Task(path="quiz.jsonl")])
     path.unlink()
