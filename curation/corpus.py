@@ -28,13 +28,13 @@ class EarlierSet:
     """Rows of an earlier run, or of another set, that new rows are compared with; see `docs/incremental.md`.
 
     Attributes:
-        name: what its rows' ids begin with here: `NAME:ID`.
+        prefix: what its rows' ids begin with here, before the id in the files: `RUN:`.
         examples: parquet with EXAMPLES, aligned with
         texts: parquet with TEXTS.
         rows: uint32 [m], ascending: the positions of its rows in these files.
     """
 
-    name: str
+    prefix: str
     examples: Path
     texts: Path
     rows: NDArray[np.uint32]
@@ -43,12 +43,11 @@ class EarlierSet:
         """The rows of one of the two files at the ascending positions `rows` of the set, in batches of `BATCH`."""
         for start in range(0, len(rows), BATCH):
             frame = _read_rows(path, columns, self.rows[rows[start : start + BATCH]])
-            yield frame.with_columns(earlier_id(self.name)) if "id" in columns else frame
+            yield frame.with_columns(self.spelled_id()) if "id" in columns else frame
 
-
-def earlier_id(name: str) -> pl.Expr:
-    """The column `id` of the rows of the earlier set `name` as it is spelled among new rows."""
-    return pl.format("{}:{}", pl.lit(name), "id").alias("id")
+    def spelled_id(self) -> pl.Expr:
+        """The ids in its files as they are spelled among new rows."""
+        return (pl.lit(self.prefix) + pl.col("id")).alias("id")
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,13 @@ def write_batches(
     return rows
 
 
-def write_texts(examples: Path, out: Path, keys: Keys, counted: Mapping[str, TemplateCounts] | None = None) -> None:
+def write_texts(
+    examples: Path,
+    out: Path,
+    keys: Keys,
+    counted: Mapping[str, TemplateCounts] | None = None,
+    earlier: Sequence[TemplateCounts] = (),
+) -> None:
     """Derive TEXTS from EXAMPLES: two passes over the prompts (templates are counted, then removed).
 
     Args:
@@ -162,6 +167,8 @@ def write_texts(examples: Path, out: Path, keys: Keys, counted: Mapping[str, Tem
         keys: what counts as a template.
         counted: for sources that are curated sets, by the prefix of their ids, what was counted in the whole data. It
             is used where it was counted by the same `keys`.
+        earlier: what was counted in earlier runs: in prompts without a template of their own, text that is one in the
+            earlier source of the same name is left out too.
     """
     fresh = PromptTemplates(rows=keys.template_rows, share=keys.template_share)
     known: list[tuple[pl.Expr, PromptTemplates]] = []
@@ -179,7 +186,12 @@ def write_texts(examples: Path, out: Path, keys: Keys, counted: Mapping[str, Tem
             numbered = frame.with_row_index("order")
             parts = [fresh.strip(numbered.filter(~is_known))]
             parts += [templates.strip(numbered.filter(is_own)) for is_own, templates in known]
-            yield pl.concat(parts).sort("order").drop("order")
+            texts = pl.concat(parts).sort("order").drop("order")
+            for counts in earlier:
+                again = PromptTemplates.counted(counts).strip(texts.drop("core"))["core"]
+                is_whole = (pl.col("core") == pl.col("prompt")) & pl.col("source").is_in(list(counts.minimums))
+                texts = texts.with_columns(core=pl.when(is_whole).then(again).otherwise("core"))
+            yield texts
 
     # Counters of several tables cannot be handed on as one.
     every = [counts for templates in (fresh, *[table for _, table in known]) if (counts := templates.counts()).minimums]

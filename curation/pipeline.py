@@ -10,6 +10,9 @@ from siftune.curation import schema
 from siftune.curation.against.earlier_sets import add_earlier, check_earlier, open_earlier
 from siftune.curation.against.named_rows import write_named_rows
 from siftune.curation.against.stored_embeddings import store_embeddings
+from siftune.curation.against.earlier_sets import add_earlier, check_earlier, open_earlier
+from siftune.curation.against.named_rows import write_named_rows
+from siftune.curation.against.stored_embeddings import store_embeddings
 from siftune.curation.balance.stage import balance_rows
 from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.ingest.sources import locate_sources
@@ -23,7 +26,7 @@ from siftune.curation.run.recipe_file import RecipeFile
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import split_rows
 from siftune.curation.stage_arms import check_stage_arms
-from siftune.curation.stages import Stage, measure_stage, stages
+from siftune.curation.stages import Stage, compared_rows, measure_stage, stages
 
 
 def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> RunFolder:
@@ -41,6 +44,7 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
     locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
     check_earlier(recipe_file.recipe, base=recipe_file.base)
+    check_earlier(recipe_file.recipe, base=recipe_file.base)
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
     with run.locked():
         recorder = RunRecorder.begin(run, recipe_file, progress)
@@ -51,6 +55,8 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
         splits = split_rows(recorder, prepared, alive)
         splits, copies = balance_rows(recorder, prepared, splits)
         write_outputs(recorder, prepared, splits, copies)
+        write_named_rows(recorder, prepared)
+        store_embeddings(recorder, prepared, splits.alive)
         recorder.manifest.status = "curated"
         recorder.save()
         report.write(run)
@@ -58,9 +64,20 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
 
 
 def ingest_sources(recorder: RunRecorder) -> Prepared:
-    """Read the sources; rows that cannot be read go into the ledger, and so do repairs."""
+    """Read the sources and open what they are curated against; rows that cannot be read go into the ledger, and so do
+    repairs.
+    """
     with recorder.stage("ingest", rows=0) as record:
-        prepared = prepare(recorder.recipe, recorder.run, base=recorder.base, progress=recorder.progress)
+        earlier = open_earlier(recorder)
+        prepared = prepare(
+            recorder.recipe,
+            recorder.run,
+            base=recorder.base,
+            progress=recorder.progress,
+            earlier_texts=[one.rows.texts for one in earlier],
+        )
+        prepared = add_earlier(prepared, earlier)
+        recorder.manifest.against = [one.record for one in earlier]
         record.rows = prepared.index.height + prepared.quarantined.height
         record.kept = prepared.index.height
         record.actions = {"quarantine": prepared.quarantined.height}
@@ -105,16 +122,18 @@ def run_stage(recorder: RunRecorder, prepared: Prepared, stage: Stage, alive: pl
         INDEX of the rows that are still alive.
     """
     with recorder.stage(stage.name, rows=alive.height) as record:
-        path, record.reused = measure_stage(stage, recorder.run, prepared.corpus, alive, progress=recorder.progress)
+        compared = compared_rows(stage, alive, prepared.earlier)
+        path, record.reused = measure_stage(stage, recorder.run, prepared.corpus, compared, progress=recorder.progress)
         recorder.keep_file(stage.name, path)
         notes = pl.read_parquet_metadata(path)
         notes.pop("ARROW:schema", None)
         if notes:
             recorder.manifest.notes[stage.name] = notes
+        decided = stage.decide(compared, pl.read_parquet(path, glob=False))
         decisions = add_guard_details(
-            stage.decide(alive, pl.read_parquet(path, glob=False)),
+            decided.join(alive, on="id", how="semi", maintain_order="left"),  # earlier rows stay as they are
             prepared.corpus,
-            alive,
+            compared,
             key=recorder.recipe.keys.duplicates,
             classes=recorder.recipe.duplicates.guard,
         )

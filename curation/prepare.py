@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json, write_parquet
-from siftune.curation.corpus import Corpus, batches, measure_index, write_batches, write_texts
+from siftune.curation.corpus import (
+    Corpus,
+    EarlierSet,
+    batches,
+    measure_index,
+    template_counts,
+    write_batches,
+    write_texts,
+)
 from siftune.curation.errors import UserError
 from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.ingest.sources import IngestedRow, curated_notes, read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.row_checks import mojibake
-from siftune.curation.run.cache_key import measure_key
+from siftune.curation.run.cache_key import measure_key, rows_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import SourceRecord
 from siftune.curation.split_names import HELD_OUT, standard_splits
@@ -41,6 +51,8 @@ class Prepared:
         files: the stored measures by name.
         reused: whether the sources were read by an earlier run.
         curated: by name, the sources that are curated sets, with what they say of themselves.
+        earlier: INDEX of the rows of earlier sets, pinned, ranked from 0 on; empty without any.
+        common: uint64, the hashes of passages that identify no row, as earlier runs counted them.
     """
 
     corpus: Corpus
@@ -52,6 +64,20 @@ class Prepared:
     files: dict[str, Path]
     reused: bool
     curated: dict[str, CuratedNotes]
+    earlier: pl.DataFrame = field(default_factory=lambda: schema.empty(schema.INDEX))
+    common: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+
+    def against(self, sets: Sequence[EarlierSet], index: pl.DataFrame, common: NDArray[np.uint64]) -> Prepared:
+        """The same rows, to be compared with those of earlier sets too.
+
+        Args:
+            sets: the earlier sets.
+            index: as `earlier`.
+            common: as the attribute of that name.
+        """
+        key = measure_key("earlier", {}, self.corpus.key, *(one.texts.name for one in sets), rows_key(index["id"]))
+        corpus = replace(self.corpus, earlier=tuple(sets), key=key)
+        return replace(self, corpus=corpus, earlier=index, common=common)
 
     def quarantined_decisions(self) -> pl.DataFrame:
         """DECISIONS on the rows that could not be read."""
@@ -65,6 +91,7 @@ def prepare(
     base: Path,
     progress: Progress | None = None,
     on_row: Callable[[IngestedRow], None] | None = None,
+    earlier_texts: Sequence[Path] = (),
 ) -> Prepared:
     """Read the sources of a recipe into the run's measures; reuse what is there.
 
@@ -74,6 +101,7 @@ def prepare(
         base: the folder that the recipe's paths are relative to.
         progress: called while long work goes on.
         on_row: called with every input row; not when the rows were read by an earlier run.
+        earlier_texts: TEXTS of earlier runs: what is a template there is one here too, in a source of the same name.
 
     Raises:
         UserError: a source is missing, unreadable, or of no known format.
@@ -107,10 +135,11 @@ def prepare(
 
     # The texts that are compared, and the light frame that stages decide on.
     template_settings = recipe.keys.model_dump(include={"template_rows", "template_share"})
-    texts_key = measure_key("texts", template_settings, repair_key)
+    texts_key = measure_key("texts", template_settings, repair_key, *(path.name for path in earlier_texts))
     curated = curated_notes(recipe.sources, base=base)
     counted = {name: notes.templates for name, notes in curated.items() if notes.templates is not None}
-    texts, _ = run.measure("texts", texts_key, lambda out: write_texts(examples, out, recipe.keys, counted))
+    earlier = [counts for path in earlier_texts if (counts := template_counts(path)) is not None]
+    texts, _ = run.measure("texts", texts_key, lambda out: write_texts(examples, out, recipe.keys, counted, earlier))
     index, _ = run.measure(
         "index", texts_key, lambda out: write_batches(measure_index(examples, texts), out, _STORED_INDEX)
     )

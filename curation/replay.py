@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from siftune.curation.stages import Stage
+from siftune.curation.stages import Stage, compared_rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def decide_again(
     first: pl.DataFrame,
     ledger: pl.DataFrame,
     measure: Callable[[str], Path],
+    earlier: pl.DataFrame,
     left_out: Collection[str] = (),
 ) -> Replay:
     """Let stages decide again on a run's rows; nothing is measured.
@@ -47,6 +48,7 @@ def decide_again(
         first: INDEX as the first stage saw it, see `first_index`.
         ledger: LEDGER of the run, which says who reached which stage.
         measure: the file of a stage's measure, by its name.
+        earlier: INDEX of the rows of earlier sets.
         left_out: names of stages that do not decide now.
     """
     alive = in_run = first
@@ -55,7 +57,9 @@ def decide_again(
     for stage in stages:
         if stage.name not in left_out:
             unmeasured[stage.name] = alive.join(in_run.select("id"), on="id", how="anti").height
-            decisions[stage.name] = stage.decide(alive, pl.read_parquet(measure(stage.name), glob=False))
+            compared = compared_rows(stage, alive, earlier)
+            decided = stage.decide(compared, pl.read_parquet(measure(stage.name), glob=False))
+            decisions[stage.name] = decided.join(alive, on="id", how="semi", maintain_order="left")
             alive = _without_dropped(alive, decisions[stage.name])
         in_run = _without_dropped(in_run, ledger.filter(pl.col("stage") == stage.name))
     return Replay(decisions, alive, {name: count for name, count in unmeasured.items() if count})

@@ -70,9 +70,11 @@ class RowFeatures:
 
     def write(self, path: Path, rows: NDArray[np.integer]) -> None:
         """Store them as features of the rows of TEXTS at the ascending positions `rows`."""
-        flat = {} if self.flat is None else {_FLAT: self.flat}
+        arrays: dict[str, Any] = {**self.by_row, "sizes": self.sizes, _ROWS: rows.astype(np.uint32)}
+        if self.flat is not None:
+            arrays[_FLAT] = self.flat
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **self.by_row, **flat, sizes=self.sizes, **{_ROWS: rows.astype(np.uint32)})
+            np.savez(file, **arrays)
 
 
 def row_features(

@@ -50,10 +50,21 @@ INDEX = pl.Schema(
     }
 )
 
-#: Symmetric, verified similarities; `a` comes before `b` in EXAMPLES. `prompt_score` and `answer_score` are those of
-#: the two sides, null for a side that the measure does not compare; `score` is the least of them. `guarded`: the pair
-#: differs in numbers, operators, identifiers, negations or in what is asked, so neither row may be called a duplicate
-#: of the other.
+#: A row of an earlier set that a run names, in the order of the sets: EXAMPLES with its id and split in the run, its
+#: texts, and what INDEX says of its length.
+EARLIER = pl.Schema(
+    [
+        *EXAMPLES.items(),
+        ("prompt", pl.String()),
+        ("answer", pl.String()),
+        *[(name, pl.UInt32()) for name in ("turns", "prompt_words", "answer_words")],
+    ]
+)
+
+#: Symmetric, verified similarities; `a` comes before `b` in EXAMPLES, rows of earlier sets after all others.
+#: `prompt_score` and `answer_score` are those of the two sides, null for a side that the measure does not compare;
+#: `score` is the least of them. `guarded`: the pair differs in numbers, operators, identifiers, negations or in what is
+#: asked, so neither row may be called a duplicate of the other.
 PAIRS = pl.Schema(
     {
         "a": pl.String,

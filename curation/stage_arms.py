@@ -104,6 +104,7 @@ def decide_stage_arms(recorder: RunRecorder, prepared: Prepared, splits: SplitRe
             first=first,
             ledger=ledger,
             measure=lambda stage: recorder.run.path / files[stage],
+            earlier=prepared.earlier,
             left_out=omitted[name],
         )
         train[name] = replayed.left.join(in_training, on="id", how="semi", maintain_order="left")

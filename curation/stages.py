@@ -90,6 +90,19 @@ def knobs() -> dict[str, Knob]:
     return {knob.name: knob for stage in STAGES for knob in stage.knobs}
 
 
+def compared_rows(stage: Stage, alive: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """INDEX of the rows that a stage looks at: those that are alive, and where it compares rows, earlier ones too.
+
+    Args:
+        stage: the stage.
+        alive: INDEX of rows of the run.
+        earlier: INDEX of the rows of earlier sets: last in position, first in keep order.
+    """
+    if stage.compares is None or earlier.is_empty():
+        return alive
+    return pl.concat([alive.with_columns(pl.col("rank") + earlier.height), earlier])
+
+
 def measure_stage(
     stage: Stage, run: RunFolder, corpus: Corpus, alive: pl.DataFrame, *, progress: Progress | None = None
 ) -> tuple[Path, bool]:

@@ -116,6 +116,26 @@ class EmbeddingStore:
         positions = [segments.find(_digests(batch)) for batch in _batches(texts)]
         return StoredVectors(segments, np.concatenate([np.empty(0, np.int64), *positions]))
 
+    def copy_stored(self, texts: Iterable[pl.Series], folder: Path) -> None:
+        """Copy the vectors that the store holds of `texts` into a folder of their own, which then holds no others."""
+        segments, written = _Segments(self.folder), set()
+        digests = np.unique(np.concatenate([np.empty(0, _KEY), *map(_digests, _batches(texts))]))
+        known = digests[segments.find(digests) >= 0]
+        for start in range(0, len(known), _CHUNK_ROWS):
+            part = known[start : start + _CHUNK_ROWS]
+            written.add(_write_segment(folder, part.tobytes(), segments.take(part)))
+        for path in folder.glob("*.vectors"):
+            if path not in written:
+                path.unlink()
+
+    def adopt(self, folder: Path) -> None:
+        """Take in the vectors of a folder that `copy_stored` wrote with this encoder."""
+        own = _Segments(self.folder)
+        for path in sorted(folder.glob("*.vectors")):
+            segment = _read_segment(path)
+            if segment is not None and (own.find(segment[0]) < 0).any():
+                _write_segment(self.folder, segment[0].tobytes(), segment[1])
+
     def _encode(self, waiting: dict[bytes, str], progress: Progress | None) -> None:
         """Encode and store. Sorted by length then key: the order of the input must not show in the files."""
         order = sorted(waiting, key=lambda key: (-len(waiting[key]), key))
@@ -220,7 +240,7 @@ class _Segments:
         return vectors
 
 
-def _write_segment(folder: Path, keys: bytes, vectors: NDArray[np.float16]) -> None:
+def _write_segment(folder: Path, keys: bytes, vectors: NDArray[np.float16]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     body = keys + np.ascontiguousarray(vectors).tobytes()
     checksum = xxhash.xxh3_64_intdigest(body)
@@ -230,7 +250,7 @@ def _write_segment(folder: Path, keys: bytes, vectors: NDArray[np.float16]) -> N
         file.write(header + body)
         file.flush()
         os.fsync(file.fileno())
-    Path(temporary).replace(folder / f"{checksum:016x}.vectors")
+    return Path(temporary).replace(folder / f"{checksum:016x}.vectors")
 
 
 def _read_segment(path: Path) -> tuple[NDArray[np.void], NDArray[np.float16]] | None:

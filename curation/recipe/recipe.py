@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from siftune.curation.recipe.sections import Balance, Checks, Contamination, Duplicates, Keys, Section, Source, Splits
+from siftune.curation.recipe.sections import (
+    Balance,
+    Checks,
+    Contamination,
+    Duplicates,
+    Keys,
+    NamedSet,
+    Section,
+    Source,
+    Splits,
+)
 from siftune.curation.recipe.training_sections import Compare, Model, Training
 
 
@@ -17,6 +27,11 @@ class Recipe(Section):
     run: str | None = Field(None, description="The run folder, relative to the recipe. Default: runs/NAME beside it.")
     seed: int = Field(0, ge=0, description="Seed of all random choices but those of training.")
     sources: list[Source] = Field(min_length=1, description="The data, most trusted source first.")
+    against: list[NamedSet] = Field(
+        [],
+        description="Runs (their folders) or data sets that are curated already: new rows are compared with theirs, "
+        "which stay as they are and are in no arm of this run. See docs/incremental.md.",
+    )
     keep: list[Literal["source", "answer", "row"]] = Field(
         ["source", "answer", "row"],
         description="Which of two duplicates is kept: earlier source, longer answer, earlier row; in this order.",

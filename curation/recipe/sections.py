@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -74,6 +74,15 @@ class Source(Section):
         "`NAME/VALUE` in strata, caps, templates and tables. Ids do not change.",
     )
     limit: int | None = Field(None, gt=0, description="The most rows to read.")
+
+
+#: A set of rows that is named by its path alone, or like a source.
+NamedSet = Annotated[
+    Source,
+    BeforeValidator(
+        lambda value: {"path": value} if isinstance(value, str) else value, json_schema_input_type=str | Source
+    ),
+]
 
 
 class Keys(Section):

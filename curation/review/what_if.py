@@ -25,7 +25,9 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
     """
     recipe = adjusted(run.recipe, settings)
     configured = stages(recipe, base=Path(run.manifest.recipe_folder))
-    return decide_again(configured, first=index(run), ledger=run.ledger(), measure=run.file)
+    return decide_again(
+        configured, first=index(run), ledger=run.ledger(), measure=run.file, earlier=run.earlier_index()
+    )
 
 
 def index(run: RunFolder) -> pl.DataFrame:

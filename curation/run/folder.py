@@ -175,6 +175,19 @@ class RunFolder(RunPaths):
         )
         return stored.with_columns(pl.col("outcome").fill_null("same"))
 
+    def earlier(self) -> pl.DataFrame:
+        """EARLIER: the rows of earlier sets that the run names; empty without `against`."""
+        if not self.earlier_path.is_file():
+            return schema.empty(schema.EARLIER)
+        return pl.read_parquet(self.earlier_path, glob=False)
+
+    def earlier_index(self) -> pl.DataFrame:
+        """INDEX of these rows: after the run's own in position, and pinned; ranked among themselves."""
+        rows = pl.int_range(pl.len(), dtype=pl.UInt32)
+        position = rows + int(pl.scan_parquet(self.texts, glob=False).select(pl.len()).collect().item())
+        indexed = self.earlier().with_columns(row=position, rank=rows, pinned=pl.lit(value=True))
+        return schema.conform(indexed, schema.INDEX)
+
     def pairs(self, measure: str) -> pl.DataFrame:
         """PAIRS of a measure (exact, near, answers, semantic); empty when the run did not take it."""
         if measure not in self.manifest.files:

@@ -56,6 +56,17 @@ class SourceRecord(Document):
     warnings: list[str] = []
 
 
+class EarlierRecord(Document):
+    """An earlier set that the rows of the run were compared with: a name of the recipe's `against`."""
+
+    name: str
+    path: str
+    kind: Literal["run", "data set"]
+    #: Its rows: of a run those that it kept.
+    rows: int
+    warnings: list[str] = []
+
+
 class StageRecord(Document):
     """What a stage did, and what it cost."""
 
@@ -228,6 +239,9 @@ class Manifest(Document):
     #: Versions of Python and of the packages that can change a result.
     versions: dict[str, str] = {}
     inputs: list[SourceRecord] = []
+    against: list[EarlierRecord] = []
+    #: The encoder of the embeddings that are kept with the run; empty where there are none.
+    encoder: str = ""
     #: Measures and other files of the run by name, relative to the run folder.
     files: dict[str, str] = {}
     stages: list[StageRecord] = []

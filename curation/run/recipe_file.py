@@ -71,7 +71,7 @@ def _require_base(path: Path, recipe: Recipe, base: Path) -> None:
 
 
 def _input_paths(recipe: Recipe) -> Iterator[str]:
-    yield from (source.path for source in recipe.sources)
+    yield from (source.path for source in (*recipe.sources, *recipe.against))
     if recipe.contamination is not None:
         yield from (reference.path for reference in recipe.contamination.references)
     if recipe.balance is not None and recipe.balance.reference is not None:

@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.corpus import Corpus, batches
+from siftune.curation.corpus import Corpus
 from siftune.curation.dedup.decisions import pair_positions, pairs_frame
 from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.packed_arrays import pack, unpack
@@ -57,12 +57,9 @@ def passage_texts(corpus: Corpus, rows: NDArray[np.uint32]) -> Iterator[pl.DataF
     """PASSAGE_TEXTS of the rows at the ascending positions `rows`, in batches."""
     role, content = pl.element().struct.field("role"), pl.element().struct.field("content")
     asked = content.filter(~role.is_in(["assistant", "system"]))
-    start = 0
-    examples, texts = batches(corpus.examples, ["messages"]), corpus.frames(["prompt", "core"], rows)
-    for batch, text in zip(examples, texts, strict=True):
-        low, high = np.searchsorted(rows, (start, start + batch.height))
-        own = batch[rows[low:high] - start].hstack(text)
-        start += batch.height
+    examples, texts = corpus.example_frames(["messages"], rows), corpus.frames(["prompt", "core"], rows)
+    for example, text in zip(examples, texts, strict=True):
+        own = example.hstack(text)
         yield own.select(
             pl.col("messages").list.eval(asked).alias("turns"),
             pl.when(pl.col("core") != pl.col("prompt")).then("core").alias("core"),

@@ -28,7 +28,7 @@ from siftune.curation.run.cache_key import measure_key
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
 from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
-from siftune.curation.splits.certificate import certify, evict_leaks
+from siftune.curation.splits.certificate import certify, evict_leaks, pairs_with_earlier
 from siftune.curation.splits.containment import Containment, RowPassages, measure_containment, passage_texts
 from siftune.curation.splits.cross_search import LeakThresholds, SplitRows
 from siftune.curation.splits.random_split_leakage import random_split_leakage
@@ -58,7 +58,8 @@ class SplitResult:
 def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -> SplitResult:
     """Split the rows as the recipe's `splits` section says, and drop what would leak.
 
-    Without that section, or without rows, everything is for training.
+    Without that section, or without rows, everything is for training. Rows of earlier sets are in no split of the run,
+    but no split may hold a row that resembles one of theirs in another split.
 
     Raises:
         UserError: there are not enough groups of similar rows for the held-out sets of the recipe.
@@ -66,13 +67,19 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
     settings, index = recorder.recipe.splits, prepared.index
     if settings is None or index.is_empty():
         rows = index.with_columns(group=pl.col("row"), split=pl.lit(TRAIN), evicted=pl.lit(value=False))
-        return SplitResult(rows, alive)
+        if index.is_empty() or not prepared.earlier["split"].is_in(HELD_OUT).any():
+            return SplitResult(rows, alive)
+        return _without_held_out_earlier(recorder, prepared, rows, alive)
     with recorder.stage("splits", rows=alive.height) as record:
         # Which input rows are similar to one another, by the leak thresholds and by the decisions made so far.
-        vectors = _embeddings(recorder, prepared)
+        vectors = _embeddings(recorder, prepared, index)
         similar = _similar_rows(recorder, prepared, settings, vectors)
         same_prompts = _same_prompts(recorder, prepared)
         contained, containment = _contained_rows(recorder, prepared)
+        thresholds = _thresholds(recorder, settings)
+        earlier = _earlier_by_split(recorder, prepared, containment.common)
+        whole = _split_of(recorder, prepared, index, vectors, containment.common)
+        earlier_pairs = pairs_with_earlier(whole, earlier, thresholds=thresholds) if earlier else None
         edges = [
             *similar.values(),
             same_prompts,
@@ -91,6 +98,8 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
             # A prompt that is nothing but what many other prompts hold cannot be kept out of training.
             eligible = index["id"].is_in(alive["id"].implode()).to_numpy()
             eligible &= ~index["row"].is_in(containment.templates).to_numpy()
+            if earlier_pairs is not None:
+                eligible &= ~index["id"].is_in(earlier_pairs["id"].implode()).to_numpy()
             assigned = draw_splits(index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed)
             rows = grouped.with_columns(assigned["split"], assigned["representative"])
 
@@ -110,15 +119,10 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
 
         # Groups were made from what was measured; now compare every row with every held-out row. A training row that
         # resembles one is in no arm, and is dropped where it is alive. The split that yields stands last.
-        thresholds = LeakThresholds(
-            near=settings.near,
-            semantic=settings.semantic,
-            shingle=_near(recorder).shingle,
-        )
         splits = _rows_by_split(recorder, prepared, vectors, rows, kept, containment.common)
         if settings.yield_to == "train":
             splits = {TRAIN: splits.pop(TRAIN), **splits}
-        leaks = evict_leaks(splits, thresholds=thresholds)
+        leaks = evict_leaks(splits, thresholds=thresholds, earlier_pairs=earlier_pairs)
         rows = rows.with_columns(evicted=pl.col("id").is_in(leaks["id"].implode()))
         dropped_leaks = leaks.join(kept.select("id"), on="id", how="semi", maintain_order="left")
         remaining = recorder.decide(record, pl.concat([redundant, dropped_leaks]), alive)
@@ -127,8 +131,39 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
         splits = _rows_by_split(
             recorder, prepared, vectors, rows.filter(~pl.col("evicted")), remaining, containment.common
         )
-        recorder.manifest.certificate = certify(splits, thresholds=thresholds)
+        recorder.manifest.certificate = certify(splits, thresholds=thresholds, earlier=earlier)
     return SplitResult(rows, remaining, containment.common)
+
+
+def _without_held_out_earlier(
+    recorder: RunRecorder, prepared: Prepared, rows: pl.DataFrame, alive: pl.DataFrame
+) -> SplitResult:
+    """All rows for training but those that resemble a held-out row of an earlier set.
+
+    Args:
+        recorder: the run.
+        prepared: holds the texts.
+        rows: all rows, as in `SplitResult`.
+        alive: INDEX of the rows that are alive.
+    """
+    with recorder.stage("splits", rows=alive.height) as record:
+        thresholds = _thresholds(recorder, Splits())
+        earlier = _earlier_by_split(recorder, prepared, prepared.common)
+        vectors = _embeddings(recorder, prepared, prepared.index)
+        train = {TRAIN: _split_of(recorder, prepared, rows, vectors, prepared.common)}
+        pairs = pairs_with_earlier(train[TRAIN], earlier, thresholds=thresholds)
+        leaks = evict_leaks(train, thresholds=thresholds, earlier_pairs=pairs)
+        rows = rows.with_columns(evicted=pl.col("id").is_in(leaks["id"].implode()))
+        alive = recorder.decide(record, leaks.join(alive, on="id", how="semi", maintain_order="left"), alive)
+        stay = ~rows["evicted"]
+        of_left = None if vectors is None else vectors[stay.to_numpy()]
+        left = _split_of(recorder, prepared, rows.filter(stay), of_left, prepared.common)
+        recorder.manifest.certificate = certify({TRAIN: left}, thresholds=thresholds, earlier=earlier)
+    return SplitResult(rows, alive, prepared.common)
+
+
+def _thresholds(recorder: RunRecorder, settings: Splits) -> LeakThresholds:
+    return LeakThresholds(near=settings.near, semantic=settings.semantic, shingle=_near(recorder).shingle)
 
 
 def _near(recorder: RunRecorder) -> Near:
@@ -136,11 +171,11 @@ def _near(recorder: RunRecorder) -> Near:
     return recorder.recipe.duplicates.near or Near()
 
 
-def _embeddings(recorder: RunRecorder, prepared: Prepared) -> np.ndarray | None:
-    """Embeddings [n, d] (float16) of the leak texts of all input rows; None without an encoder."""
+def _embeddings(recorder: RunRecorder, prepared: Prepared, rows: pl.DataFrame) -> np.ndarray | None:
+    """Embeddings [n, d] (float16) of the leak texts of some rows (INDEX); None without an encoder."""
     if recorder.recipe.encoder is None:
         return None
-    texts = prepared.corpus.key_texts(recorder.recipe.keys.leaks, prepared.index["row"].to_numpy())
+    texts = prepared.corpus.key_texts(recorder.recipe.keys.leaks, rows["row"].to_numpy())
     return embedder(recorder.recipe.encoder).embed(texts, progress=recorder.progress)
 
 
@@ -220,7 +255,7 @@ def _contained_rows(recorder: RunRecorder, prepared: Prepared) -> tuple[Edges, C
         measured = measure_containment(
             lambda: passage_texts(prepared.corpus, rows),
             most_prompts=most_prompts,
-            common=np.concatenate([np.empty(0, np.uint64), *common]),
+            common=np.concatenate([prepared.common, *common]),
         )
         measured.write(out, index)
 
@@ -299,14 +334,45 @@ def _rows_by_split(
     frames = {name: held_out.filter(pl.col("split") == name) for name in HELD_OUT}
     frames[TRAIN] = rows.filter(pl.col("split") == TRAIN)
 
-    def split_of(frame: pl.DataFrame) -> SplitRows:
-        positions = frame["row"].to_numpy()
-        return SplitRows(
-            ids=frame["id"],
-            texts=lambda: prepared.corpus.key_texts(recorder.recipe.keys.leaks, positions),
-            vectors=None if vectors is None else vectors[positions],
-            prompts=lambda: (frame["prompt"] for frame in prepared.corpus.frames(["prompt"], positions)),
-            passages=RowPassages(lambda: passage_texts(prepared.corpus, positions), common),
+    return {
+        name: _split_of(
+            recorder, prepared, frame, None if vectors is None else vectors[frame["row"].to_numpy()], common
         )
+        for name, frame in frames.items()
+        if frame.height
+    }
 
-    return {name: split_of(frame) for name, frame in frames.items() if frame.height}
+
+def _earlier_by_split(recorder: RunRecorder, prepared: Prepared, common: NDArray[np.uint64]) -> dict[str, SplitRows]:
+    """The rows of earlier sets by split; `common` as in `_split_of`."""
+    return {
+        name: _split_of(recorder, prepared, frame, _embeddings(recorder, prepared, frame), common)
+        for name in (*HELD_OUT, TRAIN)
+        if (frame := prepared.earlier.filter(pl.col("split") == name)).height
+    }
+
+
+def _split_of(
+    recorder: RunRecorder,
+    prepared: Prepared,
+    frame: pl.DataFrame,
+    vectors: np.ndarray | None,
+    common: NDArray[np.uint64],
+) -> SplitRows:
+    """Some rows (INDEX) as a split.
+
+    Args:
+        recorder: says which text is compared.
+        prepared: holds the texts.
+        frame: the n rows.
+        vectors: their embeddings [n, d], or None.
+        common: the hashes of the passages that identify nothing.
+    """
+    positions = frame["row"].to_numpy()
+    return SplitRows(
+        ids=frame["id"],
+        texts=lambda: prepared.corpus.key_texts(recorder.recipe.keys.leaks, positions),
+        vectors=vectors,
+        prompts=lambda: (part["prompt"] for part in prepared.corpus.frames(["prompt"], positions)),
+        passages=RowPassages(lambda: passage_texts(prepared.corpus, positions), common),
+    )
