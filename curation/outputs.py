@@ -27,7 +27,13 @@ _ARMS: list[ArmName] = ["raw", "curated", "random", "balanced-random", "longest"
 _PUBLISHED = pl.Schema([(name, kind) for name, kind in schema.EXAMPLES.items() if name != "split"])
 
 
-def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult, copies: pl.DataFrame) -> None:
+def write_outputs(
+    recorder: RunRecorder,
+    prepared: Prepared,
+    splits: SplitResult,
+    copies: pl.DataFrame,
+    topics: pl.Series | None = None,
+) -> None:
     """Write every file of a run but the report.
 
     Args:
@@ -35,17 +41,18 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         prepared: the corpus.
         splits: the split of every input row.
         copies: `id` and `copies` of the curated rows that stand in the set more than once.
+        topics: the topic of each row of the run's INDEX, where it has topics.
     """
     run = recorder.run
     kept = splits.alive.height
     with recorder.stage("write", rows=kept):
         ledger = recorder.ledger.frame()
-        rows = settle(prepared, splits, ledger)
+        rows = settle(prepared, splits, ledger, topics)
         check_conserved(rows, prepared)
         named = recorder.recipe.training.arm_names if recorder.recipe.training else []
         second = ["random-2"] if "random-2" in named else []
         names = [*_ARMS, *second] if recorder.recipe.splits else ["curated"]
-        by_stage = decide_stage_arms(recorder, prepared, splits)
+        by_stage = decide_stage_arms(recorder, prepared, splits, topics)
         repeated = rows.join(copies, on="id", how="left", maintain_order="left")
         repeated = repeated.with_columns(pl.col("copies").fill_null(1))
         seed = recorder.recipe.seed
@@ -69,15 +76,26 @@ def write_outputs(recorder: RunRecorder, prepared: Prepared, splits: SplitResult
         write_text(card, run.curated_folder / "README.md")
 
 
-def settle(prepared: Prepared, splits: SplitResult, ledger: pl.DataFrame) -> pl.DataFrame:
+def settle(
+    prepared: Prepared, splits: SplitResult, ledger: pl.DataFrame, topics: pl.Series | None = None
+) -> pl.DataFrame:
     """ROWS (without arms): the final fate of every input row, quarantined ones after the others of their source.
 
     A row that resembles a held-out row belongs to no split: no arm may train on it.
+
+    Args:
+        prepared: the corpus.
+        splits: the split of every input row.
+        ledger: LEDGER.
+        topics: the topic of each row of the run's INDEX, where it has topics.
     """
     split = pl.when("evicted").then(None).otherwise(pl.col("split")).alias("split")
     readable = splits.rows.select(
         "id", "source", split, pl.col("group").cast(pl.UInt32), "turns", "prompt_words", "answer_words"
     )
+    if topics is not None:
+        by_id = pl.DataFrame({"id": prepared.index["id"], "topic": topics})
+        readable = readable.join(by_id, on="id", how="left", maintain_order="left")
     quarantined = prepared.quarantined.select("id", "source")
     rows = pl.concat([readable, quarantined], how="diagonal")
     rows = rows.join(fates(ledger), on="id", how="left", maintain_order="left")

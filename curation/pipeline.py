@@ -10,9 +10,6 @@ from siftune.curation import schema
 from siftune.curation.against.earlier_sets import add_earlier, check_earlier, open_earlier
 from siftune.curation.against.named_rows import write_named_rows
 from siftune.curation.against.stored_embeddings import store_embeddings
-from siftune.curation.against.earlier_sets import add_earlier, check_earlier, open_earlier
-from siftune.curation.against.named_rows import write_named_rows
-from siftune.curation.against.stored_embeddings import store_embeddings
 from siftune.curation.balance.stage import balance_rows
 from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.ingest.sources import locate_sources
@@ -27,6 +24,7 @@ from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.splits.stage import split_rows
 from siftune.curation.stage_arms import check_stage_arms
 from siftune.curation.stages import Stage, compared_rows, measure_stage, stages
+from siftune.curation.topics.stage import find_topics, measure_diversity
 
 
 def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> RunFolder:
@@ -44,7 +42,6 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
     locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
     check_earlier(recipe_file.recipe, base=recipe_file.base)
-    check_earlier(recipe_file.recipe, base=recipe_file.base)
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
     with run.locked():
         recorder = RunRecorder.begin(run, recipe_file, progress)
@@ -52,9 +49,12 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
         alive = apply_overrides(recorder, prepared)
         for stage in stages(recorder.recipe, base=recorder.base):
             alive = run_stage(recorder, prepared, stage, alive)
-        splits = split_rows(recorder, prepared, alive)
-        splits, copies = balance_rows(recorder, prepared, splits)
-        write_outputs(recorder, prepared, splits, copies)
+        topics = find_topics(recorder, prepared)
+        names = topics.names if topics else None
+        splits = split_rows(recorder, prepared, alive, names)
+        splits, copies = balance_rows(recorder, prepared, splits, names)
+        measure_diversity(recorder, prepared, topics, splits.train())
+        write_outputs(recorder, prepared, splits, copies, names)
         write_named_rows(recorder, prepared)
         store_embeddings(recorder, prepared, splits.alive)
         recorder.manifest.status = "curated"

@@ -129,7 +129,8 @@ DECISIONS = pl.Schema(
 LEDGER = pl.Schema([("id", pl.String()), ("step", pl.Int32()), ("stage", pl.String()), *list(DECISIONS.items())[1:]])
 
 #: The final fate of every input row. `stage` and `reason` say who decided when it was not kept; `group` joins rows
-#: that no split may separate; `arms` lists the training arms that hold the row.
+#: that no split may separate; `arms` lists the training arms that hold the row; `topic` is null where the recipe asks
+#: for no topics.
 ROWS = pl.Schema(
     {
         "id": pl.String(),
@@ -143,8 +144,12 @@ ROWS = pl.Schema(
         "prompt_words": pl.UInt32(),
         "answer_words": pl.UInt32(),
         "arms": pl.List(pl.String()),
+        "topic": pl.String(),
     }
 )
+
+#: The topic of every row that could be read, and its place on the map.
+ROW_TOPICS = pl.Schema({"id": pl.String, "topic": pl.String, "x": pl.Float32, "y": pl.Float32})
 
 #: A curated set, an arm or a held-out set, ready to train on. `why` says why a row is there.
 ARM = pl.Schema(

@@ -82,8 +82,17 @@ def left_out(arm: StageArm, available: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in available if name not in (arm.only or []))
 
 
-def decide_stage_arms(recorder: RunRecorder, prepared: Prepared, splits: SplitResult) -> dict[str, DecidedArm]:
-    """Decide the arms by stage of the recipe, by name."""
+def decide_stage_arms(
+    recorder: RunRecorder, prepared: Prepared, splits: SplitResult, topics: pl.Series | None = None
+) -> dict[str, DecidedArm]:
+    """Decide the arms by stage of the recipe, by name.
+
+    Args:
+        recorder: the run.
+        prepared: the texts of its rows.
+        splits: the split of every input row.
+        topics: the topic of each row of the run's INDEX, where it has topics.
+    """
     recipe, base = recorder.recipe, recorder.base
     arms = recipe.training.stage_arms if recipe.training else []
     if not arms:
@@ -115,6 +124,6 @@ def decide_stage_arms(recorder: RunRecorder, prepared: Prepared, splits: SplitRe
     balanced = [name for name in omitted if recipe.balance and BALANCE not in omitted[name]]
     if balanced and recipe.balance:
         rows = np.unique(np.concatenate([train[name]["row"].to_numpy() for name in balanced]))
-        measures = measure_balance(recorder, prepared, rows, recipe.balance)
+        measures = measure_balance(recorder, prepared, rows, recipe.balance, topics)
         copies |= {name: measures.choose(train[name]).copies_by_id(train[name]) for name in balanced}
     return {name: DecidedArm(copies[name], omitted[name], unmeasured[name]) for name in omitted}

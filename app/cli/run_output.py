@@ -13,6 +13,7 @@ from rich.text import Text
 from siftune.app.cli.terminal import bar, beside, line, notes, plain, table
 from siftune.curation.replay import Replay
 from siftune.curation.review.diff import summary
+from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import funnel, kept_sentence, other_decisions, warnings
 from siftune.curation.review.leakage import certificate_sentence, random_split_sentence
@@ -73,6 +74,8 @@ def _outcome(run: RunFolder) -> Iterator[Text]:
         yield Text(certificate_sentence(run), style="green" if certificate.passed else "bold red")
     if balance := balance_summary(run):
         yield Text(balance.sentence)
+    if diversity := diversity_sentence(run):
+        yield Text(diversity)
 
 
 def _benchmarks(run: RunFolder) -> Iterator[RenderableType]:

@@ -71,14 +71,15 @@ def balance_lengths(
     vectors: np.ndarray | None = None,
     costs: np.ndarray | None = None,
     reference: np.ndarray | None = None,
+    topics: pl.Series | None = None,
 ) -> BalanceResult:
     """Choose rows so that instruction lengths follow the target.
 
     How many: at most the budget, shared among the bins by the target; a bin that runs short passes its share on to the
     others (water-filling). Without a budget as many as leave the outcome within CLOSE_ENOUGH of the target, but at
     least KEPT_SHARE of the rows. Which: farthest-first or cluster coverage on `vectors`, else a seeded draw. A source
-    above its cap first gives up rows, so that the rest of it is as near to the target as may be. Pinned rows stay,
-    whatever the budget and the caps.
+    above its cap first gives up rows, so that the rest of it is as near to the target as may be; then a topic above its
+    cap. Pinned rows stay, whatever the budget and the caps.
 
     Args:
         index: INDEX of the n training rows.
@@ -89,15 +90,24 @@ def balance_lengths(
         vectors: embeddings [n, d] of any float type, of length 1 or not; None where there are none.
         costs: tokens of instruction and answer of each row, [n]; needed for a budget in tokens.
         reference: instruction lengths of the reference set, [m]; needed for that target.
+        topics: the topic of each row [n]; needed for a cap on topics.
     """
     bins = LengthBins.from_rows(index, lengths, settings)
     target = bins.target(settings, reference)
     preference = _Preference.of(index, vectors, seed)
 
-    # Which rows are open to choice: all, but of a source above its cap only so many.
-    is_open = np.ones(index.height, bool)
-    if settings.max_per_source is not None:
-        is_open = _under_source_cap(index, bins, target, preference, cap=settings.max_per_source)
+    # Which rows are open to choice: all, but of a source or a topic above its cap only so many.
+    is_open, reason = np.ones(index.height, bool), np.full(index.height, "balance_bin", dtype=object)
+    caps = (
+        ("balance_source", index["source"], settings.max_per_source),
+        ("balance_topic", topics, settings.max_per_topic),
+    )
+    for cap_reason, parts, cap in caps:
+        if cap is not None:
+            assert parts is not None, "a cap on topics needs the topic of each row"
+            under_cap = _under_cap(parts, is_open, bins, target, preference, cap=cap)
+            reason[is_open & ~under_cap] = cap_reason
+            is_open = under_cap
 
     # How many rows of each bin, and the best rows of each bin in order.
     open_rows = bins.rows_per_bin(is_open)
@@ -129,7 +139,7 @@ def balance_lengths(
         after=length_record(after, target),
         unit=unit,
         chosen_by=preference.method,
-        decisions=_decisions(index, bins, copies, is_open, vectors=vectors, unit=unit),
+        decisions=_decisions(index, bins, copies, reason, vectors=vectors, unit=unit),
     )
 
 
@@ -196,17 +206,32 @@ def rows_without_budget(target: np.ndarray, capacity: np.ndarray, *, rows: int) 
     return max(_largest(rows, close_enough), int(np.ceil(KEPT_SHARE * rows)))
 
 
-def _under_source_cap(
-    index: pl.DataFrame, bins: LengthBins, target: np.ndarray, preference: _Preference, *, cap: int
+def _under_cap(
+    parts: pl.Series,
+    is_open: NDArray[np.bool_],
+    bins: LengthBins,
+    target: np.ndarray,
+    preference: _Preference,
+    *,
+    cap: int,
 ) -> NDArray[np.bool_]:
-    """Which rows stay open, bool[n], when no source may have more than `cap` of them."""
-    is_open = np.ones(index.height, bool)
-    source = index["source"].rank("dense").fill_null(0).to_numpy()
-    for number in np.flatnonzero(np.bincount(source) > cap):
-        in_source = source == number
-        counts = water_fill(target, bins.rows_per_bin(in_source), cap)
-        is_open &= ~in_source
-        for rows in preference.best_by_bin(bins.of_row, in_source, counts).values():
+    """Which of the open rows stay open, bool[n], when no part of the rows (a source, a topic) may have more than `cap`.
+
+    Args:
+        parts: the part that each row belongs to, [n].
+        is_open: which rows are open now, bool[n].
+        bins: the bins of the rows.
+        target: the target shares of the bins, float64[k].
+        preference: which rows of a bin come first.
+        cap: the most open rows of a part.
+    """
+    is_open = is_open.copy()
+    part = parts.rank("dense").fill_null(0).to_numpy()
+    for number in np.flatnonzero(np.bincount(part[is_open]) > cap):
+        in_part = is_open & (part == number)
+        counts = water_fill(target, bins.rows_per_bin(in_part), cap)
+        is_open &= ~in_part
+        for rows in preference.best_by_bin(bins.of_row, in_part, counts).values():
             is_open[rows] = True
     return is_open
 
@@ -265,7 +290,7 @@ def _decisions(
     index: pl.DataFrame,
     bins: LengthBins,
     copies: np.ndarray,
-    is_open: np.ndarray,
+    reason: np.ndarray,
     *,
     vectors: np.ndarray | None,
     unit: str,
@@ -284,7 +309,7 @@ def _decisions(
         {
             "id": index["id"].gather(dropped),
             "action": pl.Series(["drop"], dtype=pl.String).new_from_index(0, len(dropped)),
-            "reason": np.where(is_open[dropped], "balance_bin", "balance_source").astype(str),
+            "reason": pl.Series(reason[dropped].tolist(), dtype=pl.String),
             "score": pl.Series(score[dropped]).fill_nan(None),
             "witness": index["id"].gather(pl.Series(witness[dropped]).replace(-1, None)),
             "detail": pl.Series(detail[dropped].tolist(), dtype=pl.String),

@@ -18,10 +18,19 @@ from siftune.curation.splits.stage import SplitResult
 from siftune.curation.text.lengths import length_counter
 
 
-def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult) -> tuple[SplitResult, pl.DataFrame]:
+def balance_rows(
+    recorder: RunRecorder, prepared: Prepared, splits: SplitResult, topics: pl.Series | None = None
+) -> tuple[SplitResult, pl.DataFrame]:
     """Drop training rows so that instruction lengths come close to the target; held-out rows are left alone.
 
-    Returns the splits with what is alive afterwards, and (id, copies) of the training rows.
+    Args:
+        recorder: the run.
+        prepared: the texts of its rows.
+        splits: the split of every input row.
+        topics: the topic of each row of the run's INDEX, where it has topics.
+
+    Returns:
+        The splits with what is alive afterwards, and (id, copies) of the training rows.
 
     Raises:
         UserError: the reference of the target cannot be read.
@@ -31,7 +40,8 @@ def balance_rows(recorder: RunRecorder, prepared: Prepared, splits: SplitResult)
         return splits, pl.DataFrame(schema=COPIES)
     with recorder.stage("balance", rows=splits.alive.height) as record:
         train = splits.train()
-        balanced = measure_balance(recorder, prepared, train["row"].to_numpy(), settings).choose(train)
+        measures = measure_balance(recorder, prepared, train["row"].to_numpy(), settings, topics)
+        balanced = measures.choose(train)
         alive = recorder.decide(record, balanced.decisions, splits.alive)
         recorder.manifest.balance = balanced.record()
     return replace(splits, alive=alive), balanced.copies_by_id(train)
@@ -46,6 +56,7 @@ class BalanceMeasures:
         lengths: uint32 [n], the lengths of their instructions in `unit`.
         costs: uint32 [n], with the answers, where the budget is in tokens.
         vectors: embeddings [n, d] of the prompts, where there is an encoder.
+        topics: their topics [n], where the run has topics.
         reference: the lengths of the reference's instructions, where there is one.
         unit: what lengths are counted in.
         settings: how to balance.
@@ -56,6 +67,7 @@ class BalanceMeasures:
     lengths: NDArray[np.uint32]
     costs: NDArray[np.uint32] | None
     vectors: np.ndarray | None
+    topics: pl.Series | None
     reference: NDArray[np.uint32] | None
     unit: str
     settings: Balance
@@ -73,11 +85,16 @@ class BalanceMeasures:
             vectors=None if self.vectors is None else self.vectors[measured],
             costs=None if self.costs is None else self.costs[measured],
             reference=self.reference,
+            topics=None if self.topics is None else self.topics.gather(measured),
         )
 
 
 def measure_balance(
-    recorder: RunRecorder, prepared: Prepared, rows: NDArray[np.uint32], settings: Balance
+    recorder: RunRecorder,
+    prepared: Prepared,
+    rows: NDArray[np.uint32],
+    settings: Balance,
+    topics: pl.Series | None = None,
 ) -> BalanceMeasures:
     """Measure training rows for balancing.
 
@@ -86,6 +103,7 @@ def measure_balance(
         prepared: holds the texts.
         rows: uint32 [n], ascending positions in the corpus.
         settings: the recipe's `balance` section.
+        topics: the topic of each row of the run's INDEX, where it has topics.
 
     Raises:
         UserError: the reference of the target cannot be read.
@@ -108,7 +126,8 @@ def measure_balance(
     if recipe.encoder is not None:
         prompts = prepared.corpus.key_texts("prompt", rows)
         vectors = embedder(recipe.encoder).embed(prompts, progress=recorder.progress)
-    return BalanceMeasures(rows, lengths, costs, vectors, reference, units.unit, settings, recipe.seed)
+    of_rows = None if topics is None else topics.gather(rows)
+    return BalanceMeasures(rows, lengths, costs, vectors, of_rows, reference, units.unit, settings, recipe.seed)
 
 
 def _is_balanced(prepared: Prepared, settings: Balance) -> bool:

@@ -111,12 +111,12 @@ def with_model_paths(recipe: Recipe, base: Path) -> Recipe:
 def with_installed_encoder(recipe: Recipe) -> Recipe:
     """The recipe without an encoder where it says `auto`, the extra is not installed, and it can do without.
 
-    The semantic stage cannot; splits, balance and paraphrases of benchmark items compare by words alone.
+    The semantic stage and topics cannot; splits, balance and paraphrases of benchmark items compare by words alone.
     """
     if recipe.encoder != "auto" or importlib.util.find_spec("sentence_transformers") is not None:
         return recipe
     searched = recipe.contamination is not None and "layered" in recipe.contamination.rules
-    is_needed = recipe.duplicates.semantic is not None
+    is_needed = recipe.duplicates.semantic is not None or recipe.topics is not None
     is_used = searched or recipe.splits is not None or recipe.balance is not None
     return recipe.model_copy(update={"encoder": None}) if is_used and not is_needed else recipe
 

@@ -16,6 +16,7 @@ from siftune.curation.recipe.sections import (
     Section,
     Source,
     Splits,
+    Topics,
 )
 from siftune.curation.recipe.training_sections import Compare, Model, Training
 
@@ -45,6 +46,7 @@ class Recipe(Section):
         "all-MiniLM-L6-v2, or none where sentence-transformers is not installed; null: none.",
     )
     contamination: Contamination | None = Field(None, description=Contamination.__doc__)
+    topics: Topics | None = Field(None, description=Topics.__doc__)
     splits: Splits | None = Field(None, description=Splits.__doc__)
     balance: Balance | None = Field(None, description=Balance.__doc__)
     model: Model = Field(Model(), description=Model.__doc__)
@@ -64,6 +66,20 @@ class Recipe(Section):
     def _needs_encoder(self) -> Recipe:
         if self.duplicates.semantic and self.encoder is None:
             raise ValueError("duplicates.semantic needs an encoder; set `encoder: auto`, or `semantic: null`")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_topics(self) -> Recipe:
+        if self.topics and self.encoder is None:
+            raise ValueError("topics need an encoder; set `encoder: auto`, or `topics: null`")
+        uses = {
+            "splits.by_topic": self.splits and self.splits.by_topic,
+            "balance.max_per_topic": self.balance and self.balance.max_per_topic,
+            "compare.by_topic": self.compare.by_topic,
+        }
+        for name, is_set in uses.items():
+            if is_set and self.topics is None:
+                raise ValueError(f"{name} needs topics: add `topics:` (the defaults will do: `topics: {{}}`)")
         return self
 
     @model_validator(mode="after")

@@ -300,6 +300,18 @@ class Splits(Section):
         "eval",
         description="Where the data has splits and rows leak: `eval` drops training rows, `train` held-out ones.",
     )
+    by_topic: bool = Field(False, description="Draw held-out rows in proportion to `topics` too.")
+
+
+class Topics(Section):
+    """Topics of the rows and their map, from embeddings of the prompts: `topics: {}` takes the defaults."""
+
+    count: int | None = Field(
+        None, ge=2, le=1000, description="Number of topics. Default: the square root of the number of rows, at most 50."
+    )
+    projection: Literal["pca", "pacmap"] = Field(
+        "pca", description="How rows are placed on the map: principal components, or PaCMAP (the extra `map`)."
+    )
 
 
 class Balance(Section):
@@ -320,6 +332,7 @@ class Balance(Section):
     rows: int | None = Field(None, gt=0, description="Budget in rows.")
     tokens: int | None = Field(None, gt=0, description="Budget in instruction and answer tokens.")
     max_per_source: int | None = Field(None, gt=0, description="The most rows of one source.")
+    max_per_topic: int | None = Field(None, gt=0, description="The most rows of one of the `topics`.")
     by_turns: bool = Field(False, description="Separate bins for single-turn and multi-turn rows.")
     repeat: bool = Field(False, description="Whether a bin with too few rows may repeat them.")
 

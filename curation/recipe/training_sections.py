@@ -262,6 +262,9 @@ class Compare(Section):
     bootstrap: int = Field(10_000, ge=1_000, description="Resamples of the cluster bootstrap.")
     permutations: int = Field(10_000, ge=1_000, description="Permutations of the sign-flip test.")
     max_rows: int | None = Field(None, gt=0, description="The most held-out rows to evaluate on.")
+    by_topic: bool = Field(
+        False, description="Show differences by topic too, for `topics` with at least 20 held-out rows."
+    )
     prompts: list[Prompt] = Field([], description="Prompts in addition to the ten of the default suite.")
     default_prompts: bool = Field(True, description="Whether the default suite is included.")
     max_new_tokens: int = Field(200, gt=0, description="The most tokens of an answer.")

@@ -26,7 +26,7 @@ from siftune.curation.run.folder import RunFolder
 Positions = npt.NDArray[np.uint32]
 Order = Literal["row", "prompt_words", "answer_words", "turns"]
 
-_NAMES = ("source", "fate", "stage", "reason", "split")
+_NAMES = ("source", "fate", "stage", "reason", "split", "topic")
 _REMEMBERED = 8
 
 
@@ -40,6 +40,7 @@ class Query:
     stage: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
+    topic: tuple[str, ...] = ()
     arm: tuple[str, ...] = ()
     group: int | None = None
     turns: tuple[int, int] | None = None
@@ -71,7 +72,7 @@ class Catalogue:
         return self.frame.height
 
     def values(self, name: str) -> list[str]:
-        """The distinct values of `source`, `fate`, `stage`, `reason` or `split`, sorted, without nulls."""
+        """The distinct values of `source`, `fate`, `stage`, `reason`, `split` or `topic`, sorted, without nulls."""
         return sorted(self.frame[name].drop_nulls().unique().cast(pl.String).to_list())
 
     def longest(self, name: Order) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -61,6 +62,35 @@ def source_table(rows: pl.DataFrame) -> pl.DataFrame:
     return ordered.collect()
 
 
+def topic_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """ROWS by topic: topic, rows, kept, dropped, share (kept), and `sources`, how many rows are from each source as
+    (source, rows, kept), the largest first; the largest topic first. Empty where the run has no topics.
+    """
+    kept = (pl.col("fate") == "kept").sum().alias("kept")
+    named = rows.lazy().filter(pl.col("topic").is_not_null())
+    named = named.with_columns(pl.col("topic", "source").cast(pl.String))
+    by_source = named.group_by("topic", "source").agg(pl.len().alias("rows"), kept)
+    ordered = by_source.sort("rows", "source", descending=[True, False])
+    sources = ordered.group_by("topic", maintain_order=True).agg(pl.struct("source", "rows", "kept").alias("sources"))
+    counts = named.group_by("topic").agg(
+        pl.len().alias("rows"), kept, (pl.col("fate") == "dropped").sum().alias("dropped")
+    )
+    table = counts.join(sources, on="topic").with_columns(share=pl.col("kept") / pl.col("rows"))
+    columns = ["topic", "rows", "kept", "dropped", "share", "sources"]
+    return table.sort("rows", "topic", descending=[True, False]).select(columns).collect()
+
+
+def sources_text(sources: list[dict[str, Any]], most: int = 4) -> str:
+    """The sources of a line of `topic_table` in words, such as "alpaca 40 of 52, dolly 3 of 3".
+
+    Args:
+        sources: what stands in its column `sources`.
+        most: how many sources are named.
+    """
+    named = [f"{one['source']} {one['kept']:,} of {one['rows']:,}" for one in sources[:most]]
+    return ", ".join([*named, f"{len(sources) - most} more"] if len(sources) > most else named)
+
+
 def duplicates_by_source(run: RunFolder) -> pl.DataFrame:
     """Rows dropped as duplicates, by their source and that of the row they were dropped for.
 
@@ -68,8 +98,11 @@ def duplicates_by_source(run: RunFolder) -> pl.DataFrame:
     """
     compared = [stage.name for stage in stages(run.recipe, base=Path()) if stage.compares]
     source = run.rows().select("id", "source")
+    earlier = run.earlier().select("id", pl.format("{} (earlier)", "source").alias("source"))
     drops = run.ledger().filter(pl.col("action") == "drop", pl.col("stage").is_in(compared))
-    with_sources = drops.join(source, on="id").join(source, left_on="witness", right_on="id", suffix=" of the witness")
+    with_sources = drops.join(source, on="id").join(
+        pl.concat([source, earlier]), left_on="witness", right_on="id", suffix=" of the witness"
+    )
     counted = with_sources.group_by("source", "source of the witness").len("rows")
     return counted.sort("rows", "source", "source of the witness", descending=[True, False, False])
 

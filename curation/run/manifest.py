@@ -165,6 +165,15 @@ class BalanceRecord(Document):
     bins: list[LengthBinRecord] = []
 
 
+class DiversityRecord(Document):
+    """The Vendi score of the prompts: of all rows that could be read, and of the training rows after curation."""
+
+    rows_before: int
+    rows_after: int
+    before: float
+    after: float
+
+
 class ArmRecord(Document):
     """One arm or held-out set: its rows, how many of these curation kept, its words, the arms with the same rows."""
 
@@ -250,6 +259,7 @@ class Manifest(Document):
     naive_split: list[LeakageRecord] = []
     certificate: CertificateRecord | None = None
     balance: BalanceRecord | None = None
+    diversity: DiversityRecord | None = None
     counts: RowCounts | None = None
     #: The finished training runs by `ARM-seed-K`.
     training: dict[str, TrainingRecord] = {}

@@ -50,14 +50,20 @@ def given_splits(names: pl.Series) -> pl.Series | None:
 
 
 def draw_splits(
-    index: pl.DataFrame, group: np.ndarray, *, sizes: Splits, eligible: np.ndarray, seed: int
+    index: pl.DataFrame,
+    group: np.ndarray,
+    *,
+    sizes: Splits,
+    eligible: np.ndarray,
+    seed: int,
+    topics: pl.Series | None = None,
 ) -> pl.DataFrame:
     """Draw whole groups into the held-out splits.
 
     A held-out split counts one row for each of its groups, the representative: the eligible row that comes first in
     keep order. Groups are drawn in proportion to the strata source × octave of prompt length (largest remainder, see
-    `water_fill`), by a hash of the representative's id. Groups without an eligible row and very large groups are
-    training groups.
+    `water_fill`), by a hash of the representative's id; with topics, each of these first gets its share. Groups without
+    an eligible row and very large groups are training groups.
 
     Args:
         index: all n rows (`row`, `id`, `source`, `prompt_words`, `rank`).
@@ -65,6 +71,7 @@ def draw_splits(
         sizes: rows of each split. A share is a share of the eligible rows; at least one row when it is above zero.
         eligible: bool[n], rows that may stand in a held-out set (survivors of curation).
         seed: of the draw.
+        topics: the topic of each row, by which splits are drawn in proportion too; None: they are not.
 
     Returns:
         `row`, `split`, `representative` and `reason`, in the order of `index`.
@@ -72,7 +79,7 @@ def draw_splits(
     Raises:
         UserError: there are not enough groups to draw from, or none would be left to train on.
     """
-    candidates = _representatives(index, group, eligible)
+    candidates = _representatives(index, group, eligible, topics)
     very_large = np.bincount(group, minlength=index.height)[group] > _largest_group(index.height, index.height)
     reason = np.where(very_large, "very large group", "training group")
     reason = np.where(np.isin(group, candidates["group"].to_numpy()), reason, "group without a clean row")
@@ -91,7 +98,7 @@ def draw_splits(
         _check_enough(name, rows, free=free.height, eligible=candidates.height, groups_left=groups_left)
 
         # Draw, and move the whole groups.
-        drawn = _draw(free, rows, seed=seed, purpose=f"split {name}")
+        drawn = _draw_by_topic(free, rows, seed=seed, purpose=f"split {name}")
         drawn_groups = pl.concat([drawn_groups, drawn["group"]])
         in_drawn_group = np.isin(group, drawn["group"].to_numpy())
         split[in_drawn_group] = name
@@ -108,10 +115,15 @@ def _largest_group(all_rows: int, split_rows: int) -> int:
     return max(SMALL_GROUP, min(int(LARGE_SHARE * all_rows), split_rows))
 
 
-def _representatives(index: pl.DataFrame, group: np.ndarray, eligible: np.ndarray) -> pl.DataFrame:
-    """One line for each group with an eligible row: `group`, `size`, `position`, `id` and `source`, `octave`."""
+def _representatives(
+    index: pl.DataFrame, group: np.ndarray, eligible: np.ndarray, topics: pl.Series | None
+) -> pl.DataFrame:
+    """One line for each group with an eligible row: `group`, `size`, `position`, `id`, and `source`, `octave`, `topic`
+    of that row.
+    """
     rows = index.select("id", "source", "rank", octave=(pl.col("prompt_words").cast(pl.Float64) + 1).log(2).floor())
     rows = rows.with_columns(position=np.arange(index.height), group=group.astype(np.uint32), eligible=eligible)
+    rows = rows.with_columns(topic=pl.lit("") if topics is None else topics)
     rows = rows.with_columns(size=pl.len().over("group"))
     return rows.filter("eligible").sort("rank", "position").unique("group", keep="first", maintain_order=True)
 
@@ -126,6 +138,17 @@ def _check_enough(name: str, rows: int, *, free: int, eligible: int, groups_left
     else:
         message += f"Only {groups_left} groups are left, so none would remain to train on. "
     raise UserError(message + f"Ask for less in `splits.{name}`, or raise `splits.near` so that groups get smaller.")
+
+
+def _draw_by_topic(free: pl.DataFrame, rows: int, *, seed: int, purpose: str) -> pl.DataFrame:
+    """`rows` of the representatives, in proportion to their topics, and in each of these to the strata of `_draw`."""
+    topics = free.group_by("topic").len("rows").sort("topic", nulls_last=True)
+    shares = water_fill(topics["rows"].to_numpy(), topics["rows"].to_numpy(), rows)
+    parts = [
+        _draw(free.filter(pl.col("topic").eq_missing(topic)), int(share), seed=seed, purpose=purpose)
+        for topic, share in zip(topics["topic"], shares, strict=True)
+    ]
+    return pl.concat([free.clear(), *parts], how="diagonal").sort("position")
 
 
 def _draw(free: pl.DataFrame, rows: int, *, seed: int, purpose: str) -> pl.DataFrame:

@@ -55,11 +55,19 @@ class SplitResult:
         return self.alive.join(groups, on="id", how="inner", maintain_order="left")
 
 
-def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -> SplitResult:
+def split_rows(
+    recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame, topics: pl.Series | None = None
+) -> SplitResult:
     """Split the rows as the recipe's `splits` section says, and drop what would leak.
 
     Without that section, or without rows, everything is for training. Rows of earlier sets are in no split of the run,
     but no split may hold a row that resembles one of theirs in another split.
+
+    Args:
+        recorder: the run.
+        prepared: the texts of its rows.
+        alive: INDEX of the rows that are left.
+        topics: the topic of each row of the run's INDEX, where it has topics.
 
     Raises:
         UserError: there are not enough groups of similar rows for the held-out sets of the recipe.
@@ -100,7 +108,10 @@ def split_rows(recorder: RunRecorder, prepared: Prepared, alive: pl.DataFrame) -
             eligible &= ~index["row"].is_in(containment.templates).to_numpy()
             if earlier_pairs is not None:
                 eligible &= ~index["id"].is_in(earlier_pairs["id"].implode()).to_numpy()
-            assigned = draw_splits(index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed)
+            strata = topics if settings.by_topic else None
+            assigned = draw_splits(
+                index, group, sizes=settings, eligible=eligible, seed=recorder.recipe.seed, topics=strata
+            )
             rows = grouped.with_columns(assigned["split"], assigned["representative"])
 
         # For comparison: what a random split with as many test rows would have leaked.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.recipe.training_sections import Compare
@@ -15,7 +16,9 @@ from siftune.training.evaluation.losses import HeldoutLosses
 from siftune.training.evaluation.run_noise import contrast
 from siftune.training.evaluation.statistics import Estimate, Floats
 
-STRATUM_COLUMNS = ("length_bin", "source", "leaked")
+STRATUM_COLUMNS = ("length_bin", "source", "leaked", "topic")
+#: A topic with fewer held-out rows is no stratum: of fifty topics most would have intervals that say nothing.
+_FEWEST_ROWS_OF_TOPIC = 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Stratum:
-    """The same difference over the rows that have one value of `column`: length_bin, source or leaked."""
+    """The same difference over the rows that have one value of `column`: length_bin, source, leaked or topic."""
 
     column: str
     value: str
@@ -114,7 +117,9 @@ def _improved(losses: HeldoutLosses, arm: str, against: str) -> Floats:
 
 
 def strata_of(losses: HeldoutLosses, arm: str, against: str, compare: Compare, *, seed: int) -> Iterator[Stratum]:
-    """The difference `arm` − `against` for every value of every column of STRATUM_COLUMNS.
+    """The difference `arm` − `against` for every value of every column of STRATUM_COLUMNS that the losses have.
+
+    Topics with fewer than 20 rows are left out.
 
     Args:
         losses: the losses of all arms.
@@ -122,8 +127,12 @@ def strata_of(losses: HeldoutLosses, arm: str, against: str, compare: Compare, *
         compare: the numbers of bootstrap draws and of permutations.
         seed: seed of all random numbers.
     """
-    for column in STRATUM_COLUMNS:
+    for column in (name for name in STRATUM_COLUMNS if name in losses.strata.columns):
         values = losses.strata[column]
+        if column == "topic":
+            counts = values.value_counts()
+            too_small = counts.filter(pl.col("count") < _FEWEST_ROWS_OF_TOPIC)["topic"]
+            values = values.set(values.is_in(too_small.implode()), None)
         for value in values.unique().drop_nulls().sort().to_list():
             part = losses.select((values == value).fill_null(value=False).to_numpy().astype(np.bool_))
             yield Stratum(column, str(value), paired_difference(part, arm, against, compare, seed=seed)[0])

@@ -8,7 +8,7 @@ from siftune.curation.recipe.training_sections import Budget
 from siftune.training.evaluation.statistics import Estimate
 
 _BUDGET_UNITS = {"tokens": "trained tokens", "steps": "optimiser steps", "epochs": "epochs", "minutes": "minutes"}
-_STRATUM_NAMES = {"length_bin": "prompt length", "source": "source", "leaked": "similar row in raw"}
+_STRATUM_NAMES = {"length_bin": "prompt length", "source": "source", "leaked": "similar row in raw", "topic": "topic"}
 
 
 def format_number(value: float | None, *, digits: int = 4, signed: bool = True) -> str:

@@ -6,7 +6,7 @@ run/evaluation holds NAME.parquet (LOSS_COLUMNS) and NAME.json (`Evaluation`); N
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -84,8 +84,8 @@ class HeldoutLosses:
     """The losses of all arms over one list of held-out rows.
 
     ids: the rows. tokens: float64 (rows,), trained tokens. groups: int64 (rows,), groups of similar rows, numbered from
-    0. strata: columns length_bin, source and leaked of the rows. nll: by arm, float64 (runs, rows), summed negative
-    log-likelihood in nats. seeds: by arm, the seed of each run.
+    0. strata: columns length_bin, source, leaked and, where asked for, topic. nll: by arm, float64 (runs, rows), summed
+    negative log-likelihood in nats. seeds: by arm, the seed of each run.
     """
 
     ids: list[str]
@@ -113,6 +113,13 @@ class HeldoutLosses:
             nll={arm: np.stack([frame["nll"].to_numpy() for frame in of_arm]) for arm, of_arm in frames.items()},
             seeds={arm: tuple(of_arm) for arm, of_arm in seeds.items()},
         )
+
+    def with_topics(self, rows: pl.DataFrame) -> HeldoutLosses:
+        """The same with `topic` among the strata, from the ROWS of the run."""
+        topics = pl.DataFrame({"id": self.ids}).join(
+            rows.select("id", "topic"), on="id", how="left", maintain_order="left"
+        )
+        return replace(self, strata=self.strata.with_columns(topics["topic"]))
 
     def select(self, mask: NDArray[np.bool_]) -> HeldoutLosses:
         """The same arms on the rows where `mask`, bool (rows,), is true."""

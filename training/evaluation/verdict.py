@@ -20,6 +20,7 @@ from siftune.training.evaluation.judge_model import JudgeResult
 from siftune.training.evaluation.losses import read_losses
 from siftune.training.evaluation.memorization import Memorization, read_memorization
 from siftune.training.evaluation.run_noise import RunNoise, run_noise
+from siftune.training.evaluation.selection_pairs import selection_pairs
 from siftune.training.evaluation.stage_contributions import (
     CURATED,
     StageContribution,
@@ -164,11 +165,15 @@ def compute_verdict(
         UserError: fewer than two arms were evaluated, or not on the same rows, tokens and masks.
     """
     losses = read_losses(run)
+    if compare.by_topic:
+        losses = losses.with_topics(run.rows())
 
     # Declared comparisons first, then the exploratory ones, then every trained arm against the untrained base.
     against_base = [(arm, BASE) for arm in losses.nll if arm != BASE and BASE in losses.nll]
     against_stages = [(CURATED, arm) for arm in stage_arms(run)]
-    known = [pair for pair in (*DECLARED, *_EXPLORATORY, *against_stages) if set(pair) <= set(losses.nll)]
+    against_controls = selection_pairs(run, training, trained=losses.nll)
+    others = (*_EXPLORATORY, *against_stages, *against_controls)
+    known = [pair for pair in (*DECLARED, *others) if set(pair) <= set(losses.nll)]
     pairs = known + against_base
     measured, strata = {}, {}
     for index, (arm, against) in enumerate(pairs):

@@ -215,3 +215,15 @@ def test_without_embeddings_the_choice_is_a_seeded_draw_by_name():
     assert (first.copies != reseeded.copies).any()
     assert first.decisions["witness"].is_null().all()
     assert "draw" in first.chosen_by
+
+
+def test_a_capped_topic_is_cut_after_the_sources():
+    topics = pl.Series(["a"] * 60 + ["b"] * 40)
+    section = Balance(bins=2, target="temperature", temperature=1.0, max_per_topic=10)
+    result = balance_lengths(frame(100, sources=2), skewed(100), settings=section, seed=0, topics=topics)
+    kept = topics.filter(pl.Series(result.copies > 0)).value_counts(sort=True)["count"].to_list()
+    assert kept == [10, 10]
+    assert set(result.decisions["reason"]) == {"balance_topic"}
+    both = section.model_copy(update={"max_per_source": 15})
+    result = balance_lengths(frame(100, sources=2), skewed(100), settings=both, seed=0, topics=topics)
+    assert set(result.decisions["reason"]) == {"balance_source", "balance_topic"}

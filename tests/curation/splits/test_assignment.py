@@ -146,3 +146,19 @@ def test_given_splits_are_read_by_their_usual_names():
     assert given_splits(names).to_list() == expected
     assert given_splits(pl.Series(["train", None, "en"])) is None
     assert given_splits(pl.Series([None], dtype=pl.String)) is None
+
+
+def test_a_draw_follows_the_topics_and_is_the_same_without_them():
+    n = 400
+    index = frame(n, sources=3)
+    topics = pl.Series(["a"] * 200 + ["b"] * 120 + [None] * 80, dtype=pl.String)
+    drawn = draw_splits(
+        index, np.arange(n), sizes=Splits(test=40), eligible=np.ones(n, bool), seed=5, topics=topics
+    ).with_columns(topic=topics)
+    held = drawn.filter(pl.col("split") == "test")["topic"].value_counts()
+    assert dict(held.iter_rows()) == {"a": 20, "b": 12, None: 8}
+    plain = draw_splits(index, np.arange(n), sizes=Splits(test=40), eligible=np.ones(n, bool), seed=5)
+    alike = draw_splits(
+        index, np.arange(n), sizes=Splits(test=40), eligible=np.ones(n, bool), seed=5, topics=pl.Series(["a"] * n)
+    )
+    assert plain.equals(alike)

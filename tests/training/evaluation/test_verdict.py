@@ -21,7 +21,7 @@ from siftune.curation.run.manifest import FORMAT, ArmRecord, Manifest, RowCounts
 from siftune.curation.run.paths import training_name
 from siftune.training.arm_names import BASE
 from siftune.training.evaluation import formatting, statistics
-from siftune.training.evaluation.differences import paired_difference
+from siftune.training.evaluation.differences import paired_difference, strata_of
 from siftune.training.evaluation.formatting import format_budget, format_p, format_stratum
 from siftune.training.evaluation.losses import HeldoutLosses, read_losses
 from siftune.training.evaluation.run_noise import contrast, run_noise
@@ -549,3 +549,14 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert format_stratum("source", "dolly") == ("source", "dolly")
     assert [format_p(p) for p in (None, 0.0004, 0.001, 0.25)] == ["—", "< 0.001", "0.001", "0.250"]
     assert [format_budget(budget) for budget in (None, Budget(epochs=1.5))] == ["not recorded", "1.5 epochs"]
+
+
+def test_topics_with_enough_held_out_rows_are_strata() -> None:
+    losses = simulated(np.random.default_rng(0), effect=0.1, groups=60)
+    rows = pl.DataFrame({"id": losses.ids, "topic": ["small"] * 19 + ["large"] * (len(losses.ids) - 20) + [None]})
+    names = [(one.column, one.value) for one in strata_of(losses, "curated", "raw", QUICK, seed=0)]
+    assert all(column != "topic" for column, _ in names)
+    strata = list(strata_of(losses.with_topics(rows), "curated", "raw", QUICK, seed=0))
+    assert [(one.value, one.difference.rows) for one in strata if one.column == "topic"] == [
+        ("large", len(losses.ids) - 20)
+    ]
