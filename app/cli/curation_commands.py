@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from siftune.app.cli.arguments import AS_JSON, FOLDER
+from siftune.app.cli.arguments import AS_JSON, COLUMNS, FOLDER
 from siftune.app.cli.output import print_json, print_report, progress_bar
 from siftune.curation.errors import UserError
 
@@ -21,20 +21,24 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=str)
 @click.option("--format", "layout", default="auto", show_default=True, help="The format of the rows.")
+@COLUMNS
 @AS_JSON
-def inspect(file: str, layout: str, *, as_json: bool) -> None:
-    """Summarise a data set: format, roles, lengths, duplicates."""
+def inspect(file: str, layout: str, columns: tuple[tuple[str, str], ...], *, as_json: bool) -> None:
+    """Summarise a data set: format, roles, lengths, duplicates.
+
+    FILE is a data file, a folder, a glob or hf://owner/name.
+    """
     from siftune.curation.recipe.loading import source_from_command_line
     from siftune.curation.review.inspect import inspect as inspect_source
 
-    source = source_from_command_line(file, layout)
+    source = source_from_command_line(file, layout).model_copy(update={"columns": dict(columns)})
     inspection = inspect_source(source, base=Path.cwd(), progress=progress_bar(quiet=as_json))
     if as_json:
         print_json(inspection.to_dict())
     else:
         from siftune.app.cli import inspect_output
 
-        print_report(inspect_output.inspection_report(inspection))
+        print_report(inspect_output.inspection_report(inspection, dict(columns)))
     require_usable([inspection.source])
 
 
@@ -78,15 +82,42 @@ def curate(inputs: tuple[str, ...], run_folder: Path | None, *, as_json: bool) -
 
 @click.group()
 def recipe() -> None:
-    """Print a commented recipe, or the JSON Schema of recipes."""
+    """Write a recipe for data files, or print the JSON Schema."""
 
 
 @recipe.command("new")
-def recipe_new() -> None:
-    """Print a commented recipe with all defaults."""
-    from siftune.curation.recipe.starting_recipe import starting_recipe
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@COLUMNS
+@click.option("--full", is_flag=True, help="Every setting with its default and what it means.")
+@click.option("--out", type=FOLDER, help="Write the recipe to this file, which must not exist. Default: print it.")
+def recipe_new(files: tuple[str, ...], columns: tuple[tuple[str, str], ...], out: Path | None, *, full: bool) -> None:
+    """Write a recipe for data files.
 
-    click.echo(starting_recipe(), nl=False)
+    The files are read as by `siftune inspect`; what is found decides what stands in the recipe, with the reason beside
+    it. FILE is a data file, a folder, a glob or hf://owner/name. Without FILE: a short recipe to fill in.
+    """
+    from siftune.curation.recipe.starting_recipe import short_recipe, starting_recipe
+
+    folder = out.parent if out is not None else Path()
+    if out is not None and out.exists():
+        raise UserError(f"{out} exists and is left as it is. Give another name to --out, or remove the file.")
+    if out is not None and not folder.is_dir():
+        raise UserError(f"There is no folder {folder} to write {out.name} into. Make it, or give another --out.")
+    if full:
+        from siftune.curation.review.suggested_recipe import path_in_recipe
+
+        paths = [path_in_recipe(file, data_folder=Path(), recipe_folder=folder) for file in files]
+        text = starting_recipe(paths or ("data.jsonl",))
+    elif files:
+        text = _recipe_for(files, dict(columns), folder=folder)
+    else:
+        text = short_recipe()
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    with out.open("x", encoding="utf-8") as file:
+        file.write(text)
+    click.echo(f"Wrote {out}. Read it, change what you like, and then: siftune curate {out}")
 
 
 @recipe.command("schema")
@@ -100,6 +131,20 @@ def recipe_schema(*, sweep: bool) -> None:
     from siftune.curation.recipe.starting_recipe import json_schema
 
     return print_json(json_schema())
+
+
+def _recipe_for(files: Sequence[str], columns: dict[str, str], *, folder: Path) -> str:
+    """The recipe for data files, whose `columns` have these roles; `folder` is where it will be."""
+    from siftune.curation.recipe.loading import source_from_command_line
+    from siftune.curation.review.inspect import inspect as inspect_source
+    from siftune.curation.review.suggested_recipe import suggested_recipe
+
+    inspections = []
+    for file in files:
+        source = source_from_command_line(file, "auto").model_copy(update={"columns": columns})
+        inspections.append(inspect_source(source, base=Path(), progress=progress_bar()))
+        require_usable([inspections[-1].source])
+    return suggested_recipe(inspections, data_folder=Path(), recipe_folder=folder, columns=columns)
 
 
 def require_usable(sources: Sequence[SourceRecord]) -> None:

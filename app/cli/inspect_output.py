@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 _MOST_TURNS = 4  # of each sample
 
 
-def inspection_report(inspection: Inspection) -> RenderableType:
-    """The summary of a data set: format, columns, counts, lengths, samples, warnings."""
+def inspection_report(inspection: Inspection, columns: Mapping[str, str]) -> RenderableType:
+    """The summary of a data set: format, columns, counts, lengths, samples, warnings.
+
+    `columns` are the roles that the user gave to columns.
+    """
     source = inspection.source
     files = f"{len(source.files):,} files, " if len(source.files) != 1 else ""
     parts: list[RenderableType] = [
         Text.assemble((line(source.path), "bold"), f": {source.format}, {files}{source.rows:,} rows"),
         Text.assemble(("columns  ", "dim"), line(", ".join(source.columns) or "none")),
+        *_text_columns(inspection),
         *(_counts_line(label, counts) for label, counts in _counts(inspection) if counts),
         Text(),
         _row_table(inspection),
@@ -42,6 +46,8 @@ def inspection_report(inspection: Inspection) -> RenderableType:
         parts += [Text(), *_sample_lines(sample)]
     if inspection.warnings:
         parts += [Text(), *notes(inspection.warnings)]
+    if source.examples:
+        parts += [Text(), _next_commands(inspection, columns)]
     return Group(*parts)
 
 
@@ -68,6 +74,29 @@ def defaults_report(recipe_file: RecipeFile) -> RenderableType:
         Text.assemble(("run folder  ", "dim"), line(str(recipe_file.run_folder))),
         Text.assemble(("to change   ", "dim"), f"siftune recipe new {line(files)} --out {recipe_file.name}.yaml"),
     )
+
+
+def _next_commands(inspection: Inspection, columns: Mapping[str, str]) -> Text:
+    """What somebody types next: data of unusual columns need a recipe, others can do without."""
+    name = line(quote(inspection.source.path))
+    options = "".join(f" --column {line(quote(f'{role}={column}'))}" for role, column in columns.items())
+    commands = [
+        (f"siftune recipe new {name}{options} --out {line(quote(inspection.source.name))}.yaml", "write a recipe")
+    ]
+    if not columns:
+        commands.insert(0, (f"siftune curate {name}", "curate with the defaults"))
+    width = max(len(command) for command, _ in commands)
+    return Text("\n").join(
+        Text.assemble((label, "dim"), f"{command:{width}}  ", (words, "dim"))
+        for label, (command, words) in zip(("Next  ", "      "), commands, strict=False)
+    )
+
+
+def _text_columns(inspection: Inspection) -> Iterator[Text]:
+    """Which column is read as what; nothing where rows have no columns."""
+    roles = [f"{column} (as {role})" if role != column else column for role, column in inspection.text_columns.items()]
+    if roles:
+        yield Text.assemble(("text in  ", "dim"), line(", ".join(roles)))
 
 
 def _counts(inspection: Inspection) -> Iterator[tuple[str, dict[str, int]]]:

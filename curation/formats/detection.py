@@ -182,13 +182,15 @@ def _no_format_message(
     hint = next((hint for column in columns if column not in usual and (hint := did_you_mean(column, usual))), "")
     example = candidates[0] if len(candidates) == 1 else alpaca.FORMAT
     mapping = ", ".join(f"{role}: COLUMN" for role in example.required)
+    options = " ".join(f"--column {role}=COLUMN" for role in example.required)
     tried = f" with columns {dict(given)}" if given else ""
     return (
         f"{where}: no format fits the columns of its rows{tried}. Columns found: {_listed(columns)}.{hint}"
         f"{_other_content(sample, columns)}\n"
         f"Accepted formats and the columns they need:\n{required}\n"
-        f"Write which column has which role, for example:\n"
+        f"Write into the recipe which column has which role, for example:\n"
         f"  format: {example.name}\n  columns: {{{mapping}}}\n"
+        f"or let a recipe be written: siftune recipe new FILE {options}\n"
         "(For a CSV file without a header, name the columns by position, counted from 0.)"
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 
 from siftune.curation.recipe.recipe import Recipe
-from siftune.curation.recipe.sections import Section, Source
+from siftune.curation.recipe.sections import Near, Section, Source, Splits
+from siftune.curation.recipe.training_sections import Training
 
 
 def json_schema() -> dict[str, Any]:
@@ -16,10 +17,38 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
-def starting_recipe() -> str:
-    """A commented recipe with every field at its default; sections that are off by default are commented out."""
+def short_recipe() -> str:
+    """A recipe for a file that is not known yet: the sections that most people change first."""
+    return f"""\
+# Only `sources` is required. `siftune recipe new FILE` writes a recipe for a file; `--full` prints every setting.
+
+sources:
+  - path: data.jsonl  # a file, a folder, a glob or hf://owner/name; relative to this recipe
+
+duplicates:
+  near: {{threshold: {Near().threshold:g}}}  # rows are duplicates from this similarity of their words on
+  # semantic: {{}}  # duplicates in other words, too; needs: pip install 'siftune[semantic]'
+
+# splits: {{test: {Splits().test:g}}}  # held-out rows that no training row resembles
+
+# contamination:  # rows that hold an item of a benchmark are dropped: name those that you test with
+#   references: [{{path: benchmark.jsonl}}]
+
+# balance: {{target: temperature}}  # evens out the lengths of prompts
+
+# training:  # for `siftune run`; needs `splits`
+#   budget: {{tokens: {Training().budget.tokens}}}
+"""
+
+
+def starting_recipe(paths: Sequence[str] = ("data.jsonl",)) -> str:
+    """A commented recipe with every field at its default; sections that are off by default are commented out.
+
+    `paths` are those of the sources.
+    """
     lines = ["# A siftune recipe. Only `sources` is required; the values below are the defaults.", ""]
-    lines += [f"# {Recipe.model_fields['sources'].description}", "sources:", "  - path: data.jsonl"]
+    lines += [f"# {Recipe.model_fields['sources'].description}", "sources:"]
+    lines += [f"  - {_yaml_line('path', path)}" for path in paths]
     lines += [f"    # {line}" for line in _field_comments(Source, skip={"path"})]
     for name, field in Recipe.model_fields.items():
         if name == "sources":
@@ -63,8 +92,17 @@ def _yaml_line(name: str, value: object) -> str:
         if isinstance(value, list)
         else value
     )
-    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=1000).strip()
-    return f"{name}: {text.removesuffix('...').strip()}"
+    return f"{name}: {yaml_value(plain)}"
+
+
+def yaml_value(value: object) -> str:
+    """`value` in YAML on one line, whatever texts it holds."""
+    for style in (None, '"'):  # in double quotes a new line is an escape
+        text = yaml.safe_dump(value, default_flow_style=True, default_style=style, allow_unicode=True, width=10**9)
+        text = text.removesuffix("...\n").strip()
+        if len(text.splitlines()) == 1:
+            break
+    return text
 
 
 def _has_required_field(section: type[Section]) -> bool:
