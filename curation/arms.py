@@ -18,6 +18,7 @@ from siftune.curation.run.manifest import ArmRecord
 from siftune.curation.run.paths import RunPaths
 from siftune.curation.sampling import shuffled_positions, water_fill
 from siftune.curation.schema import ARM, HELDOUT, conform, empty
+from siftune.curation.selection.selected_arms import SelectedRows
 from siftune.curation.split_names import HELD_OUT, TRAIN
 from siftune.curation.stage_arms import DecidedArm
 
@@ -35,6 +36,7 @@ def build(
     out: RunPaths,
     names: Sequence[str],
     by_stage: Mapping[str, DecidedArm] | None = None,
+    selected: Mapping[str, SelectedRows] | None = None,
 ) -> dict[str, ArmRecord]:
     """Write the file of each arm (ARM) and of the two held-out sets (HELDOUT).
 
@@ -47,6 +49,8 @@ def build(
         out: the run folder.
         names: the arms to write, of those below. `base` is not trained and has no file.
         by_stage: the arms by stage, all of which are written: see `siftune.curation.stage_arms`.
+        selected: the selected arms, all of which are written with their controls: see
+            `siftune.curation.selection.selected_arms`.
 
     The arms: `raw`, all rows of the training groups, whatever curation decided; `curated`; `random`, as many rows as
     curated, drawn from raw; `random-2`, another such draw, which shows what chance alone does; `balanced-random`, as
@@ -60,8 +64,15 @@ def build(
         A record of each file by name, the arms first. Every file is in the order of `examples`, and is written in one
         step.
     """
-    by_stage = by_stage or {}
+    by_stage, selected = by_stage or {}, selected or {}
     members = _members(rows, seed=seed, names=names) | _stage_members(rows, by_stage)
+    members |= _selected_members(rows, selected, seed=seed)
+    methods = {name: choice.method for name, choice in selected.items()}
+    methods |= {
+        name: f"drawn from the curated rows, as many as {arm} has"
+        for arm, choice in selected.items()
+        for name in choice.controls
+    }
     held_out = {split: _held_out(rows, split=split) for split in HELD_OUT}
     held_out_ids = pl.concat([frame["id"] for frame in held_out.values()])
     for name, frame in members.items():
@@ -75,6 +86,7 @@ def build(
         same_as = [arm for arm in members if name in members and arm != name]
         same_as = [arm for arm in same_as if sorted_ids[name].equals(sorted_ids[arm])]
         records[name] = _record(frame, rows, same_as=same_as, decided=by_stage.get(name))
+        records[name].selection = methods.get(name, "")
     return records
 
 
@@ -113,6 +125,26 @@ def _stage_members(rows: pl.DataFrame, by_stage: Mapping[str, DecidedArm]) -> di
         require_conserved(arm.height == decided.copies.height, f"The arm {name} holds rows that are not for training")
         why = pl.format("kept without {}; {}", pl.lit(", ".join(decided.left_out)), "verdict")
         members[name] = _repeated(arm).select("id", "group", why=why)
+    return members
+
+
+def _selected_members(
+    rows: pl.DataFrame, selected: Mapping[str, SelectedRows], *, seed: int
+) -> dict[str, pl.DataFrame]:
+    """The same for the selected arms, and for the draws of as many curated rows that they are compared with."""
+    pool = _raw(rows).filter(pl.col("fate") == "kept")
+    # Arms of one size share their controls.
+    order, members = shuffled_positions(pool["id"], seed=seed, purpose="random control"), {}
+    for name, choice in selected.items():
+        size = choice.why.height
+        arm = pool.select("id", "group").join(choice.why, on="id", how="inner", maintain_order="left")
+        require_conserved(arm.height == size, f"The arm {name} holds rows that are not curated training rows")
+        members[name] = arm
+        for control_name, control in choice.controls.items():
+            drawn = _balanced_draw(pool, size, seed=seed) if control == "balanced-random" else np.sort(order[:size])
+            evenly = ", as many from each source" if control == "balanced-random" else ""
+            why = pl.lit(f"drawn at random{evenly}, seed {seed}")
+            members[control_name] = pool[drawn].select("id", "group", why=why)
     return members
 
 

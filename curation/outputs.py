@@ -14,11 +14,12 @@ from siftune.curation.corpus import batches, template_counts, write_batches
 from siftune.curation.errors import require_conserved
 from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.prepare import Prepared
-from siftune.curation.recipe.training_sections import ArmName
+from siftune.curation.recipe.arm_sections import ArmName
 from siftune.curation.run.ledger import fates
 from siftune.curation.run.manifest import ArmRecord, RowCounts, WordCounts
 from siftune.curation.run.paths import RunPaths
 from siftune.curation.run.recorder import RunRecorder
+from siftune.curation.selection.selected_arms import select_arms
 from siftune.curation.split_names import HELD_OUT, TEST, TRAIN, VALIDATION
 from siftune.curation.splits.stage import SplitResult
 from siftune.curation.stage_arms import decide_stage_arms
@@ -53,13 +54,25 @@ def write_outputs(
         second = ["random-2"] if "random-2" in named else []
         names = [*_ARMS, *second] if recorder.recipe.splits else ["curated"]
         by_stage = decide_stage_arms(recorder, prepared, splits, topics)
+        selected = select_arms(recorder, prepared, splits)
         repeated = rows.join(copies, on="id", how="left", maintain_order="left")
         repeated = repeated.with_columns(pl.col("copies").fill_null(1))
         seed = recorder.recipe.seed
-        records = arms.build(prepared.corpus.examples, repeated, seed=seed, out=run, names=names, by_stage=by_stage)
+        records = arms.build(
+            prepared.corpus.examples,
+            repeated,
+            seed=seed,
+            out=run,
+            names=names,
+            by_stage=by_stage,
+            selected=selected,
+        )
         for name in set(run.arms()) - set(records):  # of an earlier recipe
             run.arm(name).unlink()
+            run.selection(name).unlink(missing_ok=True)
             checksum_path(run.arm(name)).unlink(missing_ok=True)
+        for name, choice in selected.items():
+            write_parquet(choice.explained, run.selection(name))
         balance = recorder.recipe.balance
         notes = CuratedNotes(
             templates=template_counts(prepared.corpus.texts),
@@ -68,7 +81,8 @@ def write_outputs(
         )
         publish(run, notes)
         write_parquet(ledger, run.ledger_path, checked=True)
-        write_parquet(_with_arms(rows, run, [*names, *by_stage]), run.rows_path, checked=True)
+        arm_names = [name for name in records if name not in HELD_OUT]
+        write_parquet(_with_arms(rows, run, arm_names), run.rows_path, checked=True)
         with replacing(run.quarantine_path) as temporary:
             shutil.copyfile(prepared.quarantine, temporary)
         recorder.manifest.counts = count_rows(rows, arms=records)

@@ -21,6 +21,7 @@ from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import read_overrides
 from siftune.curation.run.recipe_file import RecipeFile
 from siftune.curation.run.recorder import RunRecorder
+from siftune.curation.selection.selected_arms import check_selected_arms
 from siftune.curation.splits.stage import split_rows
 from siftune.curation.stage_arms import check_stage_arms
 from siftune.curation.stages import Stage, compared_rows, measure_stage, stages
@@ -40,6 +41,7 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
     """
     recipe_file = recipe if isinstance(recipe, RecipeFile) else RecipeFile.read(recipe)
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
+    check_selected_arms(recipe_file.recipe, base=recipe_file.base)
     locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
     check_earlier(recipe_file.recipe, base=recipe_file.base)
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)

@@ -151,6 +151,23 @@ ROWS = pl.Schema(
 #: The topic of every row that could be read, and its place on the map.
 ROW_TOPICS = pl.Schema({"id": pl.String, "topic": pl.String, "x": pl.Float32, "y": pl.Float32})
 
+#: Why a row of the pool is in a selected arm or not: `rank` counts the rows taken from 1 and is null for the others,
+#: `score` is what a row was taken by, `gain` and `quality` are its parts where it has any. `witness` is the row or the
+#: example that it was compared with, `similarity` the cosine of the two; `detail` says why, and ends in what the
+#: witness is.
+SELECTION = pl.Schema(
+    {
+        "id": pl.String,
+        "rank": pl.UInt32,
+        "score": pl.Float64,
+        "gain": pl.Float64,
+        "quality": pl.Float64,
+        "witness": pl.String,
+        "similarity": pl.Float64,
+        "detail": pl.String,
+    }
+)
+
 #: A curated set, an arm or a held-out set, ready to train on. `why` says why a row is there.
 ARM = pl.Schema(
     {

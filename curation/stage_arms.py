@@ -21,8 +21,8 @@ from siftune.curation.balance.selection import COPIES
 from siftune.curation.balance.stage import measure_balance
 from siftune.curation.errors import UserError
 from siftune.curation.prepare import Prepared
+from siftune.curation.recipe.arm_sections import StageArm
 from siftune.curation.recipe.recipe import Recipe
-from siftune.curation.recipe.training_sections import StageArm
 from siftune.curation.replay import decide_again, first_index
 from siftune.curation.run.recorder import RunRecorder
 from siftune.curation.split_names import TRAIN

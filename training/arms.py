@@ -50,7 +50,7 @@ def train(
     train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
     if warn is not None and not arms:
         for arm, other in _repeated_arms(folder).items():
-            warn(f"{arm} is not trained: without the stages that it leaves out, it holds the same rows as {other}")
+            warn(f"{arm} is not trained: it holds the same rows as {other}")
     finished = [read_result(job.folder, key=job.key) for job in train_jobs]
     unfinished = [job for job, result in zip(train_jobs, finished, strict=True) if result is None]
     _check_rows(folder, unfinished, warn)
@@ -123,12 +123,12 @@ def plan_jobs(
 
 
 def _repeated_arms(run: RunFolder) -> dict[str, str]:
-    """The arms by stage that hold the same rows as an arm that the recipe names before them, with that arm."""
+    """The arms by stage or selection that hold the same rows as an arm that the recipe names before, with that arm."""
     counts, names = run.manifest.counts, training_of(run).arm_names
     repeated: dict[str, str] = {}
     for position, name in enumerate(names):
         record = counts.arms.get(name) if counts else None
-        if record and record.left_out:
+        if record and (record.left_out or record.selection):
             before = ("curated", *names[:position])  # curated counts wherever it stands
             other = next((other for other in before if other in names and other in record.same_as), None)
             if other:

@@ -116,7 +116,7 @@ def with_installed_encoder(recipe: Recipe) -> Recipe:
     if recipe.encoder != "auto" or importlib.util.find_spec("sentence_transformers") is not None:
         return recipe
     searched = recipe.contamination is not None and "layered" in recipe.contamination.rules
-    is_needed = recipe.duplicates.semantic is not None or recipe.topics is not None
+    is_needed = recipe.duplicates.semantic is not None or recipe.topics is not None or recipe.selects_by_embedding
     is_used = searched or recipe.splits is not None or recipe.balance is not None
     return recipe.model_copy(update={"encoder": None}) if is_used and not is_needed else recipe
 
@@ -159,7 +159,7 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int], secti
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{where} (line {line})" if line else where
     if error["type"] == "extra_forbidden":
-        accepted = _accepted_keys(section, location[:-1])
+        accepted = _accepted_keys(section, error["loc"][:-1])
         hint = did_you_mean(str(location[-1]), accepted)
         return f"{where}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
     if error["type"] == "missing":
@@ -182,12 +182,21 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int], secti
 
 
 def _accepted_keys(section: type[Section], location: tuple[str | int, ...]) -> list[str]:
+    """The keys that a section at a place may have: one of a union is known by its word, such as `by: coverage`."""
+    candidates = [section]
     for part in location:
         if isinstance(part, int):
             continue
-        field = section.model_fields.get(str(part))
-        section = (_any_section(field.annotation) if field else None) or section
-    return [field.alias or name for name, field in section.model_fields.items()]
+        if part.startswith("member-"):
+            word = (part.removeprefix("member-"),)
+            named = [
+                one for one in candidates if any(get_args(f.annotation) == word for f in one.model_fields.values())
+            ]
+            candidates = named or candidates
+            continue
+        fields = [one.model_fields[part] for one in candidates if part in one.model_fields]
+        candidates = [inner for field in fields for inner in _sections(field.annotation)] or candidates
+    return list(dict.fromkeys(field.alias or name for one in candidates for name, field in one.model_fields.items()))
 
 
 def _takes_null(section: type[Section], location: Sequence[str | int]) -> bool:
@@ -200,19 +209,15 @@ def _takes_null(section: type[Section], location: Sequence[str | int]) -> bool:
         if field is None:
             return False
         annotation = field.annotation
-        section = _any_section(annotation) or section
+        section = next(iter(_sections(annotation)), section)
     return type(None) in getattr(annotation, "__args__", ())
 
 
-def _any_section(annotation: Any) -> type[Section] | None:
-    """The section in a type annotation, however deep it stands in lists and unions."""
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The sections in a type annotation, however deep they stand in lists and unions."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        section = _any_section(inner)
-        if section is not None:
-            return section
-    return None
+        return [annotation]
+    return [section for inner in getattr(annotation, "__args__", ()) for section in _sections(inner)]
 
 
 def _line_numbers(text: str) -> dict[tuple[str | int, ...], int]:

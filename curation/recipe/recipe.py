@@ -66,6 +66,8 @@ class Recipe(Section):
     def _needs_encoder(self) -> Recipe:
         if self.duplicates.semantic and self.encoder is None:
             raise ValueError("duplicates.semantic needs an encoder; set `encoder: auto`, or `semantic: null`")
+        if self.encoder is None and self.selects_by_embedding:
+            raise ValueError("selecting by coverage or by examples needs an encoder; set `encoder: auto`")
         return self
 
     @model_validator(mode="after")
@@ -87,3 +89,8 @@ class Recipe(Section):
         if self.training and not self.splits:
             raise ValueError("arms are evaluated on held-out rows: add `splits:` (the defaults will do: `splits: {}`)")
         return self
+
+    @property
+    def selects_by_embedding(self) -> bool:
+        """Whether an arm is selected by embeddings."""
+        return any(arm.select.by != "score" for arm in self.training.selected_arms) if self.training else False

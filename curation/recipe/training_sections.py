@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from siftune.curation.recipe.sections import FormatName, Section, Share, StageName, check_endpoint
-
-ArmName = Literal["raw", "curated", "random", "random-2", "balanced-random", "longest", "base"]
+from siftune.curation.recipe.arm_sections import ArmName, SelectedArm, StageArm, kind_of_arm
+from siftune.curation.recipe.sections import FormatName, Section, Share, check_endpoint
 
 
 class Model(Section):
@@ -60,62 +59,22 @@ class Lora(Section):
     targets: list[str] | Literal["all-linear"] = Field("all-linear", description="Modules that are adapted.")
 
 
-_ARM_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-_RESERVED_ARM_NAMES = (*get_args(ArmName), "train", "validation", "test")
-
-
-class StageArm(Section):
-    """An arm by stage: what curation keeps when some of its stages do not decide."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    name: str = Field(description="The name of the arm: lower-case letters, digits and hyphens.")
-    without: list[StageName] | None = Field(
-        None, min_length=1, description="The stages that do not decide, while all others do. Or:"
-    )
-    only: list[StageName] | None = Field(
-        None, min_length=1, alias="with", description="The stages that decide, while no other does."
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _usable_name(cls, name: str) -> str:
-        if name in _RESERVED_ARM_NAMES:
-            raise ValueError(
-                f"the name {name!r} is taken: {', '.join(_RESERVED_ARM_NAMES)} are arms and splits of every run; "
-                "choose another, such as no-balance"
-            )
-        if not _ARM_NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} cannot name an arm: write a letter and then letters, digits and hyphens, all in lower case "
-                "and at most 40, such as no-balance"
-            )
-        return name
-
-    @model_validator(mode="after")
-    def _one_list(self) -> StageArm:
-        if (self.without is None) == (self.only is None):
-            raise ValueError(f"the arm {self.name!r} needs a list of stages, `without: […]` or `with: […]`, not both")
-        return self
-
-
-def _kind_of_arm(value: Any) -> str:
-    return "member-table" if isinstance(value, (dict, StageArm)) else "member-name"
-
-
 class Training(Section):
     """Fine-tuning of the arms. Defaults of the QLoRA paper where it states one."""
 
     arms: list[
         Annotated[
-            Annotated[ArmName, Tag("member-name")] | Annotated[StageArm, Tag("member-table")],
-            Discriminator(_kind_of_arm),
+            Annotated[ArmName, Tag("member-name")]
+            | Annotated[StageArm, Tag("member-table")]
+            | Annotated[SelectedArm, Tag("member-selection")],
+            Discriminator(kind_of_arm),
         ]
     ] = Field(
         ["raw", "curated", "random"],
         min_length=1,
         description="The arms to train, by name; or by stage, as `{name: no-balance, without: [balance]}` or "
-        "`{name: dedup-only, with: [exact, near]}`.",
+        "`{name: dedup-only, with: [exact, near]}`; or by selection, as "
+        "`{name: diverse, select: {by: coverage, share: 0.2}}`.",
     )
     budget: Budget = Field(Budget(tokens=200_000), description=Budget.__doc__)
     seeds: list[int] = Field(
@@ -147,13 +106,22 @@ class Training(Section):
 
     @property
     def arm_names(self) -> list[str]:
-        """The names of all arms, in their order."""
-        return [arm.name if isinstance(arm, StageArm) else arm for arm in self.arms]
+        """The names of all arms, in their order; the controls of a selected arm come behind it."""
+        names: list[str] = []
+        for arm in self.arms:
+            names.append(arm.name if isinstance(arm, (StageArm, SelectedArm)) else arm)
+            names += arm.control_names if isinstance(arm, SelectedArm) else []
+        return names
 
     @property
     def stage_arms(self) -> list[StageArm]:
         """The arms by stage."""
         return [arm for arm in self.arms if isinstance(arm, StageArm)]
+
+    @property
+    def selected_arms(self) -> list[SelectedArm]:
+        """The arms by selection."""
+        return [arm for arm in self.arms if isinstance(arm, SelectedArm)]
 
     @model_validator(mode="after")
     def _distinct_arms(self) -> Training:

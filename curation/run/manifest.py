@@ -186,6 +186,8 @@ class ArmRecord(Document):
     #: arm though it never measured them. It cannot drop these rows, nor others for them.
     left_out: list[str] = []
     unmeasured: dict[str, int] = {}
+    #: Of a selected arm and of its controls: how the rows were chosen, in words.
+    selection: str = ""
 
 
 class WordCounts(Document):

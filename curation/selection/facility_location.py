@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siftune.curation.embeddings.cosine import SCALE, lattice
+from siftune.curation.embeddings.cosine import SCALE, cosines, lattice
 from siftune.curation.embeddings.knn import nearest_on_lattice
 from siftune.curation.progress import Progress
 
@@ -34,6 +34,7 @@ EXACT_ROWS = 10_000
 _FEWEST_NEIGHBOURS, _MOST_NEIGHBOURS = 64, 1024
 _NEIGHBOURS_PER_CHOICE = 4
 _REPORTED = 500  # choices between two reports of progress
+_BLOCK_ROWS = 1024  # rows that are compared with all before them at a time
 
 #: The rows that a candidate is similar to (all of them, or positions int64[m]), and the similarities, float32[m], in
 #: units of 1 / SCALE².
@@ -63,7 +64,6 @@ def cover(
     *,
     quality: NDArray[np.float64] | None = None,
     alpha: float = 0.0,
-    exact_rows: int = EXACT_ROWS,
     progress: Progress | None = None,
 ) -> Covering:
     """Choose rows by coverage.
@@ -73,14 +73,13 @@ def cover(
         count: how many rows, at most n.
         quality: float64 [n], in [0, 1]; needed where `alpha` is above 0.
         alpha: the weight of quality, from 0 to 1.
-        exact_rows: up to this many rows every similarity counts; above, those to the nearest neighbours of each row.
         progress: called as rows are chosen.
 
     Raises:
         UserError: the vectors have more dimensions than can be compared exactly.
     """
     points = lattice(vectors)
-    neighbours = None if len(points) <= exact_rows else neighbours_for(len(points), count)
+    neighbours = None if len(points) <= EXACT_ROWS else neighbours_for(len(points), count)
     similar_to, sums = _all_similarities(points) if neighbours is None else _nearest_similarities(points, neighbours)
     weight = (1 - alpha) / SCALE**2
     bonus = np.zeros(len(points)) if quality is None else alpha * quality
@@ -116,7 +115,7 @@ def _nearest_similarities(
         part = slice(bounds[row], bounds[row + 1])
         return row_of[part], values[part]
 
-    return similar_to, np.bincount(candidate[order], weights=values, minlength=len(points))
+    return similar_to, np.bincount(candidate[order], weights=values, minlength=len(points)).astype(np.float64)
 
 
 def _lazy_greedy(
@@ -151,3 +150,19 @@ def _lazy_greedy(
         if progress and number % _REPORTED == 0:
             progress("choosing rows by coverage", number, count)
     return chosen, gains, scores
+
+
+def closest_before(vectors: np.ndarray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each row the most similar of the rows before it (ties: the earliest) and their cosine, both [n]; the first
+    row has -1 and NaN. `vectors` are embeddings [n, d] of any float type.
+    """
+    points = lattice(vectors)
+    closest = np.full(len(points), -1)
+    for start in range(1, len(points), _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, len(points))
+        products = points[start:stop] @ points[: stop - 1].T
+        products[np.arange(stop - 1) >= np.arange(start, stop)[:, None]] = -np.inf
+        closest[start:stop] = products.argmax(axis=1)
+    cosine = np.full(len(points), np.nan)
+    cosine[1:] = cosines(vectors, vectors, np.arange(1, len(points)), closest[1:])
+    return closest, cosine

@@ -76,7 +76,8 @@ def test_with_nearest_neighbours_only_those_similarities_count(world, neighbours
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(facility_location, "_FEWEST_NEIGHBOURS", neighbours)
         patch.setattr(facility_location, "_MOST_NEIGHBOURS", neighbours)
-        covering = cover(vectors, count, quality=np.asarray(quality), alpha=alpha, exact_rows=0)
+        patch.setattr(facility_location, "EXACT_ROWS", 0)
+        covering = cover(vectors, count, quality=np.asarray(quality), alpha=alpha)
     sparse = only_nearest(similarities(vectors), vectors, min(neighbours, len(rows)))
     assert covering.chosen.tolist() == plain_greedy(sparse, count, quality, alpha)
     assert covering.neighbours == min(neighbours, len(rows))
