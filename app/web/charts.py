@@ -9,6 +9,7 @@ import altair as alt
 import polars as pl
 
 from siftune.app.web.theme import FATES, arm_colour
+from siftune.curation.run.manifest import StageRecord
 
 #: The columns of a training log that are drawn, and their titles.
 CURVES = {
@@ -17,8 +18,62 @@ CURVES = {
     "grad_norm": "gradient norm",
     "tokens_per_second": "tokens per second",
 }
+#: What to see in each of them.
+HEADINGS = {
+    "loss": "Loss falls as an arm learns; only the held-out loss compares arms",
+    "learning_rate": "Learning rate: arms are comparable where these lines are one",
+    "grad_norm": "Gradient norm: a spike is an unstable step",
+    "tokens_per_second": "Speed: a dip is a pause or a busy machine",
+}
 #: Curves that vary with every batch: drawn faintly, with their running mean over them.
 _NOISY = ("loss", "grad_norm", "tokens_per_second")
+
+
+#: The name of the selection of `funnel`, and the field of its points.
+FUNNEL_CLICK, FUNNEL_STAGE = "stage", "stage"
+
+
+def funnel(steps: Sequence[StageRecord], *, kept: int) -> alt.Chart:
+    """The whole run in one chart: for each stage that removed rows, how many it let through and how many it removed.
+
+    A click on a bar selects its stage; that of the last bar is empty, for the rows that were kept.
+
+    Args:
+        steps: as `siftune.curation.review.funnel.funnel` returns them.
+        kept: rows that are left in the end.
+    """
+    rows = [
+        {
+            "bar": f"{step.stage.replace('_', ' ')}  − {step.removed:,}",
+            FUNNEL_STAGE: step.stage,
+            "rows": rows,
+            "part": part,
+        }
+        for step in steps
+        if step.removed
+        for part, rows in (("passed on", step.kept), ("removed", step.removed))
+    ]
+    rows.append({"bar": f"kept  {kept:,}", FUNNEL_STAGE: "", "rows": kept, "part": "passed on"})
+    bars = list(dict.fromkeys(str(row["bar"]) for row in rows))
+    colours = alt.Scale(domain=["passed on", "removed"], range=[FATES["kept"], FATES["dropped"]])
+    return (
+        alt.Chart(pl.DataFrame(rows).to_pandas())
+        .mark_bar(cursor="pointer")
+        .encode(
+            x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=6, format="~s", grid=False)),
+            y=alt.Y(
+                "bar:N",
+                title=None,
+                sort=bars,
+                axis=alt.Axis(labelLimit=240, labelOverlap=False, domain=False, ticks=False),
+            ),
+            color=alt.Color("part:N", scale=colours, legend=alt.Legend(title=None, orient="top")),
+            order=alt.Order("part:N", sort="ascending"),
+            tooltip=[alt.Tooltip("bar:N", title="stage"), "part:N", alt.Tooltip("rows:Q", format=",")],
+        )
+        .add_params(alt.selection_point(name=FUNNEL_CLICK, fields=[FUNNEL_STAGE]))
+        .properties(height=28 * len(bars) + 150, title="What each stage removed from the rows that reached it")
+    )
 
 
 def smoothed_steps(frame: pl.DataFrame) -> int:
@@ -53,15 +108,17 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str]) 
     axis = alt.Axis(tickCount=4, format=".3~g")
     bold = base.mark_line(strokeWidth=2).encode(y=alt.Y("smooth:Q", title=title, scale=scale, axis=axis))
     faint = base.mark_line(strokeWidth=1, opacity=0.3).encode(y=alt.Y(f"{column}:Q", title=title, scale=scale))
-    return alt.layer(*((faint, bold) if half else (bold,))).properties(height=250)
+    layers = (faint, bold) if half else (bold,)
+    return alt.layer(*layers).properties(height=290, title=HEADINGS[column])
 
 
-def intervals(rows: Sequence[dict[str, Any]], *, title: str) -> alt.LayerChart:
+def intervals(rows: Sequence[dict[str, Any]], *, title: str, heading: str) -> alt.LayerChart:
     """Differences with their intervals, and a line at no difference.
 
     Args:
         rows: the differences, with the keys name, low, value and high.
         title: the title of the horizontal axis.
+        heading: what to see in the chart.
     """
     frame = pl.DataFrame(list(rows)).to_pandas()
     base = alt.Chart(frame).encode(y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)))
@@ -78,4 +135,5 @@ def intervals(rows: Sequence[dict[str, Any]], *, title: str) -> alt.LayerChart:
         ],
     )
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]}).to_pandas()).mark_rule(strokeDash=[4, 4], color="#8A8A8A")
-    return alt.layer(zero.encode(x="zero:Q"), spread, point).properties(height=42 * len(rows) + 85)
+    layers = (zero.encode(x="zero:Q"), spread, point)
+    return alt.layer(*layers).properties(height=42 * len(rows) + 125, title=heading)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
+from markdown_it import MarkdownIt
 
 from siftune.app.web.theme import STYLE
 from siftune.curation.review.wording import decision_text, reason_text
@@ -68,6 +69,41 @@ def prose(text: str, *, limit: int = LONGEST) -> str:
         pieces += [_paragraph(short[end : block.start()]), f'<pre dir="auto">{escaped(block.group(1))}</pre>']
         end = block.end()
     return "".join([*pieces, _paragraph(short[end:])])
+
+
+def _markdown_reader() -> MarkdownIt:
+    """A reader of CommonMark with tables, without everything that could load or lead somewhere.
+
+    Raw HTML, images, links and addresses stay the text that they are written as; attributes come from the reader alone.
+    """
+    reader = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": _DEEPEST}).enable(
+        ["table", "strikethrough"]
+    )
+    reader.disable(["html_block", "html_inline", "image", "link", "autolink", "reference"])
+    # The reader's own rules for code would write the foreign name of its language into an attribute.
+    for name in ("fence", "code_block"):
+        reader.add_render_rule(name, _code_block)
+    reader.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>')
+    reader.add_render_rule("table_close", lambda *_: "</table></div>")
+    return reader
+
+
+def _code_block(_renderer: Any, tokens: Sequence[Any], index: int, *_: Any) -> str:
+    return f'<pre dir="auto">{html.escape(tokens[index].content)}</pre>'
+
+
+def rendered(text: str) -> str:
+    """An answer as Markdown: code, lists, tables, headings, emphasis. Nothing in it loads or leads anywhere."""
+    tokens = _READER.parse(visible(clip(text)))
+    if any(token.level >= _DEEPEST - 2 for token in tokens):
+        return prose(text)  # the reader leaves out what is nested more deeply
+    # Characters that a text spells as entities appear only when it is read, so they are made visible afterwards too.
+    body = visible(_READER.renderer.render(tokens, _READER.options, {}))
+    return f'<div class="md" dir="auto">{body}</div>' if text.strip() else ""
+
+
+_DEEPEST = 20
+_READER = _markdown_reader()
 
 
 def _paragraph(text: str) -> str:
@@ -202,6 +238,25 @@ def notice(message: str) -> str:
 def title(text: str) -> str:
     """The heading of a page."""
     return f'<h1 class="sf">{escaped(text)}</h1>'
+
+
+def purpose(text: str) -> str:
+    """What a page is for, in one sentence at its top."""
+    return f'<div class="sf purpose">{escaped(text)}</div>'
+
+
+def figure(label: str, value: str, note: str) -> str:
+    """A number that can be read from across the room.
+
+    Args:
+        label: what it counts.
+        value: the number, or two with an arrow between them.
+        note: what else one must know, in small print.
+    """
+    return (
+        f'<div class="sf figure"><div class="label">{escaped(label)}</div><div class="value">{escaped(value)}</div>'
+        f'<div class="small">{escaped(note)}</div></div>'
+    )
 
 
 def headline(text: str) -> str:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+import polars as pl
 import streamlit as st
 from polars.exceptions import PolarsError
 
 from siftune.app.web import markup, queries
 from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
+from siftune.curation.review import annotations as user_annotations
+from siftune.curation.review import bulk_actions, pairs
+from siftune.curation.review.annotations import Annotation
+from siftune.curation.review.bulk_actions import BulkAction
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.nearest_rows import RowEmbeddings
 from siftune.curation.review.search import TextIndex
 from siftune.curation.review.token_lengths import TokenLengths, count_lengths, stored_lengths
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training.inference.engine import Engine
 from siftune.training.inference.factory import open_engine, trained_arms
 from siftune.training.result import RESULT_FILE
@@ -28,6 +35,10 @@ from siftune.training.result import RESULT_FILE
 RUN_VARIABLE = "SIFTUNE_RUN"
 #: Seconds between looks at a run that is still being written.
 REFRESH = 3.0
+#: Rows of a run whose tokens are counted without being asked: a few seconds of work.
+COUNTED_AT_ONCE = 20_000
+#: Seconds that a page waits for the thread that counts tokens or builds the index: a small run needs no second visit.
+PATIENCE = 0.3
 
 
 def open_run() -> RunFolder:
@@ -47,8 +58,7 @@ def stop_page(message: str) -> NoReturn:
 
 def run_version(run: RunFolder) -> str:
     """A text that changes when the run's decisions do; caches use it as part of their key."""
-    files = [path.stat() if path.is_file() else None for path in (run.rows_path, run.ledger_path)]
-    return " ".join(f"{file.st_mtime_ns}:{file.st_size}" if file else "-" for file in files)
+    return " ".join(map(_stamp, (run.rows_path, run.ledger_path)))
 
 
 def catalogue(run: RunFolder) -> Catalogue:
@@ -112,7 +122,7 @@ def _text_index(path: str, version: str, _catalogue: Catalogue) -> IndexBuild:
         build.thread = threading.Thread(target=_build, args=(build, _catalogue), daemon=True)
         build.thread.start()
         # A small run is indexed before anybody could read "please wait".
-        build.thread.join(timeout=1.0)
+        build.thread.join(timeout=PATIENCE)
     return build
 
 
@@ -128,8 +138,20 @@ def _build(build: IndexBuild, catalogue: Catalogue) -> None:
 
 def show_in_browse(query: Query) -> None:
     """Set the rows that Browse shows when it is opened next."""
-    st.session_state["browse"] = query
+    st.session_state["browse"] = st.session_state["browse_last"] = query
     st.session_state["browse_version"] = st.session_state.get("browse_version", 0) + 1
+
+
+def remember_browse(query: Query) -> None:
+    """Keep what the widgets of Browse ask for, so that the page shows it again when the user comes back."""
+    st.session_state["browse_last"] = query
+
+
+def return_to_browse() -> None:
+    """Show the query that Browse was left with, where the page is opened anew: its widgets forget their values."""
+    last = st.session_state.get("browse_last")
+    if not st.query_params and last is not None and last != browse_query():
+        show_in_browse(last)
 
 
 def browse_query() -> Query:
@@ -141,6 +163,90 @@ def browse_query() -> Query:
 def switch_to(page: str) -> None:
     """Switch to another page, by its title in the navigation."""
     st.switch_page(st.session_state["pages"][page])
+
+
+def page_link(page: str, label: str, params: Mapping[str, list[str]] | None = None) -> None:
+    """A link to a page.
+
+    Args:
+        page: its title in the navigation.
+        label: the text of the link; not of a data set.
+        params: the query parameters of its address.
+    """
+    st.page_link(st.session_state["pages"][page], label=label, query_params=params)
+
+
+def arrived(page: str) -> dict[str, list[str]] | None:
+    """The query parameters of the page's address where the user opened a link; None where the page wrote them itself.
+
+    A page that keeps its address up to date calls `show_address` in each run.
+    """
+    params = {name: st.query_params.get_all(name) for name in st.query_params}
+    return params if params and params != st.session_state.get(f"address of {page}") else None
+
+
+def show_address(page: str, params: Mapping[str, list[str]]) -> None:
+    """Let the page's address say what it shows, so that it can be sent to somebody."""
+    address = {name: list(values) for name, values in params.items()}
+    st.session_state[f"address of {page}"] = address
+    if address != {name: st.query_params.get_all(name) for name in st.query_params}:
+        st.query_params.from_dict(address)
+
+
+def row_annotations(run: RunFolder) -> dict[str, Annotation]:
+    """The user's notes and tags by row id; read again when the file changes. Ends the page when it is damaged."""
+    try:
+        return _annotations(str(run.path), _stamp(run.annotations_path))
+    except UserError as fault:
+        stop_page(str(fault))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _annotations(path: str, stamp: str) -> dict[str, Annotation]:
+    del stamp
+    return user_annotations.read_annotations(RunFolder.open(path))
+
+
+def tag_counts(run: RunFolder) -> dict[str, int]:
+    """How many rows have each of the user's tags."""
+    return _tag_counts(str(run.path), _stamp(run.annotations_path), row_annotations(run))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _tag_counts(path: str, stamp: str, _annotations: dict[str, Annotation]) -> dict[str, int]:
+    del path, stamp
+    return user_annotations.tag_counts(_annotations)
+
+
+def overrides(run: RunFolder) -> dict[str, Override]:
+    """The decisions by hand by row id; read again when the file changes. Ends the page when it is damaged."""
+    try:
+        return _overrides(str(run.path), _stamp(run.overrides_path))
+    except UserError as fault:
+        stop_page(str(fault))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _overrides(path: str, stamp: str) -> dict[str, Override]:
+    del stamp
+    return read_overrides(RunFolder.open(path).overrides_path)
+
+
+def last_action(run: RunFolder) -> BulkAction | None:
+    """The action on many rows that can be undone."""
+    return _last_action(str(run.path), _stamp(run.last_action_path))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _last_action(path: str, stamp: str) -> BulkAction | None:
+    del stamp
+    return bulk_actions.last_action(RunFolder.open(path))
+
+
+def _stamp(path: Path) -> str:
+    """Changes when the file does; every write replaces it by a new one."""
+    file = path.stat() if path.is_file() else None
+    return f"{file.st_ino}:{file.st_mtime_ns}:{file.st_size}" if file else "-"
 
 
 def previews(catalogue: Catalogue, positions: list[int]) -> dict[int, tuple[str, str]]:
@@ -184,6 +290,35 @@ def _threshold_effect(
     )
 
 
+def score_histogram(run: RunFolder, stage: str) -> pl.DataFrame:
+    """The stored pairs of a stage by similarity; cached, since no threshold changes it."""
+    return _score_histogram(str(run.path), run_version(run), stage)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _score_histogram(path: str, version: str, stage: str) -> pl.DataFrame:
+    del version
+    return pairs.score_histogram(RunFolder.open(path), stage)
+
+
+def borderline(run: RunFolder, stage: str, threshold: float, most: int) -> pl.DataFrame:
+    """The pairs nearest to a threshold; cached while the user labels them.
+
+    Args:
+        run: the run folder.
+        stage: the name of a stage with a threshold.
+        threshold: the threshold.
+        most: how many pairs.
+    """
+    return _borderline(str(run.path), run_version(run), stage, threshold, most)
+
+
+@st.cache_resource(max_entries=50, show_spinner=False)
+def _borderline(path: str, version: str, stage: str, threshold: float, most: int) -> pl.DataFrame:
+    del version
+    return pairs.borderline(RunFolder.open(path), stage, threshold, most=most)
+
+
 @dataclass
 class TokenCount:
     """The rows' lengths in tokens while a thread counts them; `fault` says why they cannot be counted."""
@@ -204,6 +339,20 @@ def token_lengths(run: RunFolder) -> TokenCount:
     return _token_lengths(str(run.path), run_version(run), _catalogue=catalogue(run))
 
 
+def answer_tokens(run: RunFolder) -> TokenLengths | None:
+    """Lengths in tokens for a page that does not wait: those that are there; counted by a thread where rows are few."""
+    rows = catalogue(run)
+    return (
+        token_lengths(run).ready if len(rows) <= COUNTED_AT_ONCE else _stored_lengths(str(run.path), run_version(run))
+    )
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _stored_lengths(path: str, version: str) -> TokenLengths | None:
+    del version
+    return stored_lengths(RunFolder.open(path))
+
+
 @st.cache_resource(max_entries=1, show_spinner=False)
 def _token_lengths(path: str, version: str, _catalogue: Catalogue) -> TokenCount:
     del path, version
@@ -214,7 +363,7 @@ def _token_lengths(path: str, version: str, _catalogue: Catalogue) -> TokenCount
         thread = threading.Thread(target=_count, args=(count, _catalogue.run), daemon=True)
         thread.start()
         # A missing tokenizer is noticed, and few rows are counted, before the page is drawn.
-        thread.join(timeout=1.0)
+        thread.join(timeout=PATIENCE)
     return count
 
 

@@ -74,6 +74,30 @@ STYLE = """
   border-left:2px solid color-mix(in srgb,currentColor 25%,transparent)}
 h1.sf{font-size:1.7rem;font-weight:650;padding:0;margin:0}
 .sf.big{font-size:1.15rem;line-height:1.45}
+.sf.purpose{font-size:.95rem;opacity:.75;margin:0 0 .3rem}
+.sf.figure .label{font-size:.85rem;font-weight:600;opacity:.75}
+.sf.figure .value{font-size:1.6rem;font-weight:650;line-height:1.3;overflow-wrap:normal;
+  font-variant-numeric:tabular-nums}
+.sf.figure .small{font-size:.82rem;opacity:.75;line-height:1.35}
+.st-key-figures>div{flex:1 1 11.8rem!important;min-width:11.8rem}
+.sf .md>:first-child{margin-top:0}
+.sf .md>:last-child{margin-bottom:0}
+.sf .md{unicode-bidi:isolate;overflow-wrap:anywhere}
+.sf .md p,.sf .md ul,.sf .md ol,.sf .md blockquote,.sf .md table{margin:.35rem 0;font-size:inherit}
+.sf .md ul,.sf .md ol{padding-left:1.4rem}
+.sf .md li{margin:.1rem 0;font-size:inherit}
+.sf .md h1,.sf .md h2,.sf .md h3,.sf .md h4,.sf .md h5,.sf .md h6{font-size:1.02em;font-weight:650;margin:.6rem 0 .2rem;
+  padding:0;line-height:1.35}
+.sf .md code{font-size:.9em;padding:0 .2em;border-radius:.2rem;color:inherit;overflow-wrap:anywhere;
+  background:color-mix(in srgb,currentColor 9%,transparent)}
+.sf .md pre code{padding:0;background:none;font-size:1em}
+.sf .md blockquote{border-left:3px solid color-mix(in srgb,currentColor 25%,transparent);padding-left:.7rem;
+  margin-left:0}
+.sf .md hr{margin:.6rem 0}
+.sf .md .scroll{overflow-x:auto}
+@media (max-width:1000px){
+[class*="st-key-answers"] [data-testid="stHorizontalBlock"]{flex-wrap:wrap}
+[class*="st-key-answers"] [data-testid="stColumn"]{min-width:100%}}
 """ + _tones()
 
 #: Streamlit's theme options, given to the server as flags `--theme.NAME`.

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from siftune.training.evaluation.votes import StoredTurn
 
 Message = dict[str, str]
 
 
-def history(turns: Sequence[StoredTurn], arm: str, *, system: str) -> list[Message]:
-    """The prompts and answers of `arm`: every arm has its own history."""
+def history(
+    turns: Sequence[StoredTurn], arm: str, *, system: str, continued: Mapping[str, str] | None = None
+) -> list[Message]:
+    """The prompts and answers that `arm` sees: its own, and another arm's where the user continued with that answer.
+
+    Args:
+        turns: the answers of a conversation, in order of turns.
+        arm: the arm.
+        system: the system prompt.
+        continued: by round, the arm whose answer all arms continue with.
+    """
     messages: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
     for turn in turns:
-        if turn.arm == arm:
+        if turn.arm == (continued or {}).get(turn.round, arm):
             messages += [{"role": "user", "content": turn.prompt}, {"role": "assistant", "content": turn.answer}]
     return messages
 
 
-def as_jsonl(turns: Sequence[StoredTurn]) -> str:
-    """One line for each arm: messages, as in training data, with the arm and the fingerprints of its weights."""
+def as_jsonl(turns: Sequence[StoredTurn], continued: Mapping[str, str] | None = None) -> str:
+    """One line for each arm: messages up to its last answer, as in training data, and who gave each of the answers.
+
+    Args:
+        turns: the answers of a conversation, in order of turns.
+        continued: by round, the arm whose answer all arms continued with.
+    """
     lines = []
     for arm in dict.fromkeys(turn.arm for turn in turns):
-        own = [turn for turn in turns if turn.arm == arm]
-        messages = history(own, arm, system=str(own[-1].facts.get("system", "")))
-        line = {"messages": messages, "arm": arm, "fingerprints": [turn.facts.get("fingerprint") for turn in own]}
+        last = [turn for turn in turns if turn.arm == arm][-1]
+        before = [turn for turn in turns if turn.turn < last.turn]
+        given = [turn for turn in before if turn.arm == (continued or {}).get(turn.round, arm)] + [last]
+        messages = history(before, arm, system=str(last.facts.get("system", "")), continued=continued)
+        messages += [{"role": "user", "content": last.prompt}, {"role": "assistant", "content": last.answer}]
+        line = {
+            "messages": messages,
+            "arm": arm,
+            "answered_by": [turn.arm for turn in given],
+            "fingerprints": [turn.facts.get("fingerprint") for turn in given],
+        }
         lines.append(json.dumps(line, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines)
 

@@ -32,7 +32,10 @@ _REMEMBERED = 8
 
 @dataclass(frozen=True)
 class Query:
-    """Which rows, in which order. Empty tuples and `None` mean: any. Ranges include both ends."""
+    """Which rows, in which order. Empty tuples and `None` mean: any. Ranges include both ends.
+
+    `text`, `tag` and `by_hand` are not of the run's own columns: who asks for them hands their rows to `find` as hits.
+    """
 
     text: str = ""
     source: tuple[str, ...] = ()
@@ -48,6 +51,8 @@ class Query:
     answer_words: tuple[int, int] | None = None
     order: Order = "row"
     descending: bool = False
+    tag: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
 
 
 @dataclass
@@ -153,6 +158,11 @@ class Catalogue:
     def texts(self, positions: Sequence[int] | Positions) -> dict[int, dict[str, Any]]:
         """TEXTS rows by position; quarantined rows are absent."""
         return self._read("texts", positions)
+
+    def earlier_messages(self, row_id: str) -> list[dict[str, str]]:
+        """The turns of a row of an earlier set that the run names; none where there is no such row."""
+        named = self.run.earlier().filter(pl.col("id") == row_id)["messages"]
+        return named[0].to_list() if len(named) else []
 
     def _read(self, name: str, positions: Sequence[int] | Positions) -> dict[int, dict[str, Any]]:
         row_of = {int(self.example_positions[position]): int(position) for position in positions}

@@ -22,6 +22,8 @@ GUARDED = "guarded: numbers, names, a negation or the question differ"
 #: What a stored pair can come to, and what a row can be similar to.
 PAIR_KINDS = ("can be duplicates", GUARDED)
 ITEM_KINDS = ("similar to an item of a benchmark", "similar to a decoy, which nobody published")
+#: The fate of a row of an earlier set: no stage of the run decides on it.
+EARLIER_FATE = "kept earlier"
 #: What the score of a row and an item is.
 ITEM_MEASURE = "score of a logistic model that a row is an item of a benchmark in other words, from 0 to 1"
 
@@ -90,7 +92,8 @@ def neighbours(run: RunFolder, row_id: str, rows: pl.LazyFrame, *, most: int = 5
     fates = rows.filter(pl.col("id").is_in(similar["id"].unique().implode())).select(
         "id", pl.col("fate", "stage").cast(pl.String)
     )
-    return similar.join(fates.collect(), on="id", how="left", maintain_order="left")
+    with_fates = similar.join(fates.collect(), on="id", how="left", maintain_order="left")
+    return with_fates.with_columns(pl.col("fate").fill_null(EARLIER_FATE))
 
 
 def threshold_pairs(run: RunFolder, stage: str, threshold: float) -> pl.LazyFrame:
@@ -155,11 +158,21 @@ def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFra
     return pl.concat(frames)
 
 
-def with_scores(run: RunFolder, stage: str, labels: pl.DataFrame) -> pl.DataFrame:
-    """`labels` (a, b and others) of pairs that the stage stored, with the `score` of each."""
+def with_scores(run: RunFolder, stage: str, labels: pl.DataFrame, *, threshold: float) -> pl.DataFrame:
+    """`labels` (a, b and others) of pairs that the stage stored, with the `score` of each, and `decided`: whether the
+    stage takes the two for the same.
+
+    Args:
+        run: the run.
+        stage: the name of the stage.
+        labels: the pairs.
+        threshold: the threshold, which may be another than the run's; that of a benchmark can be higher.
+    """
     if stage == CONTAMINATION:
-        matches = run.measured_matches().filter(pl.col("rule") == schema.PARAPHRASE, pl.col("outcome") != "decoy")
-        pairs = matches.select("score", a="id", b="reference")
+        settled = settled_matches(run, threshold).filter(pl.col("rule") == schema.PARAPHRASE)
+        scored = settled.lazy().select("score", "threshold", a="id", b="reference")
     else:
-        pairs = pl.scan_parquet(run.file(stage), glob=False).select("a", "b", "score")
-    return pairs.join(labels.lazy(), on=["a", "b"], how="inner").collect()
+        pairs = pl.scan_parquet(run.file(stage), glob=False)
+        scored = pairs.select("a", "b", "score", pl.lit(threshold).alias("threshold"))
+    joined = scored.join(labels.lazy(), on=["a", "b"], how="inner")
+    return joined.with_columns(decided=pl.col("score") >= pl.col("threshold")).drop("threshold").collect()

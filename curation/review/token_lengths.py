@@ -22,9 +22,12 @@ _ROWS = 5_000  # between two words of progress
 
 @dataclass(frozen=True)
 class TokenLengths:
-    """Tokens of prompt and answer together, uint32 [n], in the order of EXAMPLES, and whose tokens they are."""
+    """Tokens of prompt and answer together, and of the answer alone, uint32 [n], in the order of EXAMPLES, and whose
+    tokens they are.
+    """
 
     total: NDArray[np.uint32]
+    answer: NDArray[np.uint32]
     tokenizer: str
 
 
@@ -58,7 +61,7 @@ def _counted(run: RunFolder, units: LengthCounter, rows: int, progress: Progress
 
 def _read(run: RunFolder, frame: pl.DataFrame) -> TokenLengths:
     total = (frame["prompt"] + frame["answer"]).to_numpy()
-    return TokenLengths(total, run.recipe.model.name)
+    return TokenLengths(total, frame["answer"].to_numpy(), run.recipe.model.name)
 
 
 def _key(run: RunFolder) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.app.serving import FLAGS, chromium, serving
 from tests.app.tab import Tab
-from tests.app.world import synthetic_run, tiny_model, trained_run
+from tests.app.world import contaminate, synthetic_run, tiny_model, trained_run
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +38,33 @@ def done_run(trained_world: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_world, tmp_path / "run"))
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Path], str]]:
-    with ExitStack() as stack:
-        yield lambda run: stack.enter_context(serving(run))[0]
+@dataclass(frozen=True)
+class Served:
+    """A run that the app's server shows."""
+
+    run: Path
+    address: str
+
+
+@pytest.fixture(scope="session")
+def trained_server(trained_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server on a copy of the trained run for all tests that look at it: its models are loaded once."""
+    run = Path(shutil.copytree(trained_world, tmp_path_factory.mktemp("served") / "run"))
+    with serving(run) as (address, _):
+        yield Served(run, address)
+
+
+@pytest.fixture(scope="session")
+def hostile_server(plain_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server on hostile rows, started in a folder whose files have the names of modules and must not be imported."""
+    folder = tmp_path_factory.mktemp("hostile")
+    run = contaminate(Path(shutil.copytree(plain_world, folder / "run")))
+    for name in ("app", "training", "curation", "state", "queries", "charts", "pages", "streamlit", "polars", "json"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('the user's {name}.py was imported')")
+    (folder / "data").mkdir()
+    (folder / "data" / "__init__.py").write_text("raise ImportError('the user's data was imported')")
+    with serving(run, started_in=folder) as (address, _):
+        yield Served(run, address)
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +80,12 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def tab(browser: Any, serve: Callable[[Path], str]):
+def tab(browser: Any) -> Iterator[Callable[[Served], Tab]]:
+    """Opens a new browser tab, with a session and a conversation of its own, on a server."""
     tabs: list[Tab] = []
 
-    def opened(run: Path) -> Tab:
-        tabs.append(Tab(browser, serve(run)))
+    def opened(served: Served) -> Tab:
+        tabs.append(Tab(browser, served.address))
         return tabs[-1]
 
     yield opened

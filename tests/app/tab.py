@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -47,6 +48,7 @@ class Tab:
             self.foreign_requests.append(request.url)
 
     def open(self, name: str) -> None:
+        """Open a page by its address, which may have query parameters."""
         self.page.goto(f"{self.address}/{'' if name == 'overview' else name}", timeout=120_000)
         self.page.wait_for_selector('[data-testid="stMainBlockContainer"] .sf', timeout=120_000)
         self.settle()
@@ -86,6 +88,16 @@ class Tab:
     def click(self, name: str, *, index: int = 0) -> None:
         self.page.get_by_role("button", name=name, exact=True).nth(index).click()
         self.settle()
+
+    def press(self, key: str) -> None:
+        """Press a key of a shortcut, with no box in focus."""
+        self.page.evaluate("document.activeElement?.blur()")
+        self.page.keyboard.press(key)
+        self.settle()
+
+    def conversation(self) -> str:
+        """The id of the conversation that the page shows, from its address."""
+        return parse_qs(urlsplit(self.page.url).query)["chat"][0]
 
     def assert_clean(self) -> None:
         """Check that no foreign script ran, no other host was contacted, and no error occurred."""

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS turns(
 CREATE INDEX IF NOT EXISTS turns_of ON turns(conversation, turn);
 CREATE TABLE IF NOT EXISTS votes(
     round TEXT PRIMARY KEY, left_arm TEXT NOT NULL, right_arm TEXT NOT NULL, choice TEXT NOT NULL, time REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS continued(round TEXT PRIMARY KEY, arm TEXT NOT NULL);
 """
 
 
@@ -114,6 +115,27 @@ def replace_turns(run: RunFolder, conversation: str, *, since: int) -> None:
     """Take turn `since` and all later ones out of a conversation; they and their votes stay in the database."""
     with _database(run) as db:
         db.execute("UPDATE turns SET live = 0 WHERE conversation = ? AND turn >= ?", (conversation, since))
+
+
+def continue_with(run: RunFolder, round_: str, arm: str | None) -> None:
+    """Let every arm continue a conversation with the answer of one of them in a round; None: each with its own."""
+    with _database(run) as db:
+        db.execute("DELETE FROM continued WHERE round = ?", (round_,))
+        if arm is not None:
+            db.execute("INSERT INTO continued VALUES (?, ?)", (round_, arm))
+
+
+def read_continued(run: RunFolder, conversation: str) -> dict[str, str]:
+    """The rounds of a conversation that all arms continue with one answer, and the arm that gave it."""
+    if not run.votes_path.is_file():
+        return {}
+    with _database(run) as db:
+        rows = db.execute(
+            "SELECT DISTINCT continued.round, continued.arm FROM continued"
+            " JOIN turns ON turns.round = continued.round WHERE conversation = ?",
+            (conversation,),
+        ).fetchall()
+    return dict(rows)
 
 
 def store_vote(run: RunFolder, *, round_: str, left: str, right: str, choice: VoteChoice) -> bool:

@@ -1,9 +1,12 @@
-"""What several pages draw: page buttons of a list, two rows side by side."""
+"""What several pages draw: a list to step through, two rows side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import polars as pl
 import streamlit as st
 
 from siftune.app.web import markup
@@ -14,26 +17,90 @@ from siftune.curation.text.differences import cut_spans, word_differences
 _NO_TEXT = "This run did not keep the texts of benchmark items. Curate again to see them."
 
 
-def pager(name: str, pages: int) -> int:
-    """Buttons for the pages of the list `name`; returns the index of the open page, from 0."""
-    key = f"{name}_page"
-    number = min(int(st.session_state.get(key, 0)), max(0, pages - 1))
-    if pages <= 1:
-        return number
-    back, forward, label, _ = st.columns([1.3, 1.3, 2.4, 5], vertical_alignment="center")
-    back.button(
-        "Previous", key=f"{key} back", disabled=number == 0, width="stretch", on_click=_set, args=(key, number - 1)
-    )
-    forward.button(
-        "Next", key=f"{key} on", disabled=number >= pages - 1, width="stretch", on_click=_set, args=(key, number + 1)
-    )
-    with label:
-        markup.draw(markup.note(f"page {number + 1:,} of {pages:,}"))
-    return number
+@dataclass(frozen=True)
+class Walk:
+    """Where the user stands in a list that is shown page by page: keys and buttons step through it."""
+
+    name: str
+    count: int
+    size: int
+
+    @property
+    def _key(self) -> str:
+        return f"{self.name}_at"
+
+    @property
+    def at(self) -> int:
+        """The index of the item that the user stepped to, from 0."""
+        return max(0, min(int(st.session_state.get(self._key, 0)), self.count - 1))
+
+    @property
+    def page(self) -> int:
+        """The index of the page that holds it, from 0."""
+        return self.at // self.size
+
+    def go_to(self, index: int) -> None:
+        """Stand at another item."""
+        st.session_state[self._key] = index
+
+    def draw(self, chosen: int, what: str) -> None:
+        """Buttons to the next and the previous item and page.
+
+        Args:
+            chosen: the index of the item that is open; a click in the list may have opened another than `at`.
+            what: what an item is called.
+        """
+        pages = -(-self.count // self.size)
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{self.name}_walk"):
+            self._button("Previous", chosen - 1, shortcut="P", suffix="previous")
+            self._button("Next", chosen + 1, shortcut="N", suffix="next")
+            if pages > 1:
+                page = chosen // self.size
+                self._button("Page back", (page - 1) * self.size, shortcut="Shift+P", suffix="back")
+                self._button("Page on", (page + 1) * self.size, shortcut="Shift+N", suffix="on")
+                markup.draw(markup.note(f"{what} {chosen + 1:,} of {self.count:,}, page {page + 1:,} of {pages:,}"))
+            else:
+                markup.draw(markup.note(f"{what} {chosen + 1:,} of {self.count:,}"))
+
+    def _button(self, label: str, index: int, *, shortcut: str, suffix: str) -> None:
+        st.button(
+            label,
+            key=f"{self.name}_page {suffix}",
+            disabled=not 0 <= index < self.count,
+            shortcut=shortcut,
+            on_click=self.go_to,
+            args=(index,),
+        )
 
 
-def _set(key: str, number: int) -> None:
-    st.session_state[key] = number
+def choose_from(walk: Walk, table: pl.DataFrame, *, what: str, height: int, columns: Mapping[str, Any]) -> int:
+    """One page of a list as a table to select from, and the buttons to step through it; the index of the chosen item.
+
+    Args:
+        walk: where the user stands.
+        table: the items of the page.
+        what: what an item is called.
+        height: pixels of the table.
+        columns: how its columns look, as in `st.dataframe`.
+    """
+    buttons = st.container()
+    # A step makes a new table, in which the item stepped to is selected; a click selects within the table.
+    event = st.dataframe(
+        table.to_pandas(),
+        key=f"{walk.name} table {walk.at} {walk.count}",
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [walk.at % walk.size]}},
+        height=height,
+        column_config=dict(columns),
+    )
+    selected = event["selection"]["rows"]
+    inside = int(selected[0]) if selected else walk.at % walk.size
+    chosen = walk.page * walk.size + min(inside, table.height - 1)
+    with buttons:
+        walk.draw(chosen, what)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -67,11 +134,12 @@ def side_by_side(catalogue: Catalogue, row_id: str, witness: str, *, stage: str 
 def _row_side(catalogue: Catalogue, row_id: str) -> _Side:
     position = catalogue.position(row_id)
     if position is None:
-        return _Side(markup.row_head(row_id, None), [])
-    example = catalogue.examples([position]).get(position)
-    messages = (example or {}).get("messages") or []
+        row, messages = None, catalogue.earlier_messages(row_id)
+    else:
+        row = catalogue.frame.row(position, named=True)
+        messages = (catalogue.examples([position]).get(position) or {}).get("messages") or []
     turns = [(str(turn["role"] or "?"), str(turn["content"] or "")) for turn in messages[: markup.MOST_TURNS]]
-    return _Side(markup.row_head(row_id, catalogue.frame.row(position, named=True)), turns)
+    return _Side(markup.row_head(row_id, row), turns)
 
 
 def _item_side(catalogue: Catalogue, reference: str) -> _Side:

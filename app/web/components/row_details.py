@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from siftune.app.web import markup, state
-from siftune.curation.errors import UserError
+from siftune.app.web.components.hand_controls import hand_controls
 from siftune.curation.review.catalogue import Catalogue, Dossier, dossier
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
+from siftune.curation.review.selections import selections_of
 from siftune.curation.review.wording import score_text
-from siftune.curation.run.overrides import (
-    Override,
-    OverrideAction,
-    read_overrides,
-    remove_override,
-    write_override,
-)
 
 _MOST_MATCHES = 12
 
 
-def show_row(catalogue: Catalogue, position: int) -> None:
-    """Draw one row and everything that the run holds about it."""
+def show_row(catalogue: Catalogue, position: int, *, after: Callable[[], None] | None = None) -> None:
+    """Draw one row and everything that the run holds about it; `after` is called when the user kept or dropped it."""
     details = dossier(catalogue, position)
     example = catalogue.examples([position]).get(position)
     text, facts = st.columns([3, 2], gap="large")
@@ -40,8 +35,9 @@ def show_row(catalogue: Catalogue, position: int) -> None:
             markup.draw(markup.conversation(example["messages"]))
             _other_columns(example)
     with facts:
-        override_controls(catalogue, str(details.row["id"]), str(details.row["fate"]))
+        hand_controls(catalogue, str(details.row["id"]), str(details.row["fate"]), after=after)
         _history(details)
+        _selections(catalogue, str(details.row["id"]))
         _items(details)
         _similar_rows(details)
 
@@ -69,29 +65,6 @@ def _other_columns(example: dict[str, Any]) -> None:
             markup.draw(markup.prose(str(example["meta"]), limit=4_000))
 
 
-def override_controls(catalogue: Catalogue, row_id: str, fate: str) -> None:
-    """Restore or drop a row by hand; the next `siftune curate` applies it."""
-    try:
-        override = read_overrides(catalogue.run.overrides_path).get(row_id)
-    except UserError as fault:
-        markup.draw(markup.notice(str(fault)))
-        return
-    if override is not None:
-        markup.draw(markup.notice(f"Override: {override.action}. The next `siftune curate` applies it."))
-        if st.button("Remove the override", key=f"undo {row_id}"):
-            remove_override(catalogue.run, row_id)
-            st.rerun()
-        return
-    action: OverrideAction | None = {"dropped": "restore", "kept": "drop"}.get(fate)  # type: ignore[assignment]
-    if action is None:
-        return
-    note, button = st.columns([3, 1], vertical_alignment="bottom")
-    reason = note.text_input("Reason for the ledger", key=f"reason {row_id}", placeholder="optional")
-    if button.button(action.capitalize(), key=f"{action} {row_id}", width="stretch"):
-        write_override(catalogue.run, Override(row_id, action, reason))
-        st.rerun()
-
-
 def _history(details: Dossier) -> None:
     markup.draw(markup.section_head("History"))
     for decision in details.decisions.to_dicts():
@@ -104,6 +77,14 @@ def _history(details: Dossier) -> None:
         markup.draw(markup.note("No stage made a decision about this row."))
     if not details.witnessed.is_empty():
         markup.draw(markup.note(f"Rows dropped or reported as similar to this row: {details.witnessed.height:,}."))
+
+
+def _selections(catalogue: Catalogue, row_id: str) -> None:
+    """What each selected arm says of the row."""
+    lines = selections_of(catalogue.run, row_id)
+    if lines:
+        markup.draw(markup.section_head("Selected arms"))
+        markup.draw(markup.facts([(line.arm, line.sentence) for line in lines]))
 
 
 def _items(details: Dossier) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from siftune.app.web.pages import browse, chat, decisions, overview, prompts, thresholds, training, verdict
+from siftune.app.web.pages.map import row_map
 
 #: Title in the navigation and the function that draws the page; the function's name is the page's address, and the
 #: first page is the one that opens.
 PAGES: dict[str, Callable[[], None]] = {
     "Overview": overview.overview,
     "Browse": browse.browse,
+    "Map": row_map,
     "Decisions": decisions.decisions,
     "Thresholds": thresholds.thresholds,
     "Training": training.training,

@@ -1,17 +1,19 @@
-"""Browse: search, filter and sort all rows of the run, and read one of them."""
+"""Browse: search, filter and sort all rows of the run, read one of them, act on all that the filter shows."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, get_args
 
+import numpy as np
 import polars as pl
 import streamlit as st
 
-from siftune.app.web import markup, state
-from siftune.app.web.components import layout, row_details
+from siftune.app.web import links, markup, queries, state
+from siftune.app.web.components import filter_actions, layout, row_details
 from siftune.curation.review.catalogue import Catalogue, Order, Positions, Query
 
+PURPOSE = "Find rows by words, fate, source or length, read them, and act on all that a filter shows."
 PAGE = 25
 _ORDERS = {
     "row": "input order",
@@ -20,26 +22,75 @@ _ORDERS = {
     "turns": "turns",
 }
 _CHOICES = ("source", "fate", "stage", "reason", "split")
+_BY_HAND = {"restore": "kept by hand", "drop": "dropped by hand", "note": "with a note"}
+_COLUMNS = {
+    "id": st.column_config.TextColumn("row", width=115),
+    "fate": st.column_config.TextColumn(width=85),
+    "instruction": st.column_config.TextColumn(width=235),
+    "answer": st.column_config.TextColumn(width=150),
+    "reason": st.column_config.TextColumn(width=110),
+    "split": st.column_config.TextColumn(width=60),
+    "turns": st.column_config.NumberColumn(width=55),
+    "instruction words": st.column_config.NumberColumn(width=125),
+    "answer words": st.column_config.NumberColumn(width=100),
+}
 
 
 def browse() -> None:
     """Draw the page."""
     run = state.open_run()
     catalogue = state.catalogue(run)
+    markup.draw(markup.purpose(PURPOSE))
+    link = _follow_link(catalogue)
     query = _query(catalogue, state.browse_query())
+    state.remember_browse(query)
     hits, searched = _search(query)
-    if not searched:
-        query = replace(query, text="")
+    by_hand = queries.rows_by_hand(catalogue, query, state.row_annotations(run), state.overrides(run))
+    if by_hand is not None:
+        hits = by_hand if hits is None else np.intersect1d(hits, by_hand)
+    positions = catalogue.find(query if searched else replace(query, text=""), hits)
+    walk = layout.Walk("browse", len(positions), PAGE)
     if st.session_state.get("browse_shown") != query:
-        st.session_state["browse_shown"], st.session_state["browse_page"] = query, 0
-    positions = catalogue.find(query, hits)
+        st.session_state["browse_shown"] = query
+        walk.go_to(0)
+    if link is not None and link.row is not None:
+        _open_row(catalogue, positions, walk, link.row)
     _counts(catalogue, positions)
+    filter_actions.filter_actions(catalogue, positions)
     if not len(positions):
+        state.show_address("Browse", links.parameters(query))
         markup.draw(markup.notice("No rows match. Remove a filter, or search for fewer words."))
         return
-    position = _choose_row(catalogue, positions)
+    chosen = _choose_row(catalogue, positions, walk)
+    position = int(positions[chosen])
+    state.show_address("Browse", links.parameters(query, str(catalogue.frame["id"][position])))
     st.divider()
-    row_details.show_row(catalogue, position)
+    row_details.show_row(catalogue, position, after=lambda: walk.go_to(chosen + 1))
+
+
+def _follow_link(catalogue: Catalogue) -> links.Link | None:
+    """What the address asks for, when somebody opened a link; it becomes the query of the widgets.
+
+    Without an address, the last query does: the user comes back from another page.
+    """
+    params = state.arrived("Browse")
+    if params is None:
+        state.return_to_browse()
+        return None
+    link = links.parse(params, catalogue)
+    state.show_in_browse(link.query)
+    for fault in link.faults:
+        markup.draw(markup.notice(fault))
+    return link
+
+
+def _open_row(catalogue: Catalogue, positions: Positions, walk: layout.Walk, row_id: str) -> None:
+    """Stand at the row of a link, if the filter shows it."""
+    at = np.flatnonzero(positions == catalogue.position(row_id))
+    if len(at):
+        walk.go_to(int(at[0]))
+    else:
+        markup.draw(markup.notice(f"The filter of this link does not show its row {row_id!r}."))
 
 
 def _query(catalogue: Catalogue, start: Query) -> Query:
@@ -53,16 +104,21 @@ def _query(catalogue: Catalogue, start: Query) -> Query:
         placeholder='words, "a phrase", prefix*, -excluded',
         help="Rows match when all words occur in the instruction or the answer.",
     )
-    by = order.selectbox("Sort by", get_args(Order), format_func=_ORDERS.__getitem__, key=f"order {version}")
+    orders = get_args(Order)
+    by = order.selectbox(
+        "Sort by", orders, index=orders.index(start.order), format_func=_ORDERS.__getitem__, key=f"order {version}"
+    )
     descending = more.toggle("Descending", key=f"down {version}", value=start.descending)
     with st.expander("Filters", expanded=_any_filter(start)):
         picked = _choices(catalogue, start, version)
+        picked |= _own_choices(catalogue, start, version)
         ranges = _ranges(catalogue, start, version)
         group = start.group
         if group is not None and not st.checkbox(
             f"Only group {group} of similar rows", value=True, key=f"group {version}"
         ):
             group = None
+        st.button("Clear all filters", key=f"clear {version}", on_click=state.show_in_browse, args=(Query(),))
     return replace(Query(text=text.strip(), order=by, descending=descending, group=group), **picked, **ranges)  # type: ignore[arg-type]
 
 
@@ -86,6 +142,29 @@ def _choices(catalogue: Catalogue, start: Query, version: int) -> dict[str, tupl
         )
         picked[name] = tuple(chosen)
     return picked
+
+
+def _own_choices(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple[str, ...]]:
+    """Filters by what the user did: tags and decisions by hand."""
+    tags, by_hand = st.columns(2)
+    known = list(state.tag_counts(catalogue.run))
+    chosen_tags = tags.multiselect(
+        "Tags (rows with all of them)",
+        list(dict.fromkeys([*known, *start.tag])),
+        default=list(start.tag),
+        format_func=markup.line,
+        key=f"tag {version}",
+        placeholder="any",
+    )
+    chosen = by_hand.multiselect(
+        "By hand",
+        list(_BY_HAND),
+        default=list(start.by_hand),
+        format_func=_BY_HAND.__getitem__,
+        key=f"by hand {version}",
+        placeholder="any",
+    )
+    return {"tag": tuple(chosen_tags), "by_hand": tuple(chosen)}
 
 
 def _ranges(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple[int, int]]:
@@ -140,33 +219,11 @@ def _counts(catalogue: Catalogue, positions: Positions) -> None:
     )
 
 
-def _choose_row(catalogue: Catalogue, positions: Positions) -> int:
-    """One page of rows as a table to select from; returns the position of the selected row."""
-    number = layout.pager("browse", -(-len(positions) // PAGE))
-    page = catalogue.page(positions, number, PAGE)
-    frame = _table(catalogue, page)
-    event = st.dataframe(
-        frame.to_pandas(),
-        key=f"rows {number} {hash(page['position'].to_numpy().tobytes())}",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [0]}},
-        height=36 * (min(PAGE, page.height) + 1) if page.height <= 10 else 396,
-        column_config={
-            "id": st.column_config.TextColumn("row", width=115),
-            "fate": st.column_config.TextColumn(width=85),
-            "instruction": st.column_config.TextColumn(width=235),
-            "answer": st.column_config.TextColumn(width=150),
-            "reason": st.column_config.TextColumn(width=110),
-            "split": st.column_config.TextColumn(width=60),
-            "turns": st.column_config.NumberColumn(width=55),
-            "instruction words": st.column_config.NumberColumn(width=125),
-            "answer words": st.column_config.NumberColumn(width=100),
-        },
-    )
-    selected = event["selection"]["rows"]
-    return int(page["position"][selected[0] if selected else 0])
+def _choose_row(catalogue: Catalogue, positions: Positions, walk: layout.Walk) -> int:
+    """One page of rows as a table to select from; returns the index of the selected row in the list."""
+    page = catalogue.page(positions, walk.page, PAGE)
+    height = 36 * (page.height + 1) if page.height <= 10 else 396
+    return layout.choose_from(walk, _table(catalogue, page), what="row", height=height, columns=_COLUMNS)
 
 
 def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:

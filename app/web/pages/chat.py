@@ -1,4 +1,4 @@
-"""Chat: two or three arms answer the same prompt side by side, in blind mode without their names until a vote."""
+"""Chat: up to four arms answer the same prompt side by side, in blind mode without their names until a vote."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from siftune.app.web import markup, state, training_queries, transcript
 from siftune.app.web.chat_round import ChatRound, arm_order
 from siftune.app.web.components import nearest_rows
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.text.differences import word_differences
 from siftune.training.arm_names import BASE
-from siftune.training.evaluation.votes import StoredTurn, VoteChoice, read_choice, read_turns, replace_turns, store_vote
+from siftune.training.evaluation.votes import (
+    StoredTurn,
+    VoteChoice,
+    continue_with,
+    read_choice,
+    read_continued,
+    read_turns,
+    replace_turns,
+    store_vote,
+)
 from siftune.training.inference.engine import Message, Request, Sampling
 from siftune.training.inference.factory import trained_arms
 
@@ -25,12 +36,17 @@ TICK = 0.1
 #: Characters of every answer that blind mode reveals in one repaint: 180 a second, faster than one reads.
 REVEAL_STEP = 18
 _SIDES = ("Left", "Right")
+MOST_ARMS = 4
+#: Characters up to which an answer is rendered while it grows: reading Markdown again ten times a second takes time.
+RENDERED_LIVE = 8_000
+PURPOSE = "Ask several arms the same thing, compare their answers, and vote without knowing whose they are."
 
 
 def chat() -> None:
     """Draw the page."""
     run = state.open_run()
     arms = list(trained_arms(run.path))
+    markup.draw(markup.purpose(PURPOSE))
     if arms == [BASE]:
         markup.draw(markup.notice(training_queries.next_command(run)))
         return
@@ -47,19 +63,22 @@ def chat() -> None:
     _fault()
     prompt = st.chat_input("Ask all arms", disabled=chat_round is not None or not chosen)
     if chat_round is not None:
-        _live(chat_round)
+        _live(chat_round, plain=settings["plain"])
     elif prompt:
         number = max((turn.turn for turn in turns), default=-1) + 1
         _start(run, conversation, number, prompt, turns, chosen, settings)
 
 
 def _conversation() -> str:
-    """The id of this tab's conversation; it is part of the address, so that a reload continues it."""
-    conversation = st.session_state.get("conversation") or st.query_params.get("chat")
-    if not (isinstance(conversation, str) and conversation.isalnum()):
-        conversation = uuid.uuid4().hex
-    st.session_state["conversation"] = st.query_params["chat"] = conversation
-    return conversation
+    """The id of this tab's conversation; it is part of the address, so that a reload or a link continues it."""
+    linked = next(iter((state.arrived("Chat") or {}).get("chat", [])), None)
+    if linked is not None and not (linked.isascii() and linked.isalnum() and len(linked) <= 64):
+        markup.draw(markup.notice("The address names no conversation; this is a new one."))
+        linked = uuid.uuid4().hex
+    conversation = linked or st.session_state.get("conversation") or uuid.uuid4().hex
+    st.session_state["conversation"] = conversation
+    state.show_address("Chat", {"chat": [conversation]})
+    return str(conversation)
 
 
 def _turns(run: RunFolder, conversation: str) -> list[StoredTurn]:
@@ -68,26 +87,35 @@ def _turns(run: RunFolder, conversation: str) -> list[StoredTurn]:
 
 
 def _controls(run: RunFolder, arms: list[str]) -> tuple[list[str], dict[str, Any]]:
-    arm_box, blind, popover, more = st.columns([5, 2, 2, 2], vertical_alignment="bottom")
-    with popover.popover("Settings", width="stretch"):
-        settings = _settings(run)
+    arm_box = st.container()
+    with st.container(horizontal=True, vertical_alignment="center", key="chat_controls"):
+        blind = st.toggle(
+            "Blind",
+            key="chat_blind",
+            help="Shows two answers in random order and hides names and times until you vote",
+        )
+        plain = st.toggle("Plain text", key="chat_plain", help="Shows answers as they are, not as Markdown")
+        differences = st.toggle(
+            "Differences", key="chat_differences", help="Marks the words in which answers differ from the first one"
+        )
+        with st.popover("Settings"):
+            settings = _settings(run)
+        more = st.popover("More")
     arms = [*arms, *settings["served"]]
     start = [arm for arm in ("raw", "curated") if arm in arms] or arms[:2]
     chosen = arm_box.multiselect(
         "Arms",
         arms,
         default=start,
-        max_selections=3,
+        max_selections=MOST_ARMS,
         format_func=markup.line,
         key="chat_arms",
-        placeholder="two or three",
+        placeholder="two to four",
     )
-    settings["blind"] = blind.toggle(
-        "Blind", key="chat_blind", help="Shows two answers in random order and hides names and times until you vote"
-    )
-    with more.popover("More", width="stretch"):
+    settings |= {"blind": blind, "plain": plain, "differences": differences}
+    with more:
         _more(run)
-    if settings["blind"] and len(chosen) != 2:
+    if blind and len(chosen) != 2:
         markup.draw(markup.note("Blind mode compares exactly two arms."))
         return [], settings
     return chosen, settings
@@ -115,16 +143,18 @@ def served_arms(url: str, models: str) -> dict[str, tuple[str, str]]:
 def _more(run: RunFolder) -> None:
     conversation = st.session_state["conversation"]
     if st.button("New conversation", width="stretch"):
-        st.session_state["conversation"] = st.query_params["chat"] = uuid.uuid4().hex
+        st.session_state["conversation"] = uuid.uuid4().hex
+        state.show_address("Chat", {"chat": [st.session_state["conversation"]]})
         st.rerun()
     turns = _turns(run, conversation)
+    continued = read_continued(run, conversation)
     hidden = any(_hidden(run, turn) for turn in turns)
     if hidden:
         markup.draw(markup.note("Vote first: the export names the arms."))
     off = hidden or not turns
     st.download_button(
         "Export JSONL",
-        transcript.as_jsonl(turns),
+        transcript.as_jsonl(turns, continued),
         f"chat-{conversation[:8]}.jsonl",
         disabled=off,
         width="stretch",
@@ -160,13 +190,15 @@ def _start(
         prompt: the user's text.
         turns: the answers of the turns before, of all arms.
         chosen: the arms that answer, from left to right.
-        settings: what `_settings` returns, and `blind`.
+        settings: what `_settings` returns, and the switches of `_controls`.
     """
     chat_round = ChatRound(run, conversation, number, prompt, system=settings["system"], blind=settings["blind"])
     local: list[Request] = []
     served: list[Request] = []
+    continued = read_continued(run, conversation)
     for arm in chosen:
-        history = [*transcript.history(turns, arm, system=settings["system"]), {"role": "user", "content": prompt}]
+        history = transcript.history(turns, arm, system=settings["system"], continued=continued)
+        history.append({"role": "user", "content": prompt})
         messages = tuple(Message(message["role"], message["content"]) for message in history)
         (served if arm in settings["served"] else local).append(Request(arm, messages, settings["sampling"]))
     try:
@@ -184,11 +216,11 @@ def _start(
     st.rerun()
 
 
-def _live(chat_round: ChatRound) -> None:
+def _live(chat_round: ChatRound, *, plain: bool) -> None:
     """Repaint the answers, at most ten times a second, until all are finished."""
     markup.draw(markup.bubble("user", chat_round.prompt))
     arms = chat_round.order()
-    placeholders = [column.empty() for column in st.columns(len(arms), gap="medium")]
+    placeholders = [column.empty() for column in _columns(chat_round.round, len(arms))]
     st.button("Stop", on_click=chat_round.stop, key=f"stop {chat_round.round}", type="primary")
     while True:
         chat_round.drain()
@@ -196,7 +228,9 @@ def _live(chat_round: ChatRound) -> None:
         for position, (arm, placeholder) in enumerate(zip(arms, placeholders, strict=True)):
             label, tone = (_SIDES[position], "") if chat_round.blind else (arm, arm)
             text = chat_round.answers[arm].text[:length]
-            markup.draw(markup.bubble("assistant", f"{text} ▍", label=label, tone=tone), placeholder)
+            as_text = plain or len(text) > RENDERED_LIVE
+            body = None if as_text else markup.rendered(f"{text} ▍")
+            markup.draw(markup.bubble("assistant", f"{text} ▍", label=label, tone=tone, body=body), placeholder)
         if chat_round.finished and (not chat_round.blind or chat_round.fully_revealed):
             break
         time.sleep(TICK)
@@ -226,15 +260,19 @@ def _fault() -> None:
 def _past(run: RunFolder, turns: list[StoredTurn], settings: dict[str, Any], *, busy: bool) -> None:
     if not turns and not busy:
         markup.draw(
-            markup.note("Every prompt goes to all chosen arms, and each arm keeps its own conversation history.")
+            markup.note(
+                "Every prompt goes to all chosen arms, and each arm keeps its own conversation history, until you "
+                "continue with the answer of one."
+            )
         )
     numbers = list(dict.fromkeys(turn.turn for turn in turns))
+    continued = read_continued(run, turns[0].conversation) if turns else {}
     if turns and not busy and run.rows_path.is_file():
         state.prepare_row_embeddings(run)
     for number in numbers:
         answers = [turn for turn in turns if turn.turn == number]
         markup.draw(markup.bubble("user", answers[0].prompt))
-        _answers(run, answers)
+        _answers(run, answers, settings, continued.get(answers[0].round))
         if number == numbers[-1] and not busy:
             _retry(run, answers, settings)
 
@@ -244,24 +282,66 @@ def _hidden(run: RunFolder, turn: StoredTurn) -> bool:
     return bool(turn.facts.get("blind")) and read_choice(run, turn.round) is None
 
 
-def _answers(run: RunFolder, turns: list[StoredTurn]) -> None:
+def _columns(round_: str, count: int) -> list[DeltaGenerator]:
+    """Columns for answers: side by side, four as two by two; on a narrow screen the style sheet stacks them."""
+    in_row = 2 if count == MOST_ARMS else count
+    with st.container(key=f"answers {round_}"):
+        return [column for _ in range(count // in_row) for column in st.columns(in_row, gap="medium")]
+
+
+def _answers(run: RunFolder, turns: list[StoredTurn], settings: dict[str, Any], continued: str | None) -> None:
+    """The answers of a round.
+
+    Args:
+        run: the run folder.
+        turns: the answers.
+        settings: what `_controls` returns.
+        continued: the arm whose answer all arms continue with, if the user chose one.
+    """
     first = turns[0]
     by_arm = {turn.arm: turn for turn in turns}
     blind = bool(first.facts.get("blind"))
     arms = arm_order(first.round, list(by_arm), blind=blind)
     hidden = _hidden(run, first)
-    for position, (arm, column) in enumerate(zip(arms, st.columns(len(arms), gap="medium"), strict=True)):
+    bodies = _bodies([by_arm[arm].answer for arm in arms], settings)
+    for position, (arm, column) in enumerate(zip(arms, _columns(first.round, len(arms)), strict=True)):
         turn = by_arm[arm]
         name = _SIDES[position] if hidden else f"{_SIDES[position]}: {arm}" if blind else arm
         with column:
-            markup.draw(markup.bubble("assistant", turn.answer, label=name, tone="" if hidden else arm))
+            tone = "" if hidden else arm
+            markup.draw(markup.bubble("assistant", turn.answer, label=name, tone=tone, body=bodies[position]))
             if not hidden:
                 markup.draw(markup.facts(_timings(turn.facts)))
-                nearest_rows.nearest_rows_button(run, turn)
+                with st.container(horizontal=True):
+                    nearest_rows.nearest_rows_button(run, turn)
+                    if len(arms) > 1:
+                        _continue_button(run, turn, continued)
     if hidden and len(arms) == 2:
         _vote(run, first.round, arms)
     elif blind and (choice := read_choice(run, first.round)):
         markup.draw(markup.note(f"Your vote: {choice}."))
+    if continued is not None and not hidden:
+        markup.draw(markup.note(f"All arms continue with the answer of {continued}."))
+
+
+def _bodies(answers: list[str], settings: dict[str, Any]) -> list[str | None]:
+    """The answers as HTML; None: as plain text. Every answer is compared with the first, and that with the second."""
+    if settings["differences"] and len(answers) > 1:
+        pairs = [word_differences(answers[0], other) for other in answers[1:]]
+        return [markup.marked(pairs[0][0]), *(markup.marked(other) for _, other in pairs)]
+    return [None if settings["plain"] else markup.rendered(answer) for answer in answers]
+
+
+def _continue_button(run: RunFolder, turn: StoredTurn, continued: str | None) -> None:
+    """A button by which every arm sees this answer as its own from now on; pressed again, each sees its own again."""
+    chosen = continued == turn.arm
+    st.button(
+        "Continue with own answers" if chosen else "Continue with this answer",
+        key=f"continue {turn.round} {turn.arm}",
+        type="tertiary",
+        on_click=continue_with,
+        args=(run, turn.round, None if chosen else turn.arm),
+    )
 
 
 def _timings(facts: dict[str, Any]) -> list[tuple[str, object]]:
@@ -277,12 +357,19 @@ def _timings(facts: dict[str, Any]) -> list[tuple[str, object]]:
 
 
 def _vote(run: RunFolder, round_: str, arms: list[str]) -> None:
-    names = {"left": "Left is better", "right": "Right is better", "tie": "Tie", "both bad": "Both bad"}
+    names = {
+        "left": ("Left is better", "Left"),
+        "right": ("Right is better", "Right"),
+        "tie": ("Tie", "Up"),
+        "both bad": ("Both bad", "Down"),
+    }
     for column, choice in zip(st.columns(4), get_args(VoteChoice), strict=True):
+        label, shortcut = names[choice]
         column.button(
-            names[choice],
+            label,
             key=f"vote {choice} {round_}",
             width="stretch",
+            shortcut=shortcut,
             on_click=store_vote,
             args=(run,),
             kwargs={"round_": round_, "left": arms[0], "right": arms[1], "choice": choice},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,7 @@ import streamlit as st
 
 from siftune.app.web import markup, state
 from siftune.app.web.components import layout
-from siftune.app.web.components.row_details import override_controls
+from siftune.app.web.components.hand_controls import hand_controls
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import threshold_stages
@@ -17,13 +18,25 @@ from siftune.curation.review.tables import decision_counts, duplicate_groups
 from siftune.curation.review.tables import decisions as decisions_of_kind
 from siftune.curation.review.wording import reason_text
 
+PURPOSE = "Every decision of every stage with its evidence, so that you can overrule it: K keeps the row, D drops it."
 PAGE = 12
+_COLUMNS = {
+    "instruction": st.column_config.TextColumn(width="large"),
+    "similarity": st.column_config.NumberColumn(format="%.3f"),
+    "margin": st.column_config.NumberColumn(format="%.3f", help="Distance of the similarity from the threshold"),
+}
+_GROUP_COLUMNS = {
+    "kept": st.column_config.TextColumn(width=170),
+    "duplicates": st.column_config.NumberColumn(width=110),
+    "instruction": st.column_config.TextColumn(width="large"),
+}
 
 
 def decisions() -> None:
     """Draw the page."""
     run = state.open_run()
     catalogue = state.catalogue(run)
+    markup.draw(markup.purpose(PURPOSE))
     pair = st.session_state.get("pair")
     if pair is not None:
         _compare(catalogue, *pair)
@@ -42,7 +55,7 @@ def _compare(catalogue: Catalogue, row_id: str, other: str, stage: str | None) -
         del st.session_state["pair"]
         st.rerun()
     layout.side_by_side(catalogue, row_id, other, stage=stage)
-    _override(catalogue, row_id)
+    _by_hand(catalogue, row_id)
 
 
 def _one_by_one(catalogue: Catalogue) -> None:
@@ -51,14 +64,21 @@ def _one_by_one(catalogue: Catalogue) -> None:
         markup.draw(markup.notice("No stage of this run made a decision about any row."))
         return
     kind = _kind(kinds, [stage.name for stage in threshold_stages(catalogue.run)])
-    number = layout.pager(f"decisions {kind['stage']} {kind['action']} {kind['reason']}", -(-kind["rows"] // PAGE))
+    walk = layout.Walk(f"decisions {kind['stage']} {kind['action']} {kind['reason']}", kind["rows"], PAGE)
     page = decisions_of_kind(
-        catalogue.run, stage=kind["stage"], action=kind["action"], reason=kind["reason"], page=number, size=PAGE
+        catalogue.run, stage=kind["stage"], action=kind["action"], reason=kind["reason"], page=walk.page, size=PAGE
     )
-    chosen = _choose_decision(catalogue, page, key=f"{kind['stage']} {kind['action']} {kind['reason']} {number}")
-    decision = page.row(chosen, named=True)
+    chosen = layout.choose_from(
+        walk,
+        _table(catalogue, page),
+        what="decision",
+        height=36 * (min(page.height, 6) + 1),
+        columns=_COLUMNS,
+    )
+    decision = page.row(chosen - walk.page * PAGE, named=True)
     st.divider()
     markup.draw(markup.decision(decision))
+    _by_hand(catalogue, decision["id"], after=lambda: walk.go_to(chosen + 1))
     if decision["witness"]:
         layout.side_by_side(catalogue, decision["id"], decision["witness"], stage=decision["stage"])
     else:
@@ -70,19 +90,47 @@ def _one_by_one(catalogue: Catalogue) -> None:
             else markup.notice("The text of this row could not be read.")
         )
         markup.draw(text)
-    _override(catalogue, decision["id"])
 
 
 def _kind(kinds: pl.DataFrame, scored_stages: list[str]) -> dict[str, Any]:
-    """The kind that the user chooses; at first the drops of the first stage with a threshold, or any drops."""
+    """The kind that the user chooses; at first that of the address, the drops of the first stage with a threshold, or
+    any drops.
+    """
     lines = kinds.to_dicts()
+    linked = _linked(lines)
     drops = [index for index, line in enumerate(lines) if line["action"] == "drop"]
     scored = [index for index in drops if lines[index]["stage"] in scored_stages]
-    start = next(iter([*scored, *drops]), 0)
+    start = next(iter([*linked, *scored, *drops]), 0)
     index = st.selectbox(
-        "Stage, action and reason", range(len(lines)), index=start, format_func=lambda index: _kind_name(lines[index])
+        "Stage, action and reason",
+        range(len(lines)),
+        index=start,
+        format_func=lambda index: _kind_name(lines[index]),
+        key=f"kind of decision {st.session_state.get('decisions_version', 0)}",
     )
-    return lines[index]
+    line = lines[index]
+    state.show_address("Decisions", {name: [str(line[name])] for name in _ADDRESS if line[name]})
+    return line
+
+
+_ADDRESS = ("stage", "action", "reason")
+
+
+def _linked(lines: list[dict[str, Any]]) -> list[int]:
+    """The kinds that the address asks for; says so where this run has none."""
+    params = state.arrived("Decisions")
+    if params is not None:
+        st.session_state["decisions_version"] = st.session_state.get("decisions_version", 0) + 1
+        st.session_state["decisions_link"] = {name: values[0] for name, values in params.items() if values}
+    wanted = st.session_state.get("decisions_link", {})
+    matching = [
+        index
+        for index, line in enumerate(lines)
+        if wanted and all(str(line.get(name)) == value for name, value in wanted.items())
+    ]
+    if params is not None and not matching:
+        markup.draw(markup.notice("This run has no decision of the kind that the address asks for."))
+    return sorted(matching, key=lambda index: lines[index]["action"] != "drop")
 
 
 def _kind_name(line: dict[str, Any]) -> str:
@@ -90,10 +138,10 @@ def _kind_name(line: dict[str, Any]) -> str:
     return markup.line(f"{line['stage']} · {line['action']} · {reason} · {line['rows']:,} rows")
 
 
-def _choose_decision(catalogue: Catalogue, page: pl.DataFrame, *, key: str) -> int:
-    """One page of decisions as a table to select from; returns the index of the selected one."""
+def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
+    """One page of decisions, to select from."""
     witness = "benchmark item" if page["stage"].eq(CONTAMINATION).any() else "kept instead"
-    table = pl.DataFrame(
+    return pl.DataFrame(
         {
             "row": [markup.line(row_id) for row_id in page["id"]],
             "instruction": _instructions(catalogue, page["id"]),
@@ -102,24 +150,6 @@ def _choose_decision(catalogue: Catalogue, page: pl.DataFrame, *, key: str) -> i
             "margin": page["margin"],
         }
     )
-    event = st.dataframe(
-        table.to_pandas(),
-        key=f"list {key}",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [0]}},
-        height=36 * (min(page.height, 6) + 1),
-        column_config={
-            "instruction": st.column_config.TextColumn(width="large"),
-            "similarity": st.column_config.NumberColumn(format="%.3f"),
-            "margin": st.column_config.NumberColumn(
-                format="%.3f", help="Distance of the similarity from the threshold"
-            ),
-        },
-    )
-    selected = event["selection"]["rows"]
-    return int(selected[0]) if selected else 0
 
 
 def _duplicate_groups(catalogue: Catalogue) -> None:
@@ -135,22 +165,9 @@ def _duplicate_groups(catalogue: Catalogue) -> None:
             "instruction": _instructions(catalogue, groups["witness"]),
         }
     )
-    event = st.dataframe(
-        table.to_pandas(),
-        key="duplicate groups",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        height=300,
-        selection_default={"selection": {"rows": [0]}},
-        column_config={
-            "kept": st.column_config.TextColumn(width=170),
-            "duplicates": st.column_config.NumberColumn(width=110),
-            "instruction": st.column_config.TextColumn(width="large"),
-        },
-    )
-    selected = event["selection"]["rows"]
-    group = groups.row(int(selected[0]) if selected else 0, named=True)
+    walk = layout.Walk("duplicate groups", groups.height, groups.height)
+    chosen = layout.choose_from(walk, table, what="group", height=300, columns=_GROUP_COLUMNS)
+    group = groups.row(chosen, named=True)
     scores = dict(zip(group["id"], group["score"], strict=True))
     listed = f"first {len(scores)} of {group['rows']:,}" if len(scores) < group["rows"] else f"{len(scores)}"
     duplicate = st.selectbox(
@@ -158,8 +175,8 @@ def _duplicate_groups(catalogue: Catalogue) -> None:
         list(scores),
         format_func=lambda row_id: markup.line(f"{row_id}   {scores[row_id] or 0:.3f}"),
     )
+    _by_hand(catalogue, duplicate)
     layout.side_by_side(catalogue, duplicate, group["witness"])
-    _override(catalogue, duplicate)
 
 
 def _instructions(catalogue: Catalogue, row_ids: pl.Series) -> list[str]:
@@ -169,9 +186,9 @@ def _instructions(catalogue: Catalogue, row_ids: pl.Series) -> list[str]:
     return [markup.line(previews.get(-1 if position is None else position, ("", ""))[0]) for position in positions]
 
 
-def _override(catalogue: Catalogue, row_id: str) -> None:
-    """The controls to restore or drop a row, when the run has it."""
+def _by_hand(catalogue: Catalogue, row_id: str, *, after: Callable[[], None] | None = None) -> None:
+    """The controls to keep or drop a row, when the run has it."""
     position = catalogue.position(row_id)
     if position is not None:
-        with st.container(width=640):
-            override_controls(catalogue, row_id, str(catalogue.frame["fate"][position]))
+        with st.container(width=760):
+            hand_controls(catalogue, row_id, str(catalogue.frame["fate"][position]), after=after)

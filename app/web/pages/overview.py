@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from siftune.app.web import markup, state
-from siftune.curation.review import charts
+from siftune.app.web import charts, markup, queries, state
+from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.funnel import funnel, warnings
 from siftune.curation.review.leakage import certificate_sentence
@@ -15,8 +15,7 @@ from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
 from siftune.training.evaluation.verdict import Verdict
 
-#: Relative widths of name, bar, count and button.
-_FUNNEL_COLUMNS = [2.4, 6.5, 2.6, 1.2]
+PURPOSE = "What went in, what came out, and where to look for the reason."
 
 
 def overview() -> None:
@@ -24,6 +23,7 @@ def overview() -> None:
     run = state.open_run()
     catalogue = state.catalogue(run)
     _headline(catalogue)
+    _figures(catalogue)
     _funnel(catalogue)
     _lengths(catalogue)
     left, right = st.columns(2, gap="large")
@@ -41,6 +41,7 @@ def _headline(catalogue: Catalogue) -> None:
     run = catalogue.run
     trained = int(is_trained(catalogue.frame).sum())
     markup.draw(markup.title(run.manifest.recipe_name or run.path.name))
+    markup.draw(markup.purpose(PURPOSE))
     sentences = [f"{len(catalogue):,} rows in, {trained:,} training rows after curation."]
     if (verdict := Verdict.read(run)) is not None:
         sentences.append(verdict.headline)
@@ -49,49 +50,36 @@ def _headline(catalogue: Catalogue) -> None:
         markup.draw(markup.note(warning))
 
 
+def _figures(catalogue: Catalogue) -> None:
+    with st.container(horizontal=True, key="figures"):
+        for figure in queries.figures(catalogue, state.answer_tokens(catalogue.run)):
+            with st.container(border=True, height="stretch"):
+                markup.draw(markup.figure(figure.label, figure.value, figure.note))
+                state.page_link(figure.page, f"{figure.link} →", figure.params)
+
+
 def _funnel(catalogue: Catalogue) -> None:
-    st.subheader("Rows removed by each stage")
-    for step in funnel(catalogue.run.manifest):
-        if step.removed:
-            query = Query(stage=(step.stage,))
-            _funnel_line(catalogue, step.stage, step.rows, step.removed, f"− {step.removed:,} of {step.rows:,}", query)
     kept = catalogue.counts(catalogue.find(Query()), "fate").get("kept", 0)
-    _funnel_line(catalogue, "kept", kept, 0, f"{kept:,}", Query(fate=("kept",)))
-
-
-def _funnel_line(catalogue: Catalogue, name: str, rows: int, removed: int, count: str, query: Query) -> None:
-    """One line of the funnel: name, bar, count, and a button that opens its rows in Browse.
-
-    Args:
-        catalogue: the rows of the run.
-        name: the stage, or "kept".
-        rows: rows that came in.
-        removed: rows that the stage took out.
-        count: the numbers as text.
-        query: the rows that the button opens.
-    """
-    total = max(1, len(catalogue))
-    label, bar, number, button = st.columns(_FUNNEL_COLUMNS, vertical_alignment="center")
-    with label:
-        markup.draw(markup.row_label(name))
-    with bar:
-        markup.draw(markup.bar(rows / total, "kept", dropped=removed / total))
-    with number:
-        markup.draw(markup.note(count))
-    if button.button("Rows", key=f"funnel {name}", help="Show these rows in Browse", type="tertiary"):
-        state.show_in_browse(query)
+    chart = charts.funnel(funnel(catalogue.run.manifest), kept=kept)
+    event = st.altair_chart(chart, on_select="rerun", key="funnel")
+    markup.draw(markup.note("Click a bar to see its rows in Browse."))
+    clicked = event["selection"].get(charts.FUNNEL_CLICK) or []
+    if clicked:
+        stage = clicked[0][charts.FUNNEL_STAGE]
+        state.show_in_browse(Query(stage=(stage,)) if stage else Query(fate=("kept",)))
         state.switch_to("Browse")
 
 
 def _lengths(catalogue: Catalogue) -> None:
-    st.subheader("Length before and after curation")
     left, right = st.columns(2, gap="large")
     for column, container, title in (
-        ("prompt_words", left, "instruction length in words"),
-        ("answer_words", right, "answer length in words"),
+        ("prompt_words", left, "instruction length"),
+        ("answer_words", right, "answer length"),
     ):
         histogram = length_histogram(catalogue.frame, column)
-        container.altair_chart(charts.lengths(histogram, title=title).properties(height=260))
+        heading = f"{title.capitalize()}: what curation made rarer or more frequent"
+        chart = shared_charts.lengths(histogram, title=f"{title} in words")
+        container.altair_chart(chart.properties(height=300, title=heading))
 
 
 def _leakage(run: RunFolder) -> None:
@@ -139,4 +127,5 @@ def _balance(run: RunFolder) -> None:
         return
     st.subheader("Balance of instruction lengths")
     markup.draw(markup.facts(summary.facts))
-    st.altair_chart(charts.balance(summary.bins).properties(height=230))
+    heading = "Rows of each instruction length: balancing lowers the high bars and leaves the low ones"
+    st.altair_chart(shared_charts.balance(summary.bins).properties(height=300, title=heading))

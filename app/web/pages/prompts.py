@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from siftune.app.web import markup, state, training_queries
+from siftune.app.web.components import layout
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arm_names import BASE
@@ -16,10 +17,13 @@ from siftune.training.evaluation.prompt_suite import answer_suite
 from siftune.training.evaluation.prompt_tables import averages
 from siftune.training.inference.factory import trained_arms
 
+PURPOSE = "The same prompts answered by every arm, with seconds and tokens: what the arms are like to use."
+
 
 def prompts() -> None:
     """Draw the page."""
     run = state.open_run()
+    markup.draw(markup.purpose(PURPOSE))
     answers = read_answers(run)
     if answers.is_empty():
         trained = list(trained_arms(run.path)) != [BASE]
@@ -79,13 +83,17 @@ def _cell(answer: dict[str, Any]) -> markup.Markup:
 
 def _answers(answers: pl.DataFrame) -> None:
     names = answers["prompt"].unique(maintain_order=True).to_list()
-    name = st.selectbox("Full answers to", names, format_func=markup.line)
+    walk = layout.Walk("prompt", len(names), len(names))
+    name = st.selectbox("Full answers to", names, index=walk.at, format_func=markup.line, key=f"prompt {walk.at}")
+    walk.draw(names.index(name), "prompt")
     part = answers.filter(pl.col("prompt") == name).to_dicts()
     markup.draw(markup.bubble("user", part[0]["text"]))
     for start in range(0, len(part), 2):
         for column, answer in zip(st.columns(2, gap="medium"), part[start : start + 2], strict=False):
             with column:
-                markup.draw(markup.bubble("assistant", answer["answer"], label=answer["arm"], tone=answer["arm"]))
+                body = markup.rendered(answer["answer"])
+                label = answer["arm"]
+                markup.draw(markup.bubble("assistant", answer["answer"], label=label, tone=label, body=body))
                 first = answer["first_token_seconds"]
                 markup.draw(
                     markup.facts(

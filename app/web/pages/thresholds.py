@@ -13,7 +13,7 @@ from siftune.curation.review import charts
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.labels import precision, propose, read_labels, write_label
 from siftune.curation.review.matched_items import CONTAMINATION
-from siftune.curation.review.pairs import borderline, score_histogram, threshold_stages, with_scores
+from siftune.curation.review.pairs import ThresholdStage, threshold_stages, with_scores
 from siftune.curation.review.tables import benchmark_table
 from siftune.curation.review.wording import (
     false_discovery_note,
@@ -23,26 +23,24 @@ from siftune.curation.review.wording import (
 )
 from siftune.curation.run.folder import RunFolder
 
+PURPOSE = "Move a threshold, see what it would drop, and label the pairs next to it to measure how often it is right."
+#: Pairs next to the threshold that can be labelled, half of them on each side: 36 without a mistake prove 90 %.
+MOST_PAIRS = 50
+
 
 def thresholds() -> None:
     """Draw the page."""
     run = state.open_run()
     catalogue = state.catalogue(run)
+    markup.draw(markup.purpose(PURPOSE))
     stages = {stage.name: stage for stage in threshold_stages(run)}
     if not stages:
         markup.draw(
             markup.notice("No stage of this run has a threshold: the recipe turns off all of them under `duplicates:`.")
         )
         return
-    name = st.segmented_control(
-        "Stage",
-        list(stages),
-        default=next(iter(stages)),
-        required=True,
-        format_func=lambda name: stages[name].title,
-        label_visibility="collapsed",
-    )
-    stage = stages[str(name)]
+    name = _stage_name(stages)
+    stage = stages[name]
     chosen = st.slider(
         f"Threshold: {stage.similarity.measure}",
         min_value=float(stage.similarity.floor),
@@ -52,10 +50,38 @@ def thresholds() -> None:
         key=f"threshold {stage.name}",
     )
     _effect(run, stage.name, chosen, stage.similarity.threshold)
-    st.altair_chart(charts.scores(score_histogram(run, stage.name), threshold=chosen).properties(height=210))
+    pairs = "Matches" if stage.name == CONTAMINATION else "Stored pairs"
+    heading = f"{pairs} by similarity: what stands right of the line is decided as the same"
+    st.altair_chart(
+        charts.scores(state.score_histogram(run, stage.name), threshold=chosen).properties(height=230, title=heading)
+    )
     if stage.name == CONTAMINATION:
         _benchmarks(run, chosen)
-    _labels(catalogue, stage.name, chosen)
+    # A label changes nothing above, so that only this part is drawn again and the next pair is there at once.
+    st.fragment(_labels)(catalogue, stage.name, chosen)
+
+
+def _stage_name(stages: dict[str, ThresholdStage]) -> str:
+    """The stage that the user chooses; at first the one of the address."""
+    version = st.session_state.get("thresholds_version", 0)
+    start = st.session_state.get("thresholds_link")
+    if (params := state.arrived("Thresholds")) is not None:
+        version += 1
+        start = next(iter(params.get("stage", [])), None)
+        st.session_state["thresholds_version"], st.session_state["thresholds_link"] = version, start
+        if start not in stages:
+            markup.draw(markup.notice("The address asks for a stage that has no threshold in this run."))
+    name = st.segmented_control(
+        "Stage",
+        list(stages),
+        default=start if start in stages else next(iter(stages)),
+        required=True,
+        format_func=lambda name: stages[name].title,
+        label_visibility="collapsed",
+        key=f"stage of thresholds {version}",
+    )
+    state.show_address("Thresholds", {"stage": [str(name)]})
+    return str(name)
 
 
 def _effect(run: RunFolder, stage: str, chosen: float, current: float) -> None:
@@ -128,8 +154,8 @@ def _labels(catalogue: Catalogue, stage: str, chosen: float) -> None:
     run = catalogue.run
     labels = read_labels(run, stage)
     st.subheader("Is the row this item?" if stage == CONTAMINATION else "Are these rows duplicates?")
-    _precision(with_scores(run, stage, labels), chosen)
-    pairs = borderline(run, stage, chosen).to_dicts()
+    _precision(with_scores(run, stage, labels, threshold=chosen), chosen)
+    pairs = state.borderline(run, stage, chosen, MOST_PAIRS).to_dicts()
     if not pairs:
         markup.draw(markup.note("No stored pair is near this threshold."))
         return
@@ -171,27 +197,27 @@ def _label_buttons(
         index: the index of the pair.
         count: how many pairs there are.
     """
-    same, different, back, forward = st.columns([2, 2, 1, 1])
-    for column, text, value in ((same, "Same", True), (different, "Different", False)):
-        column.button(
-            text,
-            key=f"{text} {stage}",
-            type="primary" if label is value else "secondary",
-            width="stretch",
-            on_click=_write_label,
-            args=(run, stage, pair, value, min(index + 1, count - 1)),
-        )
-    back.button(
-        "Back", key=f"back {stage}", disabled=index == 0, width="stretch", on_click=_move_to, args=(stage, index - 1)
-    )
-    forward.button(
-        "Next",
-        key=f"next {stage}",
-        disabled=index >= count - 1,
-        width="stretch",
-        on_click=_move_to,
-        args=(stage, index + 1),
-    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for text, value, key in (("Same", True, "S"), ("Different", False, "D")):
+            st.button(
+                text,
+                key=f"{text} {stage}",
+                type="primary" if label is value else "secondary",
+                width=170,
+                shortcut=key,
+                on_click=_write_label,
+                args=(run, stage, pair, value, min(index + 1, count - 1)),
+            )
+        for text, name, key, target in (("Skip", "next", "N", index + 1), ("Previous", "back", "P", index - 1)):
+            st.button(
+                text,
+                key=f"{name} {stage}",
+                disabled=not 0 <= target < count,
+                width=130,
+                shortcut=key,
+                on_click=_move_to,
+                args=(stage, target),
+            )
 
 
 def _write_label(run: RunFolder, stage: str, pair: dict[str, Any], same: bool, following: int) -> None:  # noqa: FBT001
@@ -204,7 +230,7 @@ def _move_to(stage: str, index: int) -> None:
 
 
 def _precision(labelled: pl.DataFrame, chosen: float) -> None:
-    above = precision(labelled, chosen)
+    above = precision(labelled.filter("decided"), chosen)
     if above.value is None:
         markup.draw(markup.note("Label some pairs to estimate the precision of the stage at this threshold."))
         return

@@ -10,10 +10,13 @@ from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.training.result import finished_trainings, training_folders
 
+PURPOSE = "Whether every arm was trained alike: its curves, its settings, and which tokens of a row it learns."
+
 
 def training() -> None:
     """Draw the page."""
     run = state.open_run()
+    markup.draw(markup.purpose(PURPOSE))
     trainings = training_folders(run.path)
     if not trainings:
         markup.draw(markup.notice(training_queries.next_command(run)))

@@ -17,10 +17,17 @@ from siftune.training.evaluation.verdict import Comparison, Verdict
 from siftune.training.evaluation.verdict_sentences import STAGES_NOTE, noise_sentence
 from siftune.training.evaluation.votes import PairVotes, votes_by_pair
 
+PURPOSE = "Whether curation helped, how certain that is, and what may not be concluded."
+_AXIS = "difference in nats per token"
+_BETWEEN_ARMS = "Left of zero the first arm is better; an interval across zero proves nothing"
+_BY_STAGE = "Left of zero the stage helps; an interval across zero proves nothing"
+_BY_STRATUM = "Left of zero the first arm is better on these rows; exploratory"
+
 
 def verdict() -> None:
     """Draw the page."""
     run = state.open_run()
+    markup.draw(markup.purpose(PURPOSE))
     document = Verdict.read(run)
     if document is None:
         markup.draw(markup.notice(training_queries.next_command(run)))
@@ -50,14 +57,14 @@ def _verdict(verdict: Verdict) -> None:
             ]
         )
     )
-    st.subheader("Difference in held-out loss, nats per token")
+    st.subheader("Difference in held-out loss")
     # The base is left out: its distance from every trained arm would hide the differences between the arms.
     # Arms without a stage have a chart of their own.
     apart = {BASE, *(stage.arm for stage in verdict.stages)}
     between_arms = [c for c in verdict.comparisons if c.against not in apart]
     intervals = map(training_queries.comparison_interval, between_arms or verdict.comparisons)
     if lines := [interval for interval in intervals if interval is not None]:
-        st.altair_chart(charts.intervals(lines, title="left of zero: the first arm is better"))
+        st.altair_chart(charts.intervals(lines, title=_AXIS, heading=_BETWEEN_ARMS))
     _comparisons(verdict.comparisons)
     for sentence in arm_notes(verdict.losses):
         markup.draw(markup.note(sentence))
@@ -120,7 +127,7 @@ def _stages(verdict: Verdict) -> None:
     st.subheader("What each stage contributes")
     intervals = map(training_queries.stage_interval, verdict.stages)
     if lines := [interval for interval in intervals if interval is not None]:
-        st.altair_chart(charts.intervals(lines, title="nats per token; left of zero: the stage helps"))
+        st.altair_chart(charts.intervals(lines, title=_AXIS, heading=_BY_STAGE))
     rows = []
     for stage in verdict.stages:
         estimate = stage.difference.per_token if stage.difference else None
@@ -175,7 +182,7 @@ def _strata(comparisons: Sequence[Comparison]) -> None:
     name = st.segmented_control("Comparison", names, default=names[0], required=True, label_visibility="collapsed")
     intervals = map(training_queries.stratum_interval, with_strata[str(name)].strata)
     if lines := [interval for interval in intervals if interval is not None]:
-        st.altair_chart(charts.intervals(lines, title="nats per token; left of zero: the first arm is better"))
+        st.altair_chart(charts.intervals(lines, title=_AXIS, heading=_BY_STRATUM))
     markup.draw(
         markup.note("These intervals are exploratory and not adjusted for multiple comparisons: they prove nothing.")
     )

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.app.tab import Tab
-from tests.app.world import HOSTILE, contaminate
+from tests.app.world import HOSTILE
 
 pytestmark = pytest.mark.browser
 
 
-def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
-    opened = tab(contaminate(plain_run))
+def test_hostile_rows_are_text_and_nothing_else(tab, hostile_server) -> None:
+    opened = tab(hostile_server)
     opened.open("browse")  # the first visit of this server: Streamlit must not take our modules for its own pages
     assert opened.page.locator('[data-testid="stSidebar"]').count() == 0
     for name, text in HOSTILE.items():
@@ -43,17 +43,18 @@ def test_hostile_rows_are_text_and_nothing_else(tab, plain_run: Path) -> None:
     opened.assert_clean()
 
 
-def test_every_page_of_a_trained_run_in_a_browser(tab, done_run: Path) -> None:
-    opened = tab(done_run)
-    _look_at_the_data(opened, done_run)
-    _chat(opened, done_run)
-    _vote_blind(opened, done_run)
+def test_every_page_of_a_trained_run_in_a_browser(tab, trained_server) -> None:
+    opened, run = tab(trained_server), trained_server.run
+    _look_at_the_data(opened, run)
+    _follow_links(opened)
+    _chat(opened, run)
+    _vote_blind(opened, run)
     opened.open("training")
     opened.page.locator('[data-testid="stVegaLiteChart"]').nth(3).wait_for()
     opened.open("prompts")
     with opened.page.expect_download() as download:
         opened.page.get_by_role("button", name="Download CSV", exact=True).click()
-    assert Path(download.value.path()).read_bytes() == (done_run / "prompts" / "prompts.csv").read_bytes()
+    assert Path(download.value.path()).read_bytes() == (run / "prompts" / "prompts.csv").read_bytes()
     opened.open("verdict")
     opened.wait_for_text("No verdict from one training run of")
     opened.wait_for_text("curated against raw")
@@ -62,33 +63,80 @@ def test_every_page_of_a_trained_run_in_a_browser(tab, done_run: Path) -> None:
 
 def _look_at_the_data(opened: Tab, run: Path) -> None:
     opened.open("overview")
-    opened.page.locator(".st-key-funnel-near button").first.click()
-    opened.page.wait_for_url("**/browse")
-    opened.settle()
+    _click_a_bar(opened)
     near = json.loads((run / "manifest.json").read_text())["stages"][2]
     opened.wait_for_text(f"{near['rows'] - near['kept']} of 400 rows")
+    assert "stage=near" in opened.page.url
     opened.open("decisions")
     opened.page.locator("mark").first.wait_for()
-    opened.click("Restore")
+    opened.press("n")
+    opened.wait_for_text("decision 2 of")
+    opened.press("k")
+    opened.wait_for_text("decision 3 of")
     assert json.loads((run / "overrides.jsonl").read_text())["action"] == "restore"
     opened.open("thresholds")
     opened.page.get_by_role("slider").press("ArrowRight")
     opened.wait_for_text("Compared with the run's own threshold, 0.80")
-    opened.click("Same")
+    opened.press("s")
     assert json.loads((run / "labels.jsonl").read_text())["same"] is True
+    opened.wait_for_text("Pair 2 of")
+    opened.press("p")
+    opened.wait_for_text("Pair 1 of")
+    opened.assert_clean()
+
+
+def _click_a_bar(opened: Tab) -> None:
+    """Click the bar of the near stage, the second of three, in the funnel."""
+    opened.page.locator(".st-key-funnel canvas, .st-key-funnel svg").first.wait_for()
+    box = opened.page.locator(".st-key-funnel").bounding_box()
+    assert box is not None
+    for share in (0.55, 0.6, 0.5, 0.65, 0.45):
+        opened.page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + share * box["height"])
+        opened.settle()
+        if "stage=near" in opened.page.url:
+            return
+        if "/browse" in opened.page.url:
+            opened.open("overview")
+            opened.page.locator(".st-key-funnel canvas, .st-key-funnel svg").first.wait_for()
+
+
+def _follow_links(opened: Tab) -> None:
+    """An address shows its rows and its row; one that makes no sense is answered in words."""
+    opened.open("browse?fate=dropped&stage=near&order=answer_words&down=1&row=nothing:1")
+    opened.wait_for_text("This run has no row 'nothing:1'.")
+    opened.press("n")
+    opened.wait_for_text("row 2 of")
+    address = opened.page.url
+    row = opened.page.locator(".sf b").first.inner_text()
+    opened.open("browse?source=nowhere&<script>=1")
+    opened.wait_for_text("400 of 400 rows")
+    opened.wait_for_text("this run has alpha, beta, gamma")
+    opened.page.goto(address)
+    opened.settle()
+    opened.wait_for_text("row 2 of")
+    assert opened.page.locator(".sf b").first.inner_text() == row
+    opened.page.get_by_role("link", name="Overview").click()
+    opened.settle()
+    opened.page.get_by_role("link", name="Longest answers →").click()
+    opened.page.wait_for_url("**/browse?*fate=kept*")
+    opened.settle()
     opened.assert_clean()
 
 
 def _chat(opened: Tab, run: Path) -> None:
     opened.open("chat")
+    opened.page.get_by_text("Plain text", exact=True).click()
+    opened.settle()
     opened.send_prompt("What colour has door 3?")
     answers = opened.page.locator(".sf.turn.assistant")
     answers.nth(1).wait_for(timeout=60_000)
     opened.page.get_by_text("tokens/s").nth(1).wait_for(timeout=60_000)
     opened.settle()
     with sqlite3.connect(run / "votes.sqlite") as db:
-        stored = dict(db.execute("SELECT arm, answer FROM turns WHERE live").fetchall())
-        prints = {arm: json.loads(facts)["fingerprint"] for arm, facts in db.execute("SELECT arm, facts FROM turns")}
+        turns = db.execute("SELECT arm, answer, facts FROM turns WHERE conversation = ?", (opened.conversation(),))
+        answers_of = {arm: (answer, json.loads(facts)["fingerprint"]) for arm, answer, facts in turns}
+    stored = {arm: answer for arm, (answer, _) in answers_of.items()}
+    prints = {arm: print_ for arm, (_, print_) in answers_of.items()}
     assert prints["raw"] != prints["curated"]
     columns = opened.page.locator('[data-testid="stColumn"]')
     for arm in ("raw", "curated"):
@@ -119,7 +167,7 @@ def _vote_blind(opened: Tab, run: Path) -> None:
     last = opened.page.locator(".sf.turn.assistant .who")
     assert last.all_inner_texts()[-2:] == ["Left", "Right"]
     costs = opened.page.get_by_text("tokens/s").count()
-    opened.click("Left is better")
+    opened.press("ArrowLeft")  # the key of "Left is better"
     assert opened.page.get_by_text("tokens/s").count() == costs + 2
     arms = [text.split(": ")[1] for text in last.all_inner_texts()[-2:]]
     with sqlite3.connect(run / "votes.sqlite") as db:
@@ -127,8 +175,8 @@ def _vote_blind(opened: Tab, run: Path) -> None:
     opened.assert_clean()
 
 
-def test_both_themes_fit_a_narrow_window(tab, trained_world: Path, browser: Any) -> None:
-    address = tab(trained_world).address
+def test_both_themes_fit_a_narrow_window(trained_server, browser: Any) -> None:
+    address = trained_server.address
     colours = {}
     for theme in ("light", "dark"):
         context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=theme)

@@ -16,12 +16,13 @@ import pytest
 from siftune.curation.text.hidden_characters import visible
 from siftune.training.inference.engine import PROBE
 from tests.app.tab import Tab
+from tests.app.world import HOSTILE
 
 pytestmark = pytest.mark.browser
 
 
-class Served(ThreadingHTTPServer):
-    """Streams `MODEL said 0 1 2 …`, a word a token, and keeps the requests."""
+class ModelServer(ThreadingHTTPServer):
+    """Streams `MODEL said 0 1 2 …` or an answer of its own, a word a token, and keeps the requests."""
 
     daemon_threads = True
 
@@ -30,6 +31,7 @@ class Served(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.sent: list[int] = []
         self.pause = 0.0
+        self.answers: dict[str, list[str]] = {}
 
     @property
     def url(self) -> str:
@@ -37,12 +39,16 @@ class Served(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Served
+    server: ModelServer
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         probe = body["messages"][-1]["content"] == PROBE
-        words = [body["model"], "said", *map(str, range(body["max_tokens"] - 2))]
+        words = self.server.answers.get(body["model"]) or [
+            body["model"],
+            "said",
+            *map(str, range(body["max_tokens"] - 2)),
+        ]
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
@@ -69,18 +75,21 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
-    server = Served()
+def served() -> Iterator[ModelServer]:
+    server = ModelServer()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
 
 
-def live(run: Path) -> dict[str, dict[str, Any]]:
-    """The answers of the last turn that stand in the conversation, by arm."""
+def live(opened: Tab, run: Path) -> dict[str, dict[str, Any]]:
+    """The answers of the last turn that stand in the tab's conversation, by arm."""
     with sqlite3.connect(run / "votes.sqlite") as db:
-        turns = db.execute("SELECT turn, arm, prompt, answer, facts FROM turns WHERE live").fetchall()
+        turns = db.execute(
+            "SELECT turn, arm, prompt, answer, facts FROM turns WHERE live AND conversation = ?",
+            (opened.conversation(),),
+        ).fetchall()
     last = max(turn for turn, *_ in turns)
     return {
         arm: {"prompt": prompt, "answer": answer, **json.loads(facts)}
@@ -117,7 +126,9 @@ def choose(opened: Tab, *arms: str) -> None:
 
 
 def set_up(opened: Tab, **boxes: str) -> None:
-    """Fill text and number boxes of the settings by their session keys."""
+    """Fill text and number boxes of the settings by their session keys; answers are shown as they are."""
+    opened.page.get_by_text("Plain text", exact=True).click()
+    opened.settle()
     opened.click("Settings")
     for key, text in boxes.items():
         box = opened.page.locator(f".st-key-chat_{key}").locator("input, textarea").first
@@ -142,8 +153,8 @@ def squeezed(texts: list[str]) -> str:
     return "".join(visible("".join(texts)).split())
 
 
-def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Served) -> None:
-    opened = tab(done_run)
+def test_settings_reach_the_arms_and_the_server(tab, trained_server, served: ModelServer) -> None:
+    opened = tab(trained_server)
     opened.open("chat")
     set_up(opened, system="Be brief.", tokens="7", seed="5", url=served.url, model="curated, other")
     opened.click("Settings")
@@ -156,7 +167,7 @@ def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Ser
     choose(opened, "raw", f"curated at {host}", f"other at {host}")
     opened.send_prompt("Who are you?")
     wait_for_answers(opened, 1)
-    answers = live(done_run)
+    answers = live(opened, trained_server.run)
     assert set(answers) == {"raw", f"curated at {host}", f"other at {host}"}
     for answer in answers.values():
         assert answer["system"] == "Be brief."
@@ -175,17 +186,17 @@ def test_settings_reach_the_arms_and_the_server(tab, done_run: Path, served: Ser
     opened.assert_clean()
 
 
-def test_regenerate_and_edit_replace_the_last_turn(tab, done_run: Path, served: Served) -> None:
-    opened = tab(done_run)
+def test_regenerate_and_edit_replace_the_last_turn(tab, trained_server, served: ModelServer) -> None:
+    opened = tab(trained_server)
     opened.open("chat")
     set_up(opened, url=served.url, model="far", tokens="6")
     choose(opened, "raw", "far")
     opened.send_prompt("One?")
     wait_for_answers(opened, 1)
-    seed = live(done_run)["raw"]["sampling"]["seed"]
+    seed = live(opened, trained_server.run)["raw"]["sampling"]["seed"]
     opened.click("Regenerate")
     wait_for_answers(opened, 1)
-    again = live(done_run)
+    again = live(opened, trained_server.run)
     assert [body["seed"] for body in served.requests] == [seed, seed + 1]
     assert all(answer["sampling"]["seed"] == seed + 1 for answer in again.values())
     assert len(again) == 2
@@ -196,16 +207,19 @@ def test_regenerate_and_edit_replace_the_last_turn(tab, done_run: Path, served: 
     opened.settle()
     opened.click("Send edited prompt")
     wait_for_answers(opened, 1)
-    assert {answer["prompt"] for answer in live(done_run).values()} == {"Two?"}
+    assert {answer["prompt"] for answer in live(opened, trained_server.run).values()} == {"Two?"}
     assert [message["content"] for message in served.requests[-1]["messages"]] == ["Two?"]
-    with sqlite3.connect(done_run / "votes.sqlite") as db:
-        assert db.execute("SELECT count(*) FROM turns").fetchone() == (6,)  # nothing was lost
+    with sqlite3.connect(trained_server.run / "votes.sqlite") as db:
+        count = db.execute("SELECT count(*) FROM turns WHERE conversation = ?", (opened.conversation(),)).fetchone()
+    assert count == (6,)  # nothing was lost
     opened.assert_clean()
 
 
-def test_stop_ends_all_arms_early_and_keeps_their_answers(tab, done_run: Path, served: Served, record_property) -> None:
+def test_stop_ends_all_arms_early_and_keeps_their_answers(
+    tab, trained_server, served: ModelServer, record_property
+) -> None:
     served.pause = 0.05
-    opened = tab(done_run)
+    opened = tab(trained_server)
     opened.open("chat")
     set_up(opened, url=served.url, model="far", tokens="2000")
     choose(opened, "far", "raw")
@@ -216,7 +230,7 @@ def test_stop_ends_all_arms_early_and_keeps_their_answers(tab, done_run: Path, s
     opened.page.get_by_text("by you").first.wait_for(timeout=60_000)
     record_property("seconds from the click to the stored and shown answer", round(time.perf_counter() - start, 2))
     wait_for_answers(opened, 1)
-    answers = live(done_run)
+    answers = live(opened, trained_server.run)
     far = next(answer for arm, answer in answers.items() if arm.startswith("far"))
     assert far["stopped"] == "cancelled"
     assert 3 < far["tokens"] < 1000
@@ -226,9 +240,9 @@ def test_stop_ends_all_arms_early_and_keeps_their_answers(tab, done_run: Path, s
     opened.assert_clean()
 
 
-def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, served: Served) -> None:
+def test_no_label_ever_stands_over_another_arms_answer(tab, trained_server, served: ModelServer) -> None:
     served.pause = 0.02
-    opened = tab(done_run)
+    opened = tab(trained_server)
     opened.open("chat")
     set_up(opened, url=served.url, model="far", tokens="60")
     choose(opened, "curated", "raw", "far")
@@ -236,10 +250,10 @@ def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, serv
     opened.wait_for_text("said 0 1")
     choose(opened, "base", "curated")  # while the others still answer
     wait_for_answers(opened, 1)
-    first = live(done_run)
+    first = live(opened, trained_server.run)
     opened.send_prompt("Door 2?")
     wait_for_answers(opened, 2)
-    second = live(done_run)
+    second = live(opened, trained_server.run)
     assert [sorted(first), sorted(second)] == [
         sorted(["curated", "raw", next(arm for arm in first if arm.startswith("far"))]),
         ["base", "curated"],
@@ -258,3 +272,52 @@ def test_no_label_ever_stands_over_another_arms_answer(tab, done_run: Path, serv
     timings = opened.page.locator(".sf.facts", has_text="tokens/s").all_inner_texts()
     assert all(print_ in text for print_, text in zip(prints, timings, strict=True))
     opened.assert_clean()
+
+
+def test_answers_are_markdown_that_loads_nothing_and_one_can_be_continued(tab, trained_server, served) -> None:
+    hostile = " ".join(HOSTILE.values())
+    served.answers = {
+        "one": ["# Head\n\n- **bold**\n\n```python\nx = 1\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n", hostile],
+        "two": ["alpha", "beta", "gamma"],
+        "three": ["alpha", "delta", "gamma"],
+    }
+    opened = tab(trained_server)
+    opened.open("chat")
+    set_up(opened, url=served.url, model="one, two, three, four", tokens="3")
+    opened.page.get_by_text("Plain text", exact=True).click()
+    choose(opened, *(f"{name} at" for name in ("one", "two", "three", "four")))
+    opened.send_prompt("Hello?")
+    wait_for_answers(opened, 1)
+    first = opened.page.locator(".sf.turn.assistant").first
+    for tag in ("strong", "pre", "td", "li"):
+        assert first.locator(tag).count() > 0, tag
+    assert opened.page.locator(".sf :is(a, img, script, iframe, svg, style, link, object)").count() == 0
+    opened.assert_clean()
+
+    # Words that differ from the first answer are marked; of the second and third these differ in one word.
+    opened.page.get_by_text("Differences", exact=True).click()
+    opened.settle()
+    assert "delta" in opened.page.locator(".sf.turn.assistant").nth(2).locator("mark").all_inner_texts()
+    opened.page.get_by_text("Differences", exact=True).click()
+    opened.settle()
+
+    # Four answers stand two by two, and on a narrow screen one below the other over its whole width.
+    widths = [box["width"] for box in boxes_of_answers(opened)]
+    opened.page.set_viewport_size({"width": 800, "height": 900})
+    opened.settle()
+    assert len(widths) == 4
+    assert min(box["width"] for box in boxes_of_answers(opened)) > max(widths)
+    assert len({box["x"] for box in boxes_of_answers(opened)}) == 1
+
+    # From now on every arm has the second answer in its history.
+    opened.click("Continue with this answer", index=1)
+    opened.wait_for_text("All arms continue with the answer of two at")
+    opened.send_prompt("And?")
+    wait_for_answers(opened, 2)
+    assert [body["messages"][1]["content"] for body in served.requests[-4:]] == ["alpha beta gamma "] * 4
+    opened.assert_clean()
+
+
+def boxes_of_answers(opened: Tab) -> list[dict[str, float]]:
+    """Where the answers stand."""
+    return [answer.bounding_box() for answer in opened.page.locator(".sf.turn.assistant").all()]

@@ -10,7 +10,6 @@ import pytest
 
 from siftune.app.web import launch
 from siftune.curation.errors import UserError
-from tests.app.serving import serving
 
 
 def flags(command: list[str]) -> dict[str, str]:
@@ -26,14 +25,9 @@ def test_the_server_is_for_this_machine_and_sends_no_statistics(plain_world: Pat
     assert environment["SIFTUNE_RUN"] == str(plain_world.resolve())
 
 
-def test_files_of_the_users_folder_are_not_imported(plain_world: Path, tmp_path: Path) -> None:
-    """The server imports every page before it listens."""
-    for name in ("app", "training", "curation", "state", "queries", "charts", "pages", "streamlit", "polars", "json"):
-        (tmp_path / f"{name}.py").write_text(f"raise ImportError('the user's {name}.py was imported')")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "__init__.py").write_text("raise ImportError('the user's data was imported')")
-    with serving(plain_world, started_in=tmp_path) as (address, _):
-        assert urllib.request.urlopen(f"{address}/_stcore/health").read() == b"ok"
+def test_files_of_the_users_folder_are_not_imported(hostile_server) -> None:
+    """The server imports every page before it listens; the folder that it was started in holds files of those names."""
+    assert urllib.request.urlopen(f"{hostile_server.address}/_stcore/health").read() == b"ok"
 
 
 def test_it_is_headless_where_there_is_no_display(plain_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from siftune.app.web import entry, state
+from siftune.app.web import charts, entry, state
 from siftune.app.web.pages import PAGES
 from siftune.curation import schema
 from siftune.curation.review.catalogue import Catalogue, Query
@@ -39,13 +39,22 @@ from tests.app.world import contaminate
 
 #: Function, and address, of each page.
 NAMES = [draw_page.__name__ for draw_page in PAGES.values()]
+#: One page, among all of them, so that it can link to the others.
+SCRIPT = """
+import streamlit as st
+from siftune.app.web.pages import PAGES
+
+pages = {title: st.Page(draw, title=title, default=draw.__name__ == "NAME") for title, draw in PAGES.items()}
+st.session_state["pages"] = pages
+st.navigation(list(pages.values())).run()
+"""
 ABOUT_TRAINING = ["training", "chat", "prompts", "verdict"]
 #: What each page of a trained run of 400 rows must show.
 CONTENT = {
-    "overview": ("400 rows in, ", "− 13 of 400", "No verdict from one training run of"),
+    "overview": ("400 rows in, ", "400 → ", "Leaked test rows", "No verdict from one training run of"),
     "browse": ("400 of 400 rows", "attack script"),
     "decisions": ("near: drop, near duplicate, score 0.8", "<mark>"),
-    "thresholds": ("Rows left are counted before splits and balance.", "Pair 1 of the 12 nearest"),
+    "thresholds": ("Rows left are counted before splits and balance.", "nearest to the threshold: similarity 0."),
     "training": ("truncated rows", "running mean over 3 steps"),
     "chat": ("each arm keeps its own conversation history",),
     "prompts": ("What colour has door 3?", "checks passed"),
@@ -57,11 +66,13 @@ CONTENT = {
 def page(monkeypatch: pytest.MonkeyPatch):
     """Open a page on a run."""
 
-    def opened(name: str, run: Path, **session: object) -> AppTest:
+    def opened(name: str, run: Path, *, address: dict[str, object] | None = None, **session: object) -> AppTest:
         monkeypatch.setenv(state.RUN_VARIABLE, str(run))
-        at = AppTest.from_string(f"from siftune.app.web.pages import {name}\n{name}.{name}()", default_timeout=60)
+        at = AppTest.from_string(SCRIPT.replace("NAME", name), default_timeout=60)
         for key, value in session.items():
             at.session_state[key] = value
+        for key, value in (address or {}).items():
+            at.query_params[key] = value
         return at.run()
 
     return opened
@@ -202,7 +213,13 @@ def test_the_funnel_adds_up(page, plain_world: Path) -> None:
     assert steps[0].rows == len(catalogue)
     assert all(one.kept == two.rows for one, two in itertools.pairwise(steps))
     assert steps[-1].kept == catalogue.counts(catalogue.find(Query()), "fate")["kept"]
-    assert f"− {steps[2].removed} of {steps[2].rows}" in shown(page("overview", plain_world))
+    kept = steps[-1].kept
+    bars = charts.funnel(steps, kept=kept).data.groupby(charts.FUNNEL_STAGE)["rows"].sum().to_dict()
+    assert bars == {step.stage: step.rows for step in steps if step.removed} | {"": kept}
+    assert any(
+        charts.FUNNEL_CLICK in chart.proto.selection_mode
+        for chart in page("overview", plain_world).get("vega_lite_chart")
+    )
 
 
 def test_the_overview_shows_the_recall_of_a_search_that_may_miss_pairs(page, plain_run: Path) -> None:
@@ -252,16 +269,18 @@ def test_another_page_can_ask_for_rows(page, plain_world: Path) -> None:
     assert f"{dropped} of 600 rows" in shown(at)
 
 
-def test_restore_is_written_and_can_be_taken_back(page, plain_run: Path) -> None:
+def test_a_dropped_row_is_kept_by_hand_and_given_back(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
     at = page("decisions", plain_run)
-    button = next(button for button in at.button if button.label == "Restore")
-    row_id = button.key.removeprefix("restore ")
+    row_id = next(button.key for button in at.button if button.label == "Keep").removeprefix("restore ")
     at.text_input(f"reason {row_id}").set_value("they differ")
-    button.click().run()
-    overrides = read_overrides(RunFolder.open(plain_run).overrides_path)
-    assert list(overrides.values()) == [Override(row_id, "restore", "they differ")]
-    at.button(f"undo {row_id}").click().run()
-    assert read_overrides(RunFolder.open(plain_run).overrides_path) == {}
+    at.button(f"restore {row_id}").click().run()
+    assert read_overrides(run.overrides_path) == {row_id: Override(row_id, "restore", "they differ")}
+    assert f"restore {row_id}" not in {button.key for button in at.button}  # the next decision is there
+    at.button("decisions near drop near_duplicate_page previous").click().run()
+    assert "By hand: kept, because: they differ" in shown(at)
+    at.button(f"drop {row_id}").click().run()  # as the stage decided: no decision by hand
+    assert read_overrides(run.overrides_path) == {}
 
 
 def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path) -> None:
@@ -297,10 +316,10 @@ def test_contamination_is_judged_like_duplicates(page, plain_run: Path) -> None:
     text = shown(at)
     assert "exam" in text
     assert "6.7 % (0.2 % to 37.1 %): 1 decoy, 15 rows" in text
-    assert "Pair 1 of the 12 nearest to the threshold" in text
+    assert "Pair 1 of the 40 nearest to the threshold" in text
     assert "wrong choice" in text
     assert "<mark>" in text
-    for _ in range(12):  # until the item with a script is beside its row
+    for _ in range(50):  # until the item with a script is beside its row
         if "exam:22<" in text:
             break
         text = shown(at.button("next contamination").click().run())
@@ -426,7 +445,7 @@ def test_pairs_that_the_guard_keeps_apart_are_counted_apart(plain_world: Path) -
 def test_a_member_of_a_duplicate_group_can_be_restored(page, plain_run: Path) -> None:
     at = page("decisions", plain_run)
     at.button_group[0].set_value(["Duplicate groups"]).run()
-    button = next(button for button in at.button if button.label == "Restore")
+    button = next(button for button in at.button if button.label == "Keep")
     row_id = button.key.removeprefix("restore ")
     button.click().run()
     assert list(read_overrides(RunFolder.open(plain_run).overrides_path)) == [row_id]
