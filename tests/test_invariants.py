@@ -32,16 +32,13 @@ DUPLICATES: dict[str, Any] = {
     "answers": {"max_per_answer": 2, "min_words": 3, "threshold": 0.8, "floor": 0.6},
     "conflicts": "drop",
 }
-#: Without an encoder, and with every stage there is.
-RECIPES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "every stage": {
-        "encoder": "bag",
-        "duplicates": {**DUPLICATES, "semantic": {"threshold": 0.95, "floor": 0.9}},
-        "contamination": {"references": [{"path": "reference.jsonl", "name": "exam", "format": "alpaca"}]},
-    },
+#: A recipe with every stage there is.
+EVERY_STAGE: dict[str, Any] = {
+    "encoder": "bag",
+    "duplicates": {**DUPLICATES, "semantic": {"threshold": 0.95, "floor": 0.9}},
+    "contamination": {"references": [{"path": "reference.jsonl", "name": "exam", "format": "alpaca"}]},
 }
-ALL_STAGES = stages(Recipe.model_validate({"sources": [{"path": "s.jsonl"}], **RECIPES["every stage"]}), base=Path())
+ALL_STAGES = stages(Recipe.model_validate({"sources": [{"path": "s.jsonl"}], **EVERY_STAGE}), base=Path())
 #: The threshold of each stage that compares rows with one another; stages without one drop equal texts.
 THRESHOLDS = {
     stage.name: stage.similarity.threshold if stage.similarity else 1.0 for stage in ALL_STAGES if stage.compares
@@ -72,21 +69,20 @@ def write_world(data: list[dict[str, Any]], folder: Path, reference: list[dict[s
     return write_recipe(folder, "s.jsonl", **sections)
 
 
-@pytest.mark.parametrize("name", RECIPES)
 @EXAMPLES
 @given(data=rows(), size=st.integers(1, 7))
-def test_invariants_hold_for_every_stage(folder: Any, name: str, data: list[dict[str, Any]], size: int) -> None:
-    world, sections = folder(), RECIPES[name]
+def test_invariants_hold_for_every_stage(folder: Any, data: list[dict[str, Any]], size: int) -> None:
+    world = folder()
     reference = [row for row in data if row["output"]][:1]
-    run = curate(write_world(data, world, reference, **sections))
+    run = curate(write_world(data, world, reference, **EVERY_STAGE))
     every_row_has_one_fate(run, data)
     every_duplicate_names_a_kept_row_that_is_similar_enough(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "BATCH", size)
-        in_small_batches = curate(write_world(data, world, reference, run="cut", **sections))
+        in_small_batches = curate(write_world(data, world, reference, run="cut", **EVERY_STAGE))
     for file in ("ledger.parquet", "rows.parquet"):
         assert (run.path / file).read_bytes() == (in_small_batches.path / file).read_bytes()
-    again = curate(write_world(kept_rows(run.path), world / "again", reference, **sections))
+    again = curate(write_world(kept_rows(run.path), world / "again", reference, **EVERY_STAGE))
     dropped = again.ledger().filter(pl.col("action") == "drop")
     assert dropped.filter(pl.col("stage").is_in(list(THRESHOLDS))).is_empty()
 
@@ -167,7 +163,7 @@ def test_every_stage_drops_something_in_such_a_world(folder: Any) -> None:
         {"instruction": "saddle", "output": "pepper", "history": [["mirror castle", "velvet"]]},
     ]
     world = folder()
-    run = curate(write_world(data, world, [fourth], **RECIPES["every stage"]))
+    run = curate(write_world(data, world, [fourth], **EVERY_STAGE))
     dropped = run.ledger().filter(action="drop")
     assert set(dropped["stage"]) == {stage.name for stage in STAGES}
 
