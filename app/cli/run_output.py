@@ -12,6 +12,7 @@ from rich.text import Text
 
 from siftune.app.cli.terminal import bar, beside, line, notes, plain, table
 from siftune.curation.replay import Replay
+from siftune.curation.review.arm_facts import selection_sentences
 from siftune.curation.review.diff import summary
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
@@ -76,6 +77,7 @@ def _outcome(run: RunFolder) -> Iterator[Text]:
         yield Text(balance.sentence)
     if diversity := diversity_sentence(run):
         yield Text(diversity)
+    yield from map(Text, selection_sentences(run.manifest.finished_counts().arms))
 
 
 def _benchmarks(run: RunFolder) -> Iterator[RenderableType]:
@@ -138,6 +140,9 @@ def story_report(story: Story) -> RenderableType:
     if len(story.chain) > 1:
         steps = " → ".join(f"{step['witness']} ({step['fate'] or 'a reference'})" for step in story.chain)
         parts += [Text(), Text(f"Witnesses: {line(row['id'])} → {plain(steps)}")]
+    if story.selections:
+        lines = [(one.arm, plain(one.sentence)) for one in story.selections]
+        parts += [Text(), table("Selected arms", ["arm", "this row"], lines)]
     if story.neighbours:
         columns = ["measure", "id", "score", "fate"]
         rows = [[*(row[name] for name in columns), GUARDED if row["guarded"] else ""] for row in story.neighbours]

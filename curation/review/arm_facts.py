@@ -58,6 +58,11 @@ def left_out_sentences(records: Mapping[str, ArmRecord]) -> list[str]:
     return [left_out_sentence(name, record) for name, record in records.items() if record.left_out]
 
 
+def selection_sentences(records: Mapping[str, ArmRecord]) -> list[str]:
+    """How the rows of every selected arm and of its controls were chosen."""
+    return [f"{name}: {record.selection}." for name, record in records.items() if record.selection]
+
+
 def left_out_sentence(name: str, record: ArmRecord) -> str:
     """The same of one arm by stage."""
     omitted = ", ".join(record.left_out)

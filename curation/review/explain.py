@@ -12,6 +12,7 @@ from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import neighbours
 from siftune.curation.review.samples import compared_texts, witness_texts
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.review.selections import SelectionLine, selections_of
 from siftune.curation.text.differences import DiffSpan, word_differences
 
 _CLOSEST = 5  # rows of each measure
@@ -40,6 +41,7 @@ class Story:
         chain: the row that it was dropped for, the row that that one was dropped for, and so on until a kept row.
         neighbours: the rows most similar to it, as in `siftune.curation.review.pairs.neighbours`.
     """
+        selections: what each selected arm says of it.
 
     row: dict[str, Any]
     messages: list[dict[str, str]]
@@ -47,6 +49,7 @@ class Story:
     chain: list[dict[str, Any]]
     neighbours: list[dict[str, Any]]
 
+    selections: list[SelectionLine]
 
 def explain(run: RunFolder, row_id: str) -> Story:
     """Tell the story of a row.
@@ -62,7 +65,9 @@ def explain(run: RunFolder, row_id: str) -> Story:
     decisions = ledger.filter(pl.col("id") == row_id).to_dicts()
     chapters = [_chapter(run, rows, row_id, decision) for decision in decisions]
     similar = neighbours(run, row_id, rows, most=_CLOSEST).to_dicts()
-    return Story(row, messages(run, row_id), chapters, _chain(rows, ledger, row_id), similar)
+    return Story(
+        row, messages(run, row_id), chapters, _chain(rows, ledger, row_id), similar, selections_of(run, row_id)
+    )
 
 
 def messages(run: RunFolder, row_id: str) -> list[dict[str, str]]:

@@ -48,7 +48,11 @@ def write(run: RunFolder) -> None:
         "diversity": diversity.diversity_sentence(run),
         "topics": tables.topic_table(run.rows()),
         "arms": arm_facts.arm_lines(arms),
-        "arm_sentences": [*arm_facts.left_out_sentences(arms), *arm_facts.arm_notes(arms)],
+        "arm_sentences": [
+            *arm_facts.left_out_sentences(arms),
+            *arm_facts.selection_sentences(arms),
+            *arm_facts.arm_notes(arms),
+        ],
         "thresholds": thresholds,
         "decisions": tables.decision_counts(run),
         "samples": samples.decision_samples(run),

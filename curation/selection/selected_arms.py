@@ -174,10 +174,9 @@ def _by_coverage(pool: _Pool, settings: CoverageSelection) -> _Choice:
     choice.take(taken)
     choice.note(taken, score=covering.scores, gain=covering.gains, similarity=similarity_before)
     choice.note(taken, witness=[ids[covering.chosen[one]] if one >= 0 else None for one in before])
-    choice.note(
-        taken,
-        detail=[f"covers {covers[row]:,} other rows; the closest row taken before it" for row in covering.chosen],
-    )
+    beside = np.where(before >= 0, "closest row before it", "the first row")
+    counts = zip(covers[covering.chosen].tolist(), beside, strict=True)
+    choice.note(taken, detail=[f"covers {count:,} other rows; {what}" for count, what in counts])
     choice.note(open_rows[others], witness=ids[covered_by], similarity=similarity, detail="covered by")
     if settings.quality is not None:
         choice.note(np.arange(pool.rows.height), quality=numbers)

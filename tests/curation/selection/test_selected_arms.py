@@ -14,6 +14,7 @@ import pytest
 from siftune.curation import pipeline
 from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
+from siftune.curation.review.explain import explain
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.selection import facility_location
 from tests.worlds import bag_encoder, cosine, many, write_recipe, write_source
@@ -228,3 +229,16 @@ def test_a_name_of_a_control_is_taken(here):
     arms = [ARMS[0], {"name": "diverse-random", "without": ["near"]}]
     with pytest.raises(UserError, match="two arms have the name 'diverse-random'"):
         curate(recipe(here, arms, run="faults"))
+
+
+def test_what_is_explained_of_a_row_names_every_selected_arm(run):
+    first = explained(run, "diverse")["id"][0]
+    lines = {line.arm: line for line in explain(run, first).selections}
+    assert list(lines) == run.selections()
+    assert lines["diverse"].rank == 1
+    assert lines["diverse"].sentence.startswith("taken as number 1; score ")
+    other = explained(run, "for-my-task").filter(pl.col("rank").is_null(), pl.col("similarity") > 0)
+    line = {one.arm: one for one in explain(run, other["id"][0]).selections}["for-my-task"]
+    assert line.rank is None
+    assert line.sentence.startswith("not taken; its closest example: task:")
+    assert not explain(run, run.rows().filter(split="test")["id"][0]).selections
