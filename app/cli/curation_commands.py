@@ -82,7 +82,7 @@ def curate(inputs: tuple[str, ...], run_folder: Path | None, *, as_json: bool) -
 
 @click.group()
 def recipe() -> None:
-    """Write a recipe for data files, or print the JSON Schema."""
+    """Write a recipe for data files, or print every setting or the JSON Schema."""
 
 
 @recipe.command("new")
@@ -131,6 +131,14 @@ def recipe_schema(*, sweep: bool) -> None:
     from siftune.curation.recipe.starting_recipe import json_schema
 
     return print_json(json_schema())
+
+
+@recipe.command("reference")
+def recipe_reference() -> None:
+    """Print every setting of a recipe: what is accepted, the default, what it is for."""
+    from siftune.curation.recipe.reference import recipe_reference as reference
+
+    click.echo(reference(), nl=False)
 
 
 def _recipe_for(files: Sequence[str], columns: dict[str, str], *, folder: Path) -> str:
