@@ -135,7 +135,7 @@ def recipe_schema(*, sweep: bool) -> None:
 
 @recipe.command("reference")
 def recipe_reference() -> None:
-    """Print every setting of a recipe: what is accepted, the default, what it is for."""
+    """Print every setting, with its default."""
     from siftune.curation.recipe.reference import recipe_reference as reference
 
     click.echo(reference(), nl=False)
