@@ -1,4 +1,4 @@
-"""The main path of curation, readable from top to bottom: prepare, decide stage by stage, split, balance, write."""
+"""The main path of curation, readable from top to bottom: prepare, decide by stage, split, balance, write, index."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from siftune.curation.outputs import write_outputs
 from siftune.curation.prepare import Prepared, prepare
 from siftune.curation.progress import Progress
 from siftune.curation.review import report
+from siftune.curation.review.catalogue import Catalogue
+from siftune.curation.review.search import TextIndex
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import read_overrides
 from siftune.curation.run.recipe_file import RecipeFile
@@ -62,12 +64,19 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
         recorder.manifest.status = "curated"
         recorder.save()
         report.write(run)
+        index_texts(run, progress)
     return run
+
+
+def index_texts(run: RunFolder, progress: Progress | None) -> None:
+    """Make the search index of the app, unless the one of an earlier run over the same texts is there."""
+    if TextIndex.open(run) is None:
+        TextIndex.build(Catalogue.load(run), progress=progress)
 
 
 def ingest_sources(recorder: RunRecorder) -> Prepared:
     """Read the sources and open what they are curated against; rows that cannot be read go into the ledger, and so do
-    repairs.
+    repairs and masks.
     """
     with recorder.stage("ingest", rows=0) as record:
         earlier = open_earlier(recorder)
@@ -83,12 +92,16 @@ def ingest_sources(recorder: RunRecorder) -> Prepared:
         record.rows = prepared.index.height + prepared.quarantined.height
         record.kept = prepared.index.height
         record.actions = {"quarantine": prepared.quarantined.height}
+        if prepared.masks.height:
+            record.actions["mask"] = prepared.masks["id"].n_unique()
         record.reused = prepared.reused
         recorder.manifest.inputs = prepared.sources
         for name, path in prepared.files.items():
             recorder.keep_file(name, path)
         recorder.ledger.append("ingest", prepared.quarantined_decisions())
         recorder.ledger.append("repair", prepared.repairs)
+        if prepared.masks.height:
+            recorder.ledger.append("mask", prepared.masks)
     return prepared
 
 

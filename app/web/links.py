@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
+from siftune.app.web.queries import BY_HAND
+from siftune.curation.errors import UserError
+from siftune.curation.review.annotations import checked_tag
 from siftune.curation.review.catalogue import Catalogue, Order, Query
 
 #: Parameters whose name is not that of the field of `Query`.
@@ -90,8 +93,10 @@ def _read(name: str, values: Sequence[str], catalogue: Catalogue) -> Any:
         if not dash:
             raise ValueError("a range is written 5-40")
         return _number(low), _number(high)
-    if name in ("tag", "by_hand"):
-        return tuple(values)
+    if name == "tag":
+        return tuple(_tag(value) for value in values)
+    if name == "by_hand":
+        return tuple(_one_of(value, BY_HAND) for value in values)
     accepted = catalogue.arms if name == "arm" else catalogue.values(name)
     return tuple(_one_of(value, accepted) for value in values)
 
@@ -100,6 +105,13 @@ def _one_of(value: str, accepted: Sequence[str]) -> str:
     if value not in accepted:
         raise ValueError(f"this run has {', '.join(accepted[:8]) or 'none'}")
     return value
+
+
+def _tag(text: str) -> str:
+    try:
+        return checked_tag(text)
+    except UserError as fault:
+        raise ValueError(str(fault).rstrip(".")) from None
 
 
 def _number(text: str) -> int:

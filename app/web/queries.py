@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from siftune.curation.review.what_if import replay
 from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override
+from siftune.curation.stages import stages
 from siftune.training.evaluation.formatting import format_interval, format_number
 from siftune.training.evaluation.verdict import Verdict
 
@@ -189,23 +191,55 @@ class ThresholdEffect:
 
 
 def threshold_effect(
-    run: RunFolder, stage: str, threshold: float, lengths: NDArray[np.uint32] | None = None
+    catalogue: Catalogue, stage: str, threshold: float, lengths: NDArray[np.uint32] | None = None
 ) -> ThresholdEffect:
     """Replay the stages with another threshold of one of them, exactly.
 
     Args:
-        run: the run.
+        catalogue: the rows of the run.
         stage: the name of a stage with a threshold.
-        threshold: its new threshold.
+        threshold: its new threshold; at the run's own, what the run recorded is the answer.
         lengths: the length of every row of EXAMPLES in tokens, uint32 [rows]; None: lengths in words.
 
     Raises:
         UserError: as `replay`.
     """
-    current, chosen = replay(run, {}), replay(run, {stage: threshold})
-    return ThresholdEffect(
-        _counts(chosen, stage, lengths), _counts(current, stage, lengths), sum(chosen.unmeasured.values())
+    current = recorded_counts(catalogue, stage, lengths)
+    if any(one.name == stage and one.similarity.threshold == threshold for one in threshold_stages(catalogue.run)):
+        return ThresholdEffect(current, current, 0)
+    chosen = replay(catalogue.run, {stage: threshold})
+    return ThresholdEffect(_counts(chosen, stage, lengths), current, sum(chosen.unmeasured.values()))
+
+
+def recorded_counts(catalogue: Catalogue, stage: str, lengths: NDArray[np.uint32] | None) -> ReplayCounts:
+    """What the run itself counted, from its ledger and its rows: the same as a replay of its own thresholds.
+
+    Args:
+        catalogue: the rows of the run.
+        stage: the name of a stage with a threshold.
+        lengths: as `threshold_effect` takes it.
+    """
+    run = catalogue.run
+    decided = pl.scan_parquet(run.ledger_path, glob=False).filter(pl.col("stage") == stage).select("action", "reason")
+    is_report = (pl.col("action") == "report") & (pl.col("reason") == "contamination")
+    dropped, reported = (
+        decided.select((pl.col("action") == "drop").sum(), is_report.sum().alias("reported")).collect().row(0)
     )
+    # Left are the rows that were dropped neither by hand nor by a stage that a replay decides again.
+    replayed = ["overrides", *(one.name for one in stages(run.recipe, base=Path(run.manifest.recipe_folder)))]
+    lost = (pl.col("fate") == "dropped") & pl.col("stage").cast(pl.String).is_in(replayed)
+    rows = catalogue.frame.filter(pl.col("fate").cast(pl.String) != "quarantined")
+    left = rows.select((~lost).fill_null(value=True).alias("left"), "prompt_words", "answer_words")
+    mask = left["left"].to_numpy()
+    if lengths is not None:
+        length = int(lengths[mask].sum(dtype=np.int64))
+    else:
+        length = int(
+            left.filter("left")
+            .select(pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum()))
+            .item()
+        )
+    return ReplayCounts(int(dropped), int(reported), int(mask.sum()), length)
 
 
 def _counts(replayed: Replay, stage: str, lengths: NDArray[np.uint32] | None) -> ReplayCounts:

@@ -270,7 +270,9 @@ def threshold_effect(
         lengths: the rows' lengths in tokens; None: in words.
     """
     try:
-        return _threshold_effect(str(run.path), run_version(run), stage, threshold, lengths is not None, lengths)
+        return _threshold_effect(
+            str(run.path), run_version(run), stage, threshold, lengths is not None, lengths, catalogue(run)
+        )
     except UserError as fault:
         stop_page(str(fault))
 
@@ -283,11 +285,10 @@ def _threshold_effect(
     threshold: float,
     in_tokens: bool,  # noqa: FBT001 - part of the cache key, since `_lengths` is not
     _lengths: TokenLengths | None,
+    _catalogue: Catalogue,
 ) -> queries.ThresholdEffect:
-    del version, in_tokens
-    return queries.threshold_effect(
-        RunFolder.open(path), stage, threshold, None if _lengths is None else _lengths.total
-    )
+    del path, version, in_tokens
+    return queries.threshold_effect(_catalogue, stage, threshold, None if _lengths is None else _lengths.total)
 
 
 def score_histogram(run: RunFolder, stage: str) -> pl.DataFrame:
@@ -466,6 +467,7 @@ def preload() -> None:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
         if run.rows_path.is_file():
             _catalogue(str(run.path), run_version(run))
+            TextIndex.open(run)  # checks its checksum, once
     except (UserError, OSError, PolarsError):
         return
 

@@ -1,4 +1,4 @@
-"""Full-text search over a run: an SQLite FTS5 index that is built once beside the run and answers from disk.
+"""Full-text search over a run: an SQLite FTS5 index that is made with the run and answers from disk.
 
 A scan of the texts of a million rows takes seconds; the index answers in tens of milliseconds and holds no copy of
 the texts, only postings and the first words of every prompt for lists.
@@ -27,7 +27,7 @@ PREVIEW = 120
 #: The index holds the beginnings of words from this length on; shorter ones would match nearly every row, slowly.
 SHORTEST_PREFIX = 3
 _BATCH = 20_000
-_LAYOUT = "2"
+_LAYOUT = "3"
 #: A word, a "phrase", either with a leading minus; a word may end in an asterisk.
 _TERM = re.compile(r'(-?)(?:"([^"]*)"?|(\S+))')
 _PIECES = re.compile(r"\w+")
@@ -142,6 +142,7 @@ def _numbers(joined: str) -> npt.NDArray[np.uint32]:
 
 
 def _stamp(run: RunFolder) -> str:
-    """Changes when the indexed texts or the rows do."""
-    files = (run.texts.stat(), run.rows_path.stat())
-    return " ".join([_LAYOUT, *(f"{file.st_size}:{file.st_mtime_ns}" for file in files)])
+    """Changes when the indexed texts do. Their file is named by its content, so that a run that was moved or decided
+    again keeps its index.
+    """
+    return f"{_LAYOUT} {run.texts.name} {run.texts.stat().st_size}"

@@ -56,7 +56,7 @@ def trained_server(trained_world: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def hostile_server(plain_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One server on hostile rows, started in a folder whose files have the names of modules and must not be imported."""
+    """One server on hostile rows, started in a folder of files that have names of modules and must not be imported."""
     folder = tmp_path_factory.mktemp("hostile")
     run = contaminate(Path(shutil.copytree(plain_world, folder / "run")))
     for name in ("app", "training", "curation", "state", "queries", "charts", "pages", "streamlit", "polars", "json"):

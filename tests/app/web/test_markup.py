@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -52,6 +53,8 @@ BUILDERS = {
     "row_head": lambda text: markup.row_head(text, {"fate": text, "stage": text, "reason": text}),
     "notice": markup.notice,
     "title": markup.title,
+    "purpose": markup.purpose,
+    "figure": lambda text: markup.figure(text, text, text),
     "tokens": lambda text: markup.trained_tokens([(text, True)]),
 }
 
@@ -62,6 +65,72 @@ def test_foreign_text_never_makes_a_tag_or_an_attribute(build, text: str) -> Non
     document = read(build(text))
     assert set(document.tags) <= OURS
     assert document.attributes <= {"class", "dir", "style"}
+
+
+#: What Markdown may become, besides `OURS`.
+RENDERED = {
+    "p",
+    "ul",
+    "ol",
+    "li",
+    "strong",
+    "em",
+    "s",
+    "code",
+    "blockquote",
+    "hr",
+    "br",
+    *(f"h{n}" for n in range(1, 7)),
+}
+PIECES = [
+    *HOSTILE.values(),
+    "# ",
+    "- ",
+    "1. ",
+    "> ",
+    "\n",
+    "\n\n",
+    "```x\n",
+    "    ",
+    "`",
+    "**",
+    "_",
+    "~~",
+    "| a | b |\n|--|:-:|\n",
+]
+PIECES += [
+    "[a](http://h)",
+    "![a](http://h)",
+    "<http://h>",
+    "[a]: http://h",
+    "[a][a]",
+    "&#x202E;",
+    "&lt;script&gt;",
+    "<b>",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=8)), max_size=12).map("".join))
+def test_markdown_of_an_answer_makes_no_tag_and_no_attribute_that_loads_or_leads_anywhere(text: str) -> None:
+    shown = markup.rendered(text)
+    document = read(shown)
+    assert set(document.tags) <= OURS | RENDERED
+    assert document.attributes <= {"class", "dir", "style", "start"}
+    assert shown == markup.visible(shown)
+    for style in re.findall(r'style="([^"]*)"', shown):
+        assert re.fullmatch(r"text-align:(left|center|right)", style)
+
+
+def test_markdown_is_rendered_as_code_lists_and_tables() -> None:
+    text = "# T\n\n1. one\n2. **two**\n\n```py\nx < 1\n```\n\n| a |\n|--|\n| 1 |\n"
+    shown = markup.rendered(text)
+    for part in ("<h1>T</h1>", "<ol>", "<strong>two</strong>", "x &lt; 1", "<td>1</td>"):
+        assert part in shown
+
+
+@pytest.mark.parametrize("text", [">" * 30 + " deep", "- " * 25 + "deep", "> - " * 12 + "deep"])
+def test_what_is_nested_too_deeply_is_shown_as_it_is(text: str) -> None:
+    assert "deep" in markup.rendered(text)
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\r")))
