@@ -123,7 +123,7 @@ class EmbeddingStore:
         known = digests[segments.find(digests) >= 0]
         for start in range(0, len(known), _CHUNK_ROWS):
             part = known[start : start + _CHUNK_ROWS]
-            written.add(_write_segment(folder, part.tobytes(), segments.take(part)))
+            written.add(_write_segment(folder, part.astype(_KEY).tobytes(), segments.take(part)))
         for path in folder.glob("*.vectors"):
             if path not in written:
                 path.unlink()

@@ -7,12 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from siftune.curation import schema
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.review.matched_items import CONTAMINATION
-from siftune.curation.review.pairs import neighbours
+from siftune.curation.review.pairs import EARLIER_FATE, neighbours
 from siftune.curation.review.samples import compared_texts, witness_texts
-from siftune.curation.run.folder import RunFolder
 from siftune.curation.review.selections import SelectionLine, selections_of
+from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import DiffSpan, word_differences
 
 _CLOSEST = 5  # rows of each measure
@@ -40,16 +41,16 @@ class Story:
         chapters: every decision on it.
         chain: the row that it was dropped for, the row that that one was dropped for, and so on until a kept row.
         neighbours: the rows most similar to it, as in `siftune.curation.review.pairs.neighbours`.
-    """
         selections: what each selected arm says of it.
+    """
 
     row: dict[str, Any]
     messages: list[dict[str, str]]
     chapters: list[Chapter]
     chain: list[dict[str, Any]]
     neighbours: list[dict[str, Any]]
-
     selections: list[SelectionLine]
+
 
 def explain(run: RunFolder, row_id: str) -> Story:
     """Tell the story of a row.
@@ -57,7 +58,7 @@ def explain(run: RunFolder, row_id: str) -> Story:
     Raises:
         UserError: the run has no such row.
     """
-    rows = run.rows().lazy()
+    rows = pl.concat([run.rows(), _earlier_rows(run)]).lazy()
     row = _one(rows, row_id)
     if row is None:
         raise UserError(_unknown(run, row_id))
@@ -72,8 +73,14 @@ def explain(run: RunFolder, row_id: str) -> Story:
 
 def messages(run: RunFolder, row_id: str) -> list[dict[str, str]]:
     """The turns of a row; none for a row that was quarantined."""
-    example = pl.scan_parquet(run.examples, glob=False).filter(pl.col("id") == row_id).select("messages").collect()
+    stored = [pl.scan_parquet(run.examples, glob=False), run.earlier().lazy()]
+    example = pl.concat(frame.filter(pl.col("id") == row_id).select("messages") for frame in stored).collect()
     return example["messages"][0].to_list() if example.height else []
+
+
+def _earlier_rows(run: RunFolder) -> pl.DataFrame:
+    """ROWS of the rows of earlier sets that the run names."""
+    return schema.conform(run.earlier().with_columns(fate=pl.lit(EARLIER_FATE)), schema.ROWS)
 
 
 def _chapter(run: RunFolder, rows: pl.LazyFrame, row_id: str, decision: dict[str, Any]) -> Chapter:

@@ -7,6 +7,7 @@ from math import isnan
 
 import polars as pl
 
+from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.wording import percent, reason_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import Manifest, StageRecord
@@ -62,6 +63,24 @@ def words_sentence(run: RunFolder) -> str:
     return f"The removed rows hold {words.removed:,} of {words.input:,} words."
 
 
+def against_sentences(run: RunFolder) -> list[str]:
+    """For each earlier set how many of its rows the run was compared with, and how many rows it cost."""
+    manifest = run.manifest
+    if not manifest.against:
+        return []
+    is_of_row = (pl.col("action") == "drop") & (pl.col("stage") != CONTAMINATION)
+    drops, lines = run.ledger().filter(is_of_row), []
+    for earlier in manifest.against:
+        prefix = earlier.name + ":"
+        counts = drops.filter(pl.col("witness").str.starts_with(prefix)).group_by("stage", maintain_order=True).len()
+        of_stages = ", ".join(f"{rows:,} by {stage}" for stage, rows in counts.iter_rows())
+        dropped = f"{counts['len'].sum():,} rows ({of_stages})" if of_stages else "no row"
+        lines.append(
+            f"Compared with the {earlier.rows:,} rows of the {earlier.kind} {earlier.name}: {dropped} dropped for them."
+        )
+    return lines
+
+
 def warnings(run: RunFolder) -> list[str]:
     """What a person should know of a finished run, one sentence each.
 
@@ -71,6 +90,7 @@ def warnings(run: RunFolder) -> list[str]:
     manifest = run.manifest
     lines = [_NO_ENCODER] if manifest.without_encoder else []
     lines += [f"{source.name}: {text}" for source in manifest.inputs for text in source.warnings]
+    lines += [f"{earlier.name}: {text}" for earlier in manifest.against for text in earlier.warnings]
     for source in manifest.inputs:
         if source.quarantined:
             reasons = ", ".join(f"{count:,} {reason_text(reason)}" for reason, count in source.quarantined.items())

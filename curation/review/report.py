@@ -30,6 +30,7 @@ def write(run: RunFolder) -> None:
         "version": manifest.siftune.version,
         "kept": funnel.kept_sentence(run),
         "words": funnel.words_sentence(run),
+        "against": funnel.against_sentences(run),
         "funnel": funnel.funnel(manifest),
         "warnings": funnel.warnings(run),
         "by_source": tables.duplicates_by_source(run),

@@ -107,11 +107,9 @@ def changed_words(spans: list[DiffSpan]) -> str:
 def compared_texts(run: RunFolder, ids: Iterable[str]) -> dict[str, str]:
     """The compared texts of some rows: everything asked and answered. Rows that were quarantined have none."""
     unique = pl.Series("id", sorted(set(ids)), dtype=pl.String)
-    texts = (
-        pl.scan_parquet(run.texts, glob=False)
-        .filter(pl.col("id").is_in(unique.implode()))
-        .select("id", "prompt", "answer")
-    )
+    columns = ("id", "prompt", "answer")
+    own = pl.scan_parquet(run.texts, glob=False).select(columns)
+    texts = pl.concat([own, run.earlier().lazy().select(columns)]).filter(pl.col("id").is_in(unique.implode()))
     return {row_id: f"{prompt}\n{answer}" for row_id, prompt, answer in texts.collect().iter_rows()}
 
 
