@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from siftune.app.cli.commands import main
 from siftune.curation.recipe.loading import load_recipe, parse_recipe
 from siftune.curation.recipe.recipe import Recipe
+from siftune.curation.recipe.rule_sections import FailIf
 from siftune.curation.stages import stages
 from siftune.training.evaluation.sweep_plan import load_plan, plan_schema
 
@@ -60,6 +61,13 @@ def test_every_recipe_block_of_the_readme_is_accepted() -> None:
     assert blocks
     for block in blocks:
         parse_recipe(block)
+
+
+def test_every_rule_of_fail_if_stands_in_the_document_on_data_checks() -> None:
+    text = (ROOT / "docs" / "data_checks.md").read_text(encoding="utf-8")
+    assert not [rule for rule in FailIf.model_fields if f"| `{rule}" not in text]
+    recipe = re.findall(r"^```yaml\n# recipe\.yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert parse_recipe(recipe[0]).fail_if
 
 
 def test_shipped_recipes_are_accepted() -> None:

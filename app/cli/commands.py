@@ -60,6 +60,7 @@ for _command in (
     training_commands.sweep,
     training_commands.mask,
     training_commands.export,
+    review_commands.check,
     review_commands.explain,
     review_commands.what_if,
     review_commands.diff,

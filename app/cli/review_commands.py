@@ -1,4 +1,4 @@
-"""The commands that look at a finished run: explain, what-if, diff, app."""
+"""The commands that look at a finished run: check, explain, what-if, diff, app."""
 
 from __future__ import annotations
 
@@ -9,8 +9,42 @@ from pathlib import Path
 import click
 
 from siftune.app.cli.arguments import AS_JSON, FOLDER
-from siftune.app.cli.output import print_json, print_report
+from siftune.app.cli.curation_commands import require_usable
+from siftune.app.cli.output import print_json, print_report, progress_bar
 from siftune.curation.errors import UserError
+
+
+@click.command()
+@click.argument("path", type=FOLDER, metavar="RECIPE | RUN")
+@AS_JSON
+def check(path: Path, *, as_json: bool) -> None:
+    """Pass or fail data by the rules in a recipe (fail_if).
+
+    A recipe is curated first; a run is taken as it is. Exit code 0: every rule passes; 1: a rule fails; 2: something
+    is missing or wrong, such as an unknown rule. The rules: docs/data_checks.md.
+    """
+    from siftune.curation.review.data_rules import check_rules, require_rules
+    from siftune.curation.run.folder import RunFolder
+
+    if path.is_dir():
+        run = RunFolder.open(path)
+    else:
+        from siftune.curation.pipeline import curate
+        from siftune.curation.run.recipe_file import RecipeFile
+
+        recipe_file = RecipeFile.read(path)
+        require_rules(recipe_file.recipe.fail_if, where=path)
+        run = curate(recipe_file, progress=progress_bar(quiet=as_json))
+        require_usable(run.manifest.inputs)
+    results = check_rules(run)
+    passed = all(result.passed for result in results)
+    if as_json:
+        print_json({"passed": passed, "run": str(run.path), "rules": [asdict(result) for result in results]})
+    else:
+        from siftune.app.cli import run_output
+
+        print_report(run_output.check_report(run, results))
+    sys.exit(0 if passed else 1)
 
 
 @click.command()

@@ -13,6 +13,7 @@ from rich.text import Text
 from siftune.app.cli.terminal import bar, beside, line, notes, plain, table
 from siftune.curation.replay import Replay
 from siftune.curation.review.arm_facts import selection_sentences
+from siftune.curation.review.data_rules import RuleResult
 from siftune.curation.review.diff import summary
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
@@ -23,7 +24,7 @@ from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
 from siftune.curation.review.samples import compared_texts, witness_texts
 from siftune.curation.review.tables import benchmark_table, no_contamination_sentence
-from siftune.curation.review.wording import decision_text, false_discovery_text, reason_text
+from siftune.curation.review.wording import decision_text, false_discovery_text, percent, reason_text
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.text.differences import word_differences
 
@@ -204,6 +205,28 @@ def diff_report(changed: pl.DataFrame) -> RenderableType:
         table(f"{changed.height:,} rows have another fate", ["before", "after", "rows"], rows),
         Text(),
         table("First rows", ["id", "before", "after", "reason"], first),
+    )
+
+
+def check_report(run: RunFolder, results: Sequence[RuleResult]) -> RenderableType:
+    """Each rule with what was measured, its limit and whether it passes."""
+    total = run.manifest.finished_counts().input
+    rows = []
+    for result in results:
+        is_share = result.rule.endswith("_rate") or result.rule.startswith("checks.")
+        measured = f"{percent(result.measured, 1)}" if is_share else f"{result.rows:,}"
+        counted = f"{result.rows:,} of {total:,} rows" if is_share and result.rows is not None else ""
+        limit = f"{'at least' if result.rule == 'kept_below' else 'at most'} " + (
+            f"{100 * result.limit:g} %" if is_share else f"{result.limit:,}"
+        )
+        verdict = Text("pass", style="green") if result.passed else Text("FAIL", style="bold red")
+        rows.append((result.rule, measured, counted, limit, verdict))
+    failed = sum(not result.passed for result in results)
+    return Group(
+        table("Rules", ["rule", "measured", "", "limit", "result"], rows),
+        Text(),
+        Text(f"{failed} of {len(results)} rules fail." if failed else f"All {len(results)} rules pass."),
+        Text.assemble(("Run folder  ", "dim"), str(run.path)),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from siftune.curation.recipe.rule_sections import FailIf
 from siftune.curation.recipe.sections import (
     Balance,
     Checks,
@@ -52,6 +53,7 @@ class Recipe(Section):
     model: Model = Field(Model(), description=Model.__doc__)
     training: Training | None = Field(None, description=Training.__doc__)
     compare: Compare = Field(Compare(), description=Compare.__doc__)
+    fail_if: FailIf | None = Field(None, description=FailIf.__doc__)
 
     @field_validator("sources")
     @classmethod
