@@ -113,8 +113,8 @@ def evict_leaks(
         leaks = [_with_detail(_pairs_across(split, kept, thresholds), name, other) for other, kept in clean.items()]
         if earlier_pairs is not None:
             positions = split.ids.to_frame("id").with_row_index("a")
-            found = earlier_pairs.filter(pl.col("split") != name).join(positions, on="id", how="inner")
-            for (other,), pairs in found.group_by("split", maintain_order=True):
+            elsewhere = earlier_pairs.filter(pl.col("split") != name).join(positions, on="id", how="inner")
+            for (other,), pairs in elsewhere.group_by("split", maintain_order=True):
                 leaks.append(_with_detail(pairs.select(list(_LEAKS)), name, _EARLIER.format(other)))
         clean[name] = split
         if sum(map(len, leaks)):
@@ -138,16 +138,16 @@ def pairs_with_earlier(
         earlier: the rows of earlier sets by split.
         thresholds: from which similarity on a pair is a leak.
     """
-    found = [pl.DataFrame(schema={**_LEAKS, "split": pl.String})]
-    for split, others in earlier.items():
-        found.append(_pairs_across(rows, others, thresholds).with_columns(split=pl.lit(split)))
-    pairs = pl.concat(found)
+    of_splits = [
+        _pairs_across(rows, others, thresholds).with_columns(split=pl.lit(split)) for split, others in earlier.items()
+    ]
+    pairs = pl.concat([pl.DataFrame(schema={**_LEAKS, "split": pl.String}), *of_splits])
     return pairs.with_columns(id=rows.ids.gather(pairs["a"])).drop("a")
 
 
 def _pairs_across(split: SplitRows, other: SplitRows, thresholds: LeakThresholds) -> pl.DataFrame:
     """Every similar pair of a row of each, as LEAKS."""
-    found = [empty(_LEAKS)]
+    by_measure = [empty(_LEAKS)]
     for order, pairs in enumerate(search_across(split, other, thresholds=thresholds)):
         frame = pl.DataFrame({"a": pairs.a, "b": pairs.b, "score": pairs.score}).with_columns(
             order=pl.lit(order),
@@ -155,8 +155,8 @@ def _pairs_across(split: SplitRows, other: SplitRows, thresholds: LeakThresholds
             measure=pl.lit(pairs.measure),
             witness=other.ids.gather(pairs.b),
         )
-        found.append(conform(frame, _LEAKS))
-    return pl.concat(found)
+        by_measure.append(conform(frame, _LEAKS))
+    return pl.concat(by_measure)
 
 
 def _with_detail(leaks: pl.DataFrame, name: str, other: str) -> pl.DataFrame:
