@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
+import psutil
 
 from siftune.curation.checksums import checksum, checksum_path
 
+#: How the temporary names end; before it stands the id of the process that writes.
+PARTIAL = ".partial"
 _ROW_GROUP = 50_000
 
 
@@ -47,7 +50,7 @@ def replacing(path: Path, *, checked: bool = False) -> Iterator[Path]:
         checked: keep a checksum beside it; see `siftune.curation.checksums`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield temporary
         if checked:
@@ -55,3 +58,11 @@ def replacing(path: Path, *, checked: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same call; the intent reads better
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files below `folder` of processes that were killed; those of other living ones stay."""
+    for leftover in folder.rglob(f".*{PARTIAL}"):
+        writer = leftover.name.removesuffix(PARTIAL).rpartition(".")[2]
+        if writer == str(os.getpid()) or not (writer.isdigit() and psutil.pid_exists(int(writer))):
+            leftover.unlink(missing_ok=True)

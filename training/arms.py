@@ -46,25 +46,26 @@ def train(
         UserError: an arm that curation did not write, or a check of `sanity_checks`, `models` or `memory` that fails.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    results = []
-    train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
-    if warn is not None and not arms:
-        for arm, other in _repeated_arms(folder).items():
-            warn(f"{arm} is not trained: it holds the same rows as {other}")
-    finished = [read_result(job.folder, key=job.key) for job in train_jobs]
-    unfinished = [job for job, result in zip(train_jobs, finished, strict=True) if result is None]
-    _check_rows(folder, unfinished, warn)
-    with closing(jobs.train_in_workers(unfinished, progress=progress)) as trained:
-        for job, stored in zip(train_jobs, finished, strict=True):
-            if stored is not None and progress is not None:
-                progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
-            result = stored or next(trained)
-            _note_in_manifest(folder, result)
-            truncated = read_truncated(job.folder)
-            if truncated is not None:
-                truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
-            results.append(result)
-    return results
+    with folder.locked():
+        results = []
+        train_jobs = plan_jobs(folder, arms=arms, seeds=seeds)
+        if warn is not None and not arms:
+            for arm, other in _repeated_arms(folder).items():
+                warn(f"{arm} is not trained: it holds the same rows as {other}")
+        finished = [read_result(job.folder, key=job.key) for job in train_jobs]
+        unfinished = [job for job, result in zip(train_jobs, finished, strict=True) if result is None]
+        _check_rows(folder, unfinished, warn)
+        with closing(jobs.train_in_workers(unfinished, progress=progress)) as trained:
+            for job, stored in zip(train_jobs, finished, strict=True):
+                if stored is not None and progress is not None:
+                    progress(f"{job.arm} seed {job.seed}: already trained", 1, 1)
+                result = stored or next(trained)
+                _note_in_manifest(folder, result)
+                truncated = read_truncated(job.folder)
+                if truncated is not None:
+                    truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
+                results.append(result)
+        return results
 
 
 def _check_rows(run: RunFolder, unfinished: Sequence[jobs.TrainJob], warn: Callable[[str], None] | None) -> None:

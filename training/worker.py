@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +44,10 @@ class WorkerError(RuntimeError):
     """A worker ended before its work did, for a reason that it could not name: a crash, or no memory."""
 
 
+class WorkerKilledError(WorkerError, UserError):
+    """The system killed a worker, as it does where memory runs out: the user can mend that."""
+
+
 def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
     """Start `module` as a worker with pipes to its standard input and output; its messages go to `log`."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -52,6 +59,12 @@ def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
         encoding="utf-8",
         env=module_environment(**VARIABLES),
     )
+
+
+def hand_over(job: str, pipe: IO[str]) -> None:
+    """Give a worker its job, one line of JSON, and leave the pipe open."""
+    pipe.write(job + "\n")
+    pipe.flush()
 
 
 def call(module: str, job: str, *, log: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -75,6 +88,7 @@ def answers(module: str, job: str, *, log: Path, progress: Progress | None = Non
 
     Raises:
         UserError: what the worker raised as such, word for word.
+        WorkerKilledError: the system killed the worker.
         WorkerError: the worker ended before its work did; the message ends with the last lines of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -82,11 +96,12 @@ def answers(module: str, job: str, *, log: Path, progress: Progress | None = Non
     with log.open("w", encoding="utf-8") as sink:
         process = start(module, log=sink)
         try:
-            # The job goes in, and messages come out until the process ends.
+            # The job goes in, and messages come out until the process ends. The pipe stays open: its end tells the
+            # worker that we are gone.
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(job)
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it died before it had read the job
+                hand_over(job, process.stdin)
             for line in process.stdout:
                 message = json.loads(line)
                 if "progress" in message and progress is not None:
@@ -102,6 +117,14 @@ def answers(module: str, job: str, *, log: Path, progress: Progress | None = Non
             if process.poll() is None:
                 process.kill()
             process.wait()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+    if code == -signal.SIGKILL and not finished:
+        raise WorkerKilledError(
+            f"The system killed {module}, most likely because memory ran out. Close other programs, or lower "
+            "training.batch_rows or training.max_length, and run the same command again: it goes on from what is "
+            f"finished. Its messages are in {log}."
+        )
     if not finished:
         with log.open(encoding="utf-8", errors="replace") as lines:
             end = "".join(deque(lines, maxlen=_LOG_LINES))
@@ -125,10 +148,23 @@ def serve_all(work: Callable[[str, Progress], Iterator[Mapping[str, Any]]]) -> i
             pipe.flush()
 
         try:
-            for answer in work(sys.stdin.read(), lambda label, done, total: send({"progress": [label, done, total]})):
+            for answer in work(_receive(), lambda label, done, total: send({"progress": [label, done, total]})):
                 send({"answer": dict(answer)})
         except UserError as fault:
             send({"fault": str(fault)})
             return _USER_ERROR
         send({"finished": True})
     return 0
+
+
+def _receive() -> str:
+    """The job. From then on a thread waits for the end of the pipe, and ends this process when the parent is gone."""
+    job = sys.stdin.readline()
+
+    def end_with_parent() -> None:
+        while os.read(0, 1):  # nothing more is sent: it returns when the other end is closed
+            pass
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    return job

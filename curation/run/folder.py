@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from siftune.curation import schema
-from siftune.curation.atomic_files import replacing, write_text
+from siftune.curation.atomic_files import PARTIAL, remove_leftovers, replacing, write_text
 from siftune.curation.checksums import checksum, checksum_path, is_whole, whole
 from siftune.curation.contamination_outcomes import settle
 from siftune.curation.errors import UserError
@@ -25,6 +26,9 @@ from siftune.curation.recipe.loading import parse_recipe, with_model_paths
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.run.paths import RunPaths
+
+#: The run folders that this thread holds for writing.
+_HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class RunFolder(RunPaths):
         run = cls(path)
         names = [entry.name for entry in path.iterdir()] if path.exists() else []
         # A run that was killed while it wrote its first file left only these two.
-        entries = [name for name in names if name != ".lock" and not fnmatch(name, ".manifest.json.*.partial")]
+        entries = [name for name in names if name != ".lock" and not fnmatch(name, f".manifest.json.*{PARTIAL}")]
         if entries and not run.manifest_path.is_file():
             raise UserError(
                 f"{path} is not empty and was not made by siftune (it holds {', '.join(sorted(entries)[:3])}); "
@@ -75,20 +79,31 @@ class RunFolder(RunPaths):
             raise UserError(
                 f"{path} holds the run of the recipe {made_by!r}, not of {recipe_name!r}. Set another `run:`."
             )
-        for leftover in path.rglob(".*.partial"):
-            leftover.unlink()
         path.mkdir(parents=True, exist_ok=True)
         return run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for writing. Raises `UserError` when another process holds it."""
+        """Hold the folder for writing; a block inside of another one for the same folder holds it already.
+
+        Raises:
+            UserError: another process, or another thread, holds it.
+        """
+        folder = self.path.resolve()
+        if folder in _HELD.get():
+            yield
+            return
         with (self.path / ".lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"Another process is writing to {self.path}. Wait for it, or stop it.") from None
-            yield
+            remove_leftovers(self.path)
+            outer = _HELD.set(_HELD.get() | {folder})
+            try:
+                yield
+            finally:
+                _HELD.reset(outer)
 
     def measure(
         self, name: str, key: str, make: Callable[[Path], object], *, beside: Sequence[Path] = ()

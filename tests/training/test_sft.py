@@ -510,8 +510,7 @@ def kill_after(job: jobs.TrainJob, *, steps: int) -> None:
         process = worker.start(jobs.WORKER, log=log)
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(jobs.TrainBatch(jobs=[job]).model_dump_json())
-    process.stdin.close()
+    worker.hand_over(jobs.TrainBatch(jobs=[job]).model_dump_json(), process.stdin)
     for line in process.stdout:
         if json.loads(line).get("progress", [0, 0, 0])[1] >= steps:
             os.kill(process.pid, signal.SIGKILL)

@@ -27,14 +27,15 @@ def compare(run: RunFolder | Path, *, prompts: bool = False, progress: Progress 
         UserError: nothing is trained, the run has no held-out rows, or the recipe's judge cannot be asked.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    evaluate(folder, progress=progress)
-    score_tasks(folder, progress=progress)
-    recipe = folder.recipe
-    if prompts or recipe.compare.judge is not None:
-        answer_suite(folder, progress=progress)
-    judge = judge_answers(folder, recipe, pairs=DECLARED, progress=progress)
-    verdict = compute_verdict(
-        folder, recipe.compare, training=recipe.training, judge=judge, seed=recipe.seed, progress=progress
-    )
-    write_verdict(verdict, folder)
-    return verdict
+    with folder.locked():
+        evaluate(folder, progress=progress)
+        score_tasks(folder, progress=progress)
+        recipe = folder.recipe
+        if prompts or recipe.compare.judge is not None:
+            answer_suite(folder, progress=progress)
+        judge = judge_answers(folder, recipe, pairs=DECLARED, progress=progress)
+        verdict = compute_verdict(
+            folder, recipe.compare, training=recipe.training, judge=judge, seed=recipe.seed, progress=progress
+        )
+        write_verdict(verdict, folder)
+        return verdict

@@ -73,32 +73,33 @@ def answer_suite(
         progress: called before each prompt.
 
     Raises:
-        UserError: nothing is trained, or `open_engine` fails.
+        UserError: nothing is trained, another process writes to the run, or `open_engine` fails.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    recipe = recipe or folder.recipe
-    answers = read_answers(folder)
-    prompts = suite_prompts(recipe, answers, added)
+    with folder.locked():
+        recipe = recipe or folder.recipe
+        answers = read_answers(folder)
+        prompts = suite_prompts(recipe, answers, added)
 
-    def keep(answers: pl.DataFrame) -> None:
+        def keep(answers: pl.DataFrame) -> None:
+            write_answers(answers, folder)
+
+        answers = answer_prompts(
+            folder,
+            recipe,
+            prompts,
+            answers,
+            keep=keep,
+            engine=engine,
+            kind=kind,
+            arms=arms,
+            sampling=sampling,
+            progress=progress,
+        )
+        answers = _merge(_with_memorization(answers, folder), pl.DataFrame(schema=ANSWERS), prompts)
         write_answers(answers, folder)
-
-    answers = answer_prompts(
-        folder,
-        recipe,
-        prompts,
-        answers,
-        keep=keep,
-        engine=engine,
-        kind=kind,
-        arms=arms,
-        sampling=sampling,
-        progress=progress,
-    )
-    answers = _merge(_with_memorization(answers, folder), pl.DataFrame(schema=ANSWERS), prompts)
-    write_answers(answers, folder)
-    write_tables(answers, folder)
-    return answers
+        write_tables(answers, folder)
+        return answers
 
 
 def answer_prompts(

@@ -109,34 +109,35 @@ def sweep(run: RunFolder | Path, plan: SweepPlan | Path, *, progress: Progress |
     """
     run = run if isinstance(run, RunFolder) else RunFolder.open(run)
     plan = plan if isinstance(plan, SweepPlan) else load_plan(plan)
-    heldout = read_heldout(run.path)
-    cells = _plan_cells(run, plan, heldout)
+    with run.locked():
+        heldout = read_heldout(run.path)
+        cells = _plan_cells(run, plan, heldout)
 
-    # Model by model: each is loaded once to train all of its cells, once to evaluate them, and once to answer.
-    results: dict[str, list[TrainingResult]] = {}
-    losses: dict[str, list[pl.DataFrame]] = {}
-    times: dict[str, dict[str, float | None]] = {}
-    for _, group in itertools.groupby(cells, key=lambda cell: cell.model):
-        model_cells = list(group)
-        results |= _train_cells(model_cells, progress)
-        losses |= _evaluate_cells(run, plan, model_cells, results, heldout, progress)
-        answer_times = _time_model(plan, model_cells[0], results, heldout, progress)
-        times |= {cell.name: answer_times for cell in model_cells}
+        # Model by model: each is loaded once to train all of its cells, once to evaluate them, and once to answer.
+        results: dict[str, list[TrainingResult]] = {}
+        losses: dict[str, list[pl.DataFrame]] = {}
+        times: dict[str, dict[str, float | None]] = {}
+        for _, group in itertools.groupby(cells, key=lambda cell: cell.model):
+            model_cells = list(group)
+            results |= _train_cells(model_cells, progress)
+            losses |= _evaluate_cells(run, plan, model_cells, results, heldout, progress)
+            answer_times = _time_model(plan, model_cells[0], results, heldout, progress)
+            times |= {cell.name: answer_times for cell in model_cells}
 
-    paired, left_out = pair_losses(losses, plan.seeds)
-    differences, ps = _compare_cells(run, paired, [cell.name for cell in cells])
-    frame = pl.DataFrame(
-        [
-            _table_row(cell, paired, losses, results, times, differences.get(cell.name), ps.get(cell.name))
-            for cell in cells
-        ],
-        schema=SWEEP_COLUMNS,
-    ).sort("bits_per_byte")
-    write_parquet(frame, run.sweep_folder / "table.parquet")
-    with replacing(run.sweep_folder / "table.csv") as temporary:
-        frame.write_csv(temporary)
-    write_text(markdown(frame, plan, paired, left_out=left_out), run.sweep_folder / "table.md")
-    return frame
+        paired, left_out = pair_losses(losses, plan.seeds)
+        differences, ps = _compare_cells(run, paired, [cell.name for cell in cells])
+        frame = pl.DataFrame(
+            [
+                _table_row(cell, paired, losses, results, times, differences.get(cell.name), ps.get(cell.name))
+                for cell in cells
+            ],
+            schema=SWEEP_COLUMNS,
+        ).sort("bits_per_byte")
+        write_parquet(frame, run.sweep_folder / "table.parquet")
+        with replacing(run.sweep_folder / "table.csv") as temporary:
+            frame.write_csv(temporary)
+        write_text(markdown(frame, plan, paired, left_out=left_out), run.sweep_folder / "table.md")
+        return frame
 
 
 def _plan_cells(run: RunFolder, plan: SweepPlan, heldout: pl.DataFrame) -> list[Cell]:
