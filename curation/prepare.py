@@ -117,6 +117,7 @@ def prepare(
             recipe.sources, base=base, out=out, quarantine=quarantine, on_row=on_row, progress=progress
         )
         if sources_fingerprint(recipe.sources, base=base) != fingerprint:  # the key would name other rows
+            quarantine.unlink()
             raise UserError("A source changed while it was read; nothing of it was kept. Run the same command again.")
         write_json({"sources": [source.model_dump() for source in ingested.sources]}, report)
 

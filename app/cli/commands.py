@@ -5,6 +5,7 @@ Only the modules of this folder print; each command imports the heavy packages t
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -40,6 +41,7 @@ class _CommandGroup(click.Group):
         except BrokenPipeError:
             sys.exit(0)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing any more
             click.echo("siftune: interrupted. Run the same command again to continue.", err=True)
             sys.exit(130)
 

@@ -24,6 +24,9 @@ def system_message(fault: OSError) -> str | None:
         return f"the disk is full{where}. Free some space and run the same command again; it continues."
     if fault.errno == errno.EFBIG:
         return f"a file would be larger than the system allows: {fault.strerror}. Raise the limit (ulimit -f)."
+    if fault.errno == errno.EROFS:
+        where = fault.filename or "The folder that is written to"
+        return f"{where} lies on a disk that cannot be written. Give another path, or mount it for writing."
     if isinstance(fault, (NotADirectoryError, PermissionError, FileExistsError)) and fault.filename:
         return f"{fault.filename} cannot be used: {fault.strerror}. Give another path, or change what is there."
     return None

@@ -53,9 +53,11 @@ class ExampleWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error_type is None:
+        if error_type is not None:
+            self._stack.__exit__(error_type, error, traceback)
+            return
+        with self._stack:  # the last batch may not fit on the disk
             self._flush()
-        self._stack.__exit__(error_type, error, traceback)
 
     def add(self, row_id: str, source: str, example: Example) -> None:
         """Add an example: its id, the name of its source, and the row itself."""

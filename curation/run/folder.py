@@ -70,12 +70,15 @@ class RunFolder(RunPaths):
         names = [entry.name for entry in path.iterdir()] if path.exists() else []
         # A run that was killed while it wrote its first file left only these two.
         entries = [name for name in names if name != ".lock" and not fnmatch(name, f".manifest.json.*{PARTIAL}")]
-        if entries and not run.manifest_path.is_file():
+        is_ours = run.manifest_path.is_file() or (
+            ".lock" in names and run.measure_path("", "").parent.is_dir()  # somebody moved a damaged manifest away
+        )
+        if entries and not is_ours:
             raise UserError(
                 f"{path} is not empty and was not made by siftune (it holds {', '.join(sorted(entries)[:3])}); "
                 "nothing was written. Set `run:` in the recipe to an empty or new folder."
             )
-        if entries and (made_by := cls.open(path).manifest.recipe_name) != recipe_name:
+        if run.manifest_path.is_file() and (made_by := cls.open(path).manifest.recipe_name) != recipe_name:
             raise UserError(
                 f"{path} holds the run of the recipe {made_by!r}, not of {recipe_name!r}. Set another `run:`."
             )

@@ -1,0 +1,59 @@
+"""One finished run for all tests of faults; its report, which decides nothing, is drawn in no test here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from siftune.curation import pipeline
+from siftune.curation.pipeline import curate
+from tests.faults.world import result, write_world
+from tests.worlds import bag_encoder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_report() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.report, "write", lambda run: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with bag_encoder(folder):
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a recipe that was curated without any fault."""
+    folder = tmp_path_factory.mktemp("finished")
+    curate(write_world(folder, encoder="bag"))
+    return folder
+
+
+@pytest.fixture
+def world(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, for the test to damage."""
+    return shutil.copytree(finished, tmp_path / "world")
+
+
+@pytest.fixture(scope="session")
+def expected(finished: Path) -> dict[str, bytes]:
+    return result(finished / "run")
+
+
+@pytest.fixture
+def same(expected: dict[str, bytes]) -> Callable[[Path], None]:
+    """Asserts that a run is the expected one, byte by byte."""
+
+    def check(run: Path) -> None:
+        found = result(run)
+        assert found.keys() == expected.keys()
+        assert [name for name in found if found[name] != expected[name]] == []
+
+    return check
