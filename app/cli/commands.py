@@ -66,6 +66,7 @@ for _command in (
     review_commands.explain,
     review_commands.what_if,
     review_commands.diff,
+    review_commands.map_rows,
     curation_commands.recipe,
     review_commands.app,
 ):

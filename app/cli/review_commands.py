@@ -103,6 +103,22 @@ def diff(before: Path, after: Path, *, as_json: bool) -> None:
     return print_report(run_output.diff_report(changed))
 
 
+@click.command("map")
+@click.argument("run", type=FOLDER)
+@click.argument("file", type=FOLDER)
+def map_rows(run: Path, file: Path) -> None:
+    """Write the map of RUN to FILE.parquet, for other viewers.
+
+    Columns: id, x, y, topic, fate, source, text (the prompt). Embedding Atlas opens it with:
+    embedding-atlas FILE.parquet --x x --y y --text text
+    """
+    from siftune.curation.review.row_map import export_map
+    from siftune.curation.run.folder import RunFolder
+
+    rows = export_map(RunFolder.open(run), file)
+    click.echo(f"{file}: {rows:,} rows with their places on the map")
+
+
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--port", type=int, default=None, help="The port. Default: the first free one from 8501 on.")

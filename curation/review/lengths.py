@@ -71,6 +71,8 @@ def balance_summary(run: RunFolder) -> BalanceSummary | None:
         ("lengths in", record.unit),
         ("rows of a bin chosen by", record.chosen_by),
     ]
+    if (diversity := run.manifest.diversity) is not None:
+        facts.append(("Vendi score of the prompts", f"{diversity.before:,.1f} → {diversity.after:,.1f}"))
     lines = [
         {"bin": _bin_name(length_bin), "set": name, "rows": rows}
         for length_bin in record.bins

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation import schema
+from siftune.curation.atomic_files import replacing
 from siftune.curation.checksums import whole
 from siftune.curation.corpus import batches, write_batches
 from siftune.curation.errors import UserError
@@ -169,5 +170,5 @@ def export_map(run: RunFolder, path: Path) -> int:
             joined = of_batch.join(rows, on="id", how="left", maintain_order="left")
             yield schema.conform(joined, EXPORTED)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_batches(frames(), path, EXPORTED)
+    with replacing(path) as temporary:
+        return write_batches(frames(), temporary, EXPORTED)

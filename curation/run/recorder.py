@@ -33,6 +33,8 @@ _VERSIONED = (
     "torch",
     "sentence-transformers",
     "transformers",
+    "faiss-cpu",
+    "pacmap",
 )
 
 

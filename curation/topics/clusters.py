@@ -62,7 +62,7 @@ def cluster_rows(vectors: np.ndarray, count: int, *, keys: np.ndarray, seed: int
         faiss.omp_set_num_threads(threads)
 
     # Every row goes to the nearest of them; equally near ones: the first.
-    centres = lattice(np.nan_to_num(kmeans.centroids)).T
+    centres = lattice(np.nan_to_num(np.asarray(kmeans.centroids))).T
     starts = range(0, len(vectors), _BLOCK_ROWS)
     nearest = [(lattice(vectors[start : start + _BLOCK_ROWS]) @ centres).argmax(axis=1) for start in starts]
     cluster = np.concatenate(nearest)

@@ -173,7 +173,8 @@ def _witness_lines(drawing: Drawing, rows: Positions, *, width: int) -> alt.Char
 
 def _topic_names(drawing: Drawing) -> alt.LayerChart:
     """The topics with most rows in the window at the middle of their rows, each where no larger one has its name."""
-    window, kept = drawing.window, []
+    window = drawing.window
+    kept: list[dict[str, float | str]] = []
     width, height = _NAME_WIDTH * (window.right - window.left), _NAME_HEIGHT * (window.top - window.bottom)
     for place in drawing.row_map.topic_places(drawing.inside, 2 * _MOST_NAMES).to_dicts():
         is_free = all(abs(place["x"] - one["x"]) > width or abs(place["y"] - one["y"]) > height for one in kept)

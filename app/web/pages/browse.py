@@ -21,7 +21,7 @@ _ORDERS = {
     "answer_words": "answer length",
     "turns": "turns",
 }
-_CHOICES = ("source", "fate", "stage", "reason", "split")
+_CHOICES = ("source", "fate", "stage", "reason", "split", "topic")
 _BY_HAND = {"restore": "kept by hand", "drop": "dropped by hand", "note": "with a note"}
 _COLUMNS = {
     "id": st.column_config.TextColumn("row", width=115),
@@ -129,7 +129,8 @@ def _any_filter(query: Query) -> bool:
 def _choices(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple[str, ...]]:
     columns = st.columns(3)
     picked: dict[str, tuple[str, ...]] = {}
-    for index, name in enumerate((*_CHOICES, "arm")):
+    choices = [name for name in _CHOICES if name != "topic" or catalogue.values("topic")]
+    for index, name in enumerate((*choices, "arm")):
         options = list(catalogue.arms) if name == "arm" else catalogue.values(name)
         before = [value for value in getattr(start, name) if value in options]
         chosen = columns[index % 3].multiselect(

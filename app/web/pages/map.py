@@ -12,6 +12,7 @@ from siftune.app.web import markup, state
 from siftune.app.web.components import row_details
 from siftune.app.web.components.map_chart import MOST_POINTS, Drawing, map_chart
 from siftune.curation.review.catalogue import Catalogue, Positions, Query
+from siftune.curation.review.charts import unchecked
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.row_map import RowMap, Window
 from siftune.curation.review.tables import sources_text, topic_table
@@ -37,7 +38,7 @@ def row_map() -> None:
     if places is None:
         markup.draw(markup.notice(_NO_MAP))
         return
-    markup.draw(markup.note(PURPOSE))
+    markup.draw(markup.purpose(PURPOSE))
     colour, query, names, lines = _controls(catalogue)
     shown = catalogue.find(query)
     window = st.session_state.get(_WINDOW) or places.everything
@@ -53,7 +54,8 @@ def row_map() -> None:
     with chart:
         drawing = Drawing(places, window, inside, points, colour, names, lines, box, row)
         key = f"map {st.session_state.get(_VERSION, 0)}"
-        st.altair_chart(map_chart(drawing), key=key, on_select=_take_selection, selection_mode=["box", "click"])
+        with unchecked():
+            st.altair_chart(map_chart(drawing), key=key, on_select=_take_selection, selection_mode=["box", "click"])
     if row is not None:
         _show_row(catalogue, places, row)
     _topics(catalogue)
