@@ -27,7 +27,8 @@ from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.ingest.sources import IngestedRow, curated_notes, read_sources, sources_fingerprint
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
-from siftune.curation.row_checks import mojibake
+from siftune.curation.row_checks import mojibake, personal_data
+from siftune.curation.row_checks.personal_data import detector_versions, kinds_with
 from siftune.curation.run.cache_key import measure_key, rows_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import SourceRecord
@@ -45,6 +46,7 @@ class Prepared:
         corpus: EXAMPLES and TEXTS.
         index: INDEX of the examples, in the order of EXAMPLES.
         repairs: DECISIONS on texts whose encoding was repaired.
+        masks: DECISIONS on rows in which personal data were masked.
         quarantined: columns id, source, reason and detail (`file:row`) of the rows that could not be read.
         quarantine: the JSON Lines file that they stand in.
         sources: each source as it was read.
@@ -58,6 +60,7 @@ class Prepared:
     corpus: Corpus
     index: pl.DataFrame
     repairs: pl.DataFrame
+    masks: pl.DataFrame
     quarantined: pl.DataFrame
     quarantine: Path
     sources: list[SourceRecord]
@@ -130,13 +133,33 @@ def prepare(
     if encoding == "repair":
         raw, repairs_path = examples, run.measure_path("repairs", repair_key)
         examples, _ = run.measure(
-            "examples", repair_key, lambda out: _repair(raw, out, repairs_path), beside=[repairs_path]
+            "examples",
+            repair_key,
+            lambda out: _rewrite(raw, out, repairs_path, mojibake.repair_batch),
+            beside=[repairs_path],
         )
         repairs = pl.read_parquet(repairs_path, glob=False)
 
+    # Personal data are masked before anything is compared: rows that differ in nothing else are duplicates then.
+    masked_kinds, masks, masked_key = kinds_with(recipe.checks, "mask"), schema.empty(schema.DECISIONS), repair_key
+    if masked_kinds:
+        unmasked, regions = examples, recipe.checks.phone_regions
+        by = {"kinds": masked_kinds, "regions": regions, "detectors": detector_versions(masked_kinds)}
+        masked_key = measure_key("mask", by, repair_key)
+        masks_path = run.measure_path("masks", masked_key)
+        examples, _ = run.measure(
+            "masked",
+            masked_key,
+            lambda out: _rewrite(
+                unmasked, out, masks_path, lambda batch: personal_data.mask_batch(batch, masked_kinds, regions)
+            ),
+            beside=[masks_path],
+        )
+        masks = pl.read_parquet(masks_path, glob=False)
+
     # The texts that are compared, and the light frame that stages decide on.
     template_settings = recipe.keys.model_dump(include={"template_rows", "template_share"})
-    texts_key = measure_key("texts", template_settings, repair_key, *(path.name for path in earlier_texts))
+    texts_key = measure_key("texts", template_settings, masked_key, *(path.name for path in earlier_texts))
     curated = curated_notes(recipe.sources, base=base)
     counted = {name: notes.templates for name, notes in curated.items() if notes.templates is not None}
     earlier = [counts for path in earlier_texts if (counts := template_counts(path)) is not None]
@@ -149,6 +172,7 @@ def prepare(
         corpus=Corpus(examples=examples, texts=texts, key=texts_key),
         index=rank(pl.read_parquet(index, glob=False), recipe),
         repairs=repairs,
+        masks=masks,
         quarantined=_read_quarantine(quarantine),
         quarantine=quarantine,
         sources=[SourceRecord.model_validate(source) for source in sources],
@@ -158,18 +182,23 @@ def prepare(
     )
 
 
-def _repair(raw: Path, out: Path, repairs_path: Path) -> None:
-    """Write EXAMPLES with broken encodings repaired, and DECISIONS on the rows that were."""
+def _rewrite(
+    examples: Path,
+    out: Path,
+    decisions_path: Path,
+    rewrite: Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]],
+) -> None:
+    """Write EXAMPLES as `rewrite` makes them batch by batch, and the DECISIONS on the rows that it changed."""
     decisions = [schema.empty(schema.DECISIONS)]
 
-    def repaired_batches() -> Iterator[pl.DataFrame]:
-        for batch in batches(raw):
-            repaired, batch_decisions = mojibake.repair_batch(batch)
+    def rewritten_batches() -> Iterator[pl.DataFrame]:
+        for batch in batches(examples):
+            rewritten, batch_decisions = rewrite(batch)
             decisions.append(batch_decisions)
-            yield repaired
+            yield rewritten
 
-    write_batches(repaired_batches(), out, schema.EXAMPLES)
-    write_parquet(pl.concat(decisions), repairs_path)
+    write_batches(rewritten_batches(), out, schema.EXAMPLES)
+    write_parquet(pl.concat(decisions), decisions_path)
 
 
 def _read_quarantine(path: Path) -> pl.DataFrame:

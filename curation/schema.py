@@ -184,7 +184,7 @@ ARM = pl.Schema(
 HELDOUT = pl.Schema([*ARM.items(), ("split", pl.String()), ("leaked", pl.Boolean())])
 
 Fate = Literal["kept", "dropped", "quarantined"]
-Action = Literal["drop", "report", "repair", "guard", "quarantine", "truncate", "restore"]
+Action = Literal["drop", "report", "repair", "mask", "guard", "quarantine", "truncate", "restore"]
 Key = Literal["prompt", "dialogue", "answer"]
 
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, le=1.0)]
 Severity = Literal["off", "report", "drop"]
+#: Of personal data and secrets; `mask` writes a word such as [EMAIL] in their place.
+PersonalDataAction = Literal["off", "report", "mask", "drop"]
 SystemPrompts = Literal["distinguish", "ignore"]
 GuardClass = Literal["numbers", "operators", "identifiers", "negations", "questions"]
 Rule = Literal[
@@ -123,6 +125,17 @@ class Checks(Section):
     max_words: int = Field(4096, gt=0, description="The most words a prompt or an answer may have.")
     language: Severity = Field("off", description="The row is in none of `languages`.")
     languages: list[str] = Field(["en"], description="ISO 639-1 codes of the languages to keep.")
+    email: PersonalDataAction = Field(
+        "off", description="E-mail addresses: off, report, drop, or mask: write [EMAIL] before rows are compared."
+    )
+    phone: PersonalDataAction = Field("off", description="Telephone numbers with a country code, and those of")
+    phone_regions: list[str] = Field(
+        [], description="the countries in which numbers are written without one, such as US."
+    )
+    iban: PersonalDataAction = Field("off", description="International bank account numbers, by their checksum.")
+    card: PersonalDataAction = Field("off", description="Numbers of payment cards, by issuer and check digit.")
+    ip_address: PersonalDataAction = Field("off", description="Addresses of the public Internet, IPv4 and IPv6.")
+    secret: PersonalDataAction = Field("off", description="Private keys, API tokens, passwords in addresses.")
 
 
 def _check_floor(section: Any) -> Any:

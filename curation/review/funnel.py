@@ -21,6 +21,7 @@ _OTHER_ACTIONS = {
     "report": "reported",
     "guard": "guarded",
     "repair": "repaired",
+    "mask": "masked",
     "restore": "restored",
     "truncate": "truncated",
 }

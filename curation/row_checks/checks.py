@@ -13,7 +13,7 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.formats.cells import PLACEHOLDERS
 from siftune.curation.recipe.sections import Checks
-from siftune.curation.row_checks import language_detection, mojibake, phrases
+from siftune.curation.row_checks import language_detection, mojibake, personal_data, phrases
 from siftune.curation.text.words import normalise, word_count, words
 
 #: Words that a last line must have to be called prose, and an answer, to be called cut off although its last sentence
@@ -44,7 +44,7 @@ def findings(batch: pl.DataFrame, checks: Checks) -> pl.DataFrame:
     Scores: `empty_answer` and `placeholder_answer` characters; `truncated_answer` words of the unfinished line;
     `copied_answer` the share of the answer's word 5-grams that stand in the prompt; `refusal` and `template_tokens`
     the number of phrases; `encoding` the number of unlikely sequences; `length` words; `language` the confidence in
-    the language found.
+    the language found; of personal data their number.
     Where the recipe repairs encodings, damage that is still there is found as `encoding_left`.
 
     Raises:
@@ -53,7 +53,7 @@ def findings(batch: pl.DataFrame, checks: Checks) -> pl.DataFrame:
     of_checks = [
         check(batch, checks).with_columns(pl.lit(name).alias("check"))
         for name, check in CHECKS.items()
-        if getattr(checks, name) != "off"
+        if getattr(checks, name) not in ("off", "mask")  # what is masked is not there any more
     ]
     if not of_checks:
         return schema.empty(schema.FINDINGS)
@@ -255,6 +255,10 @@ def _language(batch: pl.DataFrame, checks: Checks) -> pl.DataFrame:
     return _findings(candidates, foreign, pl.col("confidence"), detail)
 
 
+def _personal_data(kind: str) -> Callable[[pl.DataFrame, Checks], pl.DataFrame]:
+    return lambda batch, checks: personal_data.check(batch, kind, checks.phone_regions)
+
+
 def _findings(batch: pl.DataFrame, condition: pl.Expr, score: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
     """`id`, `score` and `detail` of the rows for which `condition` holds."""
     return batch.filter(condition).select("id", score.cast(pl.Float64).alias("score"), detail.alias("detail"))
@@ -271,4 +275,5 @@ CHECKS: dict[str, Callable[[pl.DataFrame, Checks], pl.DataFrame]] = {
     "template_tokens": _template_tokens,
     "length": _length,
     "language": _language,
+    **{kind: _personal_data(kind) for kind in personal_data.KINDS},
 }

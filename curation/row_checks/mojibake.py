@@ -12,6 +12,7 @@ import polars as pl
 from ftfy.badness import badness
 
 from siftune.curation import schema
+from siftune.curation.row_checks.turns import rewrite, turns_of
 
 #: C1 control characters. No text has them; they are bytes of Windows-1252 that were read as Latin-1 (U+0092 is a right
 #: quotation mark). ftfy decodes them as the Encoding Standard of the WHATWG does; five of them have no meaning there.
@@ -72,29 +73,14 @@ def repair_batch(batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     Rows, their order and everything but the content of messages stay as they are. `score` is the number of unlikely
     sequences before; `detail` shows the first difference.
     """
-    # 1. Repair the turns that look suspicious.
-    rows = batch.with_row_index("position").select("position", "id", "messages")
-    turns = rows.explode("messages", empty_as_null=False).with_columns(pl.col("messages").struct.unnest())
-    turns = turns.with_columns(pl.int_range(pl.len()).over("position").alias("turn"))
+    turns = turns_of(batch)
     suspicious = turns.filter(is_suspicious(pl.col("content"))).select("position", "id", "turn", "content")
     repaired = suspicious.with_columns(
         pl.col("content").map_elements(repair_text, return_dtype=pl.String).alias("after"),
     ).filter(pl.col("after") != pl.col("content"))
     if repaired.is_empty():
         return batch, schema.empty(schema.DECISIONS)
-    # 2. Put all turns of a repaired row together again.
-    turns = turns.join(repaired, on="position", how="semi", maintain_order="left")
-    after = repaired.select("position", "turn", "after")
-    turns = turns.join(after, on=["position", "turn"], how="left", maintain_order="left")
-    content = pl.coalesce("after", "content").alias("content")
-    rewritten = turns.group_by("position", maintain_order=True).agg(pl.struct("role", content).alias("repaired"))
-    frame = (
-        batch.with_row_index("position")
-        .join(rewritten, on="position", how="left", maintain_order="left")
-        .with_columns(pl.coalesce("repaired", "messages").alias("messages"))
-        .select(batch.columns)
-    )
-    return frame, _repair_decisions(repaired)
+    return rewrite(batch, turns, repaired), _repair_decisions(repaired)
 
 
 def _repair_decisions(repaired: pl.DataFrame) -> pl.DataFrame:

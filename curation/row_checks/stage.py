@@ -15,6 +15,7 @@ from siftune.curation.progress import Progress
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.sections import Checks
 from siftune.curation.row_checks import checks
+from siftune.curation.row_checks.personal_data import kinds_with
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class RowChecks:
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         findings = [schema.empty(schema.FINDINGS)]
         checked = 0
+        kinds_with(self.settings, "report", "drop")  # says what is not installed before anything is checked
         for frame in corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy()):
             findings.append(checks.findings(frame, self.settings))
             checked += frame.height
