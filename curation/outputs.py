@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from siftune.curation import arms, dataset_card, schema
+from siftune.curation import arms, schema
 from siftune.curation.atomic_files import replacing, write_parquet, write_text
 from siftune.curation.checksums import checksum_path
 from siftune.curation.corpus import batches, template_counts, write_batches
 from siftune.curation.errors import require_conserved
 from siftune.curation.ingest.curated_sets import CuratedNotes
 from siftune.curation.prepare import Prepared
+from siftune.curation.publishing import dataset_card
+from siftune.curation.publishing.trainer_entries import LLAMA_FACTORY_FILE, llama_factory_entries
 from siftune.curation.recipe.arm_sections import ArmName
 from siftune.curation.run.ledger import fates
 from siftune.curation.run.manifest import ArmRecord, RowCounts, WordCounts
@@ -88,6 +90,8 @@ def write_outputs(
         recorder.manifest.counts = count_rows(rows, arms=records)
         card = dataset_card.text(recorder.manifest, recorder.recipe)
         write_text(card, run.curated_folder / "README.md")
+        entries = llama_factory_entries(recorder.manifest.recipe_name, dataset_card.published_splits(recorder.manifest))
+        write_text(entries, run.curated_folder / LLAMA_FACTORY_FILE)
 
 
 def settle(

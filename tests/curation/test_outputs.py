@@ -29,7 +29,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_the_curated_set_opens_with_datasets(run: RunFolder, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    opened = datasets.load_dataset("parquet", data_dir=str(run.path / "curated"), cache_dir=str(tmp_path))
+    opened = datasets.load_dataset(str(run.path / "curated"), cache_dir=str(tmp_path))
+    assert datasets.get_dataset_config_names(str(run.path / "curated")) == ["default"]
     counts = run.manifest.to_json()["counts"]
     assert {name: part.num_rows for name, part in opened.items()} == {
         name: counts[name] for name in ("train", "test", "validation")

@@ -1,0 +1,1 @@
+"""The curated set for others: its card, entries for trainers, the hub."""
