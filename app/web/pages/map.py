@@ -27,7 +27,7 @@ _NO_MAP = (
     "This run has no map. Topics and the map need embeddings of the prompts: add `topics: {}` to the recipe and run "
     "`siftune curate` again; what is measured already is used again."
 )
-_BOX, _ROW, _WINDOW, _VERSION = "map box", "map row", "map window", "map version"
+_BOX, _ROW, _WINDOW, _VERSION, _CHART = "map box", "map row", "map window", "map version", "map chart"
 
 
 def row_map() -> None:
@@ -53,7 +53,9 @@ def row_map() -> None:
     row = _list(catalogue, places.inside(box, inside)) if box is not None else st.session_state.get(_ROW)
     with chart:
         drawing = Drawing(places, window, inside, points, colour, names, lines, box, row)
-        key = f"map {st.session_state.get(_VERSION, 0)}"
+        # A chart keeps its first drawing for as long as its key stays the same.
+        key = f"map {st.session_state.get(_VERSION, 0)} {row}"
+        st.session_state[_CHART] = key
         with unchecked():
             st.altair_chart(map_chart(drawing), key=key, on_select=_take_selection, selection_mode=["box", "click"])
     if row is not None:
@@ -118,7 +120,7 @@ def _select(box: Window | None, row: int | None) -> None:
 
 def _take_selection() -> None:
     """Keep what the user selected in the chart: a box, or a point."""
-    event: Any = st.session_state.get(f"map {st.session_state.get(_VERSION, 0)}") or {}
+    event: Any = st.session_state.get(st.session_state.get(_CHART)) or {}
     selection = event.get("selection") or {}
     box, clicks = selection.get("box") or {}, selection.get("click") or []
     if len(box.get("x") or []) == 2 and len(box.get("y") or []) == 2:
