@@ -29,8 +29,14 @@ HEADINGS = {
 _NOISY = ("loss", "grad_norm", "tokens_per_second")
 
 
+_LEGEND = alt.Legend(title=None, orient="top", offset=2, padding=0)
 #: The name of the selection of `funnel`, and the field of its points.
 FUNNEL_CLICK, FUNNEL_STAGE = "stage", "stage"
+
+
+def heading(text: str) -> alt.TitleParams:
+    """The title of a chart: what to see in it."""
+    return alt.TitleParams(text, offset=6)
 
 
 def funnel(steps: Sequence[StageRecord], *, kept: int) -> alt.Chart:
@@ -67,12 +73,12 @@ def funnel(steps: Sequence[StageRecord], *, kept: int) -> alt.Chart:
                 sort=bars,
                 axis=alt.Axis(labelLimit=240, labelOverlap=False, domain=False, ticks=False),
             ),
-            color=alt.Color("part:N", scale=colours, legend=alt.Legend(title=None, orient="top")),
+            color=alt.Color("part:N", scale=colours, legend=_LEGEND),
             order=alt.Order("part:N", sort="ascending"),
             tooltip=[alt.Tooltip("bar:N", title="stage"), "part:N", alt.Tooltip("rows:Q", format=",")],
         )
         .add_params(alt.selection_point(name=FUNNEL_CLICK, fields=[FUNNEL_STAGE]))
-        .properties(height=28 * len(bars) + 150, title="What each stage removed from the rows that reached it")
+        .properties(height=26 * len(bars) + 110, title=heading("What each stage removed from the rows that reached it"))
     )
 
 
@@ -92,7 +98,7 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str]) 
         arms: the arms in the order of the legend.
     """
     half = smoothed_steps(frame) // 2 if column in _NOISY else 0
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolStrokeWidth=3)
+    legend = alt.Legend(title=None, orient="top", offset=2, padding=0, symbolOpacity=1, symbolStrokeWidth=3)
     colours = alt.Scale(domain=list(arms), range=[arm_colour(arm) for arm in arms])
     scale = alt.Scale(zero=column in ("learning_rate", "tokens_per_second"), nice=True)
     base = (
@@ -109,16 +115,16 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str]) 
     bold = base.mark_line(strokeWidth=2).encode(y=alt.Y("smooth:Q", title=title, scale=scale, axis=axis))
     faint = base.mark_line(strokeWidth=1, opacity=0.3).encode(y=alt.Y(f"{column}:Q", title=title, scale=scale))
     layers = (faint, bold) if half else (bold,)
-    return alt.layer(*layers).properties(height=290, title=HEADINGS[column])
+    return alt.layer(*layers).properties(height=270, title=heading(HEADINGS[column]))
 
 
-def intervals(rows: Sequence[dict[str, Any]], *, title: str, heading: str) -> alt.LayerChart:
+def intervals(rows: Sequence[dict[str, Any]], *, title: str, headline: str) -> alt.LayerChart:
     """Differences with their intervals, and a line at no difference.
 
     Args:
         rows: the differences, with the keys name, low, value and high.
         title: the title of the horizontal axis.
-        heading: what to see in the chart.
+        headline: what to see in the chart.
     """
     frame = pl.DataFrame(list(rows)).to_pandas()
     base = alt.Chart(frame).encode(y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)))
@@ -136,4 +142,4 @@ def intervals(rows: Sequence[dict[str, Any]], *, title: str, heading: str) -> al
     )
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]}).to_pandas()).mark_rule(strokeDash=[4, 4], color="#8A8A8A")
     layers = (zero.encode(x="zero:Q"), spread, point)
-    return alt.layer(*layers).properties(height=42 * len(rows) + 125, title=heading)
+    return alt.layer(*layers).properties(height=42 * len(rows) + 110, title=heading(headline))

@@ -119,7 +119,9 @@ def _verdict_figure(run: RunFolder) -> Figure:
         return Figure("Verdict", "—", "the arms are not compared yet", "Verdict", "What to run")
     first = verdict.declared[0]
     note = f"{first.name}, nats per token {format_interval(first.difference.per_token)}: {first.outcome}"
-    value = format_number(first.difference.per_token.value, digits=3)
+    # A single training run proves nothing, so that its difference is not what one should see from afar.
+    is_single = first.outcome == "single run"
+    value = "no verdict" if is_single else format_number(first.difference.per_token.value, digits=3)
     return Figure("Verdict", value, note, "Verdict", "All comparisons")
 
 

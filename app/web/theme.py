@@ -80,6 +80,7 @@ h1.sf{font-size:1.7rem;font-weight:650;padding:0;margin:0}
   font-variant-numeric:tabular-nums}
 .sf.figure .small{font-size:.82rem;opacity:.75;line-height:1.35}
 .st-key-figures>div{flex:1 1 11.8rem!important;min-width:11.8rem}
+.st-key-figures a,.st-key-figures a p{padding-left:0;color:#2A86C4;font-size:.88rem}
 .sf .md>:first-child{margin-top:0}
 .sf .md>:last-child{margin-bottom:0}
 .sf .md{unicode-bidi:isolate;overflow-wrap:anywhere}

@@ -19,7 +19,7 @@ _WIDTH, _HEIGHT = 420, 180  # of an SVG, in pixels
 _SETS = alt.Color(
     "set:N",
     scale=alt.Scale(domain=["before", "after"], range=[BEFORE, AFTER]),
-    legend=alt.Legend(title=None, orient="top"),
+    legend=alt.Legend(title=None, orient="top", offset=2, padding=0),
 )
 
 
@@ -96,7 +96,7 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
                 scale=alt.Scale(
                     domain=histogram["kind"].unique(maintain_order=True).to_list(), range=[PAIRS, GUARDED_PAIRS]
                 ),
-                legend=alt.Legend(title=None, orient="top", labelLimit=400),
+                legend=alt.Legend(title=None, orient="top", offset=2, padding=0, labelLimit=400),
             ),
             tooltip=[alt.Tooltip("score:Q", format=".3f"), *_tooltips("kind:N", "pairs:Q")],
         )

@@ -10,7 +10,7 @@ import polars as pl
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json, write_parquet, write_text
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.manifest import FORMAT
+from siftune.curation.run.manifest import FORMAT, DiversityRecord
 from siftune.curation.run.paths import training_name
 from tests.training.random_adapters import write_trained
 from tests.training.worlds import write_tiny_llama
@@ -214,6 +214,33 @@ def _matches(frame: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
         ),
         schema.MATCHES,
     )
+
+
+def add_map(folder: Path) -> Path:
+    """Give a synthetic run topics, three of them with hostile names, and a map on which they are apart."""
+    run = RunFolder.open(folder)
+    names = ["river, stone", *list(HOSTILE.values())[:3]]
+    ids = pl.read_parquet(run.examples, columns=["id"])["id"]
+    rng = np.random.default_rng(5)
+    topic = rng.choice(4, len(ids), p=[0.4, 0.3, 0.2, 0.1])
+    measured = pl.DataFrame(
+        {
+            "id": ids,
+            "topic": [names[one] for one in topic],
+            "x": topic + 0.1 * rng.standard_normal(len(ids)),
+            "y": 0.1 * rng.standard_normal(len(ids)),
+        }
+    )
+    measured = schema.conform(measured, schema.ROW_TOPICS)
+    write_parquet(measured, folder / "measures" / "topics-0.parquet")
+    rows = run.rows().drop("topic").join(measured.select("id", "topic"), on="id", how="left", maintain_order="left")
+    write_parquet(schema.conform(rows, schema.ROWS), run.rows_path)
+    manifest = run.manifest
+    manifest.files["topics"] = "measures/topics-0.parquet"
+    manifest.notes["topics"] = {"topics": "4", "projection": "principal components (20 % of the variance)"}
+    manifest.diversity = DiversityRecord(rows_before=len(ids), rows_after=500, before=12.34, after=15.67)
+    manifest.write(run.manifest_path)
+    return folder
 
 
 def contaminate(folder: Path) -> Path:

@@ -77,9 +77,9 @@ def _lengths(catalogue: Catalogue) -> None:
         ("answer_words", right, "answer length"),
     ):
         histogram = length_histogram(catalogue.frame, column)
-        heading = f"{title.capitalize()}: what curation made rarer or more frequent"
+        headline = f"{title.capitalize()}: what curation made rarer or more frequent"
         chart = shared_charts.lengths(histogram, title=f"{title} in words")
-        container.altair_chart(chart.properties(height=300, title=heading))
+        container.altair_chart(chart.properties(height=280, title=charts.heading(headline)))
 
 
 def _leakage(run: RunFolder) -> None:
@@ -127,5 +127,5 @@ def _balance(run: RunFolder) -> None:
         return
     st.subheader("Balance of instruction lengths")
     markup.draw(markup.facts(summary.facts))
-    heading = "Rows of each instruction length: balancing lowers the high bars and leaves the low ones"
-    st.altair_chart(shared_charts.balance(summary.bins).properties(height=300, title=heading))
+    headline = "Rows of each instruction length: balancing lowers the high bars and leaves the low ones"
+    st.altair_chart(shared_charts.balance(summary.bins).properties(height=280, title=charts.heading(headline)))

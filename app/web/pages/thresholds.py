@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from siftune.app.web import markup, state
+from siftune.app.web import charts, markup, state
 from siftune.app.web.components import layout
-from siftune.curation.review import charts
+from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.labels import precision, propose, read_labels, write_label
 from siftune.curation.review.matched_items import CONTAMINATION
@@ -39,8 +39,18 @@ def thresholds() -> None:
             markup.notice("No stage of this run has a threshold: the recipe turns off all of them under `duplicates:`.")
         )
         return
-    name = _stage_name(stages)
-    stage = stages[name]
+    # Two fixed parts: what is drawn above may grow and shrink while a label is on its way to the part below.
+    above, below = st.container(), st.container()
+    with above:
+        stage, chosen = _threshold(run, stages)
+    with below:
+        # A label changes nothing above, so that only this part is drawn again and the next pair is there at once.
+        st.fragment(_labels)(catalogue, stage, chosen)
+
+
+def _threshold(run: RunFolder, stages: dict[str, ThresholdStage]) -> tuple[str, float]:
+    """The slider of the chosen stage and what its threshold does; returns the stage and the threshold."""
+    stage = stages[_stage_name(stages)]
     chosen = st.slider(
         f"Threshold: {stage.similarity.measure}",
         min_value=float(stage.similarity.floor),
@@ -51,14 +61,14 @@ def thresholds() -> None:
     )
     _effect(run, stage.name, chosen, stage.similarity.threshold)
     pairs = "Matches" if stage.name == CONTAMINATION else "Stored pairs"
-    heading = f"{pairs} by similarity: what stands right of the line is decided as the same"
+    histogram = state.score_histogram(run, stage.name)
+    headline = f"{pairs} by similarity: what stands right of the line is decided as the same"
     st.altair_chart(
-        charts.scores(state.score_histogram(run, stage.name), threshold=chosen).properties(height=230, title=heading)
+        shared_charts.scores(histogram, threshold=chosen).properties(height=230, title=charts.heading(headline))
     )
     if stage.name == CONTAMINATION:
         _benchmarks(run, chosen)
-    # A label changes nothing above, so that only this part is drawn again and the next pair is there at once.
-    st.fragment(_labels)(catalogue, stage.name, chosen)
+    return stage.name, chosen
 
 
 def _stage_name(stages: dict[str, ThresholdStage]) -> str:

@@ -64,7 +64,7 @@ def _verdict(verdict: Verdict) -> None:
     between_arms = [c for c in verdict.comparisons if c.against not in apart]
     intervals = map(training_queries.comparison_interval, between_arms or verdict.comparisons)
     if lines := [interval for interval in intervals if interval is not None]:
-        st.altair_chart(charts.intervals(lines, title=_AXIS, heading=_BETWEEN_ARMS))
+        st.altair_chart(charts.intervals(lines, title=_AXIS, headline=_BETWEEN_ARMS))
     _comparisons(verdict.comparisons)
     for sentence in arm_notes(verdict.losses):
         markup.draw(markup.note(sentence))
@@ -127,7 +127,7 @@ def _stages(verdict: Verdict) -> None:
     st.subheader("What each stage contributes")
     intervals = map(training_queries.stage_interval, verdict.stages)
     if lines := [interval for interval in intervals if interval is not None]:
-        st.altair_chart(charts.intervals(lines, title=_AXIS, heading=_BY_STAGE))
+        st.altair_chart(charts.intervals(lines, title=_AXIS, headline=_BY_STAGE))
     rows = []
     for stage in verdict.stages:
         estimate = stage.difference.per_token if stage.difference else None
@@ -182,7 +182,7 @@ def _strata(comparisons: Sequence[Comparison]) -> None:
     name = st.segmented_control("Comparison", names, default=names[0], required=True, label_visibility="collapsed")
     intervals = map(training_queries.stratum_interval, with_strata[str(name)].strata)
     if lines := [interval for interval in intervals if interval is not None]:
-        st.altair_chart(charts.intervals(lines, title=_AXIS, heading=_BY_STRATUM))
+        st.altair_chart(charts.intervals(lines, title=_AXIS, headline=_BY_STRATUM))
     markup.draw(
         markup.note("These intervals are exploratory and not adjusted for multiple comparisons: they prove nothing.")
     )

@@ -53,6 +53,7 @@ ABOUT_TRAINING = ["training", "chat", "prompts", "verdict"]
 CONTENT = {
     "overview": ("400 rows in, ", "400 → ", "Leaked test rows", "No verdict from one training run of"),
     "browse": ("400 of 400 rows", "attack script"),
+    "row_map": ("This run has no map.", "topics: {}"),
     "decisions": ("near: drop, near duplicate, score 0.8", "<mark>"),
     "thresholds": ("Rows left are counted before splits and balance.", "nearest to the threshold: similarity 0."),
     "training": ("truncated rows", "running mean over 3 steps"),
