@@ -87,8 +87,7 @@ def ingest_sources(recorder: RunRecorder) -> Prepared:
             progress=recorder.progress,
             earlier_texts=[one.rows.texts for one in earlier],
         )
-        prepared = add_earlier(prepared, earlier)
-        recorder.manifest.against = [one.record for one in earlier]
+        prepared = add_earlier(recorder, prepared, earlier)
         record.rows = prepared.index.height + prepared.quarantined.height
         record.kept = prepared.index.height
         record.actions = {"quarantine": prepared.quarantined.height}

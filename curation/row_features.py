@@ -96,7 +96,8 @@ def row_features(
     """
     own = rows[: np.searchsorted(rows, corpus.own_rows)]
     parts = [compute(own)]
-    parts[0].write(feature_path(corpus.texts, name, settings), own)
+    if len(own):
+        parts[0].write(feature_path(corpus.texts, name, settings), own)
     start = corpus.own_rows
     for earlier in corpus.earlier:
         within = rows[slice(*np.searchsorted(rows, (start, start + len(earlier.rows))))]

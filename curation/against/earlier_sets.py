@@ -17,6 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation import schema
+from siftune.curation.against.indexed_rows import proposed_rows, require_index
+from siftune.curation.against.kept_rows import kept_index
+from siftune.curation.against.redis_index import SCHEME
 from siftune.curation.against.stored_embeddings import adopt_embeddings
 from siftune.curation.corpus import EarlierSet
 from siftune.curation.embeddings.store import embedder
@@ -59,15 +62,20 @@ def check_earlier(recipe: Recipe, *, base: Path) -> None:
         recipe: the recipe.
         base: the folder that its paths are relative to.
     """
+    data_sets = []
     for source in recipe.against:
         path = base / Path(source.path).expanduser()
-        if is_run_folder(path):
+        if source.path.startswith(SCHEME):
+            require_index(source.path, recipe)
+        elif is_run_folder(path):
             _require_comparable(RunFolder.open(path), recipe)
-    locate_sources([source for source in recipe.against if not is_run_folder(base / source.path)], base=base)
+        else:
+            data_sets.append(source)
+    locate_sources(data_sets, base=base)
 
 
 def open_earlier(recorder: RunRecorder) -> list[OpenedSet]:
-    """Open everything that the recipe's `against` names, in its order.
+    """Open the runs and data sets that the recipe's `against` names, in its order.
 
     Raises:
         UserError: something that it names is missing, unreadable or of no known format, is a run that is not finished,
@@ -77,6 +85,8 @@ def open_earlier(recorder: RunRecorder) -> list[OpenedSet]:
     opened = []
     for source in recipe.against:
         path = base / Path(source.path).expanduser()
+        if source.path.startswith(SCHEME):
+            continue
         if is_run_folder(path):
             opened.append(_open_run(RunFolder.open(path), source, recipe))
         else:
@@ -84,12 +94,20 @@ def open_earlier(recorder: RunRecorder) -> list[OpenedSet]:
     return opened
 
 
-def add_earlier(prepared: Prepared, opened: Sequence[OpenedSet]) -> Prepared:
-    """The input of a run with the rows of earlier sets after its own.
+def add_earlier(recorder: RunRecorder, prepared: Prepared, opened: Sequence[OpenedSet]) -> Prepared:
+    """The input of a run with the rows of earlier sets after its own, and last those that an index proposes.
+
+    Args:
+        recorder: the run.
+        prepared: its own rows.
+        opened: the runs and data sets.
 
     Raises:
-        UserError: two sets have ids in common.
+        UserError: two sets have ids in common, or an index cannot be reached.
     """
+    addresses = [source.path for source in recorder.recipe.against if source.path.startswith(SCHEME)]
+    opened = [*opened, *(_open_index(address, recorder, prepared) for address in addresses)]
+    recorder.manifest.against = [one.record for one in opened]
     if not opened:
         return prepared
     # Ids must tell rows apart.
@@ -120,9 +138,7 @@ def _open_run(run: RunFolder, source: Source, recipe: Recipe) -> OpenedSet:
     """The kept rows of a run."""
     _require_comparable(run, recipe)
     manifest = run.manifest
-    kept = run.rows().filter(pl.col("fate") == "kept").select("id", pl.col("split").alias("kept_split"))
-    index = pl.read_parquet(run.file("index"), glob=False).join(kept, on="id", how="inner", maintain_order="left")
-    index = index.with_columns(pl.col("kept_split").fill_null(TRAIN).alias("split"))
+    index = kept_index(run)
     name = source.name or manifest.recipe_name or run.path.resolve().name
     if recipe.encoder is not None and manifest.encoder:
         adopt_embeddings(run, embedder(recipe.encoder))
@@ -159,6 +175,12 @@ def _require_comparable(run: RunFolder, recipe: Recipe) -> None:
                 f"against: the embeddings of the run {run.path} are by the encoder {manifest.encoder}, those of this "
                 f"recipe by {encoder}. Set `encoder` as there, or curate that run again with this recipe's encoder."
             )
+
+
+def _open_index(address: str, recorder: RunRecorder, prepared: Prepared) -> OpenedSet:
+    """The rows that an index in Redis proposes for the rows of a run."""
+    rows, index = proposed_rows(address, recorder, prepared)
+    return OpenedSet(rows, index, EarlierRecord(name=address, path=address, kind="index", rows=index.height))
 
 
 def _open_data(source: Source, recorder: RunRecorder) -> OpenedSet:

@@ -116,6 +116,29 @@ class Sketches:
         return cls(features.flat, offsets, offsets[:-1] + features.by_row["prompt_sizes"], features.by_row["keys"])
 
 
+def signatures(sketches: Sketches, *, permutations: int, prompts: bool = False, seed: int = 1) -> NDArray[np.uint32]:
+    """MinHash signatures of rows, uint32 [n, permutations], those of datasketch's scheme `affine32`.
+
+    They are of the shingles of both sides, those of the answer counted as others (see the module). A row without any
+    shingle has 2**32 - 1 everywhere.
+
+    Args:
+        sketches: of the n rows.
+        permutations: how many values a signature has.
+        prompts: sign the prompts alone.
+        seed: of the permutations.
+    """
+    ends = sketches.middles if prompts else sketches.offsets[1:]
+    sizes = np.diff(sketches.offsets)
+    is_answer = np.arange(sketches.flat.size) >= np.repeat(sketches.middles, sizes)
+    if prompts:
+        sets, offsets = sketches.flat[~is_answer], np.cumsum(np.append(0, ends - sketches.offsets[:-1]))
+    else:
+        sets = np.where(is_answer, sketches.flat ^ minhash_kernels.ANSWER, sketches.flat)
+        offsets = sketches.offsets
+    return minhash_kernels.signatures(sets, offsets, *affine32(permutations, seed=seed))
+
+
 @dataclass(frozen=True)
 class Buckets:
     """Buckets of rows that share a band key, one after another.

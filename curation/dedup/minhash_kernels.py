@@ -23,7 +23,7 @@ _S6: Final = np.uint64(6)
 _SEVEN: Final = np.uint64(7)
 _SIXTY_THREE: Final = np.uint64(63)
 #: Turns the shingles of answers into others than those of prompts, for signatures and bitmaps.
-_ANSWER: Final = np.uint64(0xD1B54A32D192ED03)
+ANSWER: Final = np.uint64(0xD1B54A32D192ED03)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -44,7 +44,7 @@ def _sign(flat, start, middle, end, a, b, signature):
     for slot in range(a.size):
         signature[slot] = _MAX32
     for position in range(start, end):
-        h = _mix32(flat[position] if position < middle else flat[position] ^ _ANSWER)
+        h = _mix32(flat[position] if position < middle else flat[position] ^ ANSWER)
         for slot in range(a.size):
             # numba widens 32-bit products to 64 bits; the cast is the modulo
             value = np.uint32(a[slot] * h + b[slot])
@@ -152,7 +152,7 @@ def bitmaps(flat: U64, offsets: I64, middles: I64) -> U64:
     out = np.zeros((rows, 8), np.uint64)
     for row in range(rows):
         for position in range(offsets[row], offsets[row + 1]):
-            h = flat[position] if position < middles[row] else flat[position] ^ _ANSWER
+            h = flat[position] if position < middles[row] else flat[position] ^ ANSWER
             out[row, h >> _S6 & _SEVEN] |= ONE << (h & _SIXTY_THREE)
     return out
 

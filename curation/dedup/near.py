@@ -56,26 +56,11 @@ class NearDuplicates:
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         rows = alive["row"].to_numpy()
         guard = guard_hashes(corpus, rows, self.compares, self.guard)
-        settings, both_sides = self.settings, self.compares == "dialogue"
-        sides = ["core", "answer"] if both_sides else ["core"]
-        floor = settings.floor if both_sides else max(settings.floor, settings.answers)
-
-        def sketch_rows(some: NDArray[np.uint32]) -> RowFeatures:
-            frames = (frame.rename({"core": "prompt"}) for frame in corpus.frames(sides, some))
-            return sketch(
-                frames if both_sides else (frame["prompt"] for frame in frames),
-                shingle=settings.shingle,
-                permutations=settings.permutations,
-                floor=floor,
-                progress=progress,
-            ).features()
-
-        on = {"sides": sides, "shingle": settings.shingle, "permutations": settings.permutations, "floor": floor}
-        sketches = Sketches.of(row_features(corpus, rows, name="near-sketches", settings=on, compute=sketch_rows))
+        both_sides = self.compares == "dialogue"
         pairs = similar_pairs(
-            sketches,
-            floor=floor,
-            answer_floor=settings.answers,
+            self.sketches(corpus, rows, progress),
+            floor=self.floor,
+            answer_floor=self.settings.answers,
             new=int(np.searchsorted(rows, corpus.own_rows)) if corpus.earlier else None,
             guard=guard,
             progress=progress,
@@ -85,6 +70,30 @@ class NearDuplicates:
         protects_questions = both_sides and "questions" in self.guard
         another = asks_for_another_thing(corpus, rows, pairs) if protects_questions else None
         return Measured(pairs_frame(alive, pairs, measure=self.name, guard=guard, another_task=another))
+
+    @property
+    def floor(self) -> float:
+        """The similarity that both sides of a pair have at least."""
+        settings = self.settings
+        return settings.floor if self.compares == "dialogue" else max(settings.floor, settings.answers)
+
+    def sketches(self, corpus: Corpus, rows: NDArray[np.uint32], progress: Progress | None) -> Sketches:
+        """Shingle sets and band keys of the rows at the ascending positions `rows`; what is stored is read."""
+        settings, both_sides = self.settings, self.compares == "dialogue"
+        sides = ["core", "answer"] if both_sides else ["core"]
+
+        def sketch_rows(some: NDArray[np.uint32]) -> RowFeatures:
+            frames = (frame.rename({"core": "prompt"}) for frame in corpus.frames(sides, some))
+            return sketch(
+                frames if both_sides else (frame["prompt"] for frame in frames),
+                shingle=settings.shingle,
+                permutations=settings.permutations,
+                floor=self.floor,
+                progress=progress,
+            ).features()
+
+        on = {"sides": sides, "shingle": settings.shingle, "permutations": settings.permutations, "floor": self.floor}
+        return Sketches.of(row_features(corpus, rows, name="near-sketches", settings=on, compute=sketch_rows))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         return leader_decisions(alive, measured, threshold=self.settings.threshold, reason="near_duplicate")

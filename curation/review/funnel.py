@@ -71,13 +71,19 @@ def against_sentences(run: RunFolder) -> list[str]:
         return []
     is_of_row = (pl.col("action") == "drop") & (pl.col("stage") != CONTAMINATION)
     drops, lines = run.ledger().filter(is_of_row), []
+    named = [earlier.name + ":" for earlier in manifest.against if earlier.kind != "index"]
+    proposed = run.earlier().filter(
+        ~pl.any_horizontal(pl.lit(value=False), *[pl.col("id").str.starts_with(n) for n in named])
+    )["id"]
     for earlier in manifest.against:
-        prefix = earlier.name + ":"
-        counts = drops.filter(pl.col("witness").str.starts_with(prefix)).group_by("stage", maintain_order=True).len()
+        is_its = pl.col("witness").is_in(proposed.implode())
+        if earlier.kind != "index":
+            is_its = pl.col("witness").str.starts_with(earlier.name + ":")
+        counts = drops.filter(is_its).group_by("stage", maintain_order=True).len()
         of_stages = ", ".join(f"{rows:,} by {stage}" for stage, rows in counts.iter_rows())
         dropped = f"{counts['len'].sum():,} rows ({of_stages})" if of_stages else "no row"
         lines.append(
-            f"Compared with the {earlier.rows:,} rows of the {earlier.kind} {earlier.name}: {dropped} dropped for them."
+            f"Compared with {earlier.rows:,} rows of the {earlier.kind} {earlier.name}: {dropped} dropped for them."
         )
     return lines
 

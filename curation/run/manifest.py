@@ -61,8 +61,8 @@ class EarlierRecord(Document):
 
     name: str
     path: str
-    kind: Literal["run", "data set"]
-    #: Its rows: of a run those that it kept.
+    kind: Literal["run", "data set", "index"]
+    #: Its rows: of a run those that it kept, of an index those that it proposed.
     rows: int
     warnings: list[str] = []
 

@@ -189,7 +189,7 @@ def test_witnesses_are_shown_when_the_earlier_run_is_gone(
         assert answer in "".join(piece for _, piece in shown[0].right)
         assert "old (earlier)" in duplicates_by_source(new)["source of the witness"].to_list()
         [sentence] = funnel.against_sentences(new)
-        assert sentence.startswith("Compared with the ")
+        assert sentence.startswith("Compared with ")
         assert " of the run old: " in sentence
         monkeypatch.undo()
         pipeline.report.write(new)
