@@ -18,7 +18,7 @@ from siftune.app.web import markup, queries
 from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.review import annotations as user_annotations
-from siftune.curation.review import bulk_actions, pairs
+from siftune.curation.review import bulk_actions, funnel, pairs
 from siftune.curation.review.annotations import Annotation
 from siftune.curation.review.bulk_actions import BulkAction
 from siftune.curation.review.catalogue import Catalogue, Query
@@ -277,7 +277,7 @@ def threshold_effect(
         stop_page(str(fault))
 
 
-@st.cache_data(max_entries=200, show_spinner=False)
+@st.cache_data(max_entries=200, show_spinner="Deciding again with this threshold")
 def _threshold_effect(
     path: str,
     version: str,
@@ -289,6 +289,17 @@ def _threshold_effect(
 ) -> queries.ThresholdEffect:
     del path, version, in_tokens
     return queries.threshold_effect(_catalogue, stage, threshold, None if _lengths is None else _lengths.total)
+
+
+def warnings(run: RunFolder) -> list[str]:
+    """What a person should know of the run; cached, since it counts all rows."""
+    return _warnings(str(run.path), run_version(run))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _warnings(path: str, version: str) -> list[str]:
+    del version
+    return funnel.warnings(RunFolder.open(path))
 
 
 def score_histogram(run: RunFolder, stage: str) -> pl.DataFrame:
@@ -467,6 +478,7 @@ def preload() -> None:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
         if run.rows_path.is_file():
             _catalogue(str(run.path), run_version(run))
+            _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
     except (UserError, OSError, PolarsError):
         return

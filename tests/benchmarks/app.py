@@ -3,6 +3,7 @@
 
     python tests/benchmarks/app.py [ROWS [FOLDER]]
 
+FOLDER can be a run that curation made, such as one of `tests/benchmarks/million.py`.
 Drives the real server with a real browser. "Filter" is from the key press to the new list on the screen; the time that
 the library needs for it is printed beside it. Targets: first paint 2 s, a filter 0.5 s, a page change 1 s, memory
 below 1 GiB. Without FOLDER the run is made in a temporary folder and deleted.
@@ -11,11 +12,12 @@ below 1 GiB. Without FOLDER the run is made in a temporary folder and deleted.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,18 @@ from tests.app.serving import FLAGS, chromium, serving
 from tests.app.world import synthetic_run
 from tests.stopwatch import timed
 
-SEARCHES = ["mo1", "ka0 ti1", '"mo0 ka0"', "explain -mo0", "mo59*"]
 FIRST_PAINT, PAGE_CHANGE, FILTER = 2.0, 1.0, 0.5  # targets in seconds
 MEMORY = 1024  # MiB
 TIMEOUT = 60_000  # milliseconds that the browser waits for a page
 #: What is on the screen when a page is drawn.
-DRAWN = {"Browse": ".st-key-browse_page-on", "Decisions": ".sf.decision", "Overview": "h1.sf"}
+DRAWN = {
+    "Browse": ".st-key-browse_page-on",
+    "Decisions": ".sf.decision",
+    "Overview": ".st-key-funnel",
+    "Thresholds": '[data-testid="stVegaLiteChart"]',
+}
+#: The pages in the order of the walk: those that read all rows.
+WALK = ("Browse", "Decisions", "Thresholds", "Overview", "Browse")
 
 
 def main() -> None:
@@ -75,9 +83,29 @@ def library(folder: Path) -> None:
     for name, query in queries.items():
         search = timed(lambda query=query: catalogue.find(query))
         print(f"{name:42}{search.wall:>9.3f}{len(search.result):>12,}")
-    for text in SEARCHES:
+    for text in searches(catalogue, index):
         search = timed(lambda text=text: catalogue.find(Query(text=text, fate=("kept",)), index.search(text)))
         print(f"{'search ' + text:42}{search.wall:>9.3f}{len(index.search(text)):>12,}")
+
+
+def searches(catalogue: Catalogue, index: TextIndex) -> list[str]:
+    """Searches of every kind, made of words of a row in the middle of the run."""
+    preview, _ = index.previews([len(catalogue) // 2])[len(catalogue) // 2]
+    first, second, third, *_ = [*re.findall(r"[^\W\d_]{3,}", preview), "the", "what", "name"]
+    return [
+        first,
+        f"{first} {second}",
+        f'"{preview.split()[0]} {preview.split()[1]}"',
+        f"{third} -{first}",
+        f"{third[:3]}*",
+    ]
+
+
+def filters(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Filters, one added to the other, that each leave some rows out: a label of Browse and a value."""
+    fewest = min(catalogue.values("source"), key=lambda name: len(catalogue.find(Query(source=(name,)))))
+    source = [("Source", fewest)] if len(catalogue.values("source")) > 1 else []
+    return [("Fate", "kept"), *source, ("Arm", "curated")]
 
 
 def through_the_browser(folder: Path) -> None:
@@ -88,7 +116,11 @@ def through_the_browser(folder: Path) -> None:
         first = browser.new_page()
         first.goto(f"{address}/_stcore/health")
         first.close()
-        steps = walk(browser.new_page(viewport={"width": 1280, "height": 900}), address)
+        catalogue = Catalogue.load(RunFolder.open(folder))
+        index = TextIndex.open(catalogue.run)
+        assert index is not None
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        steps = walk(page, address, filters(catalogue), searches(catalogue, index))
         print(f"\n{'in the browser':42}{'seconds':>9}{'target':>9}")
         for name, seconds, target in steps:
             print(f"{name:42}{seconds:>9.2f}{target:>9.1f}{'' if seconds <= target else '   missed'}")
@@ -97,8 +129,17 @@ def through_the_browser(folder: Path) -> None:
         browser.close()
 
 
-def walk(page: Any, address: str) -> list[tuple[str, float, float]]:
-    """Walk through the app: the name, the seconds and the target of each step."""
+def walk(
+    page: Any, address: str, filters: Sequence[tuple[str, str]], texts: Sequence[str]
+) -> list[tuple[str, float, float]]:
+    """Walk through the app: the name, the seconds and the target of each step.
+
+    Args:
+        page: a browser page.
+        address: of the server.
+        filters: those that are set in Browse, one after the other.
+        texts: what is searched for.
+    """
     steps: list[tuple[str, float, float]] = []
 
     def open_page(name: str, target: float, work: Callable[[], object], *, drawn: str) -> None:
@@ -108,20 +149,20 @@ def walk(page: Any, address: str) -> list[tuple[str, float, float]]:
 
     open_page("first paint (Overview), cold server", FIRST_PAINT, lambda: page.goto(address), drawn=".sf.big")
     open_page("first paint, a second tab", FIRST_PAINT, lambda: page.reload(), drawn=".sf.big")
-    for name in ("Browse", "Decisions", "Overview", "Browse"):
-        link = page.get_by_role("link", name=name)
+    for name in WALK:
+        link = page.get_by_role("link", name=name, exact=True)
         open_page(f"page change: {name}", PAGE_CHANGE, lambda link=link: link.click(), drawn=DRAWN[name])
     page.get_by_text("Filters", exact=True).click()
     settle(page)
-    for label, value in (("Fate", "kept"), ("Source", "beta"), ("Arm", "raw")):
+    for label, value in filters:
         page.get_by_role("combobox", name=label).click()
         option = page.get_by_role("option", name=value, exact=True)
         steps.append((f"filter: {label} {value}", seconds_to_change(page, option.click), FILTER))
         page.keyboard.press("Escape")
-    page.reload()
+    page.goto(f"{address}/browse")
     page.wait_for_selector(DRAWN["Browse"], timeout=TIMEOUT)
     settle(page)
-    for text in SEARCHES:
+    for text in texts:
         box = page.get_by_role("textbox", name="Search")
         box.fill(text)
         steps.append((f"filter: search {text}", seconds_to_change(page, lambda box=box: box.press("Enter")), FILTER))

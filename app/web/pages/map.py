@@ -11,9 +11,11 @@ import streamlit as st
 from siftune.app.web import markup, state
 from siftune.app.web.components import row_details
 from siftune.app.web.components.map_chart import MOST_POINTS, Drawing, map_chart
+from siftune.app.web.components.verb_chart import verb_chart
 from siftune.curation.review.catalogue import Catalogue, Positions, Query
 from siftune.curation.review.charts import unchecked
 from siftune.curation.review.diversity import diversity_sentence
+from siftune.curation.review.instruction_verbs import sampled_instructions, verb_tree
 from siftune.curation.review.row_map import RowMap, Window
 from siftune.curation.review.tables import sources_text, topic_table
 from siftune.curation.review.wording import percent
@@ -37,6 +39,7 @@ def row_map() -> None:
     places = _row_map(str(run.path), state.run_version(run), _catalogue=catalogue)
     if places is None:
         markup.draw(markup.notice(_NO_MAP))
+        _verbs(catalogue)
         return
     markup.draw(markup.purpose(PURPOSE))
     colour, query, names, lines = _controls(catalogue)
@@ -60,6 +63,7 @@ def row_map() -> None:
             st.altair_chart(map_chart(drawing), key=key, on_select=_take_selection, selection_mode=["box", "click"])
     if row is not None:
         _show_row(catalogue, places, row)
+    _verbs(catalogue)
     _topics(catalogue)
 
 
@@ -202,3 +206,28 @@ def _topics(catalogue: Catalogue) -> None:
     markup.draw(markup.table(head, rows, numbers=(1, 2, 3, 4)))
     if table.height > _MOST_TOPICS:
         markup.draw(markup.note(f"The {table.height - _MOST_TOPICS:,} smallest topics are left out."))
+
+
+def _verbs(catalogue: Catalogue) -> None:
+    """Verbs of the instructions and what they act on, raw beside curated; counted when the user asks for it."""
+    st.subheader("What the instructions ask for")
+    if not st.toggle("Count verbs and nouns", help="English instructions. Needs the extra verbs."):
+        return
+    tree, raw, curated = _verb_tree(str(catalogue.run.path), state.run_version(catalogue.run), _catalogue=catalogue)
+    if tree.is_empty():
+        markup.draw(markup.note("No English instruction with a verb and a noun was found."))
+        return
+    for column, name, rows in zip(st.columns(2), ("raw", "curated"), (raw, curated), strict=True):
+        share = float(tree.filter(pl.col("set") == name)["share"].sum())
+        title = f"{name}: the 20 most frequent verbs, {share:.0%} of {rows:,} instructions"
+        with column, unchecked():
+            st.altair_chart(verb_chart(tree, name, title=title))
+    note = "Inside the verb, outside the noun that it acts on; the verbs are those of the raw rows. Shares of a sample."
+    markup.draw(markup.note(note))
+
+
+@st.cache_data(max_entries=1, show_spinner="Reading the instructions")
+def _verb_tree(path: str, version: str, _catalogue: Catalogue) -> tuple[pl.DataFrame, int, int]:
+    del path, version
+    raw, curated = sampled_instructions(_catalogue)
+    return verb_tree(raw, curated), len(raw), len(curated)

@@ -7,7 +7,7 @@ import streamlit as st
 from siftune.app.web import charts, markup, queries, state
 from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue, Query
-from siftune.curation.review.funnel import funnel, warnings
+from siftune.curation.review.funnel import funnel
 from siftune.curation.review.leakage import certificate_sentence
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
 from siftune.curation.review.tables import contamination_table, no_contamination_sentence, source_table
@@ -46,7 +46,7 @@ def _headline(catalogue: Catalogue) -> None:
     if (verdict := Verdict.read(run)) is not None:
         sentences.append(verdict.headline)
     markup.draw(markup.headline(" ".join(sentences)))
-    for warning in warnings(run):
+    for warning in state.warnings(run):
         markup.draw(markup.note(warning))
 
 
