@@ -24,6 +24,7 @@ _TAGS = {
     "user_tag": "user",
     "assistant_tag": "assistant",
     "observation_tag": "tool",
+    "function_tag": "function_call",
     "system_tag": "system",
 }
 
