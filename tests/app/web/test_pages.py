@@ -8,19 +8,22 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from siftune.app.web import charts, entry, state
+from siftune.app.web import charts, entry, queries, state
 from siftune.app.web.pages import PAGES
 from siftune.curation import schema
+from siftune.curation.review.annotations import Annotation, read_annotations, tag_counts
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.funnel import funnel, warnings
 from siftune.curation.review.labels import read_labels
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
 from siftune.curation.review.pairs import PAIR_KINDS, score_histogram
 from siftune.curation.review.token_lengths import stored_lengths
+from siftune.curation.review.what_if import replay
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
 from siftune.curation.run.overrides import Override, read_overrides
@@ -270,6 +273,59 @@ def test_another_page_can_ask_for_rows(page, plain_world: Path) -> None:
     assert f"{dropped} of 600 rows" in shown(at)
 
 
+def test_an_address_opens_its_filter_and_its_row(page, plain_world: Path) -> None:
+    rows = RunFolder.open(plain_world).rows().filter(pl.col("stage") == "near")
+    row_id = rows["id"][-1]
+    at = page("browse", plain_world, address={"stage": "near", "row": row_id, "colour": "red"})
+    text = shown(at)
+    assert f"{rows.height} of 600 rows" in text
+    assert f"<b>{row_id}</b>" in text
+    assert "a parameter &#x27;colour&#x27; that Browse does not know" in text
+    at = page("decisions", plain_world, address={"stage": "exact", "action": "drop"})
+    assert "exact: drop, exact duplicate" in shown(at)
+    at = page("thresholds", plain_world, address={"stage": "nothing"})
+    assert "asks for a stage that has no threshold" in shown(at)
+
+
+def test_a_whole_filter_is_dropped_tagged_and_given_back(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    at = page("browse", plain_run, address={"fate": "kept", "source": "beta"}, **{"act on filter": True})
+    kept = run.rows().filter(pl.col("fate") == "kept", pl.col("source") == "beta")["id"].to_list()
+    button = at.button("bulk drop")
+    assert button.label == f"Drop {len(kept)} rows"
+    at.text_input("bulk reason").set_value("not ours")
+    button.click().run()
+    assert read_overrides(run.overrides_path) == {row_id: Override(row_id, "drop", "not ours") for row_id in kept}
+    assert f"{len(kept)} rows dropped by hand." in shown(at)
+    at.button("bulk undo").click().run()
+    assert f"Undone for {len(kept)} rows." in shown(at)
+    assert read_overrides(run.overrides_path) == {}
+    at.text_input("bulk tag").set_value("check").run()
+    at.button("bulk add tag").click().run()
+    assert tag_counts(read_annotations(run)) == {"check": len(kept)}
+    at = page("browse", plain_run, address={"tag": "check"})
+    assert f"{len(kept)} of 600 rows" in shown(at)
+
+
+def test_a_row_keeps_its_note_and_its_tags(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    at = page("browse", plain_run)
+    at.text_area("note alpha:0").set_value("look <b>again</b>").run()
+    at.multiselect("tags alpha:0 ").set_value(["one"]).run()
+    assert read_annotations(run) == {"alpha:0": Annotation(("one",), "look <b>again</b>")}
+    at.multiselect("tags alpha:0 one").set_value([]).run()
+    assert read_annotations(run) == {"alpha:0": Annotation((), "look <b>again</b>")}
+    assert "1 of 600 rows" in shown(page("browse", plain_run, address={"by_hand": "note"}))
+
+
+def test_every_page_says_what_it_is_for_and_every_chart_what_to_see(page, trained_world: Path) -> None:
+    for name in NAMES:
+        at = page(name, trained_world)
+        assert 'class="sf purpose"' in shown(at), name
+        for chart in at.get("vega_lite_chart"):
+            assert json.loads(chart.proto.spec).get("title"), name
+
+
 def test_a_dropped_row_is_kept_by_hand_and_given_back(page, plain_run: Path) -> None:
     run = RunFolder.open(plain_run)
     at = page("decisions", plain_run)
@@ -363,6 +419,21 @@ def test_the_slider_replays_exactly(page, plain_world: Path) -> None:
         assert not at.exception
         assert int(at.metric[0].value.replace(",", "")) == greedy(run, threshold)
     assert greedy(run, 0.8) == run.ledger().filter(pl.col("stage") == "near").height
+
+
+def test_what_the_run_recorded_is_what_a_replay_of_its_thresholds_counts(plain_run: Path) -> None:
+    run = RunFolder.open(contaminate(plain_run))
+    catalogue = Catalogue.load(run)
+    lengths = np.arange(1, pl.read_parquet(run.texts).height + 1, dtype=np.uint32)
+    again = replay(run, {})
+    for stage in ("near", "contamination"):
+        dropped = again.decisions[stage].filter(pl.col("action") == "drop").height
+        tokens = int(lengths[again.left["row"].to_numpy()].sum())
+        words = again.left.select(pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum())).item()
+        assert dropped > 0
+        for unit, length in ((lengths, tokens), (None, words)):
+            counts = queries.recorded_counts(catalogue, stage, unit)
+            assert counts == queries.ReplayCounts(dropped, 0, again.left.height, length)
 
 
 def greedy(run: RunFolder, threshold: float) -> int:
