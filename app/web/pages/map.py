@@ -36,12 +36,12 @@ def row_map() -> None:
     """Draw the page."""
     run = state.open_run()
     catalogue = state.catalogue(run)
+    markup.draw(markup.purpose(PURPOSE))
     places = _row_map(str(run.path), state.run_version(run), _catalogue=catalogue)
     if places is None:
         markup.draw(markup.notice(_NO_MAP))
         _verbs(catalogue)
         return
-    markup.draw(markup.purpose(PURPOSE))
     colour, query, names, lines = _controls(catalogue)
     shown = catalogue.find(query)
     window = st.session_state.get(_WINDOW) or places.everything
@@ -219,10 +219,12 @@ def _verbs(catalogue: Catalogue) -> None:
         return
     for column, name, rows in zip(st.columns(2), ("raw", "curated"), (raw, curated), strict=True):
         share = float(tree.filter(pl.col("set") == name)["share"].sum())
-        title = f"{name}: the 20 most frequent verbs, {share:.0%} of {rows:,} instructions"
         with column, unchecked():
-            st.altair_chart(verb_chart(tree, name, title=title))
-    note = "Inside the verb, outside the noun that it acts on; the verbs are those of the raw rows. Shares of a sample."
+            markup.draw(markup.section_head(f"{name}: {share:.0%} of {rows:,} instructions are drawn"))
+            st.altair_chart(verb_chart(tree, name))
+    note = (
+        "Inside the 20 most frequent verbs of the raw rows, outside the four nouns that each acts on most; of a sample."
+    )
     markup.draw(markup.note(note))
 
 
