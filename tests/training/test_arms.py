@@ -61,3 +61,22 @@ def test_of_two_arms_by_stage_with_the_same_rows_one_is_trained(tmp_path: Path, 
 def test_it_is_trained_where_curated_is_not(tmp_path: Path, tiny_model: Path) -> None:
     run = run_with_stages(tmp_path / "run", tiny_model, "raw")
     assert [job.arm for job in arms.plan_jobs(run, seeds=[0])] == ["raw", "no-checks", "no-near"]
+
+
+def test_controls_of_arms_of_one_size_are_trained_once(tmp_path: Path, tiny_model: Path) -> None:
+    select = {"by": "score", "column": "stars", "rows": 6}
+    named = [{"name": name, "select": select, "controls": ["random"]} for name in ("best", "other")]
+    run = RunFolder(write_tiny_run(tmp_path / "run", model=tiny_model, arms=["curated", *named]))
+    raw = pl.read_parquet(run.arm("raw"))
+    for name, rows in (("best", raw[:6]), ("other", raw[2:8]), ("best-random", raw[4:10]), ("other-random", raw[4:10])):
+        rows.write_parquet(run.arm(name))
+    records = {name: record(6) for name in ("best", "other", "best-random", "other-random")}
+    for name, twin in (("best-random", "other-random"), ("other-random", "best-random")):
+        records[name] = record(6, same_as=(twin,)).model_copy(update={"selection": "drawn from the curated rows"})
+    manifest = run.manifest
+    manifest.counts = RowCounts(
+        input=24, kept=12, dropped=12, quarantined=0, train=12, test=9, validation=0, arms=records
+    )
+    manifest.write(run.manifest_path)
+    trained = [job.arm for job in arms.plan_jobs(RunFolder(run.path), seeds=[0])]
+    assert trained == ["curated", "best", "best-random", "other"]

@@ -360,6 +360,30 @@ BY_STAGE = {
 }
 
 
+def test_selected_arms_are_compared_with_draws_of_their_size(tmp_path: Path) -> None:
+    records = {
+        "curated": record(200),
+        "diverse": record(50),
+        "diverse-random": record(50, same_as=["best-random"]),
+        "diverse-balanced-random": record(50),
+        "best": record(50),
+        "best-random": record(50, same_as=["diverse-random"]),  # not trained: the other one stands for it
+    }
+    shift = {"curated": -0.7, "diverse": -0.9, "diverse-random": -0.4, "diverse-balanced-random": -0.5, "best": -0.5}
+    coverage, score = {"by": "coverage", "rows": 50}, {"by": "score", "column": "stars", "rows": 50}
+    diverse, best = {"name": "diverse", "select": coverage}, {"name": "best", "select": score, "controls": ["random"]}
+    training = Training.model_validate({"arms": ["curated", diverse, best]})
+    run = with_manifest(write_run(tmp_path / "run", shift=shift), records)
+    comparisons = {c.name: c for c in compute_verdict(run, QUICK, training=training).comparisons}
+    selected = [name for name in comparisons if name.startswith(("diverse − ", "best − ")) and "base" not in name]
+    assert selected == [
+        *("diverse − diverse-random", "diverse − diverse-balanced-random", "diverse − curated"),
+        *("best − diverse-random", "best − curated"),
+    ]
+    assert not any(comparisons[name].declared for name in selected)
+    assert comparisons["diverse − diverse-random"].difference.per_token.value < 0
+
+
 def test_the_verdict_says_what_each_stage_contributes(tmp_path: Path) -> None:
     shift = {"raw": -0.5, "curated": -0.7, "no-near": -0.5, "no-balance": -0.7, "dedup-only": -0.6}
     run = with_manifest(write_run(tmp_path / "run", shift=shift), BY_STAGE)
