@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,17 +75,25 @@ def _parquet(file: IO[bytes], path: Path, on_bytes: OnBytes | None) -> Iterator[
 
 
 def _arrow(file: IO[bytes], path: Path, warn: Warn, on_bytes: OnBytes | None) -> Iterator[pa.RecordBatch]:
-    """Batches of an IPC stream, or of an IPC file: a magic word and padding before a stream, an index after it."""
+    """Batches of an IPC file by its index, or of an IPC stream. A truncated file has lost its index: what comes after
+    its magic word is read as a stream, which it is for most writers (not for polars).
+    """
     magic = file.read(8)
-    if not magic.startswith(b"ARROW1"):
-        file.seek(0)
+    is_file = magic.startswith(b"ARROW1")
     try:
-        stream = pa.ipc.open_stream(file)
+        table = pa.ipc.open_file(file) if is_file else None
+    except (pa.ArrowInvalid, OSError):
+        table = None
+    try:
+        file.seek(8 if is_file else 0)
+        stream = pa.ipc.open_stream(file) if table is None else None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} cannot be read as Arrow: {_one_line(error)} Fetch or write the file again.") from None
-    while True:
+    for number in itertools.count():
         try:
-            batch = stream.read_next_batch()
+            if table is not None and number == table.num_record_batches:
+                return
+            batch = stream.read_next_batch() if table is None else table.get_batch(number)
         except StopIteration:
             return
         except (pa.ArrowInvalid, OSError):

@@ -20,7 +20,13 @@ OnBytes = Callable[[int], None]
 _MAGIC: dict[bytes, str] = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LARGEST_WINDOW = 1 << 31  # bytes: of `zstd --long=31`
-_PIECE = 1 << 18  # bytes on disk; a piece of this size is inflated in one go
+_PIECE = 1 << 18  # bytes that are read from disk at a time
+#: Bytes that are inflated in one go: gzip makes at most 1,032 times as many of them, zstd 32,000 times (a block of four
+#: bytes that says "128 KiB of this byte").
+_SLICE = 1 << 13
+#: Where a compressed file stops: text compresses 5 to 50 times, copies of one row a few hundred times. Below the least
+#: number of bytes nothing is refused.
+MOST_EXPANSION, LEAST_REFUSED = 500, 1 << 28
 
 
 def compression(path: Path) -> str | None:
@@ -46,11 +52,14 @@ def read_pieces(path: Path, *, warn: Warn, on_bytes: OnBytes | None = None) -> I
         path: The file.
         warn: Is called when the compressed file is truncated or damaged.
         on_bytes: Is called with the number of bytes read from disk for each piece.
+
+    Raises:
+        UserError: see `compression`; or the file grows without end.
     """
     ending = compression(path)
     with path.open("rb") as file:
         raw = _counted(iter(lambda: file.read(_PIECE), b""), on_bytes)
-        yield from raw if ending is None else _decompressed(raw, ending, warn)
+        yield from raw if ending is None else _decompressed(raw, ending, path, warn)
 
 
 def _counted(pieces: Iterator[bytes], on_bytes: OnBytes | None) -> Iterator[bytes]:
@@ -60,15 +69,24 @@ def _counted(pieces: Iterator[bytes], on_bytes: OnBytes | None) -> Iterator[byte
         yield piece
 
 
-def _decompressed(pieces: Iterator[bytes], ending: str, warn: Warn) -> Iterator[bytes]:
+def _decompressed(pieces: Iterator[bytes], ending: str, path: Path, warn: Warn) -> Iterator[bytes]:
     """Decompress members (gzip) or frames (zstd), one after the other as both formats allow."""
     unused = _decompressor(ending)  # None while a member is being read
     inflate = unused
+    size = inflated = 0
     try:
-        for piece in pieces:
-            rest = piece
+        for part in (piece[at : at + _SLICE] for piece in pieces for at in range(0, len(piece), _SLICE)):
+            size += len(part)
+            rest = part
             while rest:
-                yield inflate.decompress(rest)
+                content = inflate.decompress(rest)
+                inflated += len(content)
+                if inflated > max(LEAST_REFUSED, MOST_EXPANSION * size):
+                    raise UserError(
+                        f"{path} grows to more than {MOST_EXPANSION} times its size; files that do are made to fill "
+                        "memory and disks. If it is data all the same, unpack it and give the unpacked file."
+                    )
+                yield content
                 rest = inflate.unused_data if inflate.eof else b""
                 if inflate.eof:
                     inflate = unused = _decompressor(ending)

@@ -348,11 +348,14 @@ def _number(label: Any) -> float | None:
 
 def _is_prose(value: Any) -> bool:
     """Whether a cell holds a text of several words, by itself or in a list or an object."""
-    if isinstance(value, str):
-        return len(value.split(None, _TEXT_WORDS)) >= _TEXT_WORDS
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, list) and any(isinstance(item, (str, list)) and _is_prose(item) for item in value)
+    left = list(value.values()) if isinstance(value, dict) else [value]
+    while left:  # without recursion: the data decide how deep lists are nested
+        item = left.pop()
+        if isinstance(item, str) and len(item.split(None, _TEXT_WORDS)) >= _TEXT_WORDS:
+            return True
+        if isinstance(item, list):
+            left += item
+    return False
 
 
 def _has_required(spec: Format, columns: frozenset[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -55,7 +56,28 @@ def locate(path: str, *, base: Path, what: str = "source") -> SourceLocation:
             f"{path} is an address ({address[0]}), and a {what} is a file, a folder, a glob or {HUB}owner/name. "
             "Download it and give the path of the file."
         )
-    full_path = base / Path(path).expanduser()
+    try:
+        full_path = base / Path(path).expanduser()
+        full_path.stat()
+    except FileNotFoundError:
+        pass  # a glob, a link to nothing, or a mistake
+    except (ValueError, RuntimeError) as fault:  # a NUL character; `~name` of a user whom the system does not know
+        raise UserError(
+            f"{path!r} cannot be the path of a {what}: {fault}. Give the path of a file or a folder."
+        ) from None
+    except OSError as fault:
+        if fault.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{path[:80]}… cannot be the path of a {what}: it is too long for the system.") from None
+    location = _locate_path(path, full_path, what)
+    if endless := next((file for file in location.files if not file.is_file()), None):
+        raise UserError(
+            f"{path}: {endless.name} is a pipe, a socket or a device, and the data are read more than once. Write "
+            "them into a file."
+        )
+    return location
+
+
+def _locate_path(path: str, full_path: Path, what: str) -> SourceLocation:
     if full_path.is_dir():
         return _locate_folder(path, full_path)
     if full_path.exists():

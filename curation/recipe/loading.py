@@ -19,6 +19,8 @@ from siftune.curation.recipe.sections import FormatName, Section, Source
 
 AnySection = TypeVar("AnySection", bound=Section)
 
+#: Levels and values of a recipe, far more than one needs.
+_DEEPEST, _MOST_VALUES = 50, 100_000
 #: What a recipe calls the models that come from packages; never a path.
 _MODEL_NAMES = ("auto", "smollm2")
 
@@ -75,9 +77,12 @@ def parse_recipe(text: str, *, name: str = "recipe") -> Recipe:
 
 def _parse(text: str, section: type[AnySection], *, name: str, kind: str) -> AnySection:
     try:
+        _require_small(yaml.compose(text, yaml.SafeLoader), name)
         document = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
+    except (yaml.YAMLError, ValueError) as fault:  # a date of month 13 and a number of 5,000 digits are a ValueError
         raise UserError(f"{name} is not YAML: {_one_line(fault)}") from None
+    except RecursionError:
+        raise UserError(f"{name}: brackets are nested too deeply; a {kind} needs {_DEEPEST} levels at most.") from None
     if document is None and section is not Recipe:
         document = {}
     if not isinstance(document, dict):
@@ -95,6 +100,31 @@ def _parse(text: str, section: type[AnySection], *, name: str, kind: str) -> Any
         lines = _line_numbers(text)
         faults = [_explain(error, lines, section, kind) for error in fault.errors()]
         raise UserError(f"{name}: " + "\n".join(faults)) from None
+
+
+def _require_small(root: yaml.Node | None, name: str) -> None:
+    """Raise `UserError` for a document whose aliases (`*x`) lead back to themselves, or make it large or deep: forty
+    lines of YAML can stand for a thousand billion values.
+    """
+    sizes: dict[yaml.Node, int] = {}
+
+    def size(node: yaml.Node, above: tuple[yaml.Node, ...]) -> int:
+        if node in above:
+            raise UserError(f"{name}: an alias in line {node.start_mark.line + 1} leads back to itself.")
+        if len(above) > _DEEPEST:
+            raise RecursionError
+        if node not in sizes:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            inner = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+            sizes[node] = 1 + sum(size(one, (*above, node)) for one in inner)
+        if sizes[node] > _MOST_VALUES:
+            raise UserError(
+                f"{name}: its aliases (`*x`) stand for more than {_MOST_VALUES:,} values. Write it without."
+            )
+        return sizes[node]
+
+    if root is not None:
+        size(root, ())
 
 
 def with_model_paths(recipe: Recipe, base: Path) -> Recipe:
