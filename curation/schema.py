@@ -168,6 +168,20 @@ SELECTION = pl.Schema(
     }
 )
 
+#: Instruction-following difficulty of the rows of an arm: `given` and `alone` are the mean negative log-likelihood (nats
+#: per token) of the same `tokens` of the answer with and without the prompt before it, `ifd` is exp(given − alone).
+#: `note` says what was cut off, or why a row has none.
+IFD = pl.Schema(
+    {
+        "id": pl.String,
+        "tokens": pl.Int64,
+        "given": pl.Float64,
+        "alone": pl.Float64,
+        "ifd": pl.Float64,
+        "note": pl.String,
+    }
+)
+
 #: A curated set, an arm or a held-out set, ready to train on. `why` says why a row is there.
 ARM = pl.Schema(
     {

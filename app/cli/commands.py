@@ -59,6 +59,7 @@ for _command in (
     training_commands.train,
     training_commands.compare,
     training_commands.prompts,
+    training_commands.ifd,
     training_commands.sweep,
     training_commands.mask,
     training_commands.export,

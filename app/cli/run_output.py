@@ -15,6 +15,7 @@ from siftune.curation.replay import Replay
 from siftune.curation.review.arm_facts import selection_sentences
 from siftune.curation.review.data_rules import RuleResult
 from siftune.curation.review.diff import summary
+from siftune.curation.review.difficulty import KNOWN_FAILURES, IfdSummary
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import funnel, kept_sentence, other_decisions, warnings
@@ -160,6 +161,23 @@ def _chapter(row_id: str, chapter: Chapter) -> Iterator[RenderableType]:
         yield Text(plain(decision["detail"]))
     if chapter.differences:
         yield beside((row_id, f"{witness}{fate}"), chapter.differences)
+
+
+def difficulty_report(run: RunFolder, summary: IfdSummary) -> RenderableType:
+    """IFD by source, the rows whose answer does not depend on the prompt, and what the measure does not tell."""
+    lines = [
+        [f"{value:.2f}" if isinstance(value, float) else value for value in row] for row in summary.by_source.rows()
+    ]
+    parts: list[RenderableType] = [Text(), Text(summary.sentence, style="bold"), Text()]
+    parts.append(table("By source", ["source", "rows", "median IFD", "median tokens", "no need of the prompt"], lines))
+    if summary.independent.height:
+        rows = [
+            (row_id, f"{value:.2f}", tokens, line(answer))
+            for row_id, value, tokens, answer in summary.independent.rows()
+        ]
+        title = "The answer does not depend on the prompt"
+        parts += [Text(), table(title, ["row", "IFD", "tokens", "answer"], rows)]
+    return Group(*parts, Text(), *notes([KNOWN_FAILURES]), Text.assemble(("Every row    ", "dim"), str(run.ifd_path)))
 
 
 def replay_report(run: RunFolder, replay: Replay) -> RenderableType:

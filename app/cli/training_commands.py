@@ -87,6 +87,28 @@ def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: 
 
 @click.command()
 @click.argument("run", type=FOLDER)
+@click.option("--arm", default="curated", show_default=True, help="The arm whose rows are measured.")
+@AS_JSON
+def ifd(run: Path, *, arm: str, as_json: bool) -> None:
+    """Measure how much the prompts of RUN help the untrained base to say the answers (IFD)."""
+    from siftune.curation.review.difficulty import ifd_summary
+    from siftune.curation.run.folder import RunFolder
+    from siftune.training.evaluation.ifd import measure_ifd
+
+    folder = RunFolder.open(run)
+    measure_ifd(folder, arm=arm, progress=progress_bar(quiet=as_json))
+    summary = ifd_summary(folder)
+    assert summary is not None
+    if as_json:
+        tables = {"by_source": summary.by_source.to_dicts(), "independent": summary.independent.to_dicts()}
+        return print_json({"summary": summary.sentence, **tables, "file": str(folder.ifd_path)})
+    from siftune.app.cli import run_output
+
+    return print_report(run_output.difficulty_report(folder, summary))
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
 @AS_JSON
 def compare(run: Path, *, as_json: bool) -> None:
     """Compare the arms of RUN: held-out loss, prompt suite, verdict."""

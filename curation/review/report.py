@@ -10,7 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from siftune.curation import markdown
 from siftune.curation.atomic_files import write_text
-from siftune.curation.review import arm_facts, charts, diversity, funnel, leakage, lengths, samples, tables, wording
+from siftune.curation.review import (
+    arm_facts,
+    charts,
+    difficulty,
+    diversity,
+    funnel,
+    leakage,
+    lengths,
+    samples,
+    tables,
+    wording,
+)
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.samples import changed_words
 from siftune.curation.review.wording import reason_text, score_text
@@ -54,6 +65,8 @@ def write(run: RunFolder) -> None:
             *arm_facts.selection_sentences(arms),
             *arm_facts.arm_notes(arms),
         ],
+        "difficulty": difficulty.ifd_summary(run),
+        "difficulty_note": difficulty.KNOWN_FAILURES,
         "thresholds": thresholds,
         "decisions": tables.decision_counts(run),
         "samples": samples.decision_samples(run),

@@ -202,6 +202,11 @@ class RunPaths:
         return self.prompts_folder / "prompts.csv"
 
     @property
+    def ifd_path(self) -> Path:
+        """IFD: the instruction-following difficulty of the rows of an arm."""
+        return self.path / "ifd" / "ifd.parquet"
+
+    @property
     def sweep_folder(self) -> Path:
         """The results of a sweep over training settings."""
         return self.path / "sweep"

@@ -30,7 +30,8 @@ from siftune.training.result import write_truncated
 from siftune.training.schedule import TokenCounts
 
 WORKER = "siftune.training.evaluation.loss_worker"
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+#: Tokens that go through the model together, padding included.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 _SAMPLE_ROWS = 4
 #: A shorter prefix is not worth a mask for the attention to it.
 _LEAST_PREFIX = 8
@@ -87,7 +88,7 @@ def compute_losses(job: EvaluationJob, progress: Progress) -> dict[str, Any]:
 
     # The model, with dense weights where they fit and a sample finds them as exact as 4-bit ones.
     loading = models.choose_loading(job.model.load, job.resolved)
-    batched = BatchedRows(rows, length_batches(rows.lengths, most_tokens=_BATCH_TOKENS[loading.device]))
+    batched = BatchedRows(rows, length_batches(rows.lengths, most_tokens=BATCH_TOKENS[loading.device]))
     loss_model = LossModel(job, loading, batched)
 
     # Target by target; what is done stays when a later one fails.
@@ -305,7 +306,7 @@ def _sample(batched: BatchedRows) -> BatchedRows:
         [rows.trained[row] for row in indices],
         rows.truncated,
     )
-    return BatchedRows(sample, length_batches(sample.lengths, most_tokens=_BATCH_TOKENS["cpu"]))
+    return BatchedRows(sample, length_batches(sample.lengths, most_tokens=BATCH_TOKENS["cpu"]))
 
 
 def _describe_rows(heldout: pl.DataFrame, rows: TokenRows, tokenizer: Any) -> pl.DataFrame:
