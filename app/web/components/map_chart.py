@@ -176,10 +176,10 @@ def _topic_names(drawing: Drawing) -> alt.LayerChart:
     window = drawing.window
     kept: list[dict[str, float | str]] = []
     width, height = _NAME_WIDTH * (window.right - window.left), _NAME_HEIGHT * (window.top - window.bottom)
-    for place in drawing.row_map.topic_places(drawing.inside, 2 * _MOST_NAMES).to_dicts():
-        is_free = all(abs(place["x"] - one["x"]) > width or abs(place["y"] - one["y"]) > height for one in kept)
+    for topic in drawing.row_map.topic_places(drawing.inside, 2 * _MOST_NAMES).to_dicts():
+        is_free = all(abs(topic["x"] - one["x"]) > width or abs(topic["y"] - one["y"]) > height for one in kept)
         if is_free and len(kept) < _MOST_NAMES:
-            kept.append({"x": place["x"], "y": place["y"], "name": ", ".join(place["topic"].split(", ")[:2])})
+            kept.append({"x": topic["x"], "y": topic["y"], "name": ", ".join(topic["topic"].split(", ")[:2])})
     names = pl.DataFrame(kept, schema={"x": pl.Float64, "y": pl.Float64, "name": pl.String})
     base = alt.Chart(names.to_pandas()).encode(x=_x("x", window), y=_y("y", window), text="name:N")
     # A light edge makes dark letters readable on points, on white and on black.
