@@ -20,10 +20,10 @@ CURVES = {
 }
 #: What to see in each of them.
 HEADINGS = {
-    "loss": "Loss falls as an arm learns; only the held-out loss compares arms",
-    "learning_rate": "Learning rate: arms are comparable where these lines are one",
-    "grad_norm": "Gradient norm: a spike is an unstable step",
-    "tokens_per_second": "Speed: a dip is a pause or a busy machine",
+    "loss": "Loss falls as an arm learns",
+    "learning_rate": "Learning rate: alike in every arm",
+    "grad_norm": "Gradient norm: a spike is instability",
+    "tokens_per_second": "Speed: a dip is a busy machine",
 }
 #: Curves that vary with every batch: drawn faintly, with their running mean over them.
 _NOISY = ("loss", "grad_norm", "tokens_per_second")

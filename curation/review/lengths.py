@@ -41,6 +41,18 @@ def length_histogram(rows: pl.DataFrame, column: str, *, bins: int = 24) -> pl.D
     return pl.concat(frames)
 
 
+def median_lengths(rows: pl.DataFrame, column: str) -> tuple[float, float]:
+    """The median length in words of all rows, and of those in training after curation; 0 where there are none.
+
+    Args:
+        rows: ROWS.
+        column: `prompt_words` or `answer_words`.
+    """
+    words = rows[column].fill_null(0)
+    before, after = words.median(), words.filter(pl.Series(is_trained(rows))).median()
+    return float(before or 0), float(after or 0)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class BalanceSummary:
     """What balancing did.

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from siftune.curation import schema
-from siftune.curation.pipeline import curate
+from siftune.curation.pipeline import curate, index_texts
+from siftune.curation.review.search import TextIndex
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override, write_override
 from tests.worlds import jaccard, many, write_recipe, write_source
@@ -39,6 +40,19 @@ def test_the_curated_set_opens_with_datasets(run: RunFolder, tmp_path: Path) -> 
     row = next(row for part in opened.values() for row in part if row["id"] == "s:4")
     assert [turn["role"] for turn in row["messages"]] == ["user", "assistant"]
     assert json.loads(row["meta"])["unusual"] == {"deep": ["ü", 1]}
+
+
+def test_the_search_index_is_made_with_the_run_and_stays_while_the_texts_do(run: RunFolder) -> None:
+    index = TextIndex.open(run)
+    assert index is not None
+    texts = pl.read_parquet(run.texts)
+    word = texts["answer"][0].split()[0]
+    expected = texts.filter(pl.concat_str("prompt", "answer", separator=" ").str.contains(rf"(?i)\b{word}\b")).height
+    assert len(index.search(word)) == expected > 0
+    made = index.path.stat().st_mtime_ns
+    run.rows_path.touch()  # the run was copied, or decided again
+    index_texts(run, None)
+    assert index.path.stat().st_mtime_ns == made
 
 
 def test_the_card_is_one_the_hub_understands(run: RunFolder) -> None:

@@ -9,7 +9,7 @@ from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.funnel import funnel
 from siftune.curation.review.leakage import certificate_sentence
-from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
+from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram, median_lengths
 from siftune.curation.review.tables import contamination_table, no_contamination_sentence, source_table
 from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
@@ -72,13 +72,10 @@ def _funnel(catalogue: Catalogue) -> None:
 
 def _lengths(catalogue: Catalogue) -> None:
     left, right = st.columns(2, gap="large")
-    for column, container, title in (
-        ("prompt_words", left, "instruction length"),
-        ("answer_words", right, "answer length"),
-    ):
-        histogram = length_histogram(catalogue.frame, column)
-        headline = f"{title.capitalize()}: what curation made rarer or more frequent"
-        chart = shared_charts.lengths(histogram, title=f"{title} in words")
+    for column, container, name in (("prompt_words", left, "Instructions"), ("answer_words", right, "Answers")):
+        before, after = median_lengths(catalogue.frame, column)
+        headline = f"{name}: median {before:,.0f} → {after:,.0f} words"
+        chart = shared_charts.lengths(length_histogram(catalogue.frame, column), title="length in words")
         container.altair_chart(chart.properties(height=280, title=charts.heading(headline)))
 
 

@@ -20,7 +20,7 @@ from siftune.curation.review.annotations import Annotation, read_annotations, ta
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.funnel import funnel, warnings
 from siftune.curation.review.labels import read_labels
-from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram
+from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram, median_lengths
 from siftune.curation.review.pairs import PAIR_KINDS, score_histogram
 from siftune.curation.review.token_lengths import stored_lengths
 from siftune.curation.review.what_if import replay
@@ -240,7 +240,10 @@ def test_histograms_count_every_row_once(plain_world: Path) -> None:
     rows = RunFolder.open(plain_world).rows()
     histogram = length_histogram(rows, "prompt_words")
     totals = dict(histogram.group_by("set").agg(rows=pl.col("rows").sum()).iter_rows())
-    assert totals == {"before": rows.height, "after": int(is_trained(rows).sum())}
+    trained = is_trained(rows)
+    assert totals == {"before": rows.height, "after": int(trained.sum())}
+    words = rows["prompt_words"].to_numpy()
+    assert median_lengths(rows, "prompt_words") == (np.median(words), np.median(words[trained]))
 
 
 def test_searching_and_filtering_narrow_the_rows(page, plain_world: Path) -> None:
