@@ -90,7 +90,7 @@ def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: 
 @click.option("--arm", default="curated", show_default=True, help="The arm whose rows are measured.")
 @AS_JSON
 def ifd(run: Path, *, arm: str, as_json: bool) -> None:
-    """Measure how much the prompts of RUN help the untrained base to say the answers (IFD)."""
+    """Measure how much prompts help the untrained base to answer (IFD)."""
     from siftune.curation.review.difficulty import ifd_summary
     from siftune.curation.run.folder import RunFolder
     from siftune.training.evaluation.ifd import measure_ifd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
 import polars as pl
 
@@ -74,15 +75,14 @@ def _sentence(notes: dict[str, str], rows: pl.DataFrame, measured: pl.DataFrame)
     cut = measured["note"].count()
     left_out = rows.height - measured.height
     correlation = measured.select(pl.corr("ifd", "tokens", method="spearman")).item()
-    by_length = (
-        ""
-        if correlation is None or correlation != correlation
-        else (f" Its rank correlation with the length of the answer is {correlation:.2f}.")
-    )
+    by_length = ""
+    if correlation is not None and not isnan(correlation):  # of one row, or of equal values
+        by_length = f" Its rank correlation with the length of the answer is {correlation:.2f}."
     counted = f"{cut:,} answers were cut to fit into {notes['max_length']} tokens" if cut else "no answer was cut"
     counted += f", {left_out:,} rows have none" if left_out else ""
+    median = measured.select(pl.median("ifd")).item()
     return (
         f"{measured.height:,} rows of {notes['arm']} under the untrained {notes['model']}, without a chat template: "
-        f"median IFD {measured['ifd'].median():.2f}; {count:,} rows at or above {INDEPENDENT:g}, where the answer does "
+        f"median IFD {median:.2f}; {count:,} rows at or above {INDEPENDENT:g}, where the answer does "
         f"not depend on the prompt ({counted}).{by_length}"
     )

@@ -92,7 +92,8 @@ def tokenise_answers(
         Both for the rows that have a token to score, and a note for every row whose answer was cut or that has none.
     """
     start = [token for token in tokenizer("")["input_ids"] if token == tokenizer.bos_token_id]
-    names, notes = [], []
+    names: list[str] = []
+    notes: list[str | None] = []
     ids: dict[str, list[np.ndarray]] = {"given": [], "alone": []}
     for row_id, messages in rows.select("id", "messages").iter_rows():
         last = max((place for place, turn in enumerate(messages) if turn["role"] == "assistant"), default=None)
