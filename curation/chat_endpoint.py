@@ -9,9 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,7 +39,7 @@ class ChatEndpoint:
         model: The model's name on the server.
         setting: The section of the recipe that names the server, for messages.
         key_variable: The environment variable that holds the key; None sends none.
-        timeout: Seconds to wait for a connection and for each part of a reply.
+        timeout: Seconds to wait for a connection and for each part of a reply; a whole reply may take twice as long.
         cache: Where answers are kept.
 
     Raises:
@@ -112,16 +115,24 @@ class ChatEndpoint:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         connection = kind(address.hostname or "", address.port, timeout=self._timeout)
+        expired = threading.Event()
         try:
-            connection.request("POST", f"{address.path}/chat/completions", json.dumps(body), headers)
-            response = connection.getresponse()
-            return response.status, response.read(_LONGEST_REPLY).decode("utf-8", errors="replace")
+            connection.connect()
+            # A server that sends a byte now and then never reaches the timeout of the socket.
+            with _deadline(connection.sock, 2 * self._timeout, expired):
+                connection.request("POST", f"{address.path}/chat/completions", json.dumps(body), headers)
+                response = connection.getresponse()
+                reply = response.read(_LONGEST_REPLY).decode("utf-8", errors="replace")
+            if not expired.is_set():
+                return response.status, reply
         except TimeoutError:
-            raise self._fault(f"did not answer within {self._timeout:g} seconds") from None
+            expired.set()
         except (OSError, http.client.HTTPException) as fault:
-            raise self._fault(f"cannot be reached or disconnected ({fault or type(fault).__name__})") from None
+            if not expired.is_set():
+                raise self._fault(f"cannot be reached or disconnected ({fault or type(fault).__name__})") from None
         finally:
             connection.close()
+        raise self._fault(f"did not answer within {self._timeout:g} seconds")
 
     def _content(self, reply: str) -> str:
         try:
@@ -135,3 +146,21 @@ class ChatEndpoint:
     def _fault(self, what: str, mend: str = " Is the server running, and is the address right?") -> UserError:
         message = f"The server of {self._setting}, {self._url}, {what}.{mend} Answers so far are kept: run again."
         return UserError(message.replace(self._key, "(key)") if self._key else message)
+
+
+@contextmanager
+def _deadline(connection: socket.socket, seconds: float, expired: threading.Event) -> Iterator[None]:
+    """Cut a connection that is still in use after so many seconds, and set `expired`."""
+
+    def cut() -> None:
+        expired.set()
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -95,8 +95,10 @@ def test_hostile_recipes_are_refused_in_a_message(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r.yaml"]
 
 
-def test_a_whole_run_over_hostile_rows(tmp_path: Path) -> None:
+def test_a_whole_run_over_hostile_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through every stage without an encoder, the report, and the commands that show rows."""
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, f"secret-{name}")
     rows = [row for text in TEXTS.values() for row in rows_with(text[:3_000])]
     write_source(rows, tmp_path / "s.jsonl")
     settings = {"near": {}, "answers": {}, "conflicts": "report"}
@@ -111,3 +113,4 @@ def test_a_whole_run_over_hostile_rows(tmp_path: Path) -> None:
         assert "\x1b[2J" not in told.output
     printed = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<script>alert(1)" not in printed
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"secret-" in path.read_bytes()]
