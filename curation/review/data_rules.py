@@ -94,10 +94,10 @@ def _conflicts(run: RunFolder) -> int:
 
 
 def _checked_rows(run: RunFolder, check: str) -> int:
-    """Rows that a row check reported, repaired or dropped."""
+    """Rows that a row check reported, repaired, masked or dropped."""
     if getattr(run.recipe.checks, check) == "off":
         raise UserError(f"fail_if.checks.{check} is not measured: the recipe says `checks.{check}: off`.")
-    decided = run.ledger().filter(pl.col("stage").is_in(["checks", "repair"]), pl.col("reason") == check)
+    decided = run.ledger().filter(pl.col("stage").is_in(["checks", "repair", "mask"]), pl.col("reason") == check)
     return decided["id"].n_unique()
 
 

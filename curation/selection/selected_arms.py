@@ -33,6 +33,7 @@ from siftune.curation.recipe.arm_sections import (
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.recipe.sections import Contamination, Reference
 from siftune.curation.run.recorder import RunRecorder
+from siftune.curation.schema import Key
 from siftune.curation.selection.facility_location import closest_before, cover
 from siftune.curation.selection.round_robin import take_turns
 from siftune.curation.selection.scores import choose_by_score, read_numbers, scaled, strata_of
@@ -71,8 +72,9 @@ def select_arms(recorder: RunRecorder, prepared: Prepared, splits: SplitResult) 
         UserError: no row of the pool has a number in a column that the recipe names.
     """
     arms = recorder.recipe.training.selected_arms if recorder.recipe.training else []
-    pool = _Pool(recorder, prepared, splits.train())
-    selected = {}
+    if not arms:
+        return {}
+    pool, selected = _Pool(recorder, prepared, splits.train()), {}
     for number, arm in enumerate(arms):
         if recorder.progress:
             recorder.progress(f"selecting the arm {arm.name}", number, len(arms))
@@ -98,7 +100,7 @@ class _Pool:
     prepared: Prepared
     rows: pl.DataFrame
 
-    def vectors(self, text: Any) -> NDArray[np.float16]:
+    def vectors(self, text: Key) -> NDArray[np.float16]:
         """Embeddings [n, d] of a text of the rows; only those that were never embedded are computed."""
         texts = self.prepared.corpus.key_texts(text, self.rows["row"].to_numpy())
         return embedder(self.recorder.recipe.encoder or "").embed(texts, progress=self.recorder.progress)
