@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from siftune.app.cli import curation_commands, index_command, publishing_commands, review_commands, training_commands
+from siftune.app.cli import curation_commands, index_commands, publishing_commands, review_commands, training_commands
 from siftune.app.cli.system_faults import replace_unencodable_output, system_message
 from siftune.curation.errors import UserError
 
@@ -68,7 +68,7 @@ for _command in (
     review_commands.what_if,
     review_commands.diff,
     review_commands.map_rows,
-    index_command.index,
+    index_commands.index,
     publishing_commands.push,
     curation_commands.recipe,
     review_commands.app,

@@ -105,11 +105,6 @@ def add_earlier(recorder: RunRecorder, prepared: Prepared, opened: Sequence[Open
     Raises:
         UserError: two sets have ids in common, or an index cannot be reached.
     """
-    addresses = [source.path for source in recorder.recipe.against if source.path.startswith(SCHEME)]
-    opened = [*opened, *(_open_index(address, recorder, prepared) for address in addresses)]
-    recorder.manifest.against = [one.record for one in opened]
-    if not opened:
-        return prepared
     # Ids must tell rows apart.
     prefixes = [
         frame.select(pl.col("id").str.replace(r":\d+$", "").unique())["id"].to_list()
@@ -120,6 +115,14 @@ def add_earlier(recorder: RunRecorder, prepared: Prepared, opened: Sequence[Open
             raise UserError(
                 f"Two sets of rows are called {name!r}, in `sources` or `against`. Give one of them another `name:`."
             )
+    opened = list(opened)
+    for source in recorder.recipe.against:
+        if source.path.startswith(SCHEME):
+            there = pl.concat([prepared.index["id"], *(_with_names(one)["id"] for one in opened)])
+            opened.append(_open_index(source.path, recorder, prepared, there))
+    recorder.manifest.against = [one.record for one in opened]
+    if not opened:
+        return prepared
     # Earlier rows come after the run's own, before them in keep order, and no stage may drop them.
     own_rows = prepared.index.height
     rows = pl.int_range(pl.len(), dtype=pl.UInt32)
@@ -131,7 +134,7 @@ def add_earlier(recorder: RunRecorder, prepared: Prepared, opened: Sequence[Open
 
 
 def _with_names(opened: OpenedSet) -> pl.DataFrame:
-    return opened.index.with_columns(opened.rows.spelled_id())
+    return schema.conform(opened.index.with_columns(opened.rows.spelled_id()), schema.INDEX)
 
 
 def _open_run(run: RunFolder, source: Source, recipe: Recipe) -> OpenedSet:
@@ -177,9 +180,16 @@ def _require_comparable(run: RunFolder, recipe: Recipe) -> None:
             )
 
 
-def _open_index(address: str, recorder: RunRecorder, prepared: Prepared) -> OpenedSet:
-    """The rows that an index in Redis proposes for the rows of a run."""
-    rows, index = proposed_rows(address, recorder, prepared)
+def _open_index(address: str, recorder: RunRecorder, prepared: Prepared, there: pl.Series) -> OpenedSet:
+    """The rows that an index in Redis proposes for the rows of a run.
+
+    Args:
+        address: of the index.
+        recorder: the run.
+        prepared: its rows.
+        there: ids of rows that are compared anyway, such as those of a run that stands in the index too.
+    """
+    rows, index = proposed_rows(address, recorder, prepared, without=there)
     return OpenedSet(rows, index, EarlierRecord(name=address, path=address, kind="index", rows=index.height))
 
 

@@ -78,15 +78,24 @@ def require_index(address: str, recipe: Recipe) -> IndexSettings:
     return settings
 
 
-def proposed_rows(address: str, recorder: RunRecorder, prepared: Prepared) -> tuple[EarlierSet, pl.DataFrame]:
+def proposed_rows(
+    address: str, recorder: RunRecorder, prepared: Prepared, *, without: pl.Series
+) -> tuple[EarlierSet, pl.DataFrame]:
     """The rows that an index proposes for those of a run, written into the run, and their INDEX.
+
+    Args:
+        address: of the index.
+        recorder: the run.
+        prepared: its rows.
+        without: ids of rows that are left out.
 
     Raises:
         UserError: the index cannot be reached, or is lost.
     """
     settings, index = require_index(address, recorder.recipe), RedisIndex.at(address)
     sketches = _near(recorder.recipe).sketches(prepared.corpus, prepared.index["row"].to_numpy(), recorder.progress)
-    rows = list(index.rows(sorted(index.candidates(sketches, settings))))
+    proposed = index.candidates(sketches, settings).difference(without)
+    rows = list(index.rows(sorted(proposed)))
     # The files are named by what is in them: a run that is continued finds its measures while the index proposes the
     # same rows.
     digest = xxhash.xxh3_128_hexdigest(orjson.dumps(rows))

@@ -145,7 +145,13 @@ class RedisIndex:
         """The settings of the index; None where there is none of this name."""
         with self.connected() as client:
             document = client.get(self._key("settings"))
-        return IndexSettings(**orjson.loads(document)) if document else None
+        try:
+            return IndexSettings(**orjson.loads(document)) if document else None
+        except (TypeError, orjson.JSONDecodeError):
+            raise UserError(
+                f"What stands at {self.address} is no index of this version of siftune. Give the index another name: "
+                "?index=NAME."
+            ) from None
 
     def create(self, settings: IndexSettings) -> None:
         """Make the index, or see that there is one of the same settings.
@@ -225,7 +231,13 @@ class RedisIndex:
                 part = ids[start : start + _BATCH]
                 for row_id, value in zip(part, client.hmget(self._key("rows"), part), strict=True):
                     if value is not None:
-                        yield row_id, orjson.loads(decompress(value))
+                        try:
+                            yield row_id, orjson.loads(decompress(value))
+                        except (zstandard.ZstdError, orjson.JSONDecodeError):
+                            raise UserError(
+                                f"The row {row_id} in the index {self.address} is damaged. Delete it there and put its "
+                                "run in again: siftune index RUN ADDRESS"
+                            ) from None
 
     def _key(self, part: str) -> str:
         return f"{self.name}/{part}"

@@ -108,6 +108,12 @@ class Sketches:
         by_row = {"prompt_sizes": self.middles - self.offsets[:-1], "keys": self.keys}
         return RowFeatures(by_row, np.diff(self.offsets), self.flat)
 
+    def prompts(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The sets of the texts or prompts alone, flat uint64 [t], and where each begins, int64 [n + 1]."""
+        is_answer = np.arange(self.flat.size) >= np.repeat(self.middles, np.diff(self.offsets))
+        sizes = self.middles - self.offsets[:-1]
+        return self.flat[~is_answer], np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
     @classmethod
     def of(cls, features: RowFeatures) -> Self:
         """What `features` returned, or several of these joined."""
@@ -128,12 +134,10 @@ def signatures(sketches: Sketches, *, permutations: int, prompts: bool = False, 
         prompts: sign the prompts alone.
         seed: of the permutations.
     """
-    ends = sketches.middles if prompts else sketches.offsets[1:]
-    sizes = np.diff(sketches.offsets)
-    is_answer = np.arange(sketches.flat.size) >= np.repeat(sketches.middles, sizes)
     if prompts:
-        sets, offsets = sketches.flat[~is_answer], np.cumsum(np.append(0, ends - sketches.offsets[:-1]))
+        sets, offsets = sketches.prompts()
     else:
+        is_answer = np.arange(sketches.flat.size) >= np.repeat(sketches.middles, np.diff(sketches.offsets))
         sets = np.where(is_answer, sketches.flat ^ minhash_kernels.ANSWER, sketches.flat)
         offsets = sketches.offsets
     return minhash_kernels.signatures(sets, offsets, *affine32(permutations, seed=seed))

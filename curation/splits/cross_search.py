@@ -23,6 +23,8 @@ from siftune.curation.text.shingle_sets import shingle_sets
 #: Similarities that are held at a time: 64 MB of float32 or int32.
 BLOCK_CELLS = 16_000_000
 Batch = TypeVar("Batch", pl.Series, pl.DataFrame)
+#: Sorted sets one after another, uint64 [t], and where each begins, int64 [n + 1].
+ShingleSets = tuple[NDArray[np.uint64], NDArray[np.int64]]
 #: More than the rounding error of a float32 dot product of two unit vectors.
 _FLOAT32_ERROR = 1e-4
 
@@ -46,6 +48,7 @@ class SplitRows:
     ids: String[n]. texts: gives the n compared texts in batches, anew at each call. vectors: embeddings [n, d] of any
     float type, or None where there are none. prompts: gives the whole prompts in the same way, where they may differ
     from the compared texts. passages: gives what is searched for containment, or None where it is not searched.
+    shingles: gives the shingle sets of the compared texts in batches, where they are stored.
     """
 
     ids: pl.Series
@@ -53,6 +56,12 @@ class SplitRows:
     vectors: np.ndarray | None = None
     prompts: Callable[[], Iterable[pl.Series]] | None = None
     passages: RowPassages | None = None
+    shingles: Callable[[], Iterable[ShingleSets]] | None = None
+
+    @property
+    def compared(self) -> Callable[[], Iterable[pl.Series | ShingleSets]]:
+        """What their Jaccard similarity is computed from."""
+        return self.shingles or self.texts
 
     def without(self, positions: np.ndarray) -> SplitRows:
         """This split without the rows at these positions (int[m])."""
@@ -101,7 +110,7 @@ def search_across(left: SplitRows, right: SplitRows, *, thresholds: LeakThreshol
         of_prompts = exact_cross_pairs(streamed.prompts(), _joined(held.prompts()), swapped=swapped)
         exact = _either(exact, of_prompts)
     near = jaccard_cross_pairs(
-        streamed.texts(), held_texts, shingle=thresholds.shingle, threshold=thresholds.near, swapped=swapped
+        streamed.compared(), held_texts, shingle=thresholds.shingle, threshold=thresholds.near, swapped=swapped
     )
     results = [exact, near]
     if left.passages is not None and right.passages is not None:
@@ -149,7 +158,7 @@ def exact_cross_pairs(left: Iterable[pl.Series], right: pl.Series, *, swapped: b
 
 
 def jaccard_cross_pairs(
-    left: Iterable[pl.Series],
+    left: Iterable[pl.Series | ShingleSets],
     right: pl.Series,
     *,
     shingle: int,
@@ -163,7 +172,7 @@ def jaccard_cross_pairs(
     share nothing have similarity 0. Memory grows with `right` and with one batch of `left`.
 
     Args:
-        left: String series, batches of the left texts; positions count through all of them.
+        left: batches of the left texts, String series or their shingle sets; positions count through all of them.
         right: String[m], the right texts.
         shingle: words in a shingle.
         threshold: the least similarity that is returned.
@@ -183,19 +192,19 @@ def jaccard_cross_pairs(
     collected, rows = _PairCollector(threshold), 0
     for batch in left:
         # The shingles of the batch that `right` has too, as a matrix of texts by shingles.
-        shingles, offsets = shingle_sets(batch, shingle=shingle)
+        shingles, offsets = shingle_sets(batch, shingle=shingle) if isinstance(batch, pl.Series) else batch
         sizes = np.diff(offsets)
         column, shared = _look_up(vocabulary, shingles)
         shared_offsets = np.concatenate([[0], np.cumsum(shared)])[offsets]
         ones = np.ones(len(column), np.int32)
-        texts = csr_array((ones, column, shared_offsets), shape=(len(batch), len(vocabulary)))
-        for start in range(0, len(batch), block):
+        texts = csr_array((ones, column, shared_offsets), shape=(len(sizes), len(vocabulary)))
+        for start in range(0, len(sizes), block):
             # |A ∩ B| of a block of texts with every right text; |A ∪ B| = |A| + |B| - |A ∩ B|.
             intersection = (texts[start : start + block] @ index).tocoo()
             a, b = intersection.coords[0].astype(np.int64) + start, intersection.coords[1].astype(np.int64)
             union = sizes[a] + right_sizes[b] - intersection.data
             collected.add(*((b, rows + a) if swapped else (rows + a, b)), intersection.data / union)
-        rows += len(batch)
+        rows += len(sizes)
     return collected.pairs("near", comparisons=rows * len(right))
 
 

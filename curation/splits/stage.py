@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from siftune.curation.dedup import embedding_pairs
 from siftune.curation.dedup.decisions import pair_positions, pairs_frame
 from siftune.curation.dedup.exact import equal_text_pairs
 from siftune.curation.dedup.minhash import jaccard_pairs
+from siftune.curation.dedup.near import NearDuplicates
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import Near, Splits
@@ -30,7 +32,7 @@ from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
 from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
 from siftune.curation.splits.certificate import certify, evict_leaks, pairs_with_earlier
 from siftune.curation.splits.containment import Containment, RowPassages, measure_containment, passage_texts
-from siftune.curation.splits.cross_search import LeakThresholds, SplitRows
+from siftune.curation.splits.cross_search import LeakThresholds, ShingleSets, SplitRows
 from siftune.curation.splits.random_split_leakage import random_split_leakage
 from siftune.curation.stages import stages
 from siftune.curation.text import words as text
@@ -355,12 +357,22 @@ def _rows_by_split(
 
 
 def _earlier_by_split(recorder: RunRecorder, prepared: Prepared, common: NDArray[np.uint64]) -> dict[str, SplitRows]:
-    """The rows of earlier sets by split; `common` as in `_split_of`."""
-    return {
-        name: _split_of(recorder, prepared, frame, _embeddings(recorder, prepared, frame), common)
-        for name in (*HELD_OUT, TRAIN)
-        if (frame := prepared.earlier.filter(pl.col("split") == name)).height
-    }
+    """The rows of earlier sets by split, with their stored shingle sets; `common` as in `_split_of`."""
+    near = NearDuplicates.from_recipe(recorder.recipe, base=recorder.base)
+    splits = {}
+    for name in (*HELD_OUT, TRAIN):
+        frame = prepared.earlier.filter(pl.col("split") == name)
+        if frame.height:
+            rows = _split_of(recorder, prepared, frame, _embeddings(recorder, prepared, frame), common)
+            if near and recorder.recipe.keys.leaks == "prompt":
+                rows = replace(rows, shingles=partial(_prompt_shingles, near, prepared, frame["row"].to_numpy()))
+            splits[name] = rows
+    return splits
+
+
+def _prompt_shingles(near: NearDuplicates, prepared: Prepared, rows: NDArray[np.uint32]) -> list[ShingleSets]:
+    """The shingle sets of the prompts of earlier rows at these positions, in one batch."""
+    return [near.sketches(prepared.corpus, rows, None).prompts()]
 
 
 def _split_of(

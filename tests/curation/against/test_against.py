@@ -25,7 +25,7 @@ from siftune.curation.review.what_if import replay
 from siftune.curation.run.folder import RunFolder
 from tests.worlds import BagOfWords, bag_encoder, jaccard, kept_rows, many, rows, write_recipe, write_source
 
-EXAMPLES = settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
+EXAMPLES = settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
 SECTIONS: dict[str, Any] = {
     "encoder": "bag",
     "duplicates": {
@@ -253,14 +253,23 @@ def test_a_data_set_is_treated_as_a_run(folder: Callable[[], Path]) -> None:
     world = folder()
     old = earlier_run(world, BATCH[:60])
     write_source(kept_rows(old.path), world / "kept.jsonl")
-    by_run = curate_rows(world, BATCH[50:90], "s", against=["old-run"], **SECTIONS)
-    by_run_drops, by_run_rows = drops(by_run), by_run.rows()
-    by_data = curate_rows(world, BATCH[50:90], "s", against=[{"path": "kept.jsonl"}], **SECTIONS)
-    assert by_data.manifest.against[0].kind == "data set"
-    assert drops(by_data)["witness"].str.starts_with("kept:").any()
-    columns = ["id", "fate", "stage", "reason"]
-    assert by_run_drops["witness"].str.starts_with("old:old:").any()
-    assert by_data.rows().select(columns).equals(by_run_rows.select(columns))
+
+    def curated(*against: Any) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
+        run = curate_rows(world, BATCH[50:90], "s", against=list(against), **SECTIONS)
+        kinds = [record.kind for record in run.manifest.against]
+        return kinds, drops(run), run.rows().select("id", "fate", "stage", "reason")
+
+    _, drops_by_run, rows_by_run = curated("old-run")
+    kinds, drops_by_data, rows_by_data = curated({"path": "kept.jsonl"})
+    assert kinds == ["data set"]
+    assert drops_by_run["witness"].str.starts_with("old:old:").any()
+    assert drops_by_data["witness"].str.starts_with("kept:").any()
+    assert rows_by_data.equals(rows_by_run)
+    # Both at once: every earlier row counts twice, which matters for repeated answers alone.
+    kinds, drops_by_both, _ = curated("old-run", {"path": "kept.jsonl"})
+    assert kinds == ["run", "data set"]
+    nearest = pl.col("stage").is_in(["exact", "near"])
+    assert drops_by_both.filter(nearest)["id"].equals(drops_by_run.filter(nearest)["id"])
 
 
 def test_without_splits_no_row_resembles_a_held_out_row_of_the_earlier_run(folder: Callable[[], Path]) -> None:

@@ -159,6 +159,10 @@ def test_a_run_against_the_index_decides_as_against_the_run(world: tuple[Path, R
     drops = by_index.ledger().filter(*compared).select(columns)
     assert drops["witness"].str.starts_with("old:s:").sum() >= 10
     assert drops.equals(expected)
+    both = curate_rows(folder, new, "b", against=[server.address, "old-run"])
+    assert both.ledger().filter(*compared).select(columns).equals(expected)
+    assert [record.kind for record in both.manifest.against] == ["run", "index"]
+    assert both.manifest.against[1].rows == 0
     story = explain(by_index, drops.filter(stage="near")["id"][0])
     assert story.chapters[-1].witness_fate == "kept earlier"
     [sentence] = against_sentences(by_index)
@@ -227,6 +231,19 @@ def test_what_does_not_fit_is_refused(
         curate(write_recipe(folder, "s.jsonl", run="refused", against=[server.address + address], **sections))
     assert message in str(fault.value)
     assert not (folder / "refused").exists()
+
+
+def test_damaged_contents_are_one_sentence(world: tuple[Path, RunFolder], server: Server) -> None:
+    index = RedisIndex.at(server.address)
+    [row_id, *_] = server.client.hkeys("siftune/rows")
+    stored = server.client.hget("siftune/rows", row_id)
+    server.client.hset("siftune/rows", row_id, b"damaged")
+    with pytest.raises(UserError, match=f"The row {row_id.decode()} in the index .* is damaged"):
+        list(index.rows([row_id.decode()]))
+    server.client.hset("siftune/rows", row_id, stored)
+    server.client.set("other/settings", '{"written": "by a later version"}')
+    with pytest.raises(UserError, match="no index of this version"):
+        RedisIndex.at(server.address + "?index=other").settings()
 
 
 def test_a_password_in_the_address_is_refused() -> None:
