@@ -80,7 +80,8 @@ def _outcome(run: RunFolder) -> Iterator[Text]:
         yield Text(balance.sentence)
     if diversity := diversity_sentence(run):
         yield Text(diversity)
-    yield from map(Text, selection_sentences(run.manifest.finished_counts().arms))
+    arms = run.manifest.finished_counts().arms
+    yield from map(Text, selection_sentences({name: arms[name] for name in run.selections() if name in arms}))
 
 
 def _benchmarks(run: RunFolder) -> Iterator[RenderableType]:
