@@ -82,7 +82,7 @@ def curate(inputs: tuple[str, ...], run_folder: Path | None, *, as_json: bool) -
 
 @click.group()
 def recipe() -> None:
-    """Write a recipe for data files, or print every setting or the JSON Schema."""
+    """Write a recipe for data files, or print all settings."""
 
 
 @recipe.command("new")

@@ -23,11 +23,17 @@ def check(path: Path, *, as_json: bool) -> None:
     A recipe is curated first; a run is taken as it is. Exit code 0: every rule passes; 1: a rule fails; 2: something
     is missing or wrong, such as an unknown rule. The rules: docs/data_checks.md.
     """
+    from siftune.curation.data_recipe import is_data
     from siftune.curation.review.data_rules import check_rules, require_rules
     from siftune.curation.run.folder import RunFolder
 
     if path.is_dir():
         run = RunFolder.open(path)
+    elif is_data(str(path)):
+        raise UserError(
+            f"{path} is data, and `check` needs a recipe with rules (fail_if). Write a recipe with: siftune recipe new "
+            f"{path} --out {path.name.split('.')[0]}.yaml"
+        )
     else:
         from siftune.curation.pipeline import curate
         from siftune.curation.run.recipe_file import RecipeFile

@@ -208,8 +208,8 @@ def _missing_message(what: str, path: str, full_path: Path) -> str:
         return f"There is no {what} at {path}: {above} is a file, not a folder. Give the path of the file itself."
     if folder.is_dir():
         hint = did_you_mean(full_path.name, [entry.name for entry in folder.iterdir()])
-        return f"There is no {what} at {path}.{hint} Paths are relative to the recipe. {_contents(folder.resolve())}"
-    return f"There is no {what} at {path}: the folder {folder} does not exist. Paths are relative to the recipe."
+        return f"There is no {what} at {path}.{hint} {_contents(folder.resolve())}"
+    return f"There is no {what} at {path}: the folder {folder.absolute()} does not exist."
 
 
 def _contents(folder: Path) -> str:

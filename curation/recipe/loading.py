@@ -32,7 +32,7 @@ def load_recipe(path: Path) -> Recipe:
         UserError: the file is missing, is not YAML, or holds a value that is not accepted; every error is named.
     """
     if not path.exists():
-        raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new > {path.name}")
+        raise UserError(f"There is no recipe at {path}. Write one with: siftune recipe new FILE --out {path.name}")
     return parse_recipe(_read(path, "recipe"), name=str(path))
 
 

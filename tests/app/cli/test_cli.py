@@ -166,6 +166,9 @@ def commands_on_a_run() -> list[list[str]]:
         "sweep": ["plan.yaml"],
         "export": ["--to", "merged"],
         "diff": ["x"],
+        "map": ["map.parquet"],
+        "index": ["redis://127.0.0.1:1/0"],
+        "push": ["hf://me/notes"],
     }
     calls = []
     for name, command in main.commands.items():
