@@ -9,12 +9,15 @@ import polars as pl
 import pytest
 
 from siftune.curation import schema
+from siftune.curation.checksums import checksum
 from siftune.curation.corpus import write_batches
 from siftune.curation.errors import UserError
-from siftune.curation.review import difficulty
+from siftune.curation.pipeline import curate
+from siftune.curation.review import difficulty, report
 from siftune.training import models
 from siftune.training.evaluation.ifd_worker import IfdJob, compute_ifd
 from tests.training.worlds import message
+from tests.worlds import many, write_recipe, write_source
 
 ROWS = [
     [message("user", "What colour is the apple?"), message("assistant", "The apple is red, as the door is.")],
@@ -100,36 +103,26 @@ def test_no_row_to_score_is_a_fault_of_the_user(measured):
         compute_ifd(job.model_copy(update={"max_length": 1, "out": job.out.with_name("none.parquet")}), lambda *_: None)
 
 
-class StoredRun:
-    """What the report reads of a run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path, self.ifd_path, self.texts = folder, folder / "ifd.parquet", folder / "texts.parquet"
-
-    def arm(self, name: str) -> Path:
-        return self.path / f"{name}.parquet"
-
-    def rows(self) -> pl.DataFrame:
-        return pl.DataFrame({"id": ["s:0", "s:1", "s:2"], "source": ["a", "a", "b"]})
-
-
 def test_rows_at_or_above_one_are_listed_and_values_of_other_rows_are_not_shown(tmp_path):
-    from siftune.curation.checksums import checksum
-
-    run = StoredRun(tmp_path)
-    pl.DataFrame({"id": ["s:0"]}).write_parquet(run.arm("curated"))
-    texts = {"id": ["s:0", "s:1", "s:2"], "answer": ["<b>one</b>", "two", "three"]}
-    pl.DataFrame(texts).write_parquet(run.texts)
-    values = {"id": ["s:0", "s:1", "s:2"], "tokens": [3, 4, 5], "ifd": [1.0, 0.5, 1.25], "note": [None, None, None]}
-    frame = schema.conform(pl.DataFrame(values), schema.IFD)
+    write_source([*many(6), {"instruction": "<i>who</i>", "output": "<b>nobody</b> at all"}], tmp_path / "s.jsonl")
+    run = curate(write_recipe(tmp_path, "s.jsonl"))
+    ids = pl.read_parquet(run.arm("curated"))["id"].to_list()
+    assert ids[-1] == "s:6"
+    assert difficulty.ifd_summary(run) is None
+    values = [0.5] * (len(ids) - 2) + [1.0, 1.25]
+    stored = pl.DataFrame({"id": ids, "tokens": range(3, 3 + len(ids)), "ifd": values})
     notes = {"arm": "curated", "rows": checksum(run.arm("curated")), "model": "tiny", "max_length": "64"}
-    write_batches(iter([frame]), run.ifd_path, schema.IFD, notes=notes)
+    run.ifd_path.parent.mkdir()
+    write_batches(iter([stored]), run.ifd_path, schema.IFD, notes=notes)
 
     summary = difficulty.ifd_summary(run)
     assert "2 rows at or above 1, where the answer does not depend on the prompt" in summary.sentence
-    assert summary.independent.rows() == [("s:2", 1.25, 5, "three"), ("s:0", 1.0, 3, "<b>one</b>")]
-    assert summary.by_source.select("source", "rows", "independent").rows() == [("b", 1, 1), ("a", 2, 1)]
-    pl.DataFrame({"id": ["s:9"]}).write_parquet(run.arm("curated"))
+    assert summary.independent["id"].to_list() == ["s:6", ids[-2]]
+    assert summary.by_source.select("source", "rows", "independent").rows() == [("s", len(ids), 2)]
+    report.write(run)
+    assert "<b>nobody" not in run.report_html.read_text()
+    assert "&lt;b&gt;nobody" in run.report_html.read_text()
+    assert difficulty.KNOWN_FAILURES in run.report_markdown.read_text()
+
+    pl.read_parquet(run.arm("curated"))[1:].write_parquet(run.arm("curated"))
     assert "Measure again: siftune ifd" in difficulty.ifd_summary(run).sentence
-    run.ifd_path.unlink()
-    assert difficulty.ifd_summary(run) is None
