@@ -19,6 +19,12 @@ CheckName = Literal[
     "template_tokens",
     "length",
     "language",
+    "email",
+    "phone",
+    "iban",
+    "card",
+    "ip_address",
+    "secret",
 ]
 
 
