@@ -122,6 +122,6 @@ def test_quality_decides_between_rows_that_cover_alike():
 
 def test_the_fewer_rows_are_chosen_the_more_neighbours_count():
     assert neighbours_for(64_000, 32_000) == 64
-    assert neighbours_for(64_000, 640) == 400
-    assert neighbours_for(64_000, 10) == 1024
+    assert neighbours_for(64_000, 2_000) == 128
+    assert neighbours_for(64_000, 10) == 256
     assert neighbours_for(20, 1) == 20
