@@ -30,8 +30,8 @@ from siftune.curation.progress import Progress
 #: Up to this many rows every similarity counts: at 4 bytes each they take 400 MB. Above, those to nearest neighbours.
 EXACT_ROWS = 10_000
 #: Above: the neighbours of a row, at least the first and at most the second number. In between, four times as many as
-#: there are rows for each one chosen, so that most rows find a chosen row among their neighbours. A neighbour takes some
-#: 40 bytes for each row.
+#: there are rows for each one chosen, so that most rows find a chosen row among their neighbours. For each row, a
+#: neighbour takes some 40 bytes.
 _FEWEST_NEIGHBOURS, _MOST_NEIGHBOURS = 64, 256
 _NEIGHBOURS_PER_CHOICE = 4
 _REPORTED = 500  # choices between two reports of progress
