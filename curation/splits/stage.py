@@ -6,7 +6,7 @@ All input rows are split, the dropped ones too: the raw arm trains on them, so t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -161,7 +161,7 @@ def _without_held_out_earlier(
     """
     with recorder.stage("splits", rows=alive.height) as record:
         thresholds = _thresholds(recorder, Splits())
-        earlier = _earlier_by_split(recorder, prepared, prepared.common)
+        earlier = _earlier_by_split(recorder, prepared, prepared.common, names=HELD_OUT)
         vectors = _embeddings(recorder, prepared, prepared.index)
         train = {TRAIN: _split_of(recorder, prepared, rows, vectors, prepared.common)}
         pairs = pairs_with_earlier(train[TRAIN], earlier, thresholds=thresholds)
@@ -356,11 +356,24 @@ def _rows_by_split(
     }
 
 
-def _earlier_by_split(recorder: RunRecorder, prepared: Prepared, common: NDArray[np.uint64]) -> dict[str, SplitRows]:
-    """The rows of earlier sets by split, with their stored shingle sets; `common` as in `_split_of`."""
+def _earlier_by_split(
+    recorder: RunRecorder,
+    prepared: Prepared,
+    common: NDArray[np.uint64],
+    *,
+    names: Sequence[str] = (*HELD_OUT, TRAIN),
+) -> dict[str, SplitRows]:
+    """The rows of earlier sets by split, with their stored shingle sets.
+
+    Args:
+        recorder: says which text is compared.
+        prepared: holds the texts.
+        common: the hashes of the passages that identify nothing.
+        names: the splits.
+    """
     near = NearDuplicates.from_recipe(recorder.recipe, base=recorder.base)
     splits = {}
-    for name in (*HELD_OUT, TRAIN):
+    for name in names:
         frame = prepared.earlier.filter(pl.col("split") == name)
         if frame.height:
             rows = _split_of(recorder, prepared, frame, _embeddings(recorder, prepared, frame), common)
