@@ -71,7 +71,7 @@ def _word_counts(texts: Iterable[pl.Series], topic: np.ndarray, sampled: np.ndar
         text = batch.filter(pl.Series(sampled[start:end])).str.head(_CHARACTERS)
         frame = pl.DataFrame({"topic": topic[start:end][sampled[start:end]], "text": text}).with_row_index("row")
         occurrences = frame.select("row", pl.col("topic").cast(pl.UInt32), word=words(pl.col("text"))).explode("word")
-        is_name = pl.col("word").str.contains(r"^\p{L}[\w'-]+$|^[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]$")
+        is_name = pl.col("word").str.contains(r"^\p{L}[\w'-]{1,29}$|^[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]$")
         counted = occurrences.filter(is_name).group_by("topic", "word")
         frames.append(counted.agg(tf=pl.len().cast(pl.UInt32), rows=pl.col("row").n_unique().cast(pl.UInt32)))
         start = end

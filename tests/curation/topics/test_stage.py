@@ -165,6 +165,5 @@ def test_pacmap_places_every_row_and_refuses_too_few(tmp_path: Path):
     centres = points.reshape(6, 20, 2).mean(axis=1)
     spread = np.abs(points.reshape(6, 20, 2) - centres[:, None]).max()
     assert spread < np.linalg.norm(centres[:, None] - centres[None], axis=2)[~np.eye(6, dtype=bool)].max()
-    assert np.array_equal(points, pacmap(vectors, seed=1))
     with pytest.raises(UserError, match="more than 10 rows"):
         pacmap(vectors[:10], seed=1)
