@@ -49,7 +49,10 @@ class _CommandGroup(click.Group):
 @click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="siftune")
 def main() -> None:
-    """Curate instruction data, fine-tune on the raw and the curated data, and measure whether it helped."""
+    """Curate instruction data, fine-tune on the raw and the curated data, and measure whether it helped.
+
+    Start with: siftune inspect FILE
+    """
 
 
 for _command in (
