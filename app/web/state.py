@@ -37,6 +37,9 @@ RUN_VARIABLE = "SIFTUNE_RUN"
 REFRESH = 3.0
 #: Rows of a run whose tokens are counted without being asked: a few seconds of work.
 COUNTED_AT_ONCE = 20_000
+#: Why the tokens of more rows are not counted.
+WORDS_ONLY = "Words are counted; counting the tokens of so many rows takes minutes."
+_ASKED = "count tokens"
 #: Seconds that a page waits for the thread that counts tokens or builds the index: a small run needs no second visit.
 PATIENCE = 0.3
 
@@ -347,16 +350,20 @@ class TokenCount:
 
 
 def token_lengths(run: RunFolder) -> TokenCount:
-    """The lengths of the run's rows in tokens of its base model: stored, or being counted once by a thread."""
-    return _token_lengths(str(run.path), run_version(run), _catalogue=catalogue(run))
+    """The lengths of the run's rows in tokens of its base model: stored, or being counted once by a thread.
 
-
-def answer_tokens(run: RunFolder) -> TokenLengths | None:
-    """Lengths in tokens for a page that does not wait: those that are there; counted by a thread where rows are few."""
+    The tokens of many rows are counted when the user asks for it (`ask_for_tokens`): that takes minutes of both cores.
+    """
     rows = catalogue(run)
-    return (
-        token_lengths(run).ready if len(rows) <= COUNTED_AT_ONCE else _stored_lengths(str(run.path), run_version(run))
-    )
+    if len(rows) > COUNTED_AT_ONCE and not st.session_state.get(_ASKED):
+        ready = _stored_lengths(str(run.path), run_version(run))
+        return TokenCount(len(rows), ready=ready, fault=None if ready else WORDS_ONLY)
+    return _token_lengths(str(run.path), run_version(run), _catalogue=rows)
+
+
+def ask_for_tokens() -> None:
+    """Let `token_lengths` count, however many rows there are."""
+    st.session_state[_ASKED] = True
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -477,7 +484,7 @@ def preload() -> None:
     try:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
         if run.rows_path.is_file():
-            _catalogue(str(run.path), run_version(run))
+            _catalogue(str(run.path), run_version(run)).examples([0])  # checks the checksum of the texts, once
             _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
     except (UserError, OSError, PolarsError):

@@ -185,7 +185,7 @@ def seconds_to_change(page: Any, work: Callable[[], object]) -> float:
 
 def counts_line(page: Any) -> str:
     lines = page.locator(".sf").all_inner_texts()
-    return " | ".join(line for line in lines if " rows" in line or line.startswith("page "))
+    return " | ".join(line for line in lines if " rows" in line or ", page " in line)
 
 
 def settle(page: Any) -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 from siftune.app.web import charts, markup, queries, state
 from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue, Query
+from siftune.curation.review.charts import unchecked
 from siftune.curation.review.funnel import funnel
 from siftune.curation.review.leakage import certificate_sentence
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram, median_lengths
@@ -52,7 +53,7 @@ def _headline(catalogue: Catalogue) -> None:
 
 def _figures(catalogue: Catalogue) -> None:
     with st.container(horizontal=True, key="figures"):
-        for figure in queries.figures(catalogue, state.answer_tokens(catalogue.run)):
+        for figure in queries.figures(catalogue, state.token_lengths(catalogue.run).ready):
             with st.container(border=True, height="stretch"):
                 markup.draw(markup.figure(figure.label, figure.value, figure.note))
                 state.page_link(figure.page, f"{figure.link} →", figure.params)
@@ -61,7 +62,8 @@ def _figures(catalogue: Catalogue) -> None:
 def _funnel(catalogue: Catalogue) -> None:
     kept = catalogue.counts(catalogue.find(Query()), "fate").get("kept", 0)
     chart = charts.funnel(funnel(catalogue.run.manifest), kept=kept)
-    event = st.altair_chart(chart, on_select="rerun", key="funnel")
+    with unchecked():
+        event = st.altair_chart(chart, on_select="rerun", key="funnel")
     markup.draw(markup.note("Click a bar to see its rows in Browse."))
     clicked = event["selection"].get(charts.FUNNEL_CLICK) or []
     if clicked:
@@ -76,7 +78,8 @@ def _lengths(catalogue: Catalogue) -> None:
         before, after = median_lengths(catalogue.frame, column)
         headline = f"{name}: median {before:,.0f} → {after:,.0f} words"
         chart = shared_charts.lengths(length_histogram(catalogue.frame, column), title="length in words")
-        container.altair_chart(chart.properties(height=280, title=charts.heading(headline)))
+        with unchecked():
+            container.altair_chart(chart.properties(height=280, title=charts.heading(headline)))
 
 
 def _leakage(run: RunFolder) -> None:
@@ -125,4 +128,5 @@ def _balance(run: RunFolder) -> None:
     st.subheader("Balance of instruction lengths")
     markup.draw(markup.facts(summary.facts))
     headline = "Rows of each instruction length: balancing lowers the high bars and leaves the low ones"
-    st.altair_chart(shared_charts.balance(summary.bins).properties(height=280, title=charts.heading(headline)))
+    with unchecked():
+        st.altair_chart(shared_charts.balance(summary.bins).properties(height=280, title=charts.heading(headline)))

@@ -63,9 +63,9 @@ def _threshold(run: RunFolder, stages: dict[str, ThresholdStage]) -> tuple[str, 
     pairs = "Matches" if stage.name == CONTAMINATION else "Stored pairs"
     histogram = state.score_histogram(run, stage.name)
     headline = f"{pairs} by similarity: what stands right of the line is decided as the same"
-    st.altair_chart(
-        shared_charts.scores(histogram, threshold=chosen).properties(height=230, title=charts.heading(headline))
-    )
+    chart = shared_charts.scores(histogram, threshold=chosen)
+    with shared_charts.unchecked():
+        st.altair_chart(chart.properties(height=230, title=charts.heading(headline)))
     if stage.name == CONTAMINATION:
         _benchmarks(run, chosen)
     return stage.name, chosen
@@ -120,6 +120,8 @@ def _effect(run: RunFolder, stage: str, chosen: float, current: float) -> None:
     if chosen != current:
         sentences.append(f"Compared with the run's own threshold, {current:.2f}; replayed from stored pairs.")
     markup.draw(markup.note(" ".join(sentences)))
+    if count.fault == state.WORDS_ONLY:
+        st.button("Count tokens", on_click=state.ask_for_tokens, type="tertiary")
     if not count.finished:
         _count_progress()
     if effect.unmeasured:
