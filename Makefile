@@ -49,8 +49,12 @@ lint: $(INSTALLED)  ## ruff and mypy
 bench: $(INSTALLED)  ## run the benchmarks (minutes to hours; they print what they measured)
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+fuzz: $(INSTALLED)  ## fuzz readers, recipes and chat templates for ten minutes (Atheris: Linux, or macOS with LLVM)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	for target in reader recipe template; do $(BIN)/python -m tests.fuzz.run $$target 200 || exit 1; done
+
 clean:  ## remove the environment, caches, built data and runs
 	rm -rf $(VENV) runs data/built build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup gguf demo app test lint bench clean
+.PHONY: help setup gguf demo app test lint bench fuzz clean

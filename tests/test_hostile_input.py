@@ -61,13 +61,13 @@ def test_every_row_of_every_hostile_file_is_read_or_quarantined(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
-@pytest.mark.parametrize("name", ["s.jsonl", "s.json", "s.csv", "s.parquet"])
+@pytest.mark.parametrize("name", ["s.jsonl", "s.parquet"])
 def test_a_bomb_stops_at_the_stated_limit(
     tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decompression, "LEAST_REFUSED", 1 << 24)
     path = tmp_path / f"{name}.{kind}"
-    path.write_bytes(bomb(kind, inflated=1 << 26))
+    path.write_bytes(bomb(kind, inflated=1 << 25))
     with pytest.raises(UserError, match="grows to more than 500 times its size"):
         read_sources([Source(path=path.name)], base=tmp_path, out=tmp_path / "o.parquet", quarantine=tmp_path / "q")
     assert not (tmp_path / "o.parquet").exists()

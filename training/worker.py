@@ -118,6 +118,7 @@ def answers(module: str, job: str, *, log: Path, progress: Progress | None = Non
                 process.kill()
             process.wait()
             with suppress(BrokenPipeError):
+                assert process.stdin is not None
                 process.stdin.close()
     if code == -signal.SIGKILL and not finished:
         raise WorkerKilledError(

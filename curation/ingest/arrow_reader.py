@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,11 +41,26 @@ def read_table_file(path: Path, kind: FileKind, *, warn: Warn, on_bytes: OnBytes
             unpacked.seek(0)
             file = unpacked
         for batch in _parquet(file, path, on_bytes) if kind == "parquet" else _arrow(file, path, warn, on_bytes):
-            yield from table_rows(batch)
+            try:
+                yield from table_rows(batch)
+            except (pa.ArrowException, OverflowError, ValueError) as error:  # a date of the year 300,000 is no value
+                raise UserError(
+                    f"{path} holds a damaged table: {_one_line(error)} Fetch or write the file again."
+                ) from None
 
 
 def table_rows(table: pa.RecordBatch | pa.Table) -> Iterator[Any]:
-    """The rows of an Arrow table or batch, maps as objects; a row whose text is not UTF-8 is a `Fault`."""
+    """The rows of an Arrow table or batch, maps as objects; a row whose text is not UTF-8 is a `Fault`.
+
+    Raises:
+        pyarrow.ArrowException: the table is damaged.
+    """
+    for column in table.columns:
+        try:
+            column.validate(full=True)  # offsets that point out of their buffers would end the process
+        except pa.ArrowException as error:
+            if "UTF8" not in str(error):  # a text that is not UTF-8 costs its row alone
+                raise
     for start in range(0, table.num_rows, BATCH_ROWS):
         part = table.slice(start, BATCH_ROWS)
         try:
@@ -80,10 +96,11 @@ def _arrow(file: IO[bytes], path: Path, warn: Warn, on_bytes: OnBytes | None) ->
     """
     magic = file.read(8)
     is_file = magic.startswith(b"ARROW1")
-    try:
-        table = pa.ipc.open_file(file) if is_file else None
-    except (pa.ArrowInvalid, OSError):
-        table = None
+    table: Any = None
+    stream: Any = None
+    if is_file:
+        with suppress(pa.ArrowInvalid, OSError):
+            table = pa.ipc.open_file(file)
     try:
         file.seek(8 if is_file else 0)
         stream = pa.ipc.open_stream(file) if table is None else None
@@ -93,7 +110,7 @@ def _arrow(file: IO[bytes], path: Path, warn: Warn, on_bytes: OnBytes | None) ->
         try:
             if table is not None and number == table.num_record_batches:
                 return
-            batch = stream.read_next_batch() if table is None else table.get_batch(number)
+            batch = table.get_batch(number) if stream is None else stream.read_next_batch()
         except StopIteration:
             return
         except (pa.ArrowInvalid, OSError):

@@ -107,9 +107,7 @@ def _source(inspection: Inspection, data_folder: Path, recipe_folder: Path, colu
     if columns:
         lines.append(f"    columns: {yaml_value(dict(columns))}")
     for column, count in list(inspection.parts.items())[:1]:
-        lines.append(
-            f"    source_column: {yaml_value(column)}  # names {count} data sets, which caps then tell apart"
-        )
+        lines.append(f"    source_column: {yaml_value(column)}  # names {count} data sets, which caps then tell apart")
     if record.quarantined:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in record.quarantined.items())
         lines.append(f"    # rows that cannot be used: {reasons}; `siftune inspect` shows the first of each")
