@@ -96,7 +96,7 @@ def tokenise_answers(
     notes: list[str | None] = []
     ids: dict[str, list[np.ndarray]] = {"given": [], "alone": []}
     for row_id, messages in rows.select("id", "messages").iter_rows():
-        last = max((place for place, turn in enumerate(messages) if turn["role"] == "assistant"), default=None)
+        last = max((index for index, turn in enumerate(messages) if turn["role"] == "assistant"), default=None)
         answer = (messages[last]["content"] or "") if last is not None else ""
         prompt = "\n".join(turn["content"] or "" for turn in messages[:last])
         asked, said = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f"{prompt}\n", answer))
