@@ -124,7 +124,6 @@ def _text_index(path: str, version: str, _catalogue: Catalogue) -> IndexBuild:
     if build.ready is None:
         build.thread = threading.Thread(target=_build, args=(build, _catalogue), daemon=True)
         build.thread.start()
-        # A small run is indexed before anybody could read "please wait".
         build.thread.join(timeout=PATIENCE)
     return build
 
@@ -381,7 +380,6 @@ def _token_lengths(path: str, version: str, _catalogue: Catalogue) -> TokenCount
     if not count.finished:
         thread = threading.Thread(target=_count, args=(count, _catalogue.run), daemon=True)
         thread.start()
-        # A missing tokenizer is noticed, and few rows are counted, before the page is drawn.
         thread.join(timeout=PATIENCE)
     return count
 
