@@ -24,8 +24,8 @@ def topic_names(texts: Iterable[pl.Series], topic: np.ndarray, *, keys: np.ndarr
     """A name for each topic: its three words with the highest weights, as in "ingredients, recipe, dish"; no two alike.
 
     Class-based TF-IDF of BERTopic (Grootendorst 2022, arXiv 2203.05794, section 3.3): a word t weighs
-    tf(t, c) · log(1 + A / f(t)) in the topic c, with tf its share of the topic's words (BERTopic's code, where the
-    paper has the count), f its count in all topics, and A the mean number of words of a topic.
+    tf(t, c) · log(1 + A / f(t)) in the topic c, with tf its count there, f its count in all topics, and A the mean number
+    of words of a topic.
 
     Args:
         texts: the n texts, in batches.
@@ -34,9 +34,8 @@ def topic_names(texts: Iterable[pl.Series], topic: np.ndarray, *, keys: np.ndarr
     """
     count = int(topic.max()) + 1 if len(topic) else 0
     table = _word_counts(texts, topic, _sampled(topic, keys))
-    totals = table.select("topic", total=pl.col("tf").sum().over("topic"))["total"]
     mean_words = float(table["tf"].sum()) / max(1, count)
-    weight = pl.col("tf") / totals * (1 + mean_words / pl.col("tf").sum().over("word")).log()
+    weight = pl.col("tf") * (1 + mean_words / pl.col("tf").sum().over("word")).log()
     ranked = table.with_columns(weight=weight).sort("weight", "word", descending=[True, False])
     best = dict(ranked.group_by("topic").agg(pl.col("word").head(4 * _WORDS)).iter_rows())
 

@@ -224,6 +224,13 @@ def test_a_capped_topic_is_cut_after_the_sources():
     kept = topics.filter(pl.Series(result.copies > 0)).value_counts(sort=True)["count"].to_list()
     assert kept == [10, 10]
     assert set(result.decisions["reason"]) == {"balance_topic"}
-    both = section.model_copy(update={"max_per_source": 15})
-    result = balance_lengths(frame(100, sources=2), skewed(100), settings=both, seed=0, topics=topics)
-    assert set(result.decisions["reason"]) == {"balance_source", "balance_topic"}
+    one = Balance(bins=2, target="temperature", temperature=1.0, max_per_source=8)
+    two = one.model_copy(update={"max_per_topic": 5})
+    closed = [
+        balance_lengths(frame(100, sources=2), skewed(100), settings=each, seed=0, topics=topics).decisions.filter(
+            pl.col("reason") == "balance_source"
+        )["id"]
+        for each in (one, two)
+    ]
+    assert len(closed[0]) == 84
+    assert closed[0].equals(closed[1])  # the cap on topics opens no row that the cap on sources closed

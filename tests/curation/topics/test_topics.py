@@ -69,23 +69,29 @@ def test_topics_map_and_diversity_do_not_depend_on_threads():
     assert results[0] == results[1]
 
 
-TEXTS = [
-    *(["Bake bread with flour and yeast", "bread needs flour", "Knead the bread dough"] * 4),
-    *(["Sort the python list", "a python loop over a list", "python list of strings"] * 4),
-]
-
-
 def test_a_topic_is_named_by_its_class_based_tf_idf():
-    topic = np.repeat([0, 1], 12).astype(np.uint32)
-    names = topic_names([pl.Series(TEXTS[:5]), pl.Series(TEXTS[5:])], topic, keys=keys_of(24))
-    # The formula in plain Python, over the words that stand in few rows and are no single letters.
-    documents = [[w for w in text.lower().split() if len(w) > 1] for text in TEXTS]
-    in_rows = Counter(word for document in documents for word in set(document))
-    counts = [Counter(w for d in documents[at : at + 12] for w in d if in_rows[w] <= 5) for at in (0, 12)]
-    mean_words = sum(map(Counter.total, counts)) / 2
+    draw = np.random.default_rng(2)
+    vocabulary = [f"word{letter}{other}" for letter in "abcdefgh" for other in "abcdefghijklmnop"]
+    topic = np.sort(draw.integers(0, 3, 1000)).astype(np.uint32)
+    spread = [draw.zipf(1.3, len(vocabulary)) ** -0.3 for _ in range(3)]
+    texts = [" ".join(draw.choice(vocabulary, 3, p=spread[one] / spread[one].sum())) + " x the" for one in topic]
+    names = topic_names([pl.Series(texts[:300]), pl.Series(texts[300:])], topic, keys=keys_of(1000))
+    # The formula in plain Python, over the words that stand in at most 3 % of the rows and are no single letters.
+    in_rows = Counter(word for text in texts for word in set(text.split()))
+    counts = [
+        Counter(
+            word
+            for text, one in zip(texts, topic, strict=True)
+            for word in text.split()
+            if one == number and in_rows[word] <= 30 and word != "x"
+        )
+        for number in range(3)
+    ]
+    mean_words = sum(map(Counter.total, counts)) / 3
+    together = counts[0] + counts[1] + counts[2]
     for of_topic, name in zip(counts, names, strict=True):
         weight = {
-            word: count / of_topic.total() * math.log(1 + mean_words / (counts[0] + counts[1])[word])
+            word: count / of_topic.total() * math.log(1 + mean_words / together[word])
             for word, count in of_topic.items()
         }
         best = sorted(weight, key=lambda word: (-round(weight[word], 12), word))[:3]
