@@ -123,19 +123,19 @@ def _stale_files(api: HfApi, upload: HubUpload, *, public: bool) -> list[str] | 
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        found = api.dataset_info(upload.repository)
+        existing = api.dataset_info(upload.repository)
     except RepositoryNotFoundError:
         return None
     where = f"{HUB}{upload.repository}"
-    if not found.private and not public:
+    if not existing.private and not public:
         raise UserError(
             f"{where} exists and is public: everybody can read what is pushed there. If that is meant, add --public; "
             "else give another name."
         )
-    if found.private and public:
+    if existing.private and public:
         raise UserError(f"{where} exists and is private. Make it public in its settings, or push without --public.")
-    names = {file.rfilename for file in found.siblings or []} - {".gitattributes"}
-    if names and _TAG not in (found.tags or []):
+    names = {file.rfilename for file in existing.siblings or []} - {".gitattributes"}
+    if names and _TAG not in (existing.tags or []):
         shown = ", ".join(sorted(names)[:3])
         raise UserError(
             f"{where} holds files that siftune did not push ({shown}); they are left as they are. Give another name."
