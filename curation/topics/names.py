@@ -24,8 +24,8 @@ def topic_names(texts: Iterable[pl.Series], topic: np.ndarray, *, keys: np.ndarr
     """A name for each topic: its three words with the highest weights, as in "ingredients, recipe, dish"; no two alike.
 
     Class-based TF-IDF of BERTopic (Grootendorst 2022, arXiv 2203.05794, section 3.3): a word t weighs
-    tf(t, c) · log(1 + A / f(t)) in the topic c, with tf its count there, f its count in all topics, and A the mean number
-    of words of a topic.
+    tf(t, c) · log(1 + A / f(t)) in the topic c, with tf its count there, f its count in all topics, and A the mean
+    number of words of a topic.
 
     Args:
         texts: the n texts, in batches.
