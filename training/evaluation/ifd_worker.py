@@ -99,16 +99,24 @@ def tokenise_answers(
         last = max((index for index, turn in enumerate(messages) if turn["role"] == "assistant"), default=None)
         answer = (messages[last]["content"] or "") if last is not None else ""
         prompt = "\n".join(turn["content"] or "" for turn in messages[:last])
-        asked, said = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f"{prompt}\n", answer))
-        room = max(max_length - len(start) - len(asked), 0)
-        cut = said[:room]
+        prompt_tokens, answer_tokens = (
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f"{prompt}\n", answer)
+        )
+        room = max(max_length - len(start) - len(prompt_tokens), 0)
+        cut = answer_tokens[:room]
         if len(cut) <= (not start):
-            what = "the prompt fills all tokens" if len(said) > len(cut) else "the answer has no token to score"
+            what = (
+                "the prompt fills all tokens" if len(answer_tokens) > len(cut) else "the answer has no token to score"
+            )
             notes.append(f"left out: {what}")
             continue
-        notes.append(f"the answer is cut to {len(cut):,} of {len(said):,} tokens" if len(cut) < len(said) else None)
+        notes.append(
+            f"the answer is cut to {len(cut):,} of {len(answer_tokens):,} tokens"
+            if len(cut) < len(answer_tokens)
+            else None
+        )
         names.append(row_id)
-        ids["given"].append(np.asarray([*start, *asked, *cut], np.int32))
+        ids["given"].append(np.asarray([*start, *prompt_tokens, *cut], np.int32))
         ids["alone"].append(np.asarray([*start, *cut], np.int32))
 
     scored = [len(one) - 1 for one in ids["alone"]]  # the first token has nothing before it
