@@ -31,7 +31,8 @@ def verb_chart(tree: pl.DataFrame, name: str) -> alt.LayerChart:
         *_ring(inner, _INNER, _MIDDLE, colour, opacity=0.95),
         *_ring(outer, _MIDDLE, _OUTER, colour, opacity=0.6),
     ]
-    return alt.layer(*layers).properties(height=_HEIGHT)
+    title = f"What the {name} rows ask for: verbs, and around them what they act on"
+    return alt.layer(*layers).properties(height=_HEIGHT + 30, title=title)
 
 
 def _ring(frame: pl.DataFrame, low: int, high: int, colour: alt.Color, *, opacity: float) -> list[alt.Chart]:
