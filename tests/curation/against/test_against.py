@@ -37,6 +37,7 @@ SECTIONS: dict[str, Any] = {
 }
 COMPARED = ("exact", "prefixes", "near", "answers", "conflicts", "semantic")
 Row = dict[str, Any]
+TAIL = "and then some more words so that it is no short answer"
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +85,30 @@ def dialogues(draw: st.DrawFn) -> list[Row]:
 def test_the_result_is_that_of_both_together_with_the_earlier_rows_first(
     folder: Callable[[], Path], data: list[Row], cut: int
 ) -> None:
-    world = folder()
-    earlier, new = data[:cut], data[cut:] or data[:1]
+    decides_as_both_together(folder(), data[:cut], data[cut:] or data[:1])
+
+
+def test_every_stage_drops_a_new_row_for_an_earlier_one(folder: Callable[[], Path]) -> None:
+    words = ["river stone garden window", "silver bread winter castle", "forest mirror candle harbour"]
+    first, second, third = ({"instruction": text, "output": f"{text} walnut yellow {TAIL}"} for text in words)
+    shared = "this answer has words enough to be one that is counted when it repeats"
+    repeated = [{"instruction": f"{text} {text} {text} is asked here", "output": shared} for text in words]
+    longer = {"instruction": "saddle", "output": "pepper", "history": [["mirror castle", "velvet"]]}
+    new = [
+        first,
+        {**third, "output": "thunder"},
+        {"instruction": "window garden stone river", "output": " ".join(reversed(first["output"].split()))},
+        repeated[2],
+        {"instruction": "mirror castle", "output": "velvet"},
+        {**second, "output": second["output"] + " velvet"},
+    ]
+    run = decides_as_both_together(folder(), [first, second, third, *repeated[:2], longer], new)
+    for_earlier = drops(run).filter(pl.col("witness").str.starts_with("old:"))
+    assert sorted(for_earlier["stage"]) == sorted(COMPARED)
+
+
+def decides_as_both_together(world: Path, earlier: list[Row], new: list[Row]) -> RunFolder:
+    """A run of new rows against a run of earlier ones, which decides as one over both."""
     old = earlier_run(world, earlier)
     against = curate_rows(world, new, "s", against=["old-run"], **SECTIONS)
     # Both together: the kept rows are a source of their own, more trusted than the new ones.
@@ -99,7 +122,7 @@ def test_the_result_is_that_of_both_together_with_the_earlier_rows_first(
     gone = together.ledger().filter(pl.col("action") == "drop", ~is_new)
     assert set(gone["reason"]) <= {"dialogue_prefix"}
     if gone.height:  # an earlier row that opens a new dialogue stays in a run against it, and still counts
-        return
+        return against
     columns = ["id", "stage", "action", "reason", "score", "threshold", "witness", "detail"]
     expected = together.ledger().filter(is_new, pl.col("stage").is_in(COMPARED)).select(columns)
     names = {f"kept:{number}": f"old:{row_id}" for number, row_id in enumerate(kept)}
@@ -108,10 +131,10 @@ def test_the_result_is_that_of_both_together_with_the_earlier_rows_first(
     assert decided.sort("id", "stage").to_dicts() == expected.sort("id", "stage").to_dicts()
     fates = ["id", "fate", "stage", "reason"]
     assert against.rows().select(fates).to_dicts() == together.rows().filter(is_new).select(fates).to_dicts()
+    return against
 
 
 BATCH = many(120)
-TAIL = "and then some more words so that it is no short answer"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +153,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, 
 def test_earlier_rows_are_in_no_file_of_the_run_and_no_count(runs: tuple[RunFolder, RunFolder]) -> None:
     old, new = runs
     counts = new.manifest.finished_counts()
-    assert counts.input == 70
+    assert (counts.input, counts.test, counts.validation) == (70, 6, 4)
     assert new.rows()["id"].str.starts_with("s:").all()
     for file in [*(new.path / "arms").glob("*.parquet"), *(new.path / "heldout").glob("*.parquet")]:
         assert pl.read_parquet(file)["id"].str.starts_with("s:").all()
