@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.atomic_files import replacing
+from siftune.curation.checksums import is_whole
 from siftune.curation.corpus import Corpus
 from siftune.curation.run.cache_key import measure_key
 
@@ -73,7 +73,7 @@ class RowFeatures:
         arrays: dict[str, Any] = {**self.by_row, "sizes": self.sizes, _ROWS: rows.astype(np.uint32)}
         if self.flat is not None:
             arrays[_FLAT] = self.flat
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(path, checked=True) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
 
@@ -122,12 +122,12 @@ def feature_path(texts: Path, name: str, settings: dict[str, Any]) -> Path:
 
 
 def _stored(path: Path, rows: NDArray[np.uint32]) -> tuple[NDArray[np.bool_], RowFeatures] | None:
-    """Which of `rows` a file holds, bool [n], and the features of these; None where there is no such file."""
-    try:
-        with np.load(path) as file:
-            columns = {key: file[key] for key in file.files}
-    except (FileNotFoundError, ValueError, EOFError, BadZipFile):
+    """Which of `rows` a file holds, bool [n], and the features of these; None where there is no such file, or it
+    is damaged."""
+    if not is_whole(path):
         return None
+    with np.load(path) as file:
+        columns = {key: file[key] for key in file.files}
     stored_rows, sizes, flat = columns.pop(_ROWS), columns.pop("sizes"), columns.pop(_FLAT, None)
     positions = np.searchsorted(stored_rows, rows)
     known = positions < len(stored_rows)

@@ -6,14 +6,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from siftune.app.cli.commands import main
+from siftune.curation import row_features
 from siftune.curation.embeddings.store import embedder
 from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
 from siftune.curation.review.what_if import replay
+from siftune.curation.row_features import RowFeatures
 from siftune.curation.run.folder import RunFolder
 from siftune.training.arms import read_arm, read_heldout
 from tests.faults.world import curated_or_refused, damage, require_one_sentence
@@ -127,3 +130,15 @@ def test_a_copy_without_checksums_is_read_and_measured_again(world: Path, same: 
     curate(world / "tiny.yaml")
     same(world / "run")
     shutil.rmtree(world)
+
+
+def test_features_of_rows_that_are_damaged_are_computed_again(tmp_path: Path) -> None:
+    path, rows = tmp_path / "near.npz", np.arange(9, dtype=np.uint32)
+    features = RowFeatures.of_rows(hash=rows * 7)
+    for seed in range(20):
+        features.write(path, rows)
+        stored = row_features._stored(path, rows)
+        assert stored is not None
+        assert (stored[1].by_row["hash"] == rows * 7).all()
+        damage(path, seed=seed)
+        assert row_features._stored(path, rows) is None
