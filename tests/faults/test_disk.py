@@ -29,8 +29,8 @@ def curate(recipe: Path) -> tuple[int, str]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], None]]:
-    """A file system in memory at `tmp_path/disk`, and a function that mounts it anew with other options."""
-    disk = tmp_path / "disk"
+    """A file system in memory at `tmp_path/run`, and a function that mounts it anew with other options."""
+    disk = tmp_path / "run"
     disk.mkdir()
     mount = shutil.which("mount")
     if mount is None or subprocess.run([mount, "-t", "tmpfs", "tmpfs", disk], capture_output=True).returncode:
@@ -45,19 +45,18 @@ def test_a_full_disk_is_one_sentence_and_then_the_run_goes_on(
     cache: Path, small_disk: Callable[[str], None], tmp_path: Path, same: Same
 ) -> None:
     recipe = write_world(tmp_path, encoder="bag")
-    recipe.write_text(recipe.read_text(encoding="utf-8").replace("run: run", "run: disk/run"), encoding="utf-8")
     for size in (16, 48, 120, 240):  # KiB: from the first measure to the last outputs
         small_disk(f"size={size}k")
         code, said = curate(recipe)
         assert (code, said[:27]) == (2, "siftune: the disk is full. "), said
-        assert not list((tmp_path / "disk").rglob("*.partial"))
+        assert not list((tmp_path / "run").rglob("*.partial"))
     small_disk("ro,size=8m")
     code, said = curate(recipe)
     assert code == 2
     assert said.endswith("lies on a disk that cannot be written. Give another path, or mount it for writing.")
     small_disk("rw,size=8m")
     assert curate(recipe)[0] == 0
-    same(tmp_path / "disk" / "run")
+    same(tmp_path / "run")
 
 
 def test_files_that_may_not_grow_are_one_sentence(cache: Path, tmp_path: Path, same: Same) -> None:
