@@ -7,8 +7,9 @@ import math
 import altair as alt
 import polars as pl
 
-_HEIGHT = 460
-_INNER, _MIDDLE, _OUTER = 45, 125, 205
+_HEIGHT = 420
+#: Of the rings, in pixels: two figures stand side by side in a window of 800 pixels.
+_INNER, _MIDDLE, _OUTER = 40, 105, 168
 #: A part of a ring is named where it is at least so long, in pixels.
 _NAMED = 14
 _SCHEME = "tableau20"
@@ -31,8 +32,7 @@ def verb_chart(tree: pl.DataFrame, name: str) -> alt.LayerChart:
         *_ring(inner, _INNER, _MIDDLE, colour, opacity=0.95),
         *_ring(outer, _MIDDLE, _OUTER, colour, opacity=0.6),
     ]
-    title = f"What the {name} rows ask for: verbs, and around them what they act on"
-    return alt.layer(*layers).properties(height=_HEIGHT + 30, title=title)
+    return alt.layer(*layers).properties(height=_HEIGHT, title=f"What the {name} rows ask for")
 
 
 def _ring(frame: pl.DataFrame, low: int, high: int, colour: alt.Color, *, opacity: float) -> list[alt.Chart]:

@@ -220,8 +220,8 @@ def _verbs(catalogue: Catalogue) -> None:
     for column, name, rows in zip(st.columns(2), ("raw", "curated"), (raw, curated), strict=True):
         share = float(tree.filter(pl.col("set") == name)["share"].sum())
         with column, unchecked():
-            markup.draw(markup.section_head(f"{name}: {share:.0%} of {rows:,} instructions are drawn"))
             st.altair_chart(verb_chart(tree, name))
+            markup.draw(markup.note(f"Drawn: {share:.0%} of {rows:,} {name} instructions."))
     note = (
         "Inside the 20 most frequent verbs of the raw rows, outside the four nouns that each acts on most; of a sample."
     )
