@@ -25,7 +25,7 @@ from siftune.curation.review.what_if import replay
 from siftune.curation.run.folder import RunFolder
 from tests.worlds import BagOfWords, bag_encoder, jaccard, kept_rows, many, rows, write_recipe, write_source
 
-EXAMPLES = settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
+EXAMPLES = settings(max_examples=2, phases=[Phase.explicit, Phase.generate])
 SECTIONS: dict[str, Any] = {
     "encoder": "bag",
     "duplicates": {
