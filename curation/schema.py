@@ -169,8 +169,8 @@ SELECTION = pl.Schema(
 )
 
 #: Instruction-following difficulty of the rows of an arm: `given` and `alone` are the mean negative log-likelihood
-#: (nats per token) of the same `tokens` of the answer with and without the prompt before it, `ifd` is exp(given − alone).
-#: `note` says what was cut off, or why a row has none.
+#: (nats per token) of the same `tokens` of the answer with and without the prompt before it, `ifd` is
+#: exp(given − alone). `note` says what was cut off, or why a row has none.
 IFD = pl.Schema(
     {
         "id": pl.String,
