@@ -37,7 +37,9 @@ def is_data(path: str) -> bool:
         return False
     if file.is_dir():
         if is_run_folder(file):
-            raise UserError(f"{path} is the folder of a run. Continue it with: siftune curate {file / 'recipe.yaml'}")
+            raise UserError(
+                f"{path} is the folder of a run. Continue it with: siftune curate {RunPaths(file).recipe_path}"
+            )
         return True
     try:
         file_kind(file)
@@ -72,7 +74,7 @@ def recipe_of_data(paths: Sequence[str], *, base: Path, run_folder: Path | None 
         if yaml.safe_load(earlier.recipe) != document or earlier.recipe_folder != str(base.resolve()):
             raise UserError(
                 f"{run_folder} holds a run of other data or with other settings. Give this one another folder with "
-                f"--run, or continue that run with: siftune curate {run_folder / 'recipe.yaml'}"
+                f"--run, or continue that run with: siftune curate {RunPaths(run_folder).recipe_path}"
             )
         name = earlier.recipe_name
     recipe = with_installed_encoder(parse_recipe(text))

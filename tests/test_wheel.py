@@ -73,7 +73,7 @@ def test_the_wheel_works_away_from_the_checkout(installed: Path, tmp_path: Path)
         return done.stdout
 
     assert python("-c", "import siftune; print(siftune.__file__)").startswith(str(installed))
-    assert python("-m", "siftune", "recipe", "new").startswith("# A siftune recipe")
+    assert python("-m", "siftune", "recipe", "new", "--full").startswith("# A siftune recipe")
     loaded = python(
         "-c",
         "from siftune.curation.recipe.loading import load_recipe; import sys, pathlib\n"

@@ -215,6 +215,6 @@ class RunFolder(RunPaths):
     def _frame(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
         if not path.is_file():
             raise UserError(f"{self.path} holds no {path.name} yet. Finish it with: siftune curate {self.recipe_path}")
-        stored = pl.read_parquet_schema(whole(path))  # earlier versions wrote fewer columns
+        stored = pl.scan_parquet(whole(path), glob=False).collect_schema()  # earlier versions wrote fewer columns
         frame = pl.read_parquet(path, columns=[name for name in columns if name in stored], glob=False)
         return schema.conform(frame, columns)

@@ -21,6 +21,18 @@ GOOD = json.dumps({"choices": [{"message": {"content": "yes"}}]}).encode()
 Send = Callable[[socket.socket], object]
 
 
+def whole_request(connection: socket.socket) -> bytes:
+    """Head and body; a server that closes with unread bytes resets the connection."""
+    request = b""
+    while b"\r\n\r\n" not in request and (part := connection.recv(65536)):
+        request += part
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+    while len(body) < length and (part := connection.recv(65536)):
+        body += part
+    return head + b"\r\n\r\n" + body
+
+
 @contextmanager
 def server(send: Send) -> Iterator[tuple[str, list[bytes]]]:
     """A server on this machine that does `send` with every connection; yields its address and what it was sent."""
@@ -34,7 +46,7 @@ def server(send: Send) -> Iterator[tuple[str, list[bytes]]]:
                 except OSError:
                     return
                 with connection:
-                    requests.append(connection.recv(65536))
+                    requests.append(whole_request(connection))
                     try:
                         send(connection)
                     except OSError:  # the client left

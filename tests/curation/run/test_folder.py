@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,9 @@ from siftune.curation.atomic_files import replacing, write_json, write_parquet
 from siftune.curation.errors import UserError
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import FORMAT
+
+#: Above the greatest id that Linux gives a process.
+NO_PROCESS = 4194305
 
 
 def begin(path: Path, name: str = "mine") -> RunFolder:
@@ -68,18 +72,24 @@ def test_a_measure_is_taken_once_and_leftovers_of_a_killed_run_go(tmp_path: Path
     second, reused_second = run.measure("near", "k" * 64, make)
     assert (first, reused_first, second, reused_second) == (first, False, first, True)
     assert len(taken) == 1
-    leftover = first.with_name(".near-x.parquet.123.partial")
+    leftover = first.with_name(f".near-x.parquet.{NO_PROCESS}.partial")
     leftover.write_text("half")
-    RunFolder.create(tmp_path / "run", recipe_name="mine")
-    assert not leftover.exists()
+    with RunFolder.create(tmp_path / "run", recipe_name="mine").locked():
+        assert not leftover.exists()
 
 
 def test_two_writers_exclude_one_another(tmp_path: Path) -> None:
     run = begin(tmp_path / "run")
     with run.locked():
-        other = RunFolder(tmp_path / "run")
-        with pytest.raises(UserError, match="Another process"), other.locked():
+        with run.locked():  # inside of it, it is held already
             pass
+
+        def write() -> None:
+            with RunFolder(tmp_path / "run").locked():
+                pass
+
+        with ThreadPoolExecutor() as other, pytest.raises(UserError, match="Another process"):
+            other.submit(write).result()
     with run.locked():
         pass
 
@@ -95,7 +105,8 @@ def test_what_a_run_does_not_have_yet_is_one_message(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_while_it_wrote_its_first_file_is_continued(tmp_path: Path) -> None:
-    for name in (".lock", ".manifest.json.123.partial"):
+    for name in (".lock", f".manifest.json.{NO_PROCESS}.partial"):
         (tmp_path / name).write_text("{")
     run = RunFolder.create(tmp_path, recipe_name="mine")
-    assert [path.name for path in run.path.iterdir()] == [".lock"]
+    with run.locked():
+        assert [path.name for path in run.path.iterdir()] == [".lock"]
