@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,25 +15,31 @@ from tests.faults.world import result, write_world
 from tests.worlds import bag_encoder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_report() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
+@contextmanager
+def small_runs(cache: Path) -> Iterator[None]:
+    """Tiny encoders, and no report; left again before other tests of the process run."""
+    with bag_encoder(cache), pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.report, "write", lambda run: None)
         yield
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("cache")
-    with bag_encoder(folder):
-        yield folder
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def in_small_runs(cache: Path) -> Iterator[None]:
+    with small_runs(cache):
+        yield
 
 
 @pytest.fixture(scope="session")
 def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a recipe that was curated without any fault."""
     folder = tmp_path_factory.mktemp("finished")
-    curate(write_world(folder, encoder="bag"))
+    with small_runs(cache):
+        curate(write_world(folder, encoder="bag"))
     return folder
 
 
@@ -52,8 +59,8 @@ def same(expected: dict[str, bytes]) -> Callable[[Path], None]:
     """Asserts that a run is the expected one, byte by byte."""
 
     def check(run: Path) -> None:
-        found = result(run)
-        assert found.keys() == expected.keys()
-        assert [name for name in found if found[name] != expected[name]] == []
+        files = result(run)
+        assert files.keys() == expected.keys()
+        assert [name for name in files if files[name] != expected[name]] == []
 
     return check
