@@ -22,14 +22,14 @@ def write_named_rows(recorder: RunRecorder, prepared: Prepared) -> None:
         if stage.compares:
             pairs = pl.read_parquet(run.path / manifest.files[stage.name], columns=["a", "b"], glob=False)
             named += [pairs["a"], pairs["b"]]
-    wanted = prepared.earlier.filter(pl.col("id").is_in(pl.concat(named).unique().implode()))
-    rows = wanted["row"].to_numpy()
+    named_rows = prepared.earlier.filter(pl.col("id").is_in(pl.concat(named).unique().implode()))
+    rows = named_rows["row"].to_numpy()
     examples = [*prepared.corpus.example_frames(list(schema.EXAMPLES), rows)]
     texts = [*prepared.corpus.frames(["prompt", "answer"], rows)]
     pieces = [
         schema.conform(example.hstack(text), schema.EARLIER) for example, text in zip(examples, texts, strict=True)
     ]
-    facts = wanted.select("split", "turns", "prompt_words", "answer_words")
+    facts = named_rows.select("split", "turns", "prompt_words", "answer_words")
     write_parquet(
         pl.concat([schema.empty(schema.EARLIER), *pieces]).with_columns(facts.get_columns()), run.earlier_path
     )

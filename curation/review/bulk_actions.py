@@ -50,9 +50,9 @@ def changed_by(
     changes: dict[str, Override | None] = {}
     for row_id, fate in fates.items():
         present = overrides.get(row_id)
-        wanted = decided(row_id, fate, action, note)
-        if fate != "quarantined" and (present and present.action) != (wanted and wanted.action):
-            changes[row_id] = wanted
+        decision = decided(row_id, fate, action, note)
+        if fate != "quarantined" and (present and present.action) != (decision and decision.action):
+            changes[row_id] = decision
     return changes
 
 

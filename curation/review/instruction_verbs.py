@@ -103,9 +103,9 @@ def sampled_instructions(catalogue: Catalogue, *, most: int = SAMPLE) -> tuple[l
     for rows in (np.flatnonzero(catalogue.example_positions >= 0), np.flatnonzero(is_trained(frame))):
         drawn = rows[shuffled_positions(frame["id"].gather(rows), seed=seed, purpose="verbs")[:most]]
         chosen.append(np.sort(catalogue.example_positions[drawn]).astype(np.uint32))
-    wanted = np.unique(np.concatenate(chosen))
+    rows_read = np.unique(np.concatenate(chosen))
     corpus = Corpus(run.examples, run.texts, key="")
-    prompts = [frame["prompt"].str.head(_CHARACTERS) for frame in corpus.frames(["prompt"], wanted)]
+    prompts = [frame["prompt"].str.head(_CHARACTERS) for frame in corpus.frames(["prompt"], rows_read)]
     texts = pl.concat([pl.Series("prompt", [], pl.String), *prompts])
-    raw, curated = (texts.gather(np.searchsorted(wanted, rows)).to_list() for rows in chosen)
+    raw, curated = (texts.gather(np.searchsorted(rows_read, rows)).to_list() for rows in chosen)
     return raw, curated

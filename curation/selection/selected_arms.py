@@ -111,8 +111,8 @@ class _Pool:
 
     def size(self, settings: AnySelection, available: int) -> int:
         """How many rows a selection takes of so many that it can take."""
-        wanted = settings.rows or max(1, round((settings.share or 0) * self.rows.height))
-        return min(wanted, available)
+        size = settings.rows or max(1, round((settings.share or 0) * self.rows.height))
+        return min(size, available)
 
 
 class _Choice:
