@@ -14,10 +14,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from siftune.curation.errors import UserError
+from siftune.training.marked_texts import MARKER, MarkedTexts, mark_turn
 from siftune.training.row_turns import RowTurn, SystemTurn, fold_system
 
 #: Templates that write today's date get this one: the same row must have the same tokens tomorrow.
@@ -27,8 +28,6 @@ _STRFTIME = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 #: Outlines that are kept for the rows that follow.
 _CACHED_OUTLINES = 2048
 
-_MARKER = re.compile(r"zqx(\d+)xqz")
-_THOUGHT_TAG = re.compile(r"(<think>|</think>)")
 #: A control mark such as <|im_end|>, </s> or [INST], and the beginning of one.
 _CONTROL_MARK = re.compile(r"\s*(<[^<>\s]+>|\[[^\[\]\s]+\])")
 _BROKEN_MARK = re.compile(r"(<[^<>]*|\[[^\[\]]*)$")
@@ -94,29 +93,6 @@ class _Form:
     calls_as_text: bool = False
 
 
-@dataclass
-class _Texts:
-    """The texts of a row in the order of their markers."""
-
-    texts: list[str] = field(default_factory=list)
-    turns: list[int] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)
-    #: Blanks before each text.
-    leads: list[str] = field(default_factory=list)
-
-    def mark(self, text: str, turn: int, kind: str) -> str:
-        """`text` with a marker in place of everything between its outer blanks."""
-        core = text.strip()
-        if not core:
-            return text
-        start = text.index(core)
-        self.texts.append(core)
-        self.turns.append(turn)
-        self.kinds.append(kind)
-        self.leads.append(text[:start])
-        return f"{text[:start]}zqx{len(self.texts) - 1}xqz{text[start + len(core) :]}"
-
-
 class ChatTemplate:
     """The chat template of a tokenizer.
 
@@ -147,8 +123,8 @@ class ChatTemplate:
     def render_row(self, turns: Sequence[RowTurn], tools: Sequence[Mapping[str, Any]] = ()) -> RenderedRow:
         """The text of a row and where its trained turns are. Raises `Refused` when the template cannot write it."""
         turns = self._folded(turns)
-        texts = _Texts()
-        marked = [_mark_turn(turn, position, texts) for position, turn in enumerate(turns)]
+        texts = MarkedTexts()
+        marked = [mark_turn(turn, position, texts) for position, turn in enumerate(turns)]
         key = json.dumps([[vars(turn) for turn in marked], list(tools)], default=str, sort_keys=True)
         outline = self._outlines.get(key)
         if outline is None:
@@ -161,9 +137,9 @@ class ChatTemplate:
         places = _put_back(outline, texts.texts, text)
         if places is None:
             # The template looks at what texts say: leave all texts but the answers as they are.
-            texts = _Texts()
+            texts = MarkedTexts()
             marked = [
-                _mark_turn(turn, position, texts) if turn.role == "assistant" else turn
+                mark_turn(turn, position, texts) if turn.role == "assistant" else turn
                 for position, turn in enumerate(turns)
             ]
             outline = self._outline(marked, texts, tools)
@@ -263,7 +239,7 @@ class ChatTemplate:
             raise Refused(f"the model's chat template refuses the turns {roles}: {fault}") from None
 
     def _outline(
-        self, turns: Sequence[RowTurn], texts: _Texts, tools: Sequence[Mapping[str, Any]]
+        self, turns: Sequence[RowTurn], texts: MarkedTexts, tools: Sequence[Mapping[str, Any]]
     ) -> _Outline | Refused:
         """The outline in the first form that the template writes whole."""
         forms = [_Form()]
@@ -279,11 +255,11 @@ class ChatTemplate:
         return refusals[-1]
 
     def _outline_in(
-        self, form: _Form, turns: Sequence[RowTurn], texts: _Texts, tools: Sequence[Mapping[str, Any]]
+        self, form: _Form, turns: Sequence[RowTurn], texts: MarkedTexts, tools: Sequence[Mapping[str, Any]]
     ) -> _Outline:
         documents = self._documents(turns, form)
         text = self._render(documents, tools)
-        markers = [(int(match[1]), match.start(), match.end()) for match in _MARKER.finditer(text)]
+        markers = [(int(match[1]), match.start(), match.end()) for match in MARKER.finditer(text)]
         written = {number for number, _, _ in markers}
 
         # Every text must be there; only thoughts may be left out. Calls are written as calls or as text.
@@ -324,7 +300,7 @@ class ChatTemplate:
         markers: Sequence[tuple[int, int, int]],
         text: str,
         documents: Sequence[Document],
-        texts: _Texts,
+        texts: MarkedTexts,
         tools: Sequence[Mapping[str, Any]],
     ) -> int:
         """Where in the outline turn `index` begins: with the text of its answer; or, where that is a thought or a call,
@@ -339,7 +315,7 @@ class ChatTemplate:
             prompt = None
         opening = None
         if prompt is not None:
-            ends = [match.end() for match in _MARKER.finditer(prompt)]
+            ends = [match.end() for match in MARKER.finditer(prompt)]
             opening = prompt[max(ends, default=0) :]
         if texts.kinds[number] in ("content", "text_call"):
             lead = texts.leads[number]
@@ -358,7 +334,7 @@ class ChatTemplate:
             except Refused:
                 other = ""
             stop = other.find("zqx999999xqz")
-            ends = [match.end() for match in _MARKER.finditer(other) if match.end() <= stop]
+            ends = [match.end() for match in MARKER.finditer(other) if match.end() <= stop]
             plain_gap = other[max(ends, default=0) : max(stop, 0)]
             shared = max(shared, len(plain_gap) if gap.startswith(plain_gap) else 0)
         return previous + shared
@@ -370,7 +346,7 @@ class ChatTemplate:
         markers: Sequence[tuple[int, int, int]],
         text: str,
         documents: Sequence[Document],
-        texts: _Texts,
+        texts: MarkedTexts,
         tools: Sequence[Mapping[str, Any]],
     ) -> int:
         """Where in the outline turn `index` ends: behind what the template writes whether or not turns follow."""
@@ -388,7 +364,7 @@ class ChatTemplate:
         start = other.find(f"zqx{number}xqz")
         if start < 0:
             return following
-        rest = _MARKER.split(other[start + len(f"zqx{number}xqz") :])[0]
+        rest = MARKER.split(other[start + len(f"zqx{number}xqz") :])[0]
         shared = _common_prefix(rest, gap)
 
         # Behind the last turn some templates write the header of the next answer, asked for or not.
@@ -407,45 +383,6 @@ class ChatTemplate:
             return stop if is_header else following
         mark = _CONTROL_MARK.match(gap)
         return stop + (mark.end() if mark and rest.strip() else shared)
-
-
-def _mark_turn(turn: RowTurn, position: int, texts: _Texts) -> RowTurn:
-    """The turn with markers in place of its texts."""
-    thought = texts.mark(turn.thought, position, "thought") if turn.thought is not None else None
-    content = _mark_content(turn, position, texts)
-    calls = tuple(_mark_call(call, position, texts) for call in turn.calls)
-    with_calls = texts.mark(turn.content_with_calls, position, "text_call") if turn.calls else content
-    return replace(turn, content=content, thought=thought, calls=calls, content_with_calls=with_calls)
-
-
-def _mark_content(turn: RowTurn, position: int, texts: _Texts) -> str:
-    if turn.role != "assistant" or "</think>" not in turn.content:
-        return texts.mark(turn.content, position, "content")
-    # A thought inside the content: templates drop it from earlier turns, or write it anew.
-    pieces = _THOUGHT_TAG.split(turn.content)
-    is_thought = "<think>" not in turn.content.split("</think>")[0]
-    marked = []
-    for piece in pieces:
-        if piece in ("<think>", "</think>"):
-            is_thought = piece == "<think>"
-            marked.append(piece)
-        else:
-            marked.append(texts.mark(piece, position, "thought" if is_thought else "content"))
-    return "".join(marked)
-
-
-def _mark_call(call: Mapping[str, Any], position: int, texts: _Texts) -> Mapping[str, Any]:
-    function = call["function"]
-    name = texts.mark(function["name"], position, "call")
-
-    def marked(value: Any) -> Any:
-        if isinstance(value, str):
-            return texts.mark(value, position, "call")
-        if isinstance(value, dict):
-            return {key: marked(item) for key, item in value.items()}
-        return [marked(item) for item in value] if isinstance(value, list) else value
-
-    return {**call, "function": {**function, "name": name, "arguments": marked(function["arguments"])}}
 
 
 def _call(call: Mapping[str, Any], form: _Form) -> Document:

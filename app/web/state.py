@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import polars as pl
 import streamlit as st
@@ -30,6 +30,8 @@ from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training.inference.engine import Engine
 from siftune.training.inference.factory import open_engine, trained_arms
 from siftune.training.result import RESULT_FILE
+
+_Content = TypeVar("_Content")
 
 #: The environment variable by which `launch` names the run folder to the server.
 RUN_VARIABLE = "SIFTUNE_RUN"
@@ -197,52 +199,45 @@ def show_address(page: str, params: Mapping[str, list[str]]) -> None:
 
 def row_annotations(run: RunFolder) -> dict[str, Annotation]:
     """The user's notes and tags by row id; read again when the file changes. Ends the page when it is damaged."""
-    try:
-        return _annotations(str(run.path), _stamp(run.annotations_path))
-    except UserError as fault:
-        stop_page(str(fault))
-
-
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _annotations(path: str, stamp: str) -> dict[str, Annotation]:
-    del stamp
-    return user_annotations.read_annotations(RunFolder.open(path))
+    return _read_again(run, run.annotations_path, user_annotations.read_annotations)
 
 
 def tag_counts(run: RunFolder) -> dict[str, int]:
     """How many rows have each of the user's tags."""
-    return _tag_counts(str(run.path), _stamp(run.annotations_path), row_annotations(run))
+    return _read_again(run, run.annotations_path, _count_tags)
 
 
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _tag_counts(path: str, stamp: str, _annotations: dict[str, Annotation]) -> dict[str, int]:
-    del path, stamp
-    return user_annotations.tag_counts(_annotations)
+def _count_tags(run: RunFolder) -> dict[str, int]:
+    return user_annotations.tag_counts(row_annotations(run))
 
 
 def overrides(run: RunFolder) -> dict[str, Override]:
     """The decisions by hand by row id; read again when the file changes. Ends the page when it is damaged."""
-    try:
-        return _overrides(str(run.path), _stamp(run.overrides_path))
-    except UserError as fault:
-        stop_page(str(fault))
+    return _read_again(run, run.overrides_path, _read_overrides)
 
 
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _overrides(path: str, stamp: str) -> dict[str, Override]:
-    del stamp
-    return read_overrides(RunFolder.open(path).overrides_path)
+def _read_overrides(run: RunFolder) -> dict[str, Override]:
+    return read_overrides(run.overrides_path)
 
 
 def last_action(run: RunFolder) -> BulkAction | None:
     """The action on many rows that can be undone."""
-    return _last_action(str(run.path), _stamp(run.last_action_path))
+    return _read_again(run, run.last_action_path, bulk_actions.last_action)
 
 
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _last_action(path: str, stamp: str) -> BulkAction | None:
-    del stamp
-    return bulk_actions.last_action(RunFolder.open(path))
+def _read_again(run: RunFolder, file: Path, read: Callable[[RunFolder], _Content]) -> _Content:
+    """What `read` makes of a file of the run; cached until the file changes. Ends the page when it is damaged."""
+    try:
+        content: _Content = _read_file(str(run.path), read.__name__, _stamp(file), read)
+    except UserError as fault:
+        stop_page(str(fault))
+    return content
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _read_file(path: str, name: str, stamp: str, _read: Callable[[RunFolder], Any]) -> Any:
+    del name, stamp
+    return _read(RunFolder.open(path))
 
 
 def _stamp(path: Path) -> str:

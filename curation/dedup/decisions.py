@@ -111,9 +111,9 @@ def with_side_scores(decided: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFr
         measured: PAIRS that hold each row beside its witness; others keep their detail.
     """
     pairs = schema.conform(measured, schema.PAIRS).select("a", "b", "prompt_score", "answer_score")
-    wanted = decided.select("id", "witness").unique()
+    with_witness = decided.select("id", "witness").unique()
     scores = pl.concat(
-        pairs.join(wanted, left_on=[one, two], right_on=["id", "witness"], how="semi").select(
+        pairs.join(with_witness, left_on=[one, two], right_on=["id", "witness"], how="semi").select(
             pl.col(one).alias("id"), pl.col(two).alias("witness"), "prompt_score", "answer_score"
         )
         for one, two in (("a", "b"), ("b", "a"))

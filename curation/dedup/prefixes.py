@@ -116,8 +116,8 @@ def _dialogue_hashes(frame: pl.DataFrame, *, with_system: bool) -> RowFeatures:
     turns = turns.join(noted, on=["row", "position"], how="left", maintain_order="left")
     if not with_system:
         turns = turns.filter(pl.col("role") != "system")
-    whole = pl.struct("role", normalise(pl.col("content").fill_null("")), pl.col("fields").fill_null(""))
-    hashes = [turns.select(whole.hash(seed)).to_series().to_numpy() for seed in _SEEDS]
+    turn = pl.struct("role", normalise(pl.col("content").fill_null("")), pl.col("fields").fill_null(""))
+    hashes = [turns.select(turn.hash(seed)).to_series().to_numpy() for seed in _SEEDS]
     untrained = turns["untrained"].fill_null(value=False).cast(pl.UInt64).to_numpy()
     of_row = pl.DataFrame(
         [(row, tools) for row, tools, _ in notes], {"row": pl.UInt32, "tools": pl.String}, orient="row"
@@ -143,9 +143,9 @@ def _prefixes(dialogues: RowFeatures) -> tuple[NDArray[np.int64], NDArray[np.int
     is_last = np.zeros(turns.shape[1], bool)
     is_last[starts[1:][counts > 0] - 1] = True
     frame = pl.DataFrame({"one": turns[0], "other": turns[1], "row": np.repeat(np.arange(len(counts)), counts)})
-    whole, part = frame.filter(is_last), frame.filter(~is_last)
-    part = part.join(whole.select("one").unique(), on="one", how="semi")
-    pairs = whole.join(part, on=["one", "other"], how="inner", suffix="_longer").sort("row", "row_longer")
+    dialogue, beginning = frame.filter(is_last), frame.filter(~is_last)
+    beginning = beginning.join(dialogue.select("one").unique(), on="one", how="semi")
+    pairs = dialogue.join(beginning, on=["one", "other"], how="inner", suffix="_longer").sort("row", "row_longer")
     if untrained.any():
         adds_nothing = [
             bool((untrained[starts[row] : starts[row + 1]] | ~untrained[starts[longer] :][: counts[row]]).all())

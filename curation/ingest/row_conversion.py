@@ -9,27 +9,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
 from siftune.curation.formats.answers import candidates, is_read_whole
 from siftune.curation.formats.cells import Columns, Row, cell_text, decoded, is_filled, json_text, without_nulls
-from siftune.curation.formats.choices import (
-    Counting,
-    OptionColumns,
-    counting,
-    first_answer,
-    letter_of_number,
-    option_columns,
-    parse_choices,
-)
-from siftune.curation.formats.detection import FORMATS, LABELS, detect_format, fitting_format
+from siftune.curation.formats.detection import FORMATS, detect_format, fitting_format
 from siftune.curation.formats.dialogues import is_turn
 from siftune.curation.formats.faults import MAX_CELL, Fault
 from siftune.curation.formats.format import Format
 from siftune.curation.formats.turns import KNOWN_ROLES, Turns, repair_turns
+from siftune.curation.ingest.row_format import RowFormat
 from siftune.curation.split_names import standard_split
 
 _STANDARD_ROLES = frozenset(("user", "assistant", "system", "tool"))
@@ -49,7 +41,6 @@ _LIST_TEXT = re.compile(r"""\s*(?:\[\s*(['"]).*\1\s*\]|array\(\[.*\).*)\s*""", r
 _TOOL_COLUMNS = ("tools", "functions")
 #: Names of columns with several answers: a text of a list there is that list, as CSV files hold it.
 _SEVERAL_ANSWERS = ("answers", "completions", "responses", "outputs", "generations", "candidates", "samples")
-_CHOICES = "choices of columns"  # the key under which the options of several columns are given to a format
 _LONGEST_NAME = 20  # characters of the number or the name of an answer
 _MAX_FORMATS = 10_000  # column sets whose format is remembered
 _TEXT_WORDS = 3  # from so many words on, a value that is not used is a text that the user should know of
@@ -61,104 +52,6 @@ class Example(NamedTuple):
     split: str | None
     turns: Turns
     meta: str
-
-
-@dataclass(frozen=True)
-class RowFormat:
-    """How the rows of a file are converted.
-
-    Attributes:
-        format: The format of the rows.
-        columns: Role to column.
-        in_messages: Columns that are in the messages, so that `meta` need not hold them.
-        answer: The column of the answer, "" for a dialogue. A cell with several answers stays in `meta`.
-        options: The columns that hold the options of a question, one each.
-        counting: What numbers among the answers mean where a question has options.
-        roles: The role that the recipe gives to the names of roles in the data.
-    """
-
-    format: Format
-    columns: Columns
-    in_messages: frozenset[str]
-    answer: str = ""
-    options: OptionColumns | None = None
-    counting: Counting = "unclear"
-    roles: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        spec: Format,
-        columns: Columns,
-        *,
-        sample: Sequence[Row] = (),
-        present: Sequence[str] = (),
-        roles: Mapping[str, str] | None = None,
-    ) -> RowFormat:
-        """A format with its mapping of roles to columns.
-
-        Args:
-            spec: The format.
-            columns: Role to column.
-            sample: Some of the rows.
-            present: The columns of the rows.
-            roles: Standard role by the name of a role in the data, as in the recipe.
-        """
-        in_messages = frozenset(column for role, column in columns.items() if role not in spec.meta)
-        answer = columns.get(spec.answer, "")
-        options = None
-        if "choices" in spec.roles and "choices" not in columns:
-            options = option_columns(list(present), list(columns.values()))
-        if options is not None:
-            in_messages |= frozenset(options.names)
-            columns = {**columns, "choices": _CHOICES}
-        names = {name.lower(): role for name, role in (roles or {}).items()}
-        row_format = cls(spec, columns, in_messages, answer, options, "unclear", names)
-        return replace(row_format, counting=row_format._counting(sample)) if "choices" in columns else row_format
-
-    def _counting(self, sample: Sequence[Row]) -> Counting:
-        items = [(first_answer(row.get(self.answer)), self._options(row)) for row in sample]
-        is_label = self.answer.lower() in LABELS
-        usual: Counting = "unclear"
-        if self.options is None:  # an index into a list
-            is_index = is_label or any(isinstance(answer, int) for answer, _ in items)
-            usual = "from 0" if is_index else "unclear"
-        elif self.options.begins == "0":
-            usual = "from 0"
-        elif self.options.begins == "1" and not is_label:  # labels of classes count from 0, whatever columns are called
-            usual = "from 1"
-        return counting(items, usual=usual)
-
-    def _options(self, row: Row) -> list[str]:
-        """The texts of the options of a row that have no names of their own."""
-        if self.options is not None:
-            return self.options.texts(row)
-        choices = parse_choices(row.get(self.columns["choices"]))
-        return [choice.text for choice in choices] if not any(choice.label for choice in choices) else []
-
-    def turns(self, row: Row) -> Turns | Fault:
-        """The turns of a row, before they are judged."""
-        if "choices" in self.columns and self.answer:
-            named = self._with_named_option(row)
-            if isinstance(named, Fault):
-                return named
-            row = named
-        turns = self.format.convert(row, self.columns)
-        if self.roles and not isinstance(turns, Fault):
-            turns = [turn._replace(role=self.roles.get(turn.role.lower(), turn.role)) for turn in turns]
-        return turns
-
-    def _with_named_option(self, row: Row) -> Row | Fault:
-        """A row whose options are in one column, and whose answer is a letter where it was the number of an option."""
-        answer, texts = first_answer(row.get(self.answer)), self._options(row)
-        named = letter_of_number(answer, len(texts), self.counting) if texts else answer
-        if named is None:
-            detail = f"{self.answer}: {answer} may count the options from 0 or from 1, which the rows do not show"
-            return Fault("wrong_type", f"{detail}; write letters or the texts of the options")
-        if self.options is not None:
-            row = {**row, _CHOICES: texts}
-            named = self.options.letter(named)
-        return row if named is answer else {**row, self.answer: named}
 
 
 class RowConverter:

@@ -30,7 +30,8 @@ from siftune.curation.formats.detection import are_positions
 from siftune.curation.formats.faults import Fault
 from siftune.curation.ingest.curated_sets import CuratedNotes, published_row
 from siftune.curation.ingest.example_writer import ExampleWriter
-from siftune.curation.ingest.row_conversion import Example, RowConverter, RowFormat, as_object
+from siftune.curation.ingest.row_conversion import Example, RowConverter, as_object
+from siftune.curation.ingest.row_format import RowFormat
 from siftune.curation.ingest.source_location import SourceLocation, locate
 from siftune.curation.ingest.source_parts import SourcePart, hashed_files, source_parts
 from siftune.curation.progress import Progress

@@ -88,8 +88,8 @@ def split_rows(
         contained, containment = _contained_rows(recorder, prepared)
         thresholds = _thresholds(recorder, settings)
         earlier = _earlier_by_split(recorder, prepared, containment.common)
-        whole = _split_of(recorder, prepared, index, vectors, containment.common)
-        earlier_pairs = pairs_with_earlier(whole, earlier, thresholds=thresholds) if earlier else None
+        run_split = _split_of(recorder, prepared, index, vectors, containment.common)
+        earlier_pairs = pairs_with_earlier(run_split, earlier, thresholds=thresholds) if earlier else None
         edges = [
             *similar.values(),
             same_prompts,

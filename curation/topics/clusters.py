@@ -20,9 +20,9 @@ _ITERATIONS = 20
 _BLOCK_ROWS = 16_384  # rows that are compared with all centres at a time
 
 
-def topic_count(rows: int, wanted: int | None) -> int:
-    """How many topics so many rows are cut into; `wanted` is the number in the recipe."""
-    return min(rows, wanted or max(2, min(MOST_TOPICS, round(rows**0.5)))) if rows else 0
+def topic_count(rows: int, configured: int | None) -> int:
+    """How many topics so many rows are divided into; `configured` is the number in the recipe."""
+    return min(rows, configured or max(2, min(MOST_TOPICS, round(rows**0.5)))) if rows else 0
 
 
 def cluster_rows(vectors: np.ndarray, count: int, *, keys: np.ndarray, seed: int) -> NDArray[np.uint32]:

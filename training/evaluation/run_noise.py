@@ -83,9 +83,9 @@ def contrast(seeds: Mapping[str, Sequence[int]], arm: str, against: str) -> Cont
     by_arm, by_seed = _indicators(arms, seeds)
     sign = np.array([(name == arm) - (name == against) for name in arms], np.float64)
     design = np.concatenate([by_arm, by_seed], axis=1)
-    wanted = np.concatenate([sign, np.zeros(by_seed.shape[1])])
-    flat = np.linalg.pinv(design).T @ wanted
-    if not np.allclose(design.T @ flat, wanted):  # no chain of seeds joins the arms
+    contrast = np.concatenate([sign, np.zeros(by_seed.shape[1])])
+    flat = np.linalg.pinv(design).T @ contrast
+    if not np.allclose(design.T @ flat, contrast):  # no chain of seeds joins the arms
         design = by_arm
         flat = np.linalg.pinv(design).T @ sign
     parts = np.split(flat, np.cumsum([len(seeds[name]) for name in arms])[:-1])

@@ -122,11 +122,11 @@ def _linked(lines: list[dict[str, Any]]) -> list[int]:
     if params is not None:
         st.session_state["decisions_version"] = st.session_state.get("decisions_version", 0) + 1
         st.session_state["decisions_link"] = {name: values[0] for name, values in params.items() if values}
-    wanted = st.session_state.get("decisions_link", {})
+    linked = st.session_state.get("decisions_link", {})
     matching = [
         index
         for index, line in enumerate(lines)
-        if wanted and all(str(line.get(name)) == value for name, value in wanted.items())
+        if linked and all(str(line.get(name)) == value for name, value in linked.items())
     ]
     if params is not None and not matching:
         markup.draw(markup.notice("This run has no decision of the kind that the address asks for."))

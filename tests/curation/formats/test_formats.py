@@ -10,7 +10,8 @@ from siftune.curation.errors import UserError
 from siftune.curation.formats.detection import FORMATS, detect_format
 from siftune.curation.formats.faults import REASONS, Fault
 from siftune.curation.formats.turns import Turn, repair_turns
-from siftune.curation.ingest.row_conversion import Example, RowFormat, convert_row
+from siftune.curation.ingest.row_conversion import Example, convert_row
+from siftune.curation.ingest.row_format import RowFormat
 from siftune.curation.recipe.sections import FormatName
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
