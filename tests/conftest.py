@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,15 @@ def shared_data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the real data sets are not on this machine (expected in ../shared/data)")
     return DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_workers() -> Iterator[None]:
+    """Workers of training and evaluation begin as forks where the system has them; see `forked_workers`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux":
+            from siftune.training import worker
+            from tests.training import forked_workers
+
+            patch.setattr(worker, "start", forked_workers.start)
+        yield

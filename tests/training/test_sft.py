@@ -6,11 +6,10 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -532,7 +531,7 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
     checkpoint = sft.last_checkpoint(broken.folder)
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-3"
-    (resumed,), (expected,) = jobs.train_in_workers([broken]), jobs.train_in_workers([uninterrupted])
+    resumed, expected = jobs.train_in_workers([broken, uninterrupted])
     assert resumed.adapter_hash == expected.adapter_hash
     same = ["step", "loss", "learning_rate", "grad_norm", "tokens"]
     logs = [read_log(job.folder).select(same) for job in (broken, uninterrupted)]
@@ -560,7 +559,7 @@ def test_one_process_trains_the_same_adapters_as_one_for_each_job(tmp_path, tiny
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_loses_no_job(tmp_path, tiny_model):
+def test_a_process_that_dies_loses_no_job(tmp_path, tiny_model, monkeypatch):
     """Killed in its second job, it is followed by another one that goes on from there; a job at fault ends the rest."""
     frame = arm_frame([toy_messages(number) for number in range(8)])
     settings: dict[str, Any] = {"budget": {"steps": 4}, "checkpoint_steps": 1}
@@ -568,18 +567,22 @@ def test_a_process_that_dies_loses_no_job(tmp_path, tiny_model):
     planned[1] = planned[1].model_copy(update={"seed": 1})
     too_short = planned[2].training.model_copy(update={"max_length": 9})
     planned[2] = planned[2].model_copy(update={"training": too_short, "seed": 2})
-    killed: list[int] = []
+    started: list[Any] = []
+    start = worker.start
+
+    def start_and_remember(module: str, *, log: IO[str]) -> Any:
+        started.append(start(module, log=log))
+        return started[-1]
 
     def kill_once(label: str, done: int, _: int) -> None:
-        if "seed 1" in label and done == 2 and not killed:
-            (worker,) = (child for child in psutil.Process().children() if jobs.WORKER in child.cmdline())
-            killed.append(worker.pid)
-            worker.kill()
+        if "seed 1" in label and done == 2 and len(started) == 1:
+            started[0].kill()
 
+    monkeypatch.setattr(worker, "start", start_and_remember)
     trained = jobs.train_in_workers(planned, progress=kill_once)
     assert next(trained).seed == 0
     assert next(trained).seed == 1
-    assert len(killed) == 1
+    assert len(started) == 2
     assert read_log(planned[1].folder)["step"].to_list() == [1, 2, 3, 4]
     with pytest.raises(UserError, match="has a trained token"):
         next(trained)
