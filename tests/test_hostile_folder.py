@@ -119,7 +119,7 @@ def test_every_command_works_in_a_folder_of_the_users_own_modules(hostile: Path,
     row_id = "s:0"
 
     def together(*commands: list[str]) -> None:
-        """One process for the commands that import PyTorch and its libraries, which takes longer than their work."""
+        """One process for several commands, whose imports take longer than their work."""
         process = subprocess.run(
             [sys.executable, several, str(hostile / MARKER), json.dumps(commands)],
             cwd=hostile,
@@ -133,6 +133,8 @@ def test_every_command_works_in_a_folder_of_the_users_own_modules(hostile: Path,
     alone = [
         ["inspect", "rows.jsonl"],
         ["curate", "recipe.yaml"],
+    ]
+    light = [
         ["check", "run"],
         ["explain", "run", row_id],
         ["push", "run", "hf://me/set", "--dry-run"],
@@ -153,11 +155,12 @@ def test_every_command_works_in_a_folder_of_the_users_own_modules(hostile: Path,
     ]
     # `map` needs topics, and `index` a Redis server: they end with a message, after they were imported.
     refused = [["map", "run", "map.parquet"], ["index", "run", "redis://127.0.0.1:1/0"]]
-    commands = {command[0] for command in (*alone, *heavy, *refused)}
+    commands = {command[0] for command in (*alone, *light, *heavy, *refused)}
     assert commands | {"app"} == set(main.commands), "a command is missing here"
     for command in (*alone, *refused):
         siftune(hostile, *command, code=2 if command in refused else 0)
         assert not (hostile / MARKER).exists(), f"{command} imported the user's {(hostile / MARKER).read_text()}"
+    together(*light)
     together(*heavy)
     serve_the_app(hostile)
     assert not (hostile / MARKER).exists(), f"the app imported the user's {(hostile / MARKER).read_text()}"

