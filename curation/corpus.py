@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from siftune.curation import schema
+from siftune.curation.measurement import Measured
+from siftune.curation.progress import Progress
 from siftune.curation.recipe.sections import Keys
 from siftune.curation.schema import Key
 from siftune.curation.text.prompt_templates import PromptTemplates, TemplateCounts
@@ -20,7 +23,10 @@ from siftune.curation.text.words import key_text, word_count
 
 #: Rows that are held in memory at a time.
 BATCH = 50_000
-_TEMPLATES = "templates"  # in the metadata of TEXTS
+#: The key of `TemplateCounts` in the metadata of TEXTS.
+TEMPLATES = "templates"
+#: INDEX without what depends on the recipe and on decisions by hand.
+STORED_INDEX = pl.Schema([(name, dtype) for name, dtype in schema.INDEX.items() if name not in ("rank", "pinned")])
 
 
 @dataclass(frozen=True)
@@ -50,17 +56,40 @@ class EarlierSet:
         return (pl.lit(self.prefix) + pl.col("id")).alias("id")
 
 
+class ClusterMeasures(Protocol):
+    """Takes measures where the texts of a run lie on a cluster: see `siftune.curation.cluster`."""
+
+    def measure(self, stage: Any, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        """What a stage of `siftune.curation.stages` measures of the rows of `alive` (INDEX)."""
+
+    def equal_texts(self, rows: NDArray[np.uint32], text: pl.Expr) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions in `rows`: the first row with a text, and each later one with the same; in the order of these.
+
+        `rows` are ascending positions in the corpus; `text` is an expression over TEXTS, and an empty one equals none.
+        """
+
+    def similar_texts(
+        self, rows: NDArray[np.uint32], key: Key, *, shingle: int, permutations: int, floor: float
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]:
+        """The pairs that `siftune.curation.dedup.minhash.jaccard_pairs` gives for the `key` texts of `rows`.
+
+        Positions in `rows`, and the similarity of both sides, float64 [m, 2].
+        """
+
+
 @dataclass(frozen=True)
 class Corpus:
     """EXAMPLES and TEXTS of a run, aligned row by row; `key` is their cache key.
 
-    Rows of earlier sets, in their order, come after the run's own rows: positions count through all of them.
+    Rows of earlier sets, in their order, come after the run's own rows: positions count through all of them. Where the
+    rows were prepared on a `cluster`, measures are taken there.
     """
 
     examples: Path
     texts: Path
     key: str
     earlier: tuple[EarlierSet, ...] = ()
+    cluster: ClusterMeasures | None = None
 
     @cached_property
     def own_rows(self) -> int:
@@ -178,11 +207,11 @@ def write_texts(
             is_own &= pl.col("source").is_in(list(counts.minimums))
             known.append((is_own, PromptTemplates.counted(counts)))
     is_known = pl.any_horizontal(pl.lit(value=False), *[is_own for is_own, _ in known])
-    for frame in _split_turns(examples):
+    for frame in _all_turns(examples):
         fresh.count(frame.filter(~is_known))
 
     def stripped() -> Iterator[pl.DataFrame]:
-        for frame in _split_turns(examples):
+        for frame in _all_turns(examples):
             numbered = frame.with_row_index("order")
             parts = [fresh.strip(numbered.filter(~is_known))]
             parts += [templates.strip(numbered.filter(is_own)) for is_own, templates in known]
@@ -195,25 +224,29 @@ def write_texts(
 
     # Counters of several tables cannot be handed on as one.
     every = [counts for templates in (fresh, *[table for _, table in known]) if (counts := templates.counts()).minimums]
-    notes = {_TEMPLATES: every[0].to_json()} if len(every) == 1 else {}
+    notes = {TEMPLATES: every[0].to_json()} if len(every) == 1 else {}
     write_batches(stripped(), out, schema.TEXTS, notes=notes)
 
 
 def template_counts(texts: Path) -> TemplateCounts | None:
     """What was counted to write TEXTS; None where rows of several tables of counters stand together."""
-    text = pl.read_parquet_metadata(texts).get(_TEMPLATES)
+    text = pl.read_parquet_metadata(texts).get(TEMPLATES)
     return TemplateCounts.from_json(text) if text else None
 
 
-def _split_turns(examples: Path) -> Iterator[pl.DataFrame]:
-    for batch in batches(examples, ["id", "source", "messages"]):
-        yield batch.select(
-            "id",
-            "source",
-            system_text().alias("system"),
-            turns_text(answers=False).alias("prompt"),
-            turns_text(answers=True).alias("answer"),
-        )
+def _all_turns(examples: Path) -> Iterator[pl.DataFrame]:
+    return map(split_turns, batches(examples, ["id", "source", "messages"]))
+
+
+def split_turns(batch: pl.DataFrame) -> pl.DataFrame:
+    """`id`, `source`, and the texts of the `system`, the `prompt` and the `answer` turns of a batch of EXAMPLES."""
+    return batch.select(
+        "id",
+        "source",
+        system_text().alias("system"),
+        turns_text(answers=False).alias("prompt"),
+        turns_text(answers=True).alias("answer"),
+    )
 
 
 def turns_text(*, answers: bool) -> pl.Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,8 @@ from siftune.curation.against.earlier_sets import add_earlier, check_earlier, op
 from siftune.curation.against.named_rows import write_named_rows
 from siftune.curation.against.stored_embeddings import store_embeddings
 from siftune.curation.balance.stage import balance_rows
+from siftune.curation.cluster.cluster import check_cluster, cluster_of, prepare_on_cluster
+from siftune.curation.cluster.tasks import Executor
 from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.ingest.sources import locate_sources
 from siftune.curation.outputs import write_outputs
@@ -30,13 +33,16 @@ from siftune.curation.stages import Stage, compared_rows, measure_stage, stages
 from siftune.curation.topics.stage import find_topics, measure_diversity
 
 
-def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> RunFolder:
+def curate(
+    recipe: Path | RecipeFile, *, progress: Progress | None = None, executor: Executor | None = None
+) -> RunFolder:
     """Run the curation half of a recipe and write its run folder; measures that are there are reused.
 
     Args:
         recipe: the path of a recipe, or of the `recipe.yaml` of a run, which is then continued; or a recipe that is
             read already.
         progress: called while long work goes on.
+        executor: does the tasks of `engine: ray`; default: the cluster that the recipe names.
 
     Raises:
         UserError: the recipe, a source, a reference or the run folder is not as it must be.
@@ -44,12 +50,15 @@ def curate(recipe: Path | RecipeFile, *, progress: Progress | None = None) -> Ru
     recipe_file = recipe if isinstance(recipe, RecipeFile) else RecipeFile.read(recipe)
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
     check_selected_arms(recipe_file.recipe, base=recipe_file.base)
-    locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
+    if recipe_file.recipe.engine.ray is not None:
+        check_cluster(recipe_file.recipe, base=recipe_file.base)
+    else:
+        locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
     check_earlier(recipe_file.recipe, base=recipe_file.base)
     run = RunFolder.create(recipe_file.run_folder, recipe_name=recipe_file.name)
-    with run.locked():
+    with run.locked(), nullcontext(executor) if executor else cluster_of(recipe_file.recipe, run) as tasks:
         recorder = RunRecorder.begin(run, recipe_file, progress)
-        prepared = ingest_sources(recorder)
+        prepared = ingest_sources(recorder, tasks)
         alive = apply_overrides(recorder, prepared)
         for stage in stages(recorder.recipe, base=recorder.base):
             alive = run_stage(recorder, prepared, stage, alive)
@@ -74,19 +83,22 @@ def index_texts(run: RunFolder, progress: Progress | None) -> None:
         TextIndex.build(Catalogue.load(run), progress=progress)
 
 
-def ingest_sources(recorder: RunRecorder) -> Prepared:
+def ingest_sources(recorder: RunRecorder, executor: Executor | None = None) -> Prepared:
     """Read the sources and open what they are curated against; rows that cannot be read go into the ledger, and so do
-    repairs and masks.
+    repairs and masks. An `executor` reads them on a cluster.
     """
     with recorder.stage("ingest", rows=0) as record:
         earlier = open_earlier(recorder)
-        prepared = prepare(
-            recorder.recipe,
-            recorder.run,
-            base=recorder.base,
-            progress=recorder.progress,
-            earlier_texts=[one.rows.texts for one in earlier],
-        )
+        if executor is not None:
+            prepared = prepare_on_cluster(recorder, executor)
+        else:
+            prepared = prepare(
+                recorder.recipe,
+                recorder.run,
+                base=recorder.base,
+                progress=recorder.progress,
+                earlier_texts=[one.rows.texts for one in earlier],
+            )
         prepared = add_earlier(recorder, prepared, earlier)
         record.rows = prepared.index.height + prepared.quarantined.height
         record.kept = prepared.index.height

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from siftune.curation import schema
 from siftune.curation.atomic_files import write_json, write_parquet
 from siftune.curation.corpus import (
+    STORED_INDEX,
     Corpus,
     EarlierSet,
     batches,
@@ -33,9 +34,6 @@ from siftune.curation.run.cache_key import measure_key, rows_key
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import SourceRecord
 from siftune.curation.split_names import HELD_OUT, standard_splits
-
-#: INDEX without what depends on the recipe and on decisions by hand.
-_STORED_INDEX = pl.Schema([(name, dtype) for name, dtype in schema.INDEX.items() if name not in ("rank", "pinned")])
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def prepare(
     earlier = [counts for path in earlier_texts if (counts := template_counts(path)) is not None]
     texts, _ = run.measure("texts", texts_key, lambda out: write_texts(examples, out, recipe.keys, counted, earlier))
     index, _ = run.measure(
-        "index", texts_key, lambda out: write_batches(measure_index(examples, texts), out, _STORED_INDEX)
+        "index", texts_key, lambda out: write_batches(measure_index(examples, texts), out, STORED_INDEX)
     )
     sources = json.loads(report.read_text(encoding="utf-8"))["sources"]
     return Prepared(
@@ -173,7 +171,7 @@ def prepare(
         index=rank(pl.read_parquet(index, glob=False), recipe),
         repairs=repairs,
         masks=masks,
-        quarantined=_read_quarantine(quarantine),
+        quarantined=read_quarantine(quarantine),
         quarantine=quarantine,
         sources=[SourceRecord.model_validate(source) for source in sources],
         files={"examples": examples, "texts": texts, "index": index},
@@ -201,7 +199,7 @@ def _rewrite(
     write_parquet(pl.concat(decisions), decisions_path)
 
 
-def _read_quarantine(path: Path) -> pl.DataFrame:
+def read_quarantine(path: Path) -> pl.DataFrame:
     """Columns id, source, reason and detail (`file:row`) of the rows that could not be read."""
     columns = {"id": pl.String, "source": pl.String, "file": pl.String, "row": pl.Int64, "reason": pl.String}
     if path.stat().st_size == 0:  # polars reads no columns from an empty file

@@ -119,4 +119,10 @@ def measure_stage(
         The parquet file of the measure, and whether it was there.
     """
     key = measure_key(stage.name, stage.depends(), corpus.key, rows_key(alive["id"]))
-    return run.measure(stage.name, key, lambda out: stage.measure(corpus, alive, progress).write(out))
+
+    def measured() -> Measured:
+        if corpus.cluster is not None:
+            return corpus.cluster.measure(stage, corpus, alive, progress)
+        return stage.measure(corpus, alive, progress)
+
+    return run.measure(stage.name, key, lambda out: measured().write(out))

@@ -33,7 +33,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.decontamination.benchmark_items import RULE_MATCHES, BenchmarkItems, RowBatch, format_share
-from siftune.curation.decontamination.gram_postings import RUNS, GramPostings, covered_words, longest_runs
+from siftune.curation.decontamination.gram_postings import OCCURRENCES, RUNS, GramPostings, covered_words, longest_runs
 
 #: Words in an n-gram of all three rules.
 GRAM_WORDS = 8
@@ -70,6 +70,14 @@ class EightGramRules:
         prompts = self._postings.occurrences(batch.prompt, "prompt", batch.first_row)
         answers = self._postings.occurrences(batch.answer, "answer", batch.first_row)
         self._occurrences.append(pl.concat([prompts, answers]))
+
+    def gathered(self) -> list[pl.DataFrame]:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        return [pl.concat([pl.DataFrame(schema=OCCURRENCES), *self._occurrences])]
+
+    def add(self, frames: list[pl.DataFrame]) -> None:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        self._occurrences += frames
 
     def matches(self, ids: pl.Series) -> pl.DataFrame:
         """RULE_MATCHES of all rows read so far; `ids` are theirs (`source:row`)."""

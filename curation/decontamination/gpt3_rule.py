@@ -59,6 +59,15 @@ class Gpt3Rule:
         for search in self._searches:
             search.read(prompts, answers, batch.first_row)
 
+    def gathered(self) -> list[pl.DataFrame]:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        return [frame for search in self._searches for frame in search.gathered()]
+
+    def add(self, frames: list[pl.DataFrame]) -> None:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        for number, search in enumerate(self._searches):
+            search.add(*frames[2 * number : 2 * number + 2])
+
     def matches(self, ids: pl.Series) -> pl.DataFrame:
         """RULE_MATCHES of all rows read so far."""
         frames = [pl.DataFrame(schema=RULE_MATCHES)]
@@ -92,6 +101,15 @@ class _RareGrams:
         in_rows = occurrences.select("row", "gram").unique()["gram"].to_numpy()
         self._documents += np.bincount(in_rows, minlength=self.postings.count)
         # What is too frequent already will not become rare: so the memory is bounded by the n-grams, not by the rows.
+        self._occurrences.append(self._rare(occurrences))
+
+    def gathered(self) -> list[pl.DataFrame]:
+        """In how many rows each n-gram was, and the occurrences of those that are rare so far."""
+        return [pl.DataFrame({"rows": self._documents}), self._rare(pl.concat(self._occurrences))]
+
+    def add(self, documents: pl.DataFrame, occurrences: pl.DataFrame) -> None:
+        """Add what was gathered of other rows."""
+        self._documents += documents["rows"].to_numpy()
         self._occurrences.append(self._rare(occurrences))
 
     def pairs(self) -> pl.DataFrame:

@@ -49,6 +49,16 @@ class Llama2Rule:
         for part, words in (("prompt", batch.prompt), ("answer", batch.answer)):
             self._spans.append(self._find(words, part, batch.first_row))
 
+    def gathered(self) -> list[pl.DataFrame]:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        return [pl.DataFrame({"is_contaminated": self._contaminated}), pl.concat(self._spans)]
+
+    def add(self, frames: list[pl.DataFrame]) -> None:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        contaminated, spans = frames
+        self._contaminated |= contaminated["is_contaminated"].to_numpy()
+        self._spans.append(spans)
+
     def matches(self, ids: pl.Series) -> pl.DataFrame:
         """RULE_MATCHES of all rows read so far."""
         words = self._items.words

@@ -13,7 +13,7 @@ rules are described in `siftune.curation.decontamination.published_rules`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -73,32 +73,91 @@ def find_matches(
         `find_paraphrases` gives it.
     """
     # Items that share words with a row.
-    search = _WordSearch(references) if "layered" in rules else None
-    published = published or PublishedRules(references, set(rules))
-    matches, ids, rows = [pl.DataFrame(schema=_PART_MATCHES)], [pl.Series("id", [], pl.String)], 0
+    words = WordMatches(references, rules=rules, published=published)
+    ids = [pl.Series("id", [], pl.String)]
     for batch in batches():
-        published.read(batch)
-        if search is not None:
-            parts = [part for part in ("prompt", "answer", "system") if part in batch.columns]
-            of_batch = [frame for part in parts for frame in search.find(batch, part)]
-            matches += [frame.with_columns(row=pl.col("row") + rows) for frame in of_batch]
+        words.read(batch)
         ids.append(batch["id"])
-        rows += batch.height
         if progress is not None:
-            progress("searching runs", rows, 0)
-    all_matches = search.settle(pl.concat(matches)) if search else pl.concat(matches)
+            progress("searching runs", words.rows, 0)
+    all_ids, paraphrases = pl.concat(ids), None
 
-    # Items in other words: what no layer above has found already.
-    if "layered" in rules and embed is not None and references.height and rows:
+    # Items in other words.
+    if "layered" in rules and embed is not None and references.height and words.rows:
         paraphrases = find_paraphrases(batches, references, embed=embed, progress=progress)
-        layered = all_matches.filter(pl.col("rule").str.starts_with("layered")).select("row", "item")
-        new = paraphrases.join(layered, on=["row", "item"], how="anti", maintain_order="left")
-        all_matches = pl.concat([all_matches, schema.conform(new, _PART_MATCHES)])
-    all_ids = pl.concat(ids)
-    by_rule = published.matches(all_ids).with_columns(
-        pl.col("span").str.slice(0, SPAN_CHARACTERS), outcome=pl.lit("same"), detail=pl.lit("shared words")
-    )
-    return _join_parts(pl.concat([all_matches, schema.conform(by_rule, _PART_MATCHES)]), all_ids, references)
+    return words.joined(all_ids, paraphrases)
+
+
+class WordMatches:
+    """Matches by shared words, read batch by batch, or gathered of several parts of the rows and put together.
+
+    Attributes:
+        rows: how many rows were read.
+    """
+
+    def __init__(
+        self,
+        references: pl.DataFrame,
+        *,
+        rules: Sequence[Rule],
+        token_ratios: Mapping[str, float] | None = None,
+        published: PublishedRules | None = None,
+    ) -> None:
+        """Prepare the search.
+
+        Args:
+            references: as in `find_matches`.
+            rules: as there.
+            token_ratios: as in `PublishedRules`.
+            published: as in `find_matches`.
+        """
+        self.rows = 0
+        self._references = references
+        self._layers = _WordSearch(references) if "layered" in rules else None
+        self._published = published or PublishedRules(references, set(rules), token_ratios)
+        self._matches = [pl.DataFrame(schema=_PART_MATCHES)]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What each published rule says of whole benchmarks; complete after `joined`."""
+        return self._published.notes
+
+    def read(self, batch: pl.DataFrame) -> None:
+        """Compare a batch of rows with the items."""
+        self._published.read(batch)
+        if self._layers is not None:
+            parts = [part for part in ("prompt", "answer", "system") if part in batch.columns]
+            of_batch = [frame for part in parts for frame in self._layers.find(batch, part)]
+            self._matches += [frame.with_columns(row=pl.col("row") + self.rows) for frame in of_batch]
+        self.rows += batch.height
+
+    def gathered(self) -> list[pl.DataFrame]:
+        """What was read so far, as frames that `add` takes."""
+        return [pl.concat(self._matches), *self._published.gathered()]
+
+    def add(self, frames: Sequence[pl.DataFrame], *, rows: int) -> None:
+        """Add what another search of the same rules and items gathered of the `rows` that come next."""
+        self._matches.append(frames[0].with_columns(row=pl.col("row") + self.rows))
+        self._published.add(frames[1:], rows=rows)
+        self.rows += rows
+
+    def joined(self, ids: pl.Series, paraphrases: pl.DataFrame | None = None) -> pl.DataFrame:
+        """MATCHES of all rows read.
+
+        Args:
+            ids: of these rows.
+            paraphrases: what `find_paraphrases` gave for them; only what no layer above has found is taken.
+        """
+        matches = pl.concat(self._matches)
+        matches = self._layers.settle(matches) if self._layers else matches
+        if paraphrases is not None:
+            layered = matches.filter(pl.col("rule").str.starts_with("layered")).select("row", "item")
+            new = paraphrases.join(layered, on=["row", "item"], how="anti", maintain_order="left")
+            matches = pl.concat([matches, schema.conform(new, _PART_MATCHES)])
+        by_rule = self._published.matches(ids).with_columns(
+            pl.col("span").str.slice(0, SPAN_CHARACTERS), outcome=pl.lit("same"), detail=pl.lit("shared words")
+        )
+        return _join_parts(pl.concat([matches, schema.conform(by_rule, _PART_MATCHES)]), ids, self._references)
 
 
 class _WordSearch:

@@ -7,7 +7,7 @@ differ, is in docs/contamination_rules.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import polars as pl
@@ -29,6 +29,12 @@ class RuleSearch(Protocol):
 
     def read(self, batch: RowBatch) -> None:
         """Compare a batch of rows with the items."""
+
+    def gathered(self) -> list[pl.DataFrame]:
+        """What was read so far, as frames; always the same number of them. Rows are in a column `row`."""
+
+    def add(self, frames: list[pl.DataFrame]) -> None:
+        """Add what another search of the same rules and items gathered of other rows."""
 
     def matches(self, ids: pl.Series) -> pl.DataFrame:
         """RULE_MATCHES of all rows read; `ids` are theirs. Rules that look at all rows decide here."""
@@ -80,6 +86,21 @@ class PublishedRules:
         for search in self._searches:
             search.read(batch)
         self._rows += frame.height
+
+    def gathered(self) -> list[pl.DataFrame]:
+        """What was read so far, as frames that `add` takes; in those with a column `row` it is counted from 0 on."""
+        return [frame for search in self._searches for frame in search.gathered()]
+
+    def add(self, frames: Sequence[pl.DataFrame], *, rows: int) -> None:
+        """Add what was gathered of the `rows` that come next."""
+        after = [
+            frame.with_columns(pl.col("row") + self._rows) if "row" in frame.columns else frame for frame in frames
+        ]
+        for search in self._searches:
+            count = len(search.gathered())
+            search.add(after[:count])
+            del after[:count]
+        self._rows += rows
 
     def matches(self, ids: pl.Series) -> pl.DataFrame:
         """RULE_MATCHES of all rows read; `ids` are theirs."""

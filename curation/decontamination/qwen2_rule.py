@@ -61,6 +61,14 @@ class Qwen2Rule:
         for part, words in (("prompt", batch.prompt), ("answer", batch.answer)):
             self._matches.append(self._find(words, part, batch.first_row))
 
+    def gathered(self) -> list[pl.DataFrame]:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        return [pl.concat(self._matches)]
+
+    def add(self, frames: list[pl.DataFrame]) -> None:
+        """See `siftune.curation.decontamination.published_rules.RuleSearch`."""
+        self._matches += frames
+
     def matches(self, ids: pl.Series) -> pl.DataFrame:
         """RULE_MATCHES of all rows read so far."""
         matches = pl.concat(self._matches)

@@ -57,6 +57,28 @@ class Decontamination:
         return on
 
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
+        items = self.items()
+        if items is None:
+            return Measured(schema.empty(schema.MATCHES))
+        published = PublishedRules(items, set(self.settings.rules), self.settings.token_ratios)
+        matches = find_matches(
+            lambda: corpus.frames([*TEXT_COLUMNS, "system"], alive["row"].to_numpy()),
+            items,
+            rules=self.settings.rules,
+            embed=embedder(self.encoder).embed if self.encoder else None,
+            progress=progress,
+            published=published,
+        )
+        matches, notes = with_item_texts(matches, items), published.notes
+        if self.settings.verify is not None:
+            rows = corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy())
+            judge = open_judge(self.settings.verify, base=self.base)
+            matches, opinion = overrule(matches, rows, judge=judge, progress=progress)
+            notes |= opinion
+        return Measured(matches, notes)
+
+    def items(self) -> pl.DataFrame | None:
+        """The items of all references (REFERENCE); None where the recipe names none."""
         references = [
             read_reference(
                 reference.path,
@@ -67,25 +89,7 @@ class Decontamination:
             )
             for reference in self.settings.references
         ]
-        if not references:
-            return Measured(schema.empty(schema.MATCHES))
-        items = pl.concat(references)
-        published = PublishedRules(items, set(self.settings.rules), self.settings.token_ratios)
-        matches = find_matches(
-            lambda: corpus.frames([*TEXT_COLUMNS, "system"], alive["row"].to_numpy()),
-            items,
-            rules=self.settings.rules,
-            embed=embedder(self.encoder).embed if self.encoder else None,
-            progress=progress,
-            published=published,
-        )
-        matches, notes = _with_item_texts(matches, items), published.notes
-        if self.settings.verify is not None:
-            rows = corpus.frames(TEXT_COLUMNS, alive["row"].to_numpy())
-            judge = open_judge(self.settings.verify, base=self.base)
-            matches, opinion = overrule(matches, rows, judge=judge, progress=progress)
-            notes |= opinion
-        return Measured(matches, notes)
+        return pl.concat(references) if references else None
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
         settled = settle(measured, threshold=self.settings.threshold, most=self.settings.max_false_discovery)
@@ -105,7 +109,7 @@ class Decontamination:
         return schema.conform(decided, schema.DECISIONS)
 
 
-def _with_item_texts(matches: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+def with_item_texts(matches: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """MATCHES with the texts of their items; `items` are REFERENCE."""
     unique = items.unique("reference", keep="first", maintain_order=True)
     texts = unique.select("reference", schema.conform(unique, pl.Schema(schema.ITEM.to_schema())).to_struct("item"))

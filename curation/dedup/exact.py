@@ -138,13 +138,17 @@ def equal_text_pairs(
         return text_hashes(frame.select(text.alias("text"))["text"] for frame in frames)
 
     rows = alive["row"].to_numpy()
-    if compared is None:
-        hashes = hash_rows(rows)
+    if corpus.cluster is not None:
+        first, later = corpus.cluster.equal_texts(rows, text)
     else:
-        hashes = row_features(corpus, rows, name=f"{measure}-hashes", settings=compared, compute=hash_rows)
-    first = _first_equal(hashes)
-    later = np.flatnonzero(first != np.arange(alive.height))
-    star = Pairs(first[later].astype(np.uint32), later.astype(np.uint32), np.ones(len(later)))
+        if compared is None:
+            hashes = hash_rows(rows)
+        else:
+            hashes = row_features(corpus, rows, name=f"{measure}-hashes", settings=compared, compute=hash_rows)
+        first = _first_equal(hashes)
+        later = np.flatnonzero(first != np.arange(alive.height))
+        first = first[later]
+    star = Pairs(first.astype(np.uint32), later.astype(np.uint32), np.ones(len(later)))
     return pairs_frame(alive, star, measure=measure, sides=sides)
 
 

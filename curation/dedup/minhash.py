@@ -292,7 +292,12 @@ def similar_pairs(
         return buckets_of(sketches.keys[filled, band], filled, band=band, new=new, guard=guard)
 
     buckets = list(map_in_order(buckets_of_band, range(count)))
-    candidates = sum(int(bucket.work.sum(dtype=np.int64)) for bucket in buckets)
+    require_affordable(sum(bucket.candidates for bucket in buckets))
+    return verified_pairs(sketches, buckets, floor=floor, answer_floor=answer_floor, progress=progress)
+
+
+def require_affordable(candidates: int) -> None:
+    """Raise `UserError` for more comparisons than `MAX_CANDIDATES`."""
     if candidates > MAX_CANDIDATES:
         raise UserError(
             f"Near duplicates: {candidates:,} comparisons would be needed (at most {MAX_CANDIDATES:,} are accepted), "
@@ -300,6 +305,26 @@ def similar_pairs(
             "keys.template_rows and keys.template_share, raise duplicates.near.floor (or answers.floor), "
             "or leave the stage out with `near: null` (or `answers: null`)."
         )
+
+
+def verified_pairs(
+    sketches: Sketches,
+    buckets: list[Buckets],
+    *,
+    floor: float,
+    answer_floor: float = 0.0,
+    progress: Progress | None = None,
+) -> Pairs:
+    """The pairs of rows in some buckets whose sides reach the floors, sorted; each in the first band that both share.
+
+    Args:
+        sketches: of n rows.
+        buckets: of some bands, or a part of their buckets; taken off the list while they are compared.
+        floor: the least similarity of each side.
+        answer_floor: the least similarity of answers, where it is above `floor`.
+        progress: called with ("comparing", bands done, bands).
+    """
+    count = len(buckets)
     bits = minhash_kernels.bitmaps(sketches.flat, sketches.offsets, sketches.middles)
     parts = [(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty((0, 2)))]
     while buckets:

@@ -57,15 +57,19 @@ class DialoguePrefixes:
     def measure(self, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
         def hash_rows(some: NDArray[np.uint32]) -> RowFeatures:
             hashed = [
-                _dialogue_hashes(frame, with_system=self.system == "distinguish")
+                dialogue_hashes(frame, with_system=self.system == "distinguish")
                 for frame in corpus.example_frames(["messages", "meta"], some)
             ]
-            return RowFeatures.joined([_dialogue_hashes(_NO_ROWS, with_system=True), *hashed])
+            return RowFeatures.joined([dialogue_hashes(_NO_ROWS, with_system=True), *hashed])
 
         rows = alive["row"].to_numpy()
         shorter, longer = _prefixes(
             row_features(corpus, rows, name="dialogue-hashes", settings=self.depends(), compute=hash_rows)
         )
+        return self.measured(alive, shorter, longer)
+
+    def measured(self, alive: pl.DataFrame, shorter: NDArray[np.int64], longer: NDArray[np.int64]) -> Measured:
+        """What is stored of rows that begin others, positions in `alive` (INDEX)."""
         fewer = (alive["turns"].gather(shorter) < alive["turns"].gather(longer)).to_numpy()
         a, b = np.minimum(shorter, longer)[fewer], np.maximum(shorter, longer)[fewer]
         order = np.lexsort((b, a))
@@ -100,7 +104,7 @@ class DialoguePrefixes:
         return decided.with_columns(detail=pl.Series(details, dtype=pl.String))
 
 
-def _dialogue_hashes(frame: pl.DataFrame, *, with_system: bool) -> RowFeatures:
+def dialogue_hashes(frame: pl.DataFrame, *, with_system: bool) -> RowFeatures:
     """Hashes of the turns of rows with `messages` and `meta`; without their system turns where these are ignored.
 
     `flat` has two hashes of each turn and whether it is not trained, uint64 [t, 3]; `context` two hashes of what comes
@@ -130,11 +134,24 @@ def _dialogue_hashes(frame: pl.DataFrame, *, with_system: bool) -> RowFeatures:
 
 def _prefixes(dialogues: RowFeatures) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows, int64[m], and the longer row, int64[m], that each is the beginning of and adds nothing to."""
+    states = dialogue_states(dialogues)
+    row, longer = joined_prefixes(states)
+    offsets = np.concatenate([[0], np.cumsum(dialogues.sizes)])
+    silent = add_nothing(offsets, states["is_untrained"].to_numpy(), row, longer)
+    return row[silent], longer[silent]
+
+
+def dialogue_states(dialogues: RowFeatures) -> pl.DataFrame:
+    """What each dialogue was after each of its turns, row by row, from what `dialogue_hashes` gives.
+
+    Columns: `one` and `other`, two hashes of all turns so far; `row`; `is_last`, whether the dialogue ends there; and
+    `is_untrained`, whether the turn is not trained.
+    """
     counts, state, flat = dialogues.sizes, dialogues.by_row["context"].T.copy(), dialogues.flat
     assert flat is not None
     starts = np.concatenate([[0], np.cumsum(counts)])
-    turns, untrained = flat[:, :2].T.copy(), flat[:, 2].astype(bool)
-    # After each turn, what the dialogue was so far: all rows one turn further in each round.
+    turns = flat[:, :2].T.copy()
+    # All rows one turn further in each round.
     for depth in range(int(counts.max(initial=0))):
         rows = np.flatnonzero(counts > depth)
         at = starts[rows] + depth
@@ -142,17 +159,44 @@ def _prefixes(dialogues: RowFeatures) -> tuple[NDArray[np.int64], NDArray[np.int
         state[:, rows] = turns[:, at] = mixed
     is_last = np.zeros(turns.shape[1], bool)
     is_last[starts[1:][counts > 0] - 1] = True
-    frame = pl.DataFrame({"one": turns[0], "other": turns[1], "row": np.repeat(np.arange(len(counts)), counts)})
-    dialogue, beginning = frame.filter(is_last), frame.filter(~is_last)
+    row = np.repeat(np.arange(len(counts)), counts)
+    untrained = flat[:, 2].astype(bool)
+    return pl.DataFrame({"one": turns[0], "other": turns[1], "row": row, "is_last": is_last, "is_untrained": untrained})
+
+
+def joined_prefixes(states: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that end as another row was after one of its earlier turns, int64[m], and these others, int64[m]; sorted.
+
+    `states` are those of `dialogue_states`, all of them or all with some hashes.
+    """
+    frame = states.select("one", "other", pl.col("row").cast(pl.Int64), "is_last")
+    dialogue, beginning = frame.filter("is_last"), frame.filter(~pl.col("is_last"))
     beginning = beginning.join(dialogue.select("one").unique(), on="one", how="semi")
     pairs = dialogue.join(beginning, on=["one", "other"], how="inner", suffix="_longer").sort("row", "row_longer")
-    if untrained.any():
-        adds_nothing = [
-            bool((untrained[starts[row] : starts[row + 1]] | ~untrained[starts[longer] :][: counts[row]]).all())
-            for row, longer in pairs.select("row", "row_longer").iter_rows()
-        ]
-        pairs = pairs.filter(pl.Series(adds_nothing, dtype=pl.Boolean))
     return pairs["row"].to_numpy(), pairs["row_longer"].to_numpy()
+
+
+def add_nothing(
+    offsets: NDArray[np.int64], untrained: NDArray[np.bool_], row: NDArray[np.int64], longer: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """For each row and the longer one that it begins, whether every turn that it trains is trained there too: bool [m].
+
+    Args:
+        offsets: where the turns of each row begin, int64 [n + 1].
+        untrained: which turns are not trained, bool [t].
+        row: int64 [m].
+        longer: int64 [m].
+    """
+    if not untrained.any():
+        return np.ones(len(row), bool)
+    counts = np.diff(offsets)
+    return np.array(
+        [
+            bool((untrained[offsets[one] : offsets[one + 1]] | ~untrained[offsets[other] :][: counts[one]]).all())
+            for one, other in zip(row, longer, strict=True)
+        ],
+        bool,
+    )
 
 
 def _has_notes() -> pl.Expr:

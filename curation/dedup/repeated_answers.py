@@ -75,7 +75,10 @@ class RepeatedAnswers:
         rows = alive["row"].to_numpy()
         features = row_features(corpus, rows, name="answer-sketches", settings=self.depends(), compute=sketch_rows)
         # Rows of earlier sets are compared with one another too: they say who is in whose family.
-        stars = answer_stars(Sketches.of(features), floor=self.settings.floor, progress=progress)
+        return self.measured(alive, answer_stars(Sketches.of(features), floor=self.settings.floor, progress=progress))
+
+    def measured(self, alive: pl.DataFrame, stars: Pairs) -> Measured:
+        """What is stored of `stars`, positions in `alive` (INDEX)."""
         return Measured(pairs_frame(alive, stars, measure=self.name, sides=("answer_score",)))
 
     def decide(self, alive: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
@@ -149,7 +152,12 @@ def answer_stars(sketches: Sketches, *, floor: float, progress: Progress | None 
     is_first = first == np.arange(first.size)
     copies = np.flatnonzero(~is_first & (np.diff(sketches.offsets) > 0))
     between_classes = similar_pairs(sketches, floor=floor, rows=np.flatnonzero(is_first), progress=progress)
-    a = np.concatenate([between_classes.a, first[copies].astype(np.uint32)])
+    return stars_of(first[copies], copies, between_classes)
+
+
+def stars_of(first: NDArray[np.int64], copies: NDArray[np.int64], between_classes: Pairs) -> Pairs:
+    """Stars of the `copies` of each `first` row of a class and pairs of such first rows, sorted by (a, b)."""
+    a = np.concatenate([between_classes.a, first.astype(np.uint32)])
     b = np.concatenate([between_classes.b, copies.astype(np.uint32)])
     score = np.concatenate([between_classes.score, np.ones(copies.size)])
     order = np.lexsort((b, a))

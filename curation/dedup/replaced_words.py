@@ -49,10 +49,22 @@ def asks_for_another_thing(corpus: Corpus, rows: NDArray[np.uint32], pairs: Pair
     texts = pl.concat(frames)
     a, b = (np.searchsorted(involved, side[differing]).astype(np.uint32) for side in (pairs.a, pairs.b))
     prompts, answers = (word_sequences(texts[column].fill_null("")) for column in ("core", "answer"))
+    another[differing] = another_task(prompts, answers, a, b)
+    return another
+
+
+def another_task(prompts: tuple[U64, I64], answers: tuple[U64, I64], a: U32, b: U32) -> Bools:
+    """What `asks_for_another_thing` says of pairs of rows, from the words of their prompts and answers: bool [m].
+
+    Args:
+        prompts: hashes of words uint64 [t] and where each prompt begins, int64 [n + 1]; sorted within each in place.
+        answers: the same of the answers.
+        a: rows, uint32 [m].
+        b: rows, uint32 [m].
+    """
     answer_words = np.diff(answers[1])
     is_short = np.minimum(answer_words[a], answer_words[b]) < SHORT_ANSWER
-    another[differing] = both_lack_a_word(*prompts, a, b) & (is_short | both_lack_a_word(*answers, a, b))
-    return another
+    return both_lack_a_word(*prompts, a, b) & (is_short | both_lack_a_word(*answers, a, b))
 
 
 def both_lack_a_word(words: U64, offsets: I64, a: U32, b: U32) -> Bools:

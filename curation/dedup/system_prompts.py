@@ -14,6 +14,11 @@ from siftune.curation.row_features import RowFeatures, row_features
 from siftune.curation.text.words import normalise
 
 
+def system_hash() -> pl.Expr:
+    """A hash of the system prompts of a row, over TEXTS."""
+    return normalise(pl.col("system").fill_null("")).hash(0)
+
+
 def same_system(corpus: Corpus, rows: NDArray[np.uint32], pairs: Pairs) -> Pairs:
     """The pairs of rows with the same system prompts, or without any.
 
@@ -25,7 +30,7 @@ def same_system(corpus: Corpus, rows: NDArray[np.uint32], pairs: Pairs) -> Pairs
 
     def hash_rows(some: NDArray[np.uint32]) -> RowFeatures:
         frames = corpus.frames(["system"], some)
-        hashed = [frame.select(normalise(pl.col("system").fill_null("")).hash(0))["system"] for frame in frames]
+        hashed = [frame.select(system_hash())["system"] for frame in frames]
         return RowFeatures.of_rows(hash=pl.concat([pl.Series("system", [], pl.UInt64), *hashed]).to_numpy())
 
     hashes = row_features(corpus, rows, name="system-hashes", settings={}, compute=hash_rows).by_row["hash"]

@@ -20,7 +20,8 @@ from siftune.curation.formats.faults import Fault
 from siftune.curation.ingest.row_conversion import Example
 
 ROW_GROUP = 50_000
-_MAX_CHARACTERS = 200_000_000  # a row group of long texts is closed earlier, so that memory stays bounded
+#: A row group of long texts is closed earlier, so that memory stays bounded.
+MAX_CHARACTERS = 200_000_000
 _RAW_CHARACTERS = 2_000  # of a quarantined row that are kept
 
 _TEXT = pa.large_string()
@@ -117,7 +118,7 @@ class _ExampleBatch:
     @property
     def full(self) -> bool:
         """Whether the batch is large enough to be written."""
-        return len(self.ids) >= ROW_GROUP or self.characters >= _MAX_CHARACTERS
+        return len(self.ids) >= ROW_GROUP or self.characters >= MAX_CHARACTERS
 
     def table(self) -> pa.Table:
         """The batch as a table of EXAMPLES."""

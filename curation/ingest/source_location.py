@@ -32,6 +32,7 @@ class SourceLocation:
         skipped: Files of the folder that hold no rows.
         several: Whether the user named a folder or a glob.
         hub: owner/name or owner/name/config.
+        url: The address of the folder that `root` stands for, where the files are in an object store.
     """
 
     kind: Literal["files", "disk", "hub"]
@@ -41,6 +42,7 @@ class SourceLocation:
     skipped: tuple[Path, ...] = ()
     several: bool = False
     hub: str = ""
+    url: str = ""
 
 
 def locate(path: str, *, base: Path, what: str = "source") -> SourceLocation:
@@ -109,7 +111,7 @@ def _locate_folder(path: str, folder: Path) -> SourceLocation:
         )
     visible = _visible_files(folder)
     _raise_for_dangling_links(path, visible)
-    files = tuple(file for file in visible if _holds_rows(file))
+    files = tuple(file for file in visible if holds_rows(file))
     if not files:
         names = ", ".join(file.name for file in visible[:5]) or "nothing"
         raise UserError(
@@ -174,7 +176,7 @@ def _locate_glob(path: str, pattern: Path) -> SourceLocation:
         }.values()
     )[::-1]
     _raise_for_dangling_links(path, matches)
-    files = tuple(file for file in matches if file.is_file() and _holds_rows(file) and not _is_in_run(file, fixed))
+    files = tuple(file for file in matches if file.is_file() and holds_rows(file) and not _is_in_run(file, fixed))
     if not files:
         reason = f"none of the {len(matches)} files that it matches can be read" if matches else "nothing matches it"
         raise UserError(
@@ -189,7 +191,8 @@ def _is_in_run(file: Path, root: Path) -> bool:
     return any(is_run_folder(root / folder) for folder in folders if str(folder) != ".")
 
 
-def _holds_rows(file: Path) -> bool:
+def holds_rows(file: Path) -> bool:
+    """Whether a file of a folder is one of rows, by its name."""
     return _has_ending(file) and file.name not in _METADATA
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -106,6 +106,13 @@ class SourceCounts:
         else:
             self.examples += 1
 
+    def note_skipped(self, location: SourceLocation) -> None:
+        """Note the files of a folder that hold no rows."""
+        if location.skipped:
+            names = ", ".join(file.name for file in location.skipped[:5])
+            more = f" and {len(location.skipped) - 5} more" if len(location.skipped) > 5 else ""
+            self.warnings.append(f"files that are not data were left out: {names}{more}")
+
     def report(self) -> SourceRecord:
         """The report on the source, once all its rows are read."""
         if self.rows and not self.examples:
@@ -170,16 +177,26 @@ def sources_fingerprint(sources: Sequence[Source], *, base: Path) -> str:
     Raises:
         UserError: a source does not exist, or its files are of a kind that is not read.
     """
+    return fingerprint_of_hashes(
+        (location.name, source, [(name, file_sha256(path)) for name, path in hashed_files(location)])
+        for source, location in zip(sources, locate_sources(sources, base=base), strict=True)
+    )
+
+
+def fingerprint_of_hashes(hashed: Iterable[tuple[str, Source, list[tuple[str, str]]]]) -> str:
+    """What `sources_fingerprint` returns, from the name, the section, and the files (name, SHA-256) of each source."""
     documents = []
-    for source, location in zip(sources, locate_sources(sources, base=base), strict=True):
-        hashes = [(name, file_sha256(path)) for name, path in hashed_files(location)]
+    for name, source, hashes in hashed:
         settings = source.model_dump(include={"format", "columns", "roles", "split", "source_column", "limit"})
-        documents.append([location.name, settings, hashes])
+        documents.append([name, settings, hashes])
     return hashlib.sha256(json.dumps([RULES, documents], sort_keys=True).encode()).hexdigest()
 
 
-def locate_sources(sources: Sequence[Source], *, base: Path) -> list[SourceLocation]:
-    """Where the sources are, each under a name of its own: the second `data` becomes `data-2`.
+def locate_sources(
+    sources: Sequence[Source], *, base: Path, find: Callable[..., SourceLocation] = locate
+) -> list[SourceLocation]:
+    """Where the sources are, each under a name of its own: the second `data` becomes `data-2`; `find` is `locate`, or
+    finds other addresses too.
 
     Raises:
         UserError: a source does not exist, or its files are of a kind that is not read.
@@ -187,7 +204,7 @@ def locate_sources(sources: Sequence[Source], *, base: Path) -> list[SourceLocat
     taken = {source.name for source in sources if source.name}
     locations = []
     for source in sources:
-        location = locate(source.path, base=base)
+        location = find(source.path, base=base)
         name, copies = source.name or location.name, 1
         while not source.name and name in taken:
             copies += 1
@@ -226,10 +243,7 @@ def stream_rows(
     Raises:
         UserError: the source cannot be read, or has no known format.
     """
-    if location.skipped:
-        names = ", ".join(file.name for file in location.skipped[:5])
-        more = f" and {len(location.skipped) - 5} more" if len(location.skipped) > 5 else ""
-        counts.warnings.append(f"files that are not data were left out: {names}{more}")
+    counts.note_skipped(location)
     parts = list(source_parts(location, positions=are_positions(source.columns)))
     bytes_read = _ByteProgress(progress, f"reading {location.name}", total=sum(part.bytes for part in parts))
     for part in parts:

@@ -12,6 +12,8 @@ from siftune.curation.recipe.sections import (
     Checks,
     Contamination,
     Duplicates,
+    Engine,
+    EngineSettings,
     Keys,
     NamedSet,
     Section,
@@ -53,6 +55,7 @@ class Recipe(Section):
     model: Model = Field(Model(), description=Model.__doc__)
     training: Training | None = Field(None, description=Training.__doc__)
     compare: Compare = Field(Compare(), description=Compare.__doc__)
+    engine: Engine = Field(EngineSettings(), description="`local`, this machine, or `ray`, a cluster: docs/cluster.md.")
     fail_if: FailIf | None = Field(None, description=FailIf.__doc__)
 
     @field_validator("sources")

@@ -233,6 +233,43 @@ class Reference(Section):
     columns: dict[str, str] = Field({}, description="As in `sources`.")
 
 
+class RayCluster(Section):
+    """Curation by tasks on a Ray cluster, with the result of one machine: see docs/cluster.md."""
+
+    address: str | None = Field(
+        None,
+        description="The address of a running cluster, `HOST:6379` or `auto`. Default: Ray starts on this machine.",
+    )
+    work: str | None = Field(
+        None,
+        description="A folder or an address (s3://, gs://, hdfs://) that all nodes reach, for the files of tasks. "
+        "Default: `cluster` in the run folder, which all nodes must then share.",
+    )
+    partitions: int | None = Field(
+        None, ge=1, description="Partitions of what is compared across files. Default: one for each 250,000 rows."
+    )
+    part_rows: int = Field(
+        200_000, ge=1, description="The most rows that a task reads; files of more are cut into several parts."
+    )
+
+
+class EngineSettings(Section):
+    """Where rows are read and compared: `local`, on this machine, or `ray`."""
+
+    ray: RayCluster | None = Field(None, description=RayCluster.__doc__)
+
+
+def _engine_by_name(value: Any) -> Any:
+    return {"local": {}, "ray": {"ray": {}}}.get(value, value) if isinstance(value, str) else value
+
+
+#: An engine with its settings, or by its name alone.
+Engine = Annotated[
+    EngineSettings,
+    BeforeValidator(_engine_by_name, json_schema_input_type=Literal["local", "ray"] | EngineSettings),
+]
+
+
 def check_endpoint(address: str) -> None:
     """Raise `ValueError` unless this is an HTTP address without a name and a password in it."""
     parts = urlsplit(address)

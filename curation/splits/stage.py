@@ -21,6 +21,7 @@ from siftune.curation.decontamination.stage import Decontamination
 from siftune.curation.dedup import embedding_pairs
 from siftune.curation.dedup.decisions import pair_positions, pairs_frame
 from siftune.curation.dedup.exact import equal_text_pairs
+from siftune.curation.dedup.leaders import Pairs
 from siftune.curation.dedup.minhash import jaccard_pairs
 from siftune.curation.dedup.near import NearDuplicates
 from siftune.curation.embeddings.store import embedder
@@ -216,13 +217,21 @@ def _similar_rows(
     firsts = index.join(exact.select(pl.col("b").alias("id")), on="id", how="anti", maintain_order="left")
 
     def measure_near() -> pl.DataFrame:
-        pairs = jaccard_pairs(
-            corpus.key_texts(key, firsts["row"].to_numpy()),
-            shingle=_near(recorder).shingle,
-            permutations=_near(recorder).permutations,
-            floor=settings.near,
-            progress=recorder.progress,
-        )
+        rows = firsts["row"].to_numpy()
+        shingle, permutations = _near(recorder).shingle, _near(recorder).permutations
+        if corpus.cluster is not None:
+            a, b, sides = corpus.cluster.similar_texts(
+                rows, key, shingle=shingle, permutations=permutations, floor=settings.near
+            )
+            pairs = Pairs(a, b, sides.min(axis=1), sides)
+        else:
+            pairs = jaccard_pairs(
+                corpus.key_texts(key, rows),
+                shingle=shingle,
+                permutations=permutations,
+                floor=settings.near,
+                progress=recorder.progress,
+            )
         return pairs_frame(firsts, pairs, measure="near")
 
     near_parameters = _near(recorder).model_dump() | {"threshold": settings.near, "floor": settings.near}

@@ -97,15 +97,26 @@ class PromptTemplates:
             return
         for source, size in frame["source"].value_counts().iter_rows():
             self._sizes[source] = self._sizes.get(source, 0) + size
-        keyed = frame.select("source", "prompt", key=pl.struct("source", "prompt").hash(0)).unique(
+        keyed = frame.select("source", "prompt", key=prompt_keys(frame)).unique(
             "key", keep="first", maintain_order=True
         )
         fresh = keyed.filter(~_contains(self._seen, keyed["key"].to_numpy()))
         self._seen = np.sort(np.concatenate([self._seen, fresh["key"].to_numpy()]))
-        tokens = _Tokens(fresh["prompt"])
-        runs = tokens.hash_runs(_salts(fresh["source"]))
+        self.count_distinct(fresh)
+
+    def count_distinct(self, frame: pl.DataFrame) -> None:
+        """Count the runs of a batch (`source`, `prompt`) whose prompts are distinct, and in no other batch."""
+        if frame.is_empty():
+            return
+        tokens = _Tokens(frame["prompt"])
+        runs = tokens.hash_runs(_salts(frame["source"]))
         distinct = kernels.unique_rows(tokens.hashes, tokens.slots, runs)
         kernels.count_hashes(tokens.hashes, tokens.slots, distinct, self._counters)
+
+    def counted_slots(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """The counters that have counted anything, uint32 [k], ascending, and how far, uint32 [k]."""
+        slots = np.flatnonzero(self._counters).astype(np.uint32)
+        return slots, self._counters[slots]
 
     def strip(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with a column `core`: the prompt without template text.
@@ -132,6 +143,11 @@ class PromptTemplates:
         """In how many distinct prompts of `source` a run must be found to be a template."""
         counted = max(self._rows, int(np.ceil(self._share * self._sizes.get(source, 0))))
         return self._minimums.get(source, counted)
+
+
+def prompt_keys(frame: pl.DataFrame) -> pl.Series:
+    """A key of the source and the prompt of each row, uint64 [n]."""
+    return frame.select(key=pl.struct("source", "prompt").hash(0))["key"]
 
 
 class _Tokens:

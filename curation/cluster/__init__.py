@@ -1,0 +1,1 @@
+"""Curation on a Ray cluster: tasks over parts of the rows take the measures, the driver decides as on one machine."""

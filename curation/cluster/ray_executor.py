@@ -1,0 +1,105 @@
+"""Tasks on a Ray cluster: plain remote functions, no actors; a task whose node dies is done again elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from siftune.curation.cluster.tasks import Result, Task, perform, require, versions
+from siftune.curation.cluster.work_folder import WorkFolder
+from siftune.curation.errors import UserError, missing_extra
+from siftune.curation.recipe.sections import RayCluster
+
+#: Tasks that wait on the cluster for each of its CPUs: enough that none idles, few enough that the driver holds little.
+_WAITING_PER_CPU = 4
+#: One task works on one CPU: the libraries below it start no threads of their own.
+_ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+@dataclass
+class RayExecutor:
+    """Does tasks on the cluster that this process is connected to.
+
+    Attributes:
+        folder: the work folder.
+        done: how many tasks were done; others were found finished.
+    """
+
+    folder: WorkFolder
+    done: int = 0
+    _results: dict[int, Result] = field(default_factory=dict)
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
+        """As `siftune.curation.cluster.tasks.Executor.run`."""
+        import ray
+
+        # Deaths of nodes are no fault of a task, which is done again; its own exceptions end the run.
+        remote = ray.remote(num_cpus=1, max_retries=-1)(perform)
+        running: dict[Any, int] = {}
+        finished: dict[int, Result] = {}
+        expected = versions()
+        following, next_number = 0, 0
+        for number, task in enumerate(tasks):
+            following = number + 1
+            stored = task.stored(self.folder)
+            if stored is not None:
+                finished[number] = stored
+            else:
+                self.done += 1
+                running[remote.remote(task, self.folder.url, expected)] = number
+            most = max(1, int(ray.cluster_resources().get("CPU", 1))) * _WAITING_PER_CPU
+            while len(running) >= most:
+                self._collect(running, finished)
+            while next_number in finished:
+                yield require(finished.pop(next_number))
+                next_number += 1
+        while next_number < following:
+            while next_number not in finished:
+                self._collect(running, finished)
+            yield require(finished.pop(next_number))
+            next_number += 1
+
+    @staticmethod
+    def _collect(running: dict[Any, int], finished: dict[int, Result]) -> None:
+        """Wait for one task or more."""
+        import ray
+
+        ready, _ = ray.wait(list(running), num_returns=1)
+        for reference in ready:
+            finished[running.pop(reference)] = ray.get(reference)
+
+
+@contextmanager
+def connected(settings: RayCluster) -> Iterator[None]:
+    """Connect this process to the cluster of a recipe, or to one that lives on this machine as long as the block.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at the address.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise missing_extra("ray", "ray") from None
+    own = {} if settings.address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(
+            address=settings.address or "local",
+            log_to_driver=False,
+            logging_level="warning",
+            runtime_env={"env_vars": _ONE_THREAD},
+            **own,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as fault:
+        raise UserError(
+            f"There is no Ray cluster at {settings.address or 'this machine'}: {' '.join(str(fault).split())[:300]} "
+            "Start one with `ray start --head`, or leave `address` out."
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
