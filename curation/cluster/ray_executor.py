@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from siftune.curation.cluster.tasks import Result, Task, perform, require, versions
@@ -15,6 +16,9 @@ from siftune.curation.recipe.sections import RayCluster
 
 #: Tasks that wait on the cluster for each of its CPUs: enough that none idles, few enough that the driver holds little.
 _WAITING_PER_CPU = 4
+_CONNECT_SECONDS = 20
+#: How often a task is done again whose process or node died.
+_RETRIES = 10
 #: One task works on one CPU: the libraries below it start no threads of their own.
 _ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
@@ -30,14 +34,13 @@ class RayExecutor:
 
     folder: WorkFolder
     done: int = 0
-    _results: dict[int, Result] = field(default_factory=dict)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
         """As `siftune.curation.cluster.tasks.Executor.run`."""
         import ray
 
         # Deaths of nodes are no fault of a task, which is done again; its own exceptions end the run.
-        remote = ray.remote(num_cpus=1, max_retries=-1)(perform)
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(perform)
         running: dict[Any, int] = {}
         finished: dict[int, Result] = {}
         expected = versions()
@@ -69,7 +72,18 @@ class RayExecutor:
 
         ready, _ = ray.wait(list(running), num_returns=1)
         for reference in ready:
-            finished[running.pop(reference)] = ray.get(reference)
+            number = running.pop(reference)
+            try:
+                finished[number] = ray.get(reference)
+            except ray.exceptions.RayTaskError:
+                raise  # of the task's own: a fault of siftune
+            except ray.exceptions.RayError as fault:
+                reason = " ".join(str(fault).split())[:300]
+                raise UserError(
+                    f"A task ended {_RETRIES + 1} times with its process ({type(fault).__name__}: {reason}). Where "
+                    "memory is short, lower engine.ray.part_rows or raise engine.ray.partitions; what is finished is "
+                    "kept. Run the same command again."
+                ) from None
 
 
 @contextmanager
@@ -80,26 +94,39 @@ def connected(settings: RayCluster) -> Iterator[None]:
         UserError: Ray is not installed, or there is no cluster at the address.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if settings.address is None:
+        # Ray binds all interfaces of a machine, and only the loopback one where it may not form clusters.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
         raise missing_extra("ray", "ray") from None
-    own = {} if settings.address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    host, separator, port = (settings.address or "").rpartition(":")
+    if separator and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as fault:  # Ray itself would try for minutes
+            raise _no_cluster(settings, fault) from None
     try:
         ray.init(
             address=settings.address or "local",
+            include_dashboard=None if settings.address else False,
             log_to_driver=False,
             logging_level="warning",
             runtime_env={"env_vars": _ONE_THREAD},
-            **own,
         )
     except (ConnectionError, ValueError, RuntimeError) as fault:
-        raise UserError(
-            f"There is no Ray cluster at {settings.address or 'this machine'}: {' '.join(str(fault).split())[:300]} "
-            "Start one with `ray start --head`, or leave `address` out."
-        ) from None
+        raise _no_cluster(settings, fault) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _no_cluster(settings: RayCluster, fault: Exception) -> UserError:
+    reason = " ".join(str(fault).split())[:300]
+    return UserError(
+        f"There is no Ray cluster at {settings.address or 'this machine'} ({reason}). Start one with `ray start "
+        "--head`, or leave `address` out."
+    )

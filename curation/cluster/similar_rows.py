@@ -277,10 +277,10 @@ def write_bands(
     """
     heads = folder.take(f"{sketches}.heads", head_type(bands), rows, np.ones(len(rows), np.int64))
     filled = heads["prompt"] + heads["answer"] > 0
-    entries = np.empty((int(filled.sum()), bands), ENTRY)
-    entries["band"], entries["key"] = np.arange(bands), heads["keys"][filled]
-    entries["row"] = (rows[filled] + start)[:, None]
-    entries = entries.reshape(-1)
+    count = int(filled.sum())
+    entries = np.empty(count * bands, ENTRY)
+    entries["band"], entries["key"] = np.tile(np.arange(bands), count), heads["keys"][filled].reshape(-1)
+    entries["row"] = np.repeat(rows[filled] + start, bands)
     # Equal keys of one band meet in one partition; the keys of a band are spread evenly by a multiplication.
     mixed = (entries["key"].astype(np.uint64) + (entries["band"].astype(np.uint64) << np.uint64(32))) * np.uint64(
         0x9E3779B97F4A7C15
@@ -433,11 +433,11 @@ def compare_words(
     heads, flat = RowStore.from_document(store).fetch(folder, rows, WORDS, _SIZES, np.dtype("<u8"))
     counts = np.stack([heads["prompt"], heads["answer"]], axis=1).astype(np.int64)
     is_answer = np.repeat(np.tile([False, True], len(rows)), counts.reshape(-1))
-    sides = [
+    prompts, answers = (
         (flat[is_answer == answer], np.concatenate([[0], np.cumsum(counts[:, int(answer)])]))
         for answer in (False, True)
-    ]
+    )
     one, other = (np.searchsorted(rows, side).astype(np.uint32) for side in (a, b))
-    another = another_task(*sides, one, other)
+    another = another_task(prompts, answers, one, other)
     folder.write_array(f"{name}.another", another)
     return {"size": len(another)}

@@ -6,7 +6,6 @@ Files are written whole or not at all, and read again by range: a row or a parti
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -90,11 +89,8 @@ class WorkFolder:
             temporary = Path(scratch) / "file"
             yield temporary
             files.makedirs(full.rpartition("/")[0], exist_ok=True)
-            if (
-                {files.protocol} & _WHOLE_WRITES
-                if isinstance(files.protocol, str)
-                else _WHOLE_WRITES & {*files.protocol}
-            ):
+            names = {files.protocol} if isinstance(files.protocol, str) else {*files.protocol}
+            if names & _WHOLE_WRITES:
                 files.put_file(str(temporary), full)
             else:
                 files.put_file(str(temporary), full + mark)
@@ -128,33 +124,26 @@ class WorkFolder:
             sizes: how many values it has; int64 [n].
         """
         filled = sizes > 0
-        starts, sizes = starts[filled].astype(np.int64), sizes[filled].astype(np.int64)
-        if not len(starts):
+        first, counts = starts[filled].astype(np.int64), sizes[filled].astype(np.int64)
+        if not len(first):
             return np.empty(0, dtype)
         full = self._full(name)
         if self._local is not None:
-            values = np.memmap(full, dtype, "r")
-            if len(starts) == 1:
-                return np.array(values[starts[0] : starts[0] + sizes[0]])
-            return np.asarray(values[_positions(starts, sizes)])
+            mapped = np.memmap(full, dtype, "r")
+            if len(first) == 1:
+                return np.array(mapped[first[0] : first[0] + counts[0]])
+            return np.asarray(mapped[_positions(first, counts)])
         # Read close ranges as one, then pick the wanted values out of what was read.
-        ends, gap = starts + sizes, max(1, _GAP // dtype.itemsize)
-        first = np.flatnonzero(np.concatenate([[True], starts[1:] > ends[:-1] + gap]))
-        read_starts, read_ends = starts[first], np.append(ends[first[1:] - 1], ends[-1])
+        ends, gap = first + counts, max(1, _GAP // dtype.itemsize)
+        opens = np.flatnonzero(np.concatenate([[True], first[1:] > ends[:-1] + gap]))
+        read_starts, read_ends = first[opens], np.append(ends[opens[1:] - 1], ends[-1])
         pieces = self._opened[0].cat_ranges(
-            [full] * len(first), (read_starts * dtype.itemsize).tolist(), (read_ends * dtype.itemsize).tolist()
+            [full] * len(opens), (read_starts * dtype.itemsize).tolist(), (read_ends * dtype.itemsize).tolist()
         )
         values = np.frombuffer(b"".join(pieces), dtype)
         before = np.cumsum(read_ends - read_starts) - (read_ends - read_starts)
-        piece = np.searchsorted(first, np.arange(len(starts)), side="right") - 1
-        return values[_positions(starts - read_starts[piece] + before[piece], sizes)]
-
-    def remove(self) -> None:
-        """Remove the folder and all that is in it."""
-        if self._local is not None:
-            shutil.rmtree(self._local, ignore_errors=True)
-        elif self._opened[0].exists(self._opened[1]):
-            self._opened[0].rm(self._opened[1], recursive=True)
+        piece = np.searchsorted(opens, np.arange(len(first)), side="right") - 1
+        return values[_positions(first - read_starts[piece] + before[piece], counts)]
 
 
 def _positions(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
