@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siftune.curation.cluster.parts import Parts, part_corpus
-from siftune.curation.cluster.tasks import Result, Task, read_partition, write_partitioned
+from siftune.curation.cluster.tasks import ClusterTask, Result, read_partition, write_partitioned
 from siftune.curation.cluster.work_folder import WorkFolder
 from siftune.curation.dedup.exact import text_hashes
 from siftune.curation.measurement import TEXT_COLUMNS
@@ -38,7 +38,9 @@ def equal_rows(
     return equal_hashes(parts, hashing, title="equal texts", progress=progress)
 
 
-def equal_hashes(parts: Parts, hashing: Sequence[Task], *, title: str, progress: Progress | None) -> NDArray[np.void]:
+def equal_hashes(
+    parts: Parts, hashing: Sequence[ClusterTask], *, title: str, progress: Progress | None
+) -> NDArray[np.void]:
     """PAIR of each row and the first row with the same hashes, in the order of the later rows.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siftune.curation.cluster.tasks import Executor, Result, Shuffle, Task
+from siftune.curation.cluster.tasks import ClusterTask, Executor, Result, Shuffle
 from siftune.curation.cluster.work_folder import WorkFolder
 from siftune.curation.corpus import Corpus
 from siftune.curation.progress import Progress
@@ -57,7 +57,7 @@ class Parts:
         settings: dict[str, Any],
         *,
         by_part: Callable[[int], dict[str, Any]] | None = None,
-    ) -> list[Task]:
+    ) -> list[ClusterTask]:
         """A task for each part: `examples`, `texts` and `start` are of the part, and `rows` are positions in it.
 
         Args:
@@ -72,12 +72,12 @@ class Parts:
             low, high = np.searchsorted(rows, (part.start, part.start + part.rows))
             own = {"examples": part.examples, "texts": part.texts, "start": part.start, **settings}
             own |= by_part(number) if by_part else {}
-            made.append(Task(kind, function, own, {"rows": (rows[low:high] - part.start).astype(np.uint32)}))
+            made.append(ClusterTask(kind, function, own, {"rows": (rows[low:high] - part.start).astype(np.uint32)}))
         return made
 
     def of_partitions(
         self, kind: str, function: Callable[..., Result], shuffle: Shuffle, settings: dict[str, Any]
-    ) -> list[Task]:
+    ) -> list[ClusterTask]:
         """A task for each partition of a shuffle.
 
         Args:
@@ -89,10 +89,10 @@ class Parts:
         made = []
         for partition in range(shuffle.partitions):
             names, arrays = shuffle.arguments(partition)
-            made.append(Task(kind, function, {**names, **settings}, arrays))
+            made.append(ClusterTask(kind, function, {**names, **settings}, arrays))
         return made
 
-    def done(self, tasks: Sequence[Task], *, title: str, progress: Progress | None) -> list[Result]:
+    def done(self, tasks: Sequence[ClusterTask], *, title: str, progress: Progress | None) -> list[Result]:
         """The results of tasks.
 
         Args:
@@ -107,7 +107,7 @@ class Parts:
                 progress(title, len(results), len(tasks))
         return results
 
-    def shuffled(self, tasks: Sequence[Task], suffix: str, *, title: str, progress: Progress | None) -> Shuffle:
+    def shuffled(self, tasks: Sequence[ClusterTask], suffix: str, *, title: str, progress: Progress | None) -> Shuffle:
         """Do tasks that end with `write_partitioned`.
 
         Args:
@@ -120,7 +120,7 @@ class Parts:
         return Shuffle.of([f"{task.name}.{suffix}" for task in tasks], [result["bounds"] for result in results])
 
     def joined(
-        self, tasks: Sequence[Task], results: Sequence[Result], suffix: str, dtype: np.dtype[Any]
+        self, tasks: Sequence[ClusterTask], results: Sequence[Result], suffix: str, dtype: np.dtype[Any]
     ) -> NDArray[Any]:
         """The values of the array that each task wrote, one after another; `size` of a result says how many.
 

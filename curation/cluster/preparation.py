@@ -18,7 +18,7 @@ from siftune.curation.atomic_files import replacing, write_json, write_parquet
 from siftune.curation.cluster import preparation_tasks as tasks
 from siftune.curation.cluster.parts import Part, Parts
 from siftune.curation.cluster.sources import cluster_sources, file_version
-from siftune.curation.cluster.tasks import Executor, Result, Shuffle, Task
+from siftune.curation.cluster.tasks import ClusterTask, Executor, Result, Shuffle
 from siftune.curation.cluster.work_folder import WorkFolder
 from siftune.curation.corpus import STORED_INDEX, TEMPLATES, batches, write_batches
 from siftune.curation.errors import UserError
@@ -81,7 +81,7 @@ def prepare_parts(recorder: RunRecorder, executor: Executor) -> PreparedParts:
     recipe, run, progress, folder = recorder.recipe, recorder.run, recorder.progress, executor.folder
     settings = recipe.engine.ray or RayCluster()
 
-    def finished(title: str, made: Sequence[Task]) -> list[Result]:
+    def finished(title: str, made: Sequence[ClusterTask]) -> list[Result]:
         results = []
         for result in executor.run(made):
             results.append(result)
@@ -92,7 +92,7 @@ def prepare_parts(recorder: RunRecorder, executor: Executor) -> PreparedParts:
     # 1. A task for each file. What one machine would have said of each source is put together from them.
     locations = cluster_sources(recipe.sources, base=recorder.base)
     reading = [
-        Task("read", tasks.read_file, _read_settings(source, location, file, settings.part_rows))
+        ClusterTask("read", tasks.read_file, _read_settings(source, location, file, settings.part_rows))
         for source, location in zip(recipe.sources, locations, strict=True)
         for file in location.files
     ]
@@ -126,7 +126,7 @@ def prepare_parts(recorder: RunRecorder, executor: Executor) -> PreparedParts:
     kinds, regions = kinds_with(recipe.checks, "mask"), recipe.checks.phone_regions
     encoding, detectors = recipe.checks.encoding, detector_versions(kinds)
     normalising = [
-        Task(
+        ClusterTask(
             "normalise",
             tasks.normalise_part,
             {
@@ -152,7 +152,7 @@ def prepare_parts(recorder: RunRecorder, executor: Executor) -> PreparedParts:
 
     # 4. A task for each part: the compared texts.
     texting = [
-        Task(
+        ClusterTask(
             "texts",
             tasks.write_texts_part,
             {
@@ -248,8 +248,8 @@ def _add_file(counts: SourceCounts, result: Result) -> None:
 def _count_templates(
     recipe: Recipe,
     folder: WorkFolder,
-    finished: Callable[[str, Sequence[Task]], list[Result]],
-    normalising: Sequence[Task],
+    finished: Callable[[str, Sequence[ClusterTask]], list[Result]],
+    normalising: Sequence[ClusterTask],
     normalised: Sequence[Result],
     read_parts: Sequence[_ReadPart],
     *,
@@ -259,7 +259,7 @@ def _count_templates(
     # Which rows repeat a prompt of an earlier row of their source: numbers of rows, which the driver can hold.
     prompts = Shuffle.of([f"{task.name}.prompts" for task in normalising], [one["bounds"] for one in normalised])
     repeating = [
-        Task("repeated-prompts", tasks.repeated_prompts, *prompts.arguments(partition))
+        ClusterTask("repeated-prompts", tasks.repeated_prompts, *prompts.arguments(partition))
         for partition in range(prompts.partitions)
     ]
     rows = finished("comparing prompts", repeating)
@@ -277,7 +277,7 @@ def _count_templates(
         low, high = np.searchsorted(repeated, (part.start, part.start + part.rows))
         settings = {"examples": f"{task.name}.parquet", "partitions": partitions}
         arrays = {"repeated": (repeated[low:high] - part.start).astype(np.uint32)}
-        counting.append(Task("count-templates", tasks.count_templates, settings, arrays))
+        counting.append(ClusterTask("count-templates", tasks.count_templates, settings, arrays))
     counted = finished("counting templates", counting)
     sizes: Counter[str] = Counter()
     for one in normalised:
@@ -291,7 +291,7 @@ def _count_templates(
     adding = []
     for partition in range(counters.partitions):
         names, bounds = counters.arguments(partition)
-        adding.append(Task("add-counts", tasks.add_counts, {**names, "least": min(minimums.values())}, bounds))
+        adding.append(ClusterTask("add-counts", tasks.add_counts, {**names, "least": min(minimums.values())}, bounds))
     added = finished("adding counts", adding)
     files = [(f"{task.name}.counts", one["counts"]) for task, one in zip(adding, added, strict=True)]
     sums = _joined(folder, files, tasks.COUNT)

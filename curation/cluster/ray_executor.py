@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from siftune.curation.cluster.tasks import Result, Task, perform, require, versions
+from siftune.curation.cluster.tasks import ClusterTask, Result, perform, require, versions
 from siftune.curation.cluster.work_folder import WorkFolder
 from siftune.curation.errors import UserError, missing_extra
 from siftune.curation.recipe.sections import RayCluster
@@ -35,7 +35,7 @@ class RayExecutor:
     folder: WorkFolder
     done: int = 0
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
+    def run(self, tasks: Iterable[ClusterTask]) -> Iterator[Result]:
         """As `siftune.curation.cluster.tasks.Executor.run`."""
         import ray
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siftune.curation.cluster.parts import Part
-from siftune.curation.cluster.tasks import Task
+from siftune.curation.cluster.tasks import ClusterTask
 from siftune.curation.cluster.work_folder import WorkFolder
 
 
@@ -31,7 +31,7 @@ class RowStore:
     starts: list[int]
 
     @classmethod
-    def of(cls, parts: Sequence[Part], tasks: Sequence[Task]) -> Self:
+    def of(cls, parts: Sequence[Part], tasks: Sequence[ClusterTask]) -> Self:
         """What these tasks write, one for each part."""
         return cls([task.name for task in tasks], [part.start for part in parts])
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from siftune.curation.cluster.equal_rows import equal_hashes, write_hashes
 from siftune.curation.cluster.parts import Parts, part_corpus
 from siftune.curation.cluster.row_store import RowStore
-from siftune.curation.cluster.tasks import Result, Task, read_partition, write_partitioned
+from siftune.curation.cluster.tasks import ClusterTask, Result, read_partition, write_partitioned
 from siftune.curation.cluster.work_folder import WorkFolder
 from siftune.curation.dedup import minhash_kernels
 from siftune.curation.dedup.minhash import Sketches, bands, buckets_of, require_affordable, sketch, verified_pairs
@@ -116,7 +116,7 @@ def similar_answers(
 
 def _pairs_of_bands(
     parts: Parts,
-    signing: list[Task],
+    signing: list[ClusterTask],
     rows: NDArray[np.uint32],
     band_count: int,
     compare: dict[str, Any],
@@ -368,7 +368,7 @@ def asks_for_another(parts: Parts, pairs: NDArray[np.void], *, progress: Progres
     parts.done(reading, title="reading words of pairs", progress=progress)
     store = RowStore.of(parts.parts, reading).document()
     comparing = [
-        Task(
+        ClusterTask(
             "another-task",
             compare_words,
             {"store": store},

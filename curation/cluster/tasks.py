@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """One task.
 
     Attributes:
@@ -68,7 +68,7 @@ class Task:
             return None
 
 
-def perform(task: Task, url: str, expected: Mapping[str, str]) -> Result:
+def perform(task: ClusterTask, url: str, expected: Mapping[str, str]) -> Result:
     """Do a task and leave its marker. A fault of the user is a result too: `user_error`, which leaves no marker.
 
     Args:
@@ -99,7 +99,7 @@ class Executor(Protocol):
 
     folder: WorkFolder
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
+    def run(self, tasks: Iterable[ClusterTask]) -> Iterator[Result]:
         """The results of tasks in their order. Raises `UserError` for the first task that ended with one."""
 
 
@@ -115,7 +115,7 @@ class InlineExecutor:
     folder: WorkFolder
     done: int = 0
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
+    def run(self, tasks: Iterable[ClusterTask]) -> Iterator[Result]:
         """As `Executor.run`."""
         for task in tasks:
             stored = task.stored(self.folder)

@@ -141,9 +141,11 @@ class WorkFolder:
             [full] * len(opens), (read_starts * dtype.itemsize).tolist(), (read_ends * dtype.itemsize).tolist()
         )
         values = np.frombuffer(b"".join(pieces), dtype)
-        before = np.cumsum(read_ends - read_starts) - (read_ends - read_starts)
+        lengths = read_ends - read_starts
+        before: NDArray[np.int64] = np.cumsum(lengths) - lengths
         piece = np.searchsorted(opens, np.arange(len(first)), side="right") - 1
-        return values[_positions(first - read_starts[piece] + before[piece], counts)]
+        at: NDArray[np.int64] = first - read_starts[piece] + before[piece]
+        return values[_positions(at, counts)]
 
 
 def _positions(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -86,6 +86,20 @@ def write_files(rows: Sequence[Row], folder: Path, *, files: int = 3) -> None:
             (folder / f"{number}.jsonl").write_text(lines, encoding="utf-8")
 
 
+def write_marked_dialogues(path: Path) -> None:
+    """Dialogues of one, two and three answers that begin one another, with every choice of answers that are trained."""
+    lines = []
+    for number in range(2 + 4 + 8):
+        answers = 1 if number < 2 else 2 if number < 6 else 3
+        turns = []
+        for turn in range(answers):
+            turns.append({"role": "user", "content": f"what is the {WORDS[turn]} {WORDS[turn + 7]} of the garden"})
+            weight = number >> turn & 1
+            turns.append({"role": "assistant", "content": f"it is a {WORDS[turn + 3]}", "weight": weight})
+        lines.append(json.dumps({"messages": turns}) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 def write_recipe(folder: Path, name: str, **sections: Any) -> Path:
     """A recipe over `folder/data`, for a run of that name."""
     document = {"name": "cluster", "run": name, "sources": [{"path": "data", "name": "s"}], **SECTIONS, **sections}

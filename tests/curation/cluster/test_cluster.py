@@ -17,10 +17,17 @@ from hypothesis import strategies as st
 from siftune.curation import pipeline
 from siftune.curation.cluster.tasks import InlineExecutor
 from siftune.curation.cluster.work_folder import WorkFolder
+from siftune.curation.dedup import minhash
 from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
 from siftune.curation.run.folder import RunFolder
-from tests.curation.cluster.cluster_world import mixed_rows, require_same_run, write_files, write_recipe
+from tests.curation.cluster.cluster_world import (
+    mixed_rows,
+    require_same_run,
+    write_files,
+    write_marked_dialogues,
+    write_recipe,
+)
 from tests.worlds import rows
 
 RULES = ["layered", "gpt3-13gram", "tulu3-8gram", "palm-8gram", "llama2-skipgram", "qwen2-lcs", "decon"]
@@ -50,6 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, no_report: None) -> Path:
     folder = tmp_path_factory.mktemp("cluster")
     made = mixed_rows(400)
     write_files(made, folder / "data")
+    write_marked_dialogues(folder / "data" / "marked.jsonl")
     items = [{"question": f"{row['instruction']} {row['output']}", "answer": "river"} for row in made[:400:40]]
     pl.DataFrame(items).write_ndjson(folder / "benchmark.jsonl")
     local = curate(write_recipe(folder, "local", contamination=CONTAMINATION))
@@ -97,9 +105,11 @@ def test_no_result_depends_on_parts_and_partitions(
         lines = "".join(json.dumps(row) + "\n" for row in data[number::cut])
         (folder / "data" / f"{number}.jsonl").write_text(lines or "\n")
     sections = {"splits": None, "balance": None}
-    local = curate(write_recipe(folder, "local", **sections))
     engine = ray(partitions=partitions, part_rows=part_rows)
-    run, _ = on_cluster(write_recipe(folder, "ray", engine=engine, **sections), str(folder / "work"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minhash, "LARGE_BUCKET", 2)  # so that the guard splits buckets of these few rows
+        local = curate(write_recipe(folder, "local", **sections))
+        run, _ = on_cluster(write_recipe(folder, "ray", engine=engine, **sections), str(folder / "work"))
     require_same_run(local, run)
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from siftune.curation import pipeline
 from siftune.curation.cluster.ray_executor import RayExecutor, connected
-from siftune.curation.cluster.tasks import Task
+from siftune.curation.cluster.tasks import ClusterTask
 from siftune.curation.cluster.work_folder import WorkFolder
 from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
@@ -117,7 +117,7 @@ def test_a_node_that_dies_midway_changes_nothing(cluster: Any, world: Path) -> N
 
 def test_faults_of_a_task(cluster: Any, tmp_path: Path) -> None:
     executor = RayExecutor(WorkFolder(str(tmp_path)))
-    good, bad = Task("good", _write, {"text": "river"}), Task("bad", _refuse, {"text": "stone"})
+    good, bad = ClusterTask("good", _write, {"text": "river"}), ClusterTask("bad", _refuse, {"text": "stone"})
     with pytest.raises(UserError, match="stone cannot be read"):
         list(executor.run([good, bad]))
     assert (tmp_path / f"{good.name}.txt").read_text() == "river"
