@@ -60,7 +60,14 @@ class ClusterMeasures(Protocol):
     """Takes measures where the texts of a run lie on a cluster: see `siftune.curation.cluster`."""
 
     def measure(self, stage: Any, corpus: Corpus, alive: pl.DataFrame, progress: Progress | None) -> Measured:
-        """What a stage of `siftune.curation.stages` measures of the rows of `alive` (INDEX)."""
+        """What a stage of `siftune.curation.stages` measures.
+
+        Args:
+            stage: the stage.
+            corpus: the rows.
+            alive: INDEX of the rows to measure.
+            progress: called while tasks are done.
+        """
 
     def equal_texts(self, rows: NDArray[np.uint32], text: pl.Expr) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions in `rows`: the first row with a text, and each later one with the same; in the order of these.
@@ -71,9 +78,17 @@ class ClusterMeasures(Protocol):
     def similar_texts(
         self, rows: NDArray[np.uint32], key: Key, *, shingle: int, permutations: int, floor: float
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]:
-        """The pairs that `siftune.curation.dedup.minhash.jaccard_pairs` gives for the `key` texts of `rows`.
+        """The pairs that `siftune.curation.dedup.minhash.jaccard_pairs` gives for the `key` texts of rows.
 
-        Positions in `rows`, and the similarity of both sides, float64 [m, 2].
+        Args:
+            rows: ascending positions in the corpus.
+            key: the compared text.
+            shingle: words in a shingle.
+            permutations: MinHash permutations.
+            floor: the least similarity.
+
+        Returns:
+            Positions in `rows`, and the similarity of both sides, float64 [m, 2].
         """
 
 

@@ -179,7 +179,15 @@ class Cluster:
     def similar_texts(
         self, rows: NDArray[np.uint32], key: Key, *, shingle: int, permutations: int, floor: float
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float64]]:
-        """See `siftune.curation.corpus.ClusterMeasures`."""
+        """See `siftune.curation.corpus.ClusterMeasures`.
+
+        Args:
+            rows: ascending positions of the rows.
+            key: the compared text.
+            shingle: words in a shingle.
+            permutations: MinHash permutations.
+            floor: the least similarity.
+        """
         pairs = similar_rows(
             self.parts,
             rows,

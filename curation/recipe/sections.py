@@ -55,7 +55,8 @@ class Source(Section):
 
     path: str = Field(
         description="A file (json, jsonl, csv, tsv, parquet, arrow; also .gz, .zst), a folder of such files, a glob, "
-        "a `datasets.save_to_disk` folder, or `hf://owner/name`. Relative to the recipe."
+        "a `datasets.save_to_disk` folder, or `hf://owner/name`. Relative to the recipe. With `engine: ray` also an "
+        "address such as s3://bucket/folder."
     )
     name: str | None = Field(
         None, description="The prefix of its rows' ids. Default: the file name without its ending."
