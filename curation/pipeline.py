@@ -73,7 +73,8 @@ def curate(
         recorder.manifest.status = "curated"
         recorder.save()
         report.write(run)
-        index_texts(run, progress)
+        if tasks is None:  # of the rows of a cluster, the app makes it when it is first opened
+            index_texts(run, progress)
     return run
 
 

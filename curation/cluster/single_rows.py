@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -139,8 +141,7 @@ def search_items(
         version: of the rule `layered`.
         rows: the rows of the part, ascending.
     """
-    with folder.reading(items) as path:
-        search = WordMatches(pl.read_parquet(path, glob=False), rules=rules, token_ratios=token_ratios)
+    search = copy.deepcopy(_prepared_search(folder, items, tuple(rules), tuple(token_ratios.items())))
     with part_corpus(folder, examples, texts) as corpus:
         for frame in corpus.frames([*TEXT_COLUMNS, "system"], rows):
             search.read(frame)
@@ -149,3 +150,12 @@ def search_items(
         with folder.writing(f"{name}-{number}.parquet") as path:
             frame.write_parquet(path)
     return {"frames": len(frames)}
+
+
+@lru_cache(maxsize=1)
+def _prepared_search(
+    folder: WorkFolder, items: str, rules: tuple[Rule, ...], token_ratios: tuple[tuple[str, float], ...]
+) -> WordMatches:
+    """A search that has read no row; its indices of the items take seconds, so a worker makes them once."""
+    with folder.reading(items) as path:
+        return WordMatches(pl.read_parquet(path, glob=False), rules=rules, token_ratios=dict(token_ratios))
