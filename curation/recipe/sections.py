@@ -261,7 +261,10 @@ class EngineSettings(Section):
 
 
 def _engine_by_name(value: Any) -> Any:
-    return {"local": {}, "ray": {"ray": {}}}.get(value, value) if isinstance(value, str) else value
+    engines: dict[str, Any] = {"local": {}, "ray": {"ray": {}}}
+    if isinstance(value, str) and value not in engines:
+        raise ValueError(f"there is no engine {value!r}; write `local`, or `ray` with or without settings")
+    return engines[value] if isinstance(value, str) else value
 
 
 #: An engine with its settings, or by its name alone.

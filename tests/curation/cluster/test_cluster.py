@@ -119,6 +119,7 @@ def test_no_result_depends_on_parts_and_partitions(
         ({"encoder": "some/model"}, "encoder is 'some/model': set `encoder: null`"),
         ({"against": ["other"]}, "`against` names others"),
         ({"sources": [{"path": "data", "limit": 3}]}, "data has a limit"),
+        ({"engine": "rya"}, "there is no engine 'rya'; write `local`, or `ray`"),
         ({"sources": [{"path": "hf://owner/name"}]}, "engine ray reads files"),
         ({"sources": [{"path": "nowhere"}]}, "There is no source at nowhere"),
         ({"sources": [{"path": "nothing://bucket/data"}]}, "nothing://bucket/data cannot be reached"),
@@ -132,7 +133,7 @@ def test_no_result_depends_on_parts_and_partitions(
 def test_what_one_machine_alone_can_do_is_refused_before_any_work(
     world: Path, sections: dict[str, Any], message: str
 ) -> None:
-    recipe = write_recipe(world, "refused", engine="ray", **sections)
+    recipe = write_recipe(world, "refused", **{"engine": "ray", **sections})
     with pytest.raises(UserError, match=message.replace(".", r"\.").replace("(", r"\(")):
         on_cluster(recipe, str(world / "refused-work"))
     assert not (world / "refused").exists()
