@@ -13,6 +13,7 @@ from siftune.curation.against.named_rows import write_named_rows
 from siftune.curation.against.stored_embeddings import store_embeddings
 from siftune.curation.balance.stage import balance_rows
 from siftune.curation.cluster.cluster import check_cluster, cluster_of, prepare_on_cluster
+from siftune.curation.cluster.ray_executor import require_ray
 from siftune.curation.cluster.tasks import Executor
 from siftune.curation.dedup.guard import add_guard_details
 from siftune.curation.ingest.sources import locate_sources
@@ -52,6 +53,8 @@ def curate(
     check_selected_arms(recipe_file.recipe, base=recipe_file.base)
     if recipe_file.recipe.engine.ray is not None:
         check_cluster(recipe_file.recipe, base=recipe_file.base)
+        if executor is None:
+            require_ray()
     else:
         locate_sources(recipe_file.recipe.sources, base=recipe_file.base)  # a missing source leaves no folder behind
     check_earlier(recipe_file.recipe, base=recipe_file.base)

@@ -60,15 +60,15 @@ def read_file(
     """
     read = Source.model_validate(source)
     file = Path(location["file"])
-    there = SourceLocation(
+    remote = SourceLocation(
         "files", location["name"], Path(location["root"]), (file,), several=location["several"], url=location["url"]
     )
     counts = SourceCounts(name=location["name"], path=read.path)
     parts: list[dict[str, int]] = []
-    with local_file(there, file) as (root, path):
-        here = SourceLocation("files", location["name"], root, (path,), several=location["several"])
+    with local_file(remote, file) as (root, path):
+        local = SourceLocation("files", location["name"], root, (path,), several=location["several"])
         is_curated = CuratedNotes.read(path) is not None and not (read.columns or read.roles)
-        rows = stream_rows(read, here, counts)
+        rows = stream_rows(read, local, counts)
         while (first := next(rows, None)) is not None:
             part = f"{name}-{len(parts)}"
             with folder.writing(f"{part}.parquet") as examples, folder.writing(f"{part}.jsonl") as quarantine:
@@ -76,7 +76,7 @@ def read_file(
                     chain([first], rows), examples, quarantine, part_rows=part_rows, part_characters=part_characters
                 )
             parts.append(written)
-    if file_version(there, file) != version:
+    if file_version(remote, file) != version:
         raise UserError(f"{file.name} changed while it was read; nothing of it was kept. Run the same command again.")
     record = counts.report()
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -86,6 +87,12 @@ class RayExecutor:
                 ) from None
 
 
+def require_ray() -> None:
+    """Raise `UserError` where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise missing_extra("ray", "ray")
+
+
 @contextmanager
 def connected(settings: RayCluster) -> Iterator[None]:
     """Connect this process to the cluster of a recipe, or to one that lives on this machine as long as the block.
@@ -98,10 +105,9 @@ def connected(settings: RayCluster) -> Iterator[None]:
         # Ray binds all interfaces of a machine, and only the loopback one where it may not form clusters.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    try:
-        import ray
-    except ImportError:
-        raise missing_extra("ray", "ray") from None
+    require_ray()
+    import ray
+
     host, separator, port = (settings.address or "").rpartition(":")
     if separator and port.isdigit():
         try:

@@ -61,13 +61,13 @@ class TimedExecutor:
 
 def write_files(folder: Path, rows: int, files: int) -> None:
     """The rows of million.py in files of equal size."""
-    whole = folder / "rows.jsonl"
-    write_rows(rows, whole)
+    all_rows = folder / "rows.jsonl"
+    write_rows(rows, all_rows)
     (folder / "data").mkdir()
-    lines = whole.read_bytes().splitlines(keepends=True)
+    lines = all_rows.read_bytes().splitlines(keepends=True)
     for number in range(files):
         (folder / "data" / f"{number}.jsonl").write_bytes(b"".join(lines[number::files]))
-    whole.unlink()
+    all_rows.unlink()
 
 
 def recipe_of(folder: Path, name: str, part_rows: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,13 @@ def test_what_one_machine_alone_can_do_is_refused_before_any_work(
         on_cluster(recipe, str(world / "refused-work"))
     assert not (world / "refused").exists()
     assert not (world / "refused-work").exists()
+
+
+def test_without_ray_no_folder_is_left(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'siftune\[ray\]'"):
+        curate(write_recipe(world, "no-ray", engine="ray"))
+    assert not (world / "no-ray").exists()
 
 
 def test_a_curated_set_is_refused_and_a_broken_file_is_one_sentence(world: Path, tmp_path: Path) -> None:
