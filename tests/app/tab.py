@@ -23,6 +23,7 @@ class Tab:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
         self.requested = self.running = False
+        self.requests = 0
         self.page.on("websocket", self._connected)
 
     def _connected(self, socket: Any) -> None:
@@ -35,6 +36,7 @@ class Tab:
     def _sent(self, frame: Any) -> None:
         if isinstance(frame, bytes) and BackMsg.FromString(frame).WhichOneof("type") == "rerun_script":
             self.requested = True
+            self.requests += 1
 
     def _received(self, frame: Any) -> None:
         kind = ForwardMsg.FromString(frame).WhichOneof("type") if isinstance(frame, bytes) else None
@@ -90,9 +92,19 @@ class Tab:
         self.settle()
 
     def press(self, key: str) -> None:
-        """Press a key of a shortcut, with no box in focus."""
+        """Press a key of a shortcut, with no box in focus, until the page has requested a run of the script.
+
+        The button may be drawn after the text around it, and it hears its key a moment after it is drawn.
+        """
+        name = {"ArrowLeft": "←"}.get(key, key.upper())
+        self.page.locator(f'button:enabled [aria-label="Shortcut {name}"]').first.wait_for()
         self.page.evaluate("document.activeElement?.blur()")
-        self.page.keyboard.press(key)
+        before = self.requests
+        for _ in range(10):
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(500)
+            if self.requests > before:
+                break
         self.settle()
 
     def conversation(self) -> str:
