@@ -56,11 +56,11 @@ def candidate_pairs(
 
     Returns:
         `row`, `item` (positions); `decoy`, whether the pair is with a decoy that was made from the item; `row_view`,
-        `item_view` (numbers of the views that are close); `part` and `text` of the row; `said` and `item_said`, what
-        the two views say; `prompt` and `answer` of the row, `item_prompt`, `item_answer` and `distractors` of the
-        item; `code`; `cosine`; `row_margin` and `item_margin` (the cosine less the mean cosine of the row, and of
-        the item, to the nearest other items); `crowd_margin` (the cosine less the mean cosine of the item to rows that
-        are middling close to it); and the columns of `pair_features`.
+        `item_view` (numbers of the views that are close); `part` and `text` of the row; `question_gist` and
+        `item_gist`, what the two views say; `prompt` and `answer` of the row, `item_prompt`, `item_answer` and
+        `distractors` of the item; `code`; `cosine`; `row_margin` and `item_margin` (the cosine less the mean cosine of
+        the row, and of the item, to the nearest other items); `crowd_margin` (the cosine less the mean cosine of the
+        item to rows that are middling close to it); and the columns of `pair_features`.
     """
     # Embed every view of the items and of the rows; a row view keeps its row, part and whether it is code.
     items = item_views(references)
@@ -116,7 +116,7 @@ def candidate_pairs(
     entries = pl.concat([references.select(columns), decoys.select(columns)])[of_view["entry"].to_numpy()]
     candidates = candidates.with_columns(
         code=rows_of_views["code"].gather(candidates["row_view"]) | of_view["code"],
-        item_said=of_view["said"],
+        item_gist=of_view["question_gist"],
         item_prompt=entries["prompt"].fill_null(""),
         item_answer=entries["answer"].fill_null(""),
         distractors=entries["distractors"] if "distractors" in columns else pl.lit(None, dtype=pl.List(pl.String)),
@@ -250,15 +250,16 @@ def _crowd_cosine(item_vectors: np.ndarray, row_vectors: np.ndarray, row: NDArra
 
 
 def _texts_of(candidates: pl.DataFrame, batches: Callable[[], Iterable[pl.DataFrame]]) -> pl.DataFrame:
-    """For each candidate `text` and `said` of its row's view, `prompt` and `answer` of the row; read once more."""
+    """For each candidate `text` and `question_gist` of its row's view, `prompt` and `answer` of the row."""
     row_view_numbers, row_numbers = (candidates.select(name).unique() for name in ("row_view", "row"))
-    view_texts = [pl.DataFrame(schema={"row_view": pl.Int64, "text": pl.String, "said": pl.String})]
+    view_texts = [pl.DataFrame(schema={"row_view": pl.Int64, "text": pl.String, "question_gist": pl.String})]
     row_texts = [pl.DataFrame(schema={"row": pl.Int64, "prompt": pl.String, "answer": pl.String})]
     views_read = rows_read = 0
     for batch in batches():
         views = row_views(batch)
-        views = views.select("text", "said", row_view=pl.int_range(pl.len(), dtype=pl.Int64) + views_read)
-        view_texts.append(views.join(row_view_numbers, on="row_view", how="semi").select("row_view", "text", "said"))
+        views = views.select("text", "question_gist", row_view=pl.int_range(pl.len(), dtype=pl.Int64) + views_read)
+        of_candidates = views.join(row_view_numbers, on="row_view", how="semi")
+        view_texts.append(of_candidates.select("row_view", "text", "question_gist"))
         prompt, answer = pl.col("core").fill_null(""), pl.col("answer").fill_null("")
         rows = batch.select(row=pl.int_range(pl.len(), dtype=pl.Int64) + rows_read, prompt=prompt, answer=answer)
         row_texts.append(rows.join(row_numbers, on="row", how="semi"))

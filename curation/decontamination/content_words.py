@@ -153,13 +153,13 @@ class Side(NamedTuple):
 
     Attributes:
         question: what it asks.
-        whole: all that belongs to it, the answer too.
+        full_text: all that belongs to it, the answer too.
         code: whether its identifiers are taken apart.
         asks: whether what it says is a task: a program without a prompt explains more than its task.
     """
 
     question: str
-    whole: str
+    full_text: str
     code: bool
     asks: bool = True
 
@@ -170,7 +170,7 @@ class Alignment(NamedTuple):
     Attributes:
         item_missing, row_missing: the share of what the item (the row) says that the other does not hold, 0 to 1.
         item_weakest, row_weakest: the weight of the word of the item (the row) that is aligned least, 0 to 1.
-        item_says: the sum of the weights of the item's words: what there is to recognise it by.
+        item_content: the sum of the weights of the item's words: what there is to recognise it by.
         shared: the words that both have, the weightiest first.
         names_differ: whether a dotted name or an identifier of the item is missing in the row, or a dotted name of the
             row in an item that has such names.
@@ -181,7 +181,7 @@ class Alignment(NamedTuple):
     row_missing: float
     item_weakest: float
     row_weakest: float
-    item_says: float
+    item_content: float
     shared: tuple[str, ...]
     of_item: tuple[str, ...]
     of_row: tuple[str, ...]
@@ -273,12 +273,12 @@ def said_words(side: Side) -> list[str]:
 def _unmatched(side: Side, other: Side, vectors: WordVectors, *, beyond: float) -> list[tuple[Word, float]]:
     """Each content word of `side.question` with how little of it the other has, 0 (the same stem or name) to 1.
 
-    A word that stands only in `other.whole` counts at most `beyond`.
+    A word that stands only in `other.full_text` counts at most `beyond`.
     """
     words = content_words(side.question, code=side.code)
     of_other = content_words(other.question, code=other.code)
-    of_whole = [word for text in (other.question, other.whole) for word in content_words(text, code=other.code)]
-    stems, forms = {word.stem for word in of_whole}, {word.form for word in of_whole}
+    of_full_text = [word for text in (other.question, other.full_text) for word in content_words(text, code=other.code)]
+    stems, forms = {word.stem for word in of_full_text}, {word.form for word in of_full_text}
     tails = {word.stem.rsplit(".", 1)[-1] for word in of_other if word.is_name} | stems
     gaps = []
     soft = [word for word in of_other if not word.is_name]

@@ -174,11 +174,11 @@ def _shared_stems(pairs: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
 
 
 def _number_counts(pairs: pl.DataFrame) -> pl.DataFrame:
-    of_row, of_item, of_whole = (numbers(pl.col(name)) for name in ("row", "item", "whole_item"))
-    lists = pairs.select("code", row=of_row, item=of_item, whole=of_whole)
+    of_row, of_item, of_full_text = (numbers(pl.col(name)) for name in ("row", "item", "whole_item"))
+    lists = pairs.select("code", row=of_row, item=of_item, full_text=of_full_text)
     shared = pl.col("row").list.set_intersection("item").list.len()
     missing = pl.max_horizontal(
-        pl.col("row").list.set_difference("whole").list.len(), pl.col("item").list.len() - shared
+        pl.col("row").list.set_difference("full_text").list.len(), pl.col("item").list.len() - shared
     )
     return lists.select(
         shared_numbers=_in_prose(shared, maximum=_MAX_COUNT), different_numbers=_in_prose(missing, maximum=_MAX_COUNT)

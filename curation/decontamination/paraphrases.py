@@ -129,8 +129,8 @@ def compare(pairs: pl.DataFrame, *, weights: WordWeights, embed: Embed) -> pl.Da
     program and the row answers without one.
 
     Args:
-        pairs: `prompt`, `answer`, `item_prompt`, `item_answer`, `distractors` (list, may be null), `said` and
-            `item_said` (what of the two is close), `reference` (the benchmark of the item).
+        pairs: `prompt`, `answer`, `item_prompt`, `item_answer`, `distractors` (list, may be null), `question_gist` and
+            `item_gist` (what of the two is close), `reference` (the benchmark of the item).
         weights: what a word says.
         embed: texts to vectors.
     """
@@ -145,10 +145,10 @@ def compare(pairs: pl.DataFrame, *, weights: WordWeights, embed: Embed) -> pl.Da
     )
     compared = [
         Candidate(
-            question=pair["said"] or "",
+            question=pair["question_gist"] or "",
             prompt=pair["prompt"],
             answer=pair["answer"],
-            item_said=pair["item_said"] or "",
+            item_gist=pair["item_gist"] or "",
             item_prompt=pair["item_prompt"],
             item_answer=pair["item_answer"],
             distractors=pair["distractors"] or (),

@@ -32,7 +32,7 @@ VERIFIED = pl.Schema(
         "row_missing": pl.Float64,
         "item_weakest": pl.Float64,
         "row_weakest": pl.Float64,
-        "says_nothing": pl.Boolean,
+        "item_is_empty": pl.Boolean,
         "answer_agrees": pl.Float64,
         "answer_differs": pl.Float64,
         "answer_silent": pl.Float64,
@@ -56,7 +56,7 @@ _AGREEING_SHARE = 0.6
 _WORDS_IN_DETAIL = 5
 #: An item whose words weigh less, without a name or a symbol, asks nothing that can be recognised: "Which of the
 #: following statements is true?"
-_LEAST_SAID = 1.05
+_LEAST_CONTENT = 1.05
 _SYMBOL = re.compile(r"\d|[=^*{}\\`]|\w[._]\w|\b[B-HJ-Z]\b")
 _EITHER_WAY = re.compile(r"\b(?:or|if) not\b", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:not|non|never|except|cannot)\b|n['’]t\b", re.IGNORECASE)
@@ -75,7 +75,7 @@ class Candidate:
 
     Attributes:
         question, prompt, answer: of the row: the part of it that is close to the item, and all of its texts.
-        item_said, item_prompt, item_answer, distractors: the same of the item, and its wrong choices.
+        item_gist, item_prompt, item_answer, distractors: the same of the item, and its wrong choices.
         reference: the benchmark of the item.
         code: whether a program is involved.
     """
@@ -83,7 +83,7 @@ class Candidate:
     question: str
     prompt: str
     answer: str
-    item_said: str
+    item_gist: str
     item_prompt: str
     item_answer: str
     distractors: Sequence[str]
@@ -98,7 +98,7 @@ class Candidate:
     @property
     def item(self) -> Side:
         """The item's words."""
-        return Side(self.item_said, "\n".join([self.item_prompt, self.item_answer, *self.distractors]), self.code)
+        return Side(self.item_gist, "\n".join([self.item_prompt, self.item_answer, *self.distractors]), self.code)
 
 
 def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embed) -> pl.DataFrame:
@@ -108,7 +108,7 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
     and answer_differs are 1 where the row's answer holds the item's (a final number; a short answer, and none of the
     wrong choices more) or holds another one, else 0; answer_silent is 1 where both have answers that could agree and do
     neither. negation_differs is 1 where one question alone asks for what is not so. numbers_replaced counts the numbers
-    of the item's question that have others in their place in the row. says_nothing: the item has no words, names or
+    of the item's question that have others in their place in the row. item_is_empty: the item has no words, names or
     symbols to recognise it by. formulas_differ is described at its function, names_differ at
     `content_words.Alignment`; both are false where a program is involved.
 
@@ -124,14 +124,14 @@ def verify(candidates: Sequence[Candidate], *, weights: WordWeights, embed: Embe
     for one, missing in zip(candidates, numbers_replaced, strict=True):
         alignment = align(one.row, one.item, reference=one.reference, weights=weights, vectors=vectors)
         agrees, differs = compare_answers(one)
-        says_nothing = alignment.item_says < _LEAST_SAID and not _SYMBOL.search(one.item_said)
+        item_is_empty = alignment.item_content < _LEAST_CONTENT and not _SYMBOL.search(one.item_gist)
         silent = float(not agrees and not differs and _is_comparable(one))
-        negated = float(has_negation(one.question) != has_negation(one.item_said))
-        other_formulas = not one.code and formulas_differ(one.row.whole, one.item_said)
+        negated = float(has_negation(one.question) != has_negation(one.item_gist))
+        other_formulas = not one.code and formulas_differ(one.row.full_text, one.item_gist)
         detail = _detail(alignment, agrees, differs, missing, other_formulas=other_formulas, negated=bool(negated))
         other_names = alignment.names_differ and not one.code
         answers = (agrees, differs, silent, negated)
-        lines.append((*alignment[:4], says_nothing, *answers, missing, other_formulas, other_names, detail))
+        lines.append((*alignment[:4], item_is_empty, *answers, missing, other_formulas, other_names, detail))
     return pl.DataFrame(lines, schema=VERIFIED, orient="row")
 
 
@@ -183,9 +183,9 @@ def _numbers_replaced(candidates: Sequence[Candidate]) -> pl.Series:
     texts = pl.DataFrame(
         {
             "question": [one.question for one in candidates],
-            "row": [one.row.whole for one in candidates],
-            "item_question": [one.item_said for one in candidates],
-            "item": [one.item.whole for one in candidates],
+            "row": [one.row.full_text for one in candidates],
+            "item_question": [one.item_gist for one in candidates],
+            "item": [one.item.full_text for one in candidates],
         },
         schema=dict.fromkeys(("question", "row", "item_question", "item"), pl.String),
     )
@@ -356,7 +356,7 @@ def is_another_item() -> pl.Expr:
         | pl.col("formulas_differ")
         | pl.col("names_differ")
         | pl.col("without_program")
-        | (pl.col("says_nothing") & ~pl.col("program"))
+        | (pl.col("item_is_empty") & ~pl.col("program"))
         | ((pl.col("answer_differs") > 0) & (missing > _MUCH_MISSING))
     )
 

@@ -25,7 +25,7 @@ _QUESTION_WORDS = 6
 
 
 def row_views(batch: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `said`, `code`.
+    """The texts by which rows are compared: `row` (position in the batch), `part`, `text`, `question_gist`, `code`.
 
     The prompt, and a short prompt with its answer too; each as it is and, where it holds code, by its gist. A text of
     more than `WINDOW_WORDS` words is read on in windows, since encoders read no more; and the system prompts, if the
@@ -65,7 +65,7 @@ def _windows(texts: pl.DataFrame, *, part: str) -> pl.DataFrame:
 
 
 def item_views(references: pl.DataFrame) -> pl.DataFrame:
-    """The texts by which items are found: `item` (position), `text`, `said`, `code`.
+    """The texts by which items are found: `item` (position), `text`, `question_gist`, `code`.
 
     The prompt, and the last line of one that begins with a passage, each without and with the answer; each as it is
     and, where it holds code, by its gist.
@@ -90,14 +90,14 @@ def item_views(references: pl.DataFrame) -> pl.DataFrame:
 def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
     """Each view (question and answer) as one text and, where it holds code, its gist as another.
 
-    `said` is the gist of the question, and of the answer where there is no question.
+    `question_gist` is the gist of the question, and of the answer where there is no question.
     """
     question, answer = pl.col("question"), pl.col("answer")
     joined = pl.concat(views).with_columns(
         text=pl.concat_str([question, answer], separator="\n").str.strip_chars(),
         gist=pl.concat_str([gist(question), gist(answer)], separator="\n").str.strip_chars(),
         code=is_code(question) | is_code(answer),
-        said=pl.when(word_count(question) > 0).then(gist(question)).otherwise(gist(answer)),
+        question_gist=pl.when(word_count(question) > 0).then(gist(question)).otherwise(gist(answer)),
     )
     texts = joined.drop("question", "answer", "gist")
     gists = joined.filter(pl.col("gist") != pl.col("text")).with_columns(text="gist")
@@ -108,4 +108,4 @@ def _with_gists(views: list[pl.DataFrame], *, by: str) -> pl.DataFrame:
 def whole_text(frame: pl.DataFrame, columns: tuple[str, str]) -> pl.Series:
     """Two columns of texts, a prompt and an answer, as one."""
     parts = (pl.col(name).fill_null("") for name in columns)
-    return frame.select(whole=pl.concat_str(*parts, separator="\n")).to_series()
+    return frame.select(full_text=pl.concat_str(*parts, separator="\n")).to_series()

@@ -293,8 +293,8 @@ def compared_pairs(pairs: pl.DataFrame, store: EmbeddingStore) -> pl.DataFrame:
     texts = pairs.join(distractors, on="reference", how="left", maintain_order="left").with_columns(
         pl.col("answer", "item_answer").fill_null(""),
         reference=pl.col("reference").str.replace(r":\d+$", ""),
-        said=gist(pl.col("prompt")),
-        item_said=gist(pl.col("item_prompt")),
+        question_gist=gist(pl.col("prompt")),
+        item_gist=gist(pl.col("item_prompt")),
     )
     return compare(texts, weights=weights, embed=store.embed).with_columns(log_odds=same_item_log_odds())
 

@@ -118,7 +118,7 @@ def test_an_item_without_rare_words_says_little() -> None:
     weights = WordWeights()
     weights.count(["true statement"] * 20 + ["greenhouse gases"])
     generic, own = (
-        aligned("x", text, weights=weights).item_says
+        aligned("x", text, weights=weights).item_content
         for text in ("Which statement is true?", "Which statement of greenhouse gases is true?")
     )
     assert generic == pytest.approx(0.7)

@@ -103,7 +103,7 @@ def test_what_differs_is_said_in_words() -> None:
     assert line["numbers_replaced"] == 1
     assert line["detail"] == "shared: far, miles; other numbers; another answer"
     negated = verify(
-        [dataclasses.replace(one, item_said="How far is it not?", item_answer="")],
+        [dataclasses.replace(one, item_gist="How far is it not?", item_answer="")],
         weights=WordWeights(),
         embed=lambda texts, progress=None: np.ones((len(next(iter(texts))), 4)),
     )
@@ -135,7 +135,7 @@ def pairs(*lines: tuple[str, str, str, str]) -> pl.DataFrame:
 
     names = ["prompt", "answer", "item_prompt", "item_answer"]
     frame = pl.DataFrame(lines, schema=names, orient="row").with_columns(
-        said="prompt", item_said="item_prompt", reference=pl.lit("bench"), screen=pl.lit(9.0)
+        question_gist="prompt", item_gist="item_prompt", reference=pl.lit("bench"), screen=pl.lit(9.0)
     )
     return compare(
         frame.with_columns(distractors=pl.lit(None, dtype=pl.List(pl.String))), weights=WordWeights(), embed=embed
