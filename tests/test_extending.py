@@ -15,7 +15,7 @@ import yaml
 from siftune.curation.run.paths import RunPaths
 from siftune.training.result import write_result
 from tests.training.worlds import training_result, write_tiny_run
-from tests.worlds import WORDS, write_source
+from tests.worlds import WORDS, share_tokenizers, write_source
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +69,7 @@ def checkout(tmp_path: Path) -> Checkout:
         shutil.copy2(file, root / "siftune")
     for file in ("README.md", "CONTRIBUTING.md"):
         shutil.copy2(ROOT / file, root)
+    share_tokenizers(root / "cache")
     return Checkout(root)
 
 

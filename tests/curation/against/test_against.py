@@ -23,7 +23,17 @@ from siftune.curation.review.samples import decision_samples
 from siftune.curation.review.tables import duplicates_by_source
 from siftune.curation.review.what_if import replay
 from siftune.curation.run.folder import RunFolder
-from tests.worlds import BagOfWords, bag_encoder, jaccard, kept_rows, many, rows, write_recipe, write_source
+from tests.worlds import (
+    BagOfWords,
+    bag_encoder,
+    jaccard,
+    kept_rows,
+    many,
+    rows,
+    share_tokenizers,
+    write_recipe,
+    write_source,
+)
 
 EXAMPLES = settings(max_examples=2, phases=[Phase.explicit, Phase.generate])
 SECTIONS: dict[str, Any] = {
@@ -254,7 +264,7 @@ def test_nothing_of_the_earlier_rows_is_computed_again(
         return run, set(encoder.encoded), max(sketched)
 
     # On another machine, without the cache of embeddings.
-    monkeypatch.setenv("SIFTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIFTUNE_CACHE", str(share_tokenizers(tmp_path / "cache")))
     run, encoded, rows_sketched = curated("run")
     prompts = set(pl.read_parquet(old.texts)["prompt"]) - set(pl.read_parquet(run.texts)["prompt"])
     assert encoded
@@ -262,7 +272,7 @@ def test_nothing_of_the_earlier_rows_is_computed_again(
     assert 0 < rows_sketched <= 20
 
     # What is stored is what would be computed.
-    monkeypatch.setenv("SIFTUNE_CACHE", str(tmp_path / "second"))
+    monkeypatch.setenv("SIFTUNE_CACHE", str(share_tokenizers(tmp_path / "second")))
     for path in [*(old.path / "measures").glob("*.npz"), *old.embeddings_folder.glob("*")]:
         path.unlink()
     again, encoded, rows_sketched = curated("again")
