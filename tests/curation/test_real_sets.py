@@ -123,7 +123,8 @@ def test_the_near_stage_leaves_no_pair_that_it_would_drop(curated: Any, name: st
     assert stored_pairs.filter(pl.col("score") >= 0.8, ~pl.col("guarded")).is_empty()
 
 
-@pytest.mark.parametrize("name", FILES)
+#: T0 takes longest by far; `tests/benchmarks/second_pass.py` curates it again too.
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("t0")])
 def test_a_second_pass_drops_nothing(curated: Any, tmp_path: Path, name: str) -> None:
     source = {"path": str(curated(name).path / "curated" / "train.parquet"), "name": "s"}
     again = curate(write_recipe(tmp_path, source, "again"))
