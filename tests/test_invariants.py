@@ -25,7 +25,7 @@ from siftune.curation.stages import STAGES, stages
 from tests.worlds import bag_encoder, cosine, jaccard, kept_rows, many, rows, write_recipe, write_source
 
 #: Whole runs for each example: few of them, and none spent on making a failure smaller.
-EXAMPLES = settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
+EXAMPLES = settings(max_examples=7, phases=[Phase.explicit, Phase.generate])
 SPLIT = {"splits": {"test": 5, "near": 0.6}, "keys": {"leaks": "prompt"}}
 DUPLICATES: dict[str, Any] = {
     "near": {"threshold": 0.7, "floor": 0.5, "shingle": 2},

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siftune.curation.splits.certificate import certify, evict_leaks
@@ -36,6 +36,7 @@ texts = st.lists(words, max_size=12)
 worlds = st.tuples(texts, texts, texts)
 
 
+@settings(max_examples=25)
 @given(worlds)
 def test_after_eviction_brute_force_finds_no_pair_and_the_certificate_agrees(world):
     names = ("test", "validation", "train")
