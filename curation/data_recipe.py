@@ -8,12 +8,13 @@ from pathlib import Path
 import yaml
 
 from siftune.curation.errors import UserError
-from siftune.curation.ingest.file_kinds import COMPRESSED_ENDINGS, ENDINGS, file_kind
+from siftune.curation.ingest.file_kinds import COMPRESSED_ENDINGS, ENDINGS, file_kind, split_in_name
 from siftune.curation.ingest.source_location import HUB, is_run_folder, locate
 from siftune.curation.recipe.loading import parse_recipe, with_installed_encoder
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.paths import RunPaths
 from siftune.curation.run.recipe_file import RecipeFile
+from siftune.curation.split_names import HELD_OUT
 
 RECIPE_ENDINGS = (".yaml", ".yml")
 _HEAD = """\
@@ -53,6 +54,17 @@ def is_data(path: str) -> bool:
     return True
 
 
+def splits_of_files(paths: Sequence[str]) -> list[str | None]:
+    """The split that each of several files or folders is by its name; None where it is given for no split of its own.
+
+    Names count only beside one another: `train.jsonl` and `test.jsonl` together are two splits of one set, and
+    `test.jsonl` alone is data to curate.
+    """
+    names = [None if path.startswith(HUB) else split_in_name(Path(Path(path).name)) for path in paths]
+    held_out = [name in HELD_OUT for name in names]
+    return list(names) if any(held_out) and not all(held_out) else [None] * len(names)
+
+
 def recipe_of_data(paths: Sequence[str], *, base: Path, run_folder: Path | None = None) -> RecipeFile:
     """The recipe of data that are curated with the defaults, and the run that it makes.
 
@@ -67,7 +79,8 @@ def recipe_of_data(paths: Sequence[str], *, base: Path, run_folder: Path | None 
     first, *others = [locate(path, base=base).name for path in paths]
     name = f"{first}-and-{len(others)}-more" if others else first
     run_folder = run_folder or base / "runs" / name
-    document = {"sources": [{"path": path} for path in paths]}
+    sources = zip(paths, splits_of_files(paths), strict=True)
+    document = {"sources": [{"path": path} | ({"split": split} if split else {}) for path, split in sources]}
     text = _HEAD + yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
     if RunPaths(run_folder).manifest_path.is_file():
         earlier = RunFolder.open(run_folder).manifest

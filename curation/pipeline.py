@@ -62,6 +62,7 @@ def curate(
     with run.locked(), nullcontext(executor) if executor else cluster_of(recipe_file.recipe, run) as tasks:
         recorder = RunRecorder.begin(run, recipe_file, progress)
         prepared = ingest_sources(recorder, tasks)
+        recorder.keep_given_splits(prepared.index["split"])
         alive = apply_overrides(recorder, prepared)
         for stage in stages(recorder.recipe, base=recorder.base):
             alive = run_stage(recorder, prepared, stage, alive)

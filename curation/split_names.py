@@ -71,3 +71,14 @@ def standard_splits(names: pl.Series) -> pl.Series:
     """
     splits = {name: split_of(name) for name in names.unique().drop_nulls()}
     return names.replace_strict(splits, default=None, return_dtype=pl.String)
+
+
+def given_splits(names: pl.Series) -> pl.Series | None:
+    """The splits that the data came with, as train, validation or test; None when no row is in a held-out one.
+
+    Args:
+        names: String[n], as in `standard_splits`; rows without a split or with a name that is none of the usual ones
+            for held-out data are training rows.
+    """
+    splits = standard_splits(names).fill_null(TRAIN)
+    return splits if splits.is_in(HELD_OUT).any() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=str)
+@click.argument("files", nargs=-1, required=True, metavar="FILE")
 @click.option("--format", "layout", default="auto", show_default=True, help="The format of the rows.")
 @COLUMNS
 @AS_JSON
-def inspect(file: str, layout: str, columns: tuple[tuple[str, str], ...], *, as_json: bool) -> None:
+def inspect(files: tuple[str, ...], layout: str, columns: tuple[tuple[str, str], ...], *, as_json: bool) -> None:
     """Summarise a data set: format, roles, lengths, duplicates.
 
     FILE is a data file, a folder, a glob or hf://owner/name.
@@ -31,7 +32,13 @@ def inspect(file: str, layout: str, columns: tuple[tuple[str, str], ...], *, as_
     from siftune.curation.recipe.loading import source_from_command_line
     from siftune.curation.review.inspect import inspect as inspect_source
 
-    source = source_from_command_line(file, layout).model_copy(update={"columns": dict(columns)})
+    if len(files) > 1:
+        several = shlex.join(files)
+        raise UserError(
+            f"{len(files)} data sets were named; `siftune inspect` summarises one (a file, a folder or a glob). "
+            f"What they hold together: siftune curate {several}"
+        )
+    source = source_from_command_line(files[0], layout).model_copy(update={"columns": dict(columns)})
     inspection = inspect_source(source, base=Path.cwd(), progress=progress_bar(quiet=as_json))
     if as_json:
         print_json(inspection.to_dict())
@@ -143,16 +150,17 @@ def recipe_reference() -> None:
 
 def _recipe_for(files: Sequence[str], columns: dict[str, str], *, folder: Path) -> str:
     """The recipe for data files, whose `columns` have these roles; `folder` is where it will be."""
+    from siftune.curation.data_recipe import splits_of_files
     from siftune.curation.recipe.loading import source_from_command_line
     from siftune.curation.review.inspect import inspect as inspect_source
     from siftune.curation.review.suggested_recipe import suggested_recipe
 
-    inspections = []
-    for file in files:
-        source = source_from_command_line(file, "auto").model_copy(update={"columns": columns})
+    inspections, splits = [], splits_of_files(files)
+    for file, split in zip(files, splits, strict=True):
+        source = source_from_command_line(file, "auto").model_copy(update={"columns": columns, "split": split})
         inspections.append(inspect_source(source, base=Path(), progress=progress_bar()))
         require_usable([inspections[-1].source])
-    return suggested_recipe(inspections, data_folder=Path(), recipe_folder=folder, columns=columns)
+    return suggested_recipe(inspections, data_folder=Path(), recipe_folder=folder, columns=columns, splits=splits)
 
 
 def require_usable(sources: Sequence[SourceRecord]) -> None:

@@ -61,7 +61,7 @@ def defaults_report(recipe_file: RecipeFile) -> RenderableType:
     sections = {
         "duplicates in other words": recipe.duplicates.semantic,
         "benchmark items": recipe.contamination,
-        "held-out rows": recipe.splits,
+        "held-out rows": recipe.splits or any(source.split for source in recipe.sources) or None,
         "balance of lengths": recipe.balance,
     }
     left_out = [words for words, section in sections.items() if section is None]

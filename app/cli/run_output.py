@@ -19,7 +19,7 @@ from siftune.curation.review.difficulty import KNOWN_FAILURES, IfdSummary
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import against_sentences, funnel, kept_sentence, other_decisions, warnings
-from siftune.curation.review.leakage import certificate_sentence, random_split_sentence
+from siftune.curation.review.leakage import certificate_sentence, given_split_sentence, random_split_sentence
 from siftune.curation.review.lengths import balance_summary
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
@@ -72,7 +72,7 @@ def _outcome(run: RunFolder) -> Iterator[Text]:
     """Sentences about the rows kept, leakage under a random split, the certificate, and the balance of lengths."""
     yield Text(kept_sentence(run), style="bold")
     yield from (Text(plain(sentence)) for sentence in against_sentences(run))
-    if leaked := random_split_sentence(run):
+    if leaked := given_split_sentence(run) or random_split_sentence(run):
         yield Text(leaked)
     if certificate := run.manifest.certificate:
         yield Text(certificate_sentence(run), style="green" if certificate.passed else "bold red")

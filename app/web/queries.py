@@ -95,7 +95,10 @@ def _leaks_figure(run: RunFolder) -> Figure:
     before = "—" if worst is None else f"{worst.expected:,.0f}"
     after = "—" if certificate is None else f"{certificate.pairs:,}"
     note = "test rows with a similar training row"
-    if worst is not None:
+    if run.manifest.given_split:
+        of_any = run.manifest.given_split[-1]
+        before, note = f"{of_any.rows:,}", f"of {of_any.held_out:,} held-out rows as the data came → this run"
+    elif worst is not None:
         note = f"of {worst.test_rows:,} test rows under a random split ({worst.measure}) → this run"
     return Figure("Leaked test rows", f"{before} → {after}", note, "Browse", "Test rows", {"split": ["test"]})
 

@@ -33,8 +33,7 @@ from siftune.curation.recipe.sections import Source
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import EarlierRecord
 from siftune.curation.run.recorder import RunRecorder
-from siftune.curation.split_names import TRAIN
-from siftune.curation.splits.assignment import given_splits
+from siftune.curation.split_names import TRAIN, given_splits
 
 
 @dataclass(frozen=True)

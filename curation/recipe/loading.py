@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.recipe.recipe import Recipe
-from siftune.curation.recipe.sections import FormatName, Section, Source
+from siftune.curation.recipe.sections import FormatName, Section, Source, Splits
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -145,10 +145,30 @@ def with_installed_encoder(recipe: Recipe) -> Recipe:
     """
     if recipe.encoder != "auto" or importlib.util.find_spec("sentence_transformers") is not None:
         return recipe
+    is_used = _can_use_encoder(recipe) or recipe.splits is not None
+    return recipe.model_copy(update={"encoder": None}) if is_used and not _needs_encoder(recipe) else recipe
+
+
+def _needs_encoder(recipe: Recipe) -> bool:
+    return recipe.duplicates.semantic is not None or recipe.topics is not None or recipe.selects_by_embedding
+
+
+def _can_use_encoder(recipe: Recipe) -> bool:
+    """Whether something besides the splits compares by meaning where there is an encoder, and else by words."""
     searched = recipe.contamination is not None and "layered" in recipe.contamination.rules
-    is_needed = recipe.duplicates.semantic is not None or recipe.topics is not None or recipe.selects_by_embedding
-    is_used = searched or recipe.splits is not None or recipe.balance is not None
-    return recipe.model_copy(update={"encoder": None}) if is_used and not is_needed else recipe
+    return searched or recipe.balance is not None
+
+
+def with_splits_of_data(recipe: Recipe) -> Recipe:
+    """The recipe for data that came with splits, where it does not say what becomes of them: they are kept apart.
+
+    Rows that leak are found by words, unless the recipe needs an encoder for something else: embeddings of all prompts
+    take far longer than everything that a short recipe asks for.
+    """
+    update: dict[str, Any] = {"splits": Splits()}
+    if not _needs_encoder(recipe) and not _can_use_encoder(recipe):
+        update["encoder"] = None
+    return recipe.model_copy(update=update)
 
 
 def _model_path(name: str, base: Path) -> str:

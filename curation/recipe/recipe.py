@@ -50,7 +50,11 @@ class Recipe(Section):
     )
     contamination: Contamination | None = Field(None, description=Contamination.__doc__)
     topics: Topics | None = Field(None, description=Topics.__doc__)
-    splits: Splits | None = Field(None, description=Splits.__doc__)
+    splits: Splits | None = Field(
+        None,
+        description=f"{Splits.__doc__} In a recipe that does not mention them, splits that the data came with are kept "
+        "apart; null makes all rows training rows.",
+    )
     balance: Balance | None = Field(None, description=Balance.__doc__)
     model: Model = Field(Model(), description=Model.__doc__)
     training: Training | None = Field(None, description=Training.__doc__)

@@ -16,6 +16,10 @@ _NO_ENCODER = (
     "`encoder: auto` went without an encoder, since sentence-transformers is not installed: rows were compared by "
     "words alone, not by meaning. Install it with: pip install 'siftune[semantic]'"
 )
+_SPLITS_OF_DATA = (
+    "the data came with splits, and these were kept apart; a section `splits` sets how leaks are found, and "
+    "`splits: null` makes all of them training rows"
+)
 #: Decisions that leave a row in the set, as words.
 _OTHER_ACTIONS = {
     "report": "reported",
@@ -96,6 +100,13 @@ def warnings(run: RunFolder) -> list[str]:
     """
     manifest = run.manifest
     lines = [_NO_ENCODER] if manifest.without_encoder else []
+    if manifest.splits_of_data:
+        lines.append(_SPLITS_OF_DATA)
+    if manifest.merged_held_out:
+        lines.append(
+            f"{manifest.merged_held_out:,} rows are of held-out splits of the data and stand among the training rows, "
+            "since the recipe says `splits: null`"
+        )
     lines += [f"{source.name}: {text}" for source in manifest.inputs for text in source.warnings]
     lines += [f"{earlier.name}: {text}" for earlier in manifest.against for text in earlier.warnings]
     for source in manifest.inputs:

@@ -1,4 +1,4 @@
-"""Leakage between splits in words: what a random split would have had, and whether the splits of a run are clean."""
+"""Leakage between splits in words: what the data came with, a random split would have had, and a run still has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ def random_split_sentence(run: RunFolder) -> str:
     leaks = [leak for leak in run.manifest.naive_split if leak.expected > 0]
     shares = ", ".join(f"{100 * leak.share:.1f} % ({leak.measure})" for leak in leaks)
     return f"A random split would have leaked {shares} of its test rows." if leaks else ""
+
+
+def given_split_sentence(run: RunFolder) -> str:
+    """How many held-out rows had a similar training row in the splits that the data came with; empty without any."""
+    if not run.manifest.given_split:
+        return ""
+    *by_measure, of_any = run.manifest.given_split
+    of_all = f"of the {of_any.held_out:,} held-out rows had a similar training row"
+    if not of_any.rows:
+        return f"As the data came, none {of_all} ({', '.join(leak.measure for leak in by_measure)})."
+    counts = ", ".join(f"{leak.rows:,} ({leak.measure})" for leak in by_measure)
+    return f"As the data came, {of_any.rows:,} {of_all}: {counts}."
 
 
 def certificate_sentence(run: RunFolder) -> str:

@@ -55,6 +55,7 @@ def write(run: RunFolder) -> None:
         "no_contamination": tables.no_contamination_sentence(run),
         "random_split": manifest.naive_split,
         "certificate": manifest.certificate,
+        "given_split": leakage.given_split_sentence(run),
         "certified": leakage.certificate_sentence(run),
         "balance": lengths.balance_summary(run),
         "diversity": diversity.diversity_sentence(run),

@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from siftune.curation.ingest.source_location import HUB
@@ -36,6 +37,7 @@ def suggested_recipe(
     data_folder: Path,
     recipe_folder: Path,
     columns: Mapping[str, str] | None = None,
+    splits: Sequence[str | None] = (),
 ) -> str:
     """The text of a recipe for data that were inspected, each by itself.
 
@@ -44,6 +46,7 @@ def suggested_recipe(
         data_folder: the folder that the paths of the sources are relative to now.
         recipe_folder: the folder that the recipe will be in.
         columns: role to column of every source, as the user gave it.
+        splits: the split of each source that is one by its name; default: none is.
 
     Returns:
         YAML; what is not in it has its default. Names and texts of the data stand in it as one line each.
@@ -58,7 +61,13 @@ def suggested_recipe(
             "# A recipe for these data; what is not in it has its default. All settings: siftune recipe new --full",
             "# Curate with `siftune curate` and this file.",
         ],
-        ["sources:", *(_source(each, data_folder, recipe_folder, columns) for each in inspections)],
+        [
+            "sources:",
+            *(
+                _source(each, data_folder, recipe_folder, columns, split)
+                for each, split in zip_longest(inspections, splits)
+            ),
+        ],
         _duplicates(duplicates, rows, threshold),
         _checks(inspections),
         _splits(inspections, left),
@@ -93,7 +102,13 @@ def _near_threshold(duplicates: DuplicateCounts, rows: int) -> float:
     return min(usable, default=max(duplicates.near_at, default=Near().threshold))
 
 
-def _source(inspection: Inspection, data_folder: Path, recipe_folder: Path, columns: Mapping[str, str] | None) -> str:
+def _source(
+    inspection: Inspection,
+    data_folder: Path,
+    recipe_folder: Path,
+    columns: Mapping[str, str] | None,
+    split: str | None,
+) -> str:
     record = inspection.source
     lines = [f"  - path: {yaml_value(path_in_recipe(record.path, data_folder, recipe_folder))}"]
     roles = ", ".join(
@@ -104,6 +119,8 @@ def _source(inspection: Inspection, data_folder: Path, recipe_folder: Path, colu
         lines.append(f"    # format: auto  # found: {record.format}; {read}")
     else:
         lines.append(f"    format: {record.format}  # {read}")
+    if split:
+        lines.append(f"    split: {split}  # by its name")
     if columns:
         lines.append(f"    columns: {yaml_value(dict(columns))}")
     for column, count in list(inspection.parts.items())[:1]:

@@ -22,7 +22,7 @@ from siftune.curation.atomic_files import PARTIAL, remove_leftovers, replacing, 
 from siftune.curation.checksums import checksum, checksum_path, is_whole, whole
 from siftune.curation.contamination_outcomes import settle
 from siftune.curation.errors import UserError
-from siftune.curation.recipe.loading import parse_recipe, with_model_paths
+from siftune.curation.recipe.loading import parse_recipe, with_model_paths, with_splits_of_data
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.run.paths import RunPaths
@@ -138,13 +138,15 @@ class RunFolder(RunPaths):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that the run was made with, with the paths of its models in full, and without an encoder where it
-        found none.
+        """The recipe that the run was made with, with the paths of its models in full, without an encoder where it
+        found none, and with the splits that its data came with.
         """
         manifest = self.manifest
         recipe = parse_recipe(manifest.recipe, name=f"{self.manifest_path}: recipe")
         if manifest.without_encoder:
             recipe = recipe.model_copy(update={"encoder": None})
+        if manifest.splits_of_data:
+            recipe = with_splits_of_data(recipe)
         return with_model_paths(recipe, Path(manifest.recipe_folder)) if manifest.recipe_folder else recipe
 
     @property

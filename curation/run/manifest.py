@@ -101,6 +101,15 @@ class LeakageRecord(Document):
     high: float
 
 
+class GivenLeakageRecord(Document):
+    """The leakage of the splits that the data came with by one measure: see `splits.given_split_leakage`."""
+
+    measure: str
+    #: Held-out rows with a similar training row, and all held-out rows.
+    rows: int
+    held_out: int
+
+
 class CertificateCheckRecord(Document):
     """One measure over one pair of splits: how many pairs reach the threshold, and which pair comes closest."""
 
@@ -247,6 +256,10 @@ class Manifest(Document):
     seed: int = 0
     #: Whether `encoder: auto` went without, since the extra was not installed.
     without_encoder: bool = False
+    #: Whether the splits that the data came with were kept although the recipe has no section `splits`.
+    splits_of_data: bool = False
+    #: Rows of held-out splits of the data that the recipe's `splits: null` makes training rows.
+    merged_held_out: int = 0
     #: Versions of Python and of the packages that can change a result.
     versions: dict[str, str] = {}
     inputs: list[SourceRecord] = []
@@ -259,6 +272,7 @@ class Manifest(Document):
     #: By stage, how its measure was taken: the method of a search, its recall.
     notes: dict[str, dict[str, str]] = {}
     naive_split: list[LeakageRecord] = []
+    given_split: list[GivenLeakageRecord] = []
     certificate: CertificateRecord | None = None
     balance: BalanceRecord | None = None
     diversity: DiversityRecord | None = None

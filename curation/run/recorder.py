@@ -14,13 +14,14 @@ import polars as pl
 
 from siftune.curation.atomic_files import write_text
 from siftune.curation.progress import Progress
-from siftune.curation.recipe.loading import parse_recipe
+from siftune.curation.recipe.loading import parse_recipe, with_splits_of_data
 from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.ledger import Ledger
 from siftune.curation.run.manifest import FORMAT, Manifest, StageRecord, WriterRecord
 from siftune.curation.run.recipe_file import RecipeFile
 from siftune.curation.run.resources import ResourceMonitor
+from siftune.curation.split_names import HELD_OUT, TRAIN, given_splits
 
 _VERSIONED = (
     "siftune",
@@ -78,6 +79,21 @@ class RunRecorder:
         recorder.save()
         write_text(recipe_file.text, run.recipe_path)
         return recorder
+
+    def keep_given_splits(self, names: pl.Series) -> None:
+        """Keep the splits that the data came with where the recipe does not mention `splits`; count what null merges.
+
+        Args:
+            names: String[n], the split of each row as the data name it, or null.
+        """
+        given = given_splits(names)
+        if given is None or TRAIN not in given or self.recipe.splits is not None:
+            return
+        if "splits" in self.recipe.model_fields_set:
+            self.manifest.merged_held_out = int(given.is_in(HELD_OUT).sum())
+        else:
+            self.recipe = with_splits_of_data(self.recipe)
+            self.manifest.splits_of_data = True
 
     def save(self) -> None:
         """Write the manifest as it stands, so that the app can watch."""

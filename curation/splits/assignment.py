@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Splits
 from siftune.curation.sampling import shuffle_keys, water_fill
-from siftune.curation.split_names import HELD_OUT, TRAIN, standard_splits
+from siftune.curation.split_names import HELD_OUT, TRAIN
 
 #: Pairs of similar rows: two integer arrays [m] of row positions.
 Edges = tuple[np.ndarray, np.ndarray]
@@ -37,16 +37,6 @@ def similarity_groups(n: int, edges: Iterable[Edges]) -> NDArray[np.uint32]:
     _, label = connected_components(graph, directed=False)
     _, first = np.unique(label, return_index=True)
     return first[label].astype(np.uint32)
-
-
-def given_splits(names: pl.Series) -> pl.Series | None:
-    """The splits that the data came with, as train, validation or test; None when no row is in a held-out one.
-
-    The first word of a name decides (`test_sft`, `dev`, `validation[:100]`); rows without a split or with a
-    name that is none of the usual ones for held-out data are training rows.
-    """
-    splits = standard_splits(names).fill_null(TRAIN)
-    return splits if splits.is_in(HELD_OUT).any() else None
 
 
 def draw_splits(

@@ -48,7 +48,7 @@ def random_split_leakage(
         measures = {"exact": (np.empty(0), np.empty(0)), **measures}
     records = []
     for name, edges in measures.items():
-        one, two = _class_links(label, edges)
+        one, two = class_links(label, edges)
         similar_rows = size - 1 + np.bincount(one, weights=size[two], minlength=len(size)).astype(np.int64)
         probability = _leak_probability(similar_rows[label], n=n, test_rows=test_rows)
         share = float(probability.mean()) if n and test_rows else 0.0
@@ -67,7 +67,7 @@ def random_split_leakage(
     return records
 
 
-def _class_links(label: np.ndarray, edges: Edges) -> Edges:
+def class_links(label: np.ndarray, edges: Edges) -> Edges:
     """Distinct ordered pairs of different classes that the edges join, each in both directions, sorted by the first."""
     a, b = label[np.asarray(edges[0], np.int64)], label[np.asarray(edges[1], np.int64)]
     classes = int(label.max(initial=0)) + 1

@@ -29,11 +29,12 @@ from siftune.curation.prepare import Prepared
 from siftune.curation.recipe.sections import Near, Splits
 from siftune.curation.run.cache_key import measure_key
 from siftune.curation.run.recorder import RunRecorder
-from siftune.curation.split_names import HELD_OUT, TEST, TRAIN
-from siftune.curation.splits.assignment import Edges, draw_splits, given_splits, similarity_groups
+from siftune.curation.split_names import HELD_OUT, TEST, TRAIN, given_splits
+from siftune.curation.splits.assignment import Edges, draw_splits, similarity_groups
 from siftune.curation.splits.certificate import certify, evict_leaks, pairs_with_earlier
 from siftune.curation.splits.containment import Containment, RowPassages, measure_containment, passage_texts
 from siftune.curation.splits.cross_search import LeakThresholds, ShingleSets, SplitRows
+from siftune.curation.splits.given_split_leakage import given_split_leakage
 from siftune.curation.splits.random_split_leakage import random_split_leakage
 from siftune.curation.stages import stages
 from siftune.curation.text import words as text
@@ -119,13 +120,13 @@ def split_rows(
 
         # For comparison: what a random split with as many test rows would have leaked.
         test_rows = max(1, rows.filter(pl.col("split") == TEST, "representative").height)
+        links = {name: pairs for name, pairs in similar.items() if name != "exact"} | {"containment": contained}
+        same = similarity_groups(index.height, [similar["exact"], same_prompts])
         recorder.manifest.naive_split = random_split_leakage(
-            index.height,
-            {name: pairs for name, pairs in similar.items() if name != "exact"} | {"containment": contained},
-            test_rows=test_rows,
-            same=similarity_groups(index.height, [similar["exact"], same_prompts]),
-            seed=recorder.recipe.seed,
+            index.height, links, test_rows=test_rows, same=same, seed=recorder.recipe.seed
         )
+        if given is not None:
+            recorder.manifest.given_split = given_split_leakage(given, links, same=same)
 
         # A held-out split keeps one row of each of its groups.
         redundant = _redundant_held_out_rows(rows, alive)

@@ -11,8 +11,7 @@ from siftune.curation import schema
 from siftune.curation.ingest.file_kinds import split_in_name
 from siftune.curation.prepare import rank
 from siftune.curation.recipe.loading import parse_recipe
-from siftune.curation.split_names import SPLIT_NAMES, standard_split
-from siftune.curation.splits.assignment import given_splits
+from siftune.curation.split_names import SPLIT_NAMES, given_splits, standard_split
 
 
 @pytest.mark.parametrize(("name", "split"), SPLIT_NAMES.items())

@@ -9,7 +9,7 @@ from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.charts import unchecked
 from siftune.curation.review.funnel import funnel
-from siftune.curation.review.leakage import certificate_sentence
+from siftune.curation.review.leakage import certificate_sentence, given_split_sentence
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram, median_lengths
 from siftune.curation.review.tables import contamination_table, no_contamination_sentence, source_table
 from siftune.curation.review.wording import percent
@@ -84,6 +84,8 @@ def _lengths(catalogue: Catalogue) -> None:
 
 def _leakage(run: RunFolder) -> None:
     st.subheader("Leakage under a random split")
+    if given := given_split_sentence(run):
+        markup.draw(markup.note(given))
     leaks = run.manifest.naive_split
     if leaks:
         rows = [

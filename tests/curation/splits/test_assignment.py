@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from siftune.curation.errors import UserError
 from siftune.curation.recipe.sections import Splits
-from siftune.curation.splits.assignment import SMALL_GROUP, draw_splits, given_splits, similarity_groups
+from siftune.curation.split_names import given_splits
+from siftune.curation.splits.assignment import SMALL_GROUP, draw_splits, similarity_groups
 
 
 def frame(n: int, *, sources: int = 3, words: list[int] | None = None) -> pl.DataFrame:
