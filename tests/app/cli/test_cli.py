@@ -139,6 +139,7 @@ BAD_CALLS = {
     "what-if RUN semantic=0.95": "no semantic stage",
     "what-if RUN max_per_answer=0": "whole number",
     "inspect gone.jsonl": "no source at gone.jsonl",
+    "inspect s.jsonl t.jsonl": "siftune curate s.jsonl t.jsonl",
     "inspect s.jsonl --format sharegpt": "conversations",
     "inspect s.jsonl --format sharegtp": "Did you mean 'sharegpt'",
     "train RUN": "training",
