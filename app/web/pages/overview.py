@@ -83,9 +83,10 @@ def _lengths(catalogue: Catalogue) -> None:
 
 
 def _leakage(run: RunFolder) -> None:
-    st.subheader("Leakage under a random split")
-    if given := given_split_sentence(run):
-        markup.draw(markup.note(given))
+    given = given_split_sentence(run)
+    st.subheader("Leakage between splits" if given else "Leakage under a random split")
+    if given:
+        markup.draw(markup.note(f"{given} A random split into as many test rows would have leaked:"))
     leaks = run.manifest.naive_split
     if leaks:
         rows = [
