@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +26,7 @@ from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.nearest_rows import RowEmbeddings
 from siftune.curation.review.search import TextIndex
 from siftune.curation.review.token_lengths import TokenLengths, count_lengths, stored_lengths
+from siftune.curation.review.what_if import ThresholdReplays
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training.inference.engine import Engine
@@ -284,8 +286,18 @@ def _threshold_effect(
     _lengths: TokenLengths | None,
     _catalogue: Catalogue,
 ) -> queries.ThresholdEffect:
-    del path, version, in_tokens
-    return queries.threshold_effect(_catalogue, stage, threshold, None if _lengths is None else _lengths.total)
+    del in_tokens
+    replays = _threshold_replays(path, version)
+    return queries.threshold_effect(_catalogue, replays, stage, threshold, None if _lengths is None else _lengths.total)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _threshold_replays(path: str, version: str) -> ThresholdReplays:
+    """Replays of the run. Its own thresholds are replayed at once, so that another one waits for nothing to load."""
+    del version
+    replays = ThresholdReplays.open(RunFolder.open(path))
+    replays.replay({})
+    return replays
 
 
 def warnings(run: RunFolder) -> list[str]:
@@ -480,8 +492,16 @@ def preload() -> None:
             _catalogue(str(run.path), run_version(run)).examples([0])  # checks the checksum of the texts, once
             _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
+            threading.Thread(target=_prepare_replays, args=(run,), daemon=True).start()
     except (UserError, OSError, PolarsError):
         return
+
+
+def _prepare_replays(run: RunFolder) -> None:
+    """Have replays ready when the user moves the first slider; the first page does not wait for them."""
+    with suppress(UserError, OSError, PolarsError):
+        _threshold_replays(str(run.path), run_version(run))
+        freeze()
 
 
 def freeze() -> None:

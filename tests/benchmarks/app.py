@@ -4,14 +4,16 @@
     python tests/benchmarks/app.py [ROWS [FOLDER]]
 
 FOLDER can be a run that curation made, such as one of `tests/benchmarks/million.py`.
-Drives the real server with a real browser. "Filter" is from the key press to the new list on the screen; the time that
-the library needs for it is printed beside it. Targets: first paint 2 s, a filter 0.5 s, a page change 1 s, memory
-below 1 GiB. Without FOLDER the run is made in a temporary folder and deleted.
+Drives the real server with a real browser. Every page is opened, from the click until it is drawn and its script has
+ended; sliders of Thresholds and the map are moved. "Filter" is from the key press to the new list on the screen; the
+time that the library needs for it is printed beside it. Targets: first paint and map 2 s, a filter 0.5 s, a page
+change 1 s, memory below 1 GiB. Without FOLDER the run is made in a temporary folder and deleted.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import shutil
 import sys
@@ -24,28 +26,35 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+logging.getLogger("streamlit").setLevel(logging.ERROR)  # the pages are imported without a server, for their names
+
 import psutil
 from playwright.sync_api import sync_playwright
 
+from siftune.app.web.pages import PAGES
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.search import TextIndex
 from siftune.curation.run.folder import RunFolder
 from tests.app.serving import FLAGS, chromium, serving
-from tests.app.world import synthetic_run
+from tests.app.world import add_map, synthetic_run
 from tests.stopwatch import timed
 
 FIRST_PAINT, PAGE_CHANGE, FILTER = 2.0, 1.0, 0.5  # targets in seconds
 MEMORY = 1024  # MiB
 TIMEOUT = 60_000  # milliseconds that the browser waits for a page
-#: What is on the screen when a page is drawn.
+CHART = '[data-testid="stVegaLiteChart"] :is(canvas, svg)'
+ENDED = '.stApp[data-test-script-state="notRunning"]'
+RUNNING = '.stApp:not([data-test-script-state="notRunning"])'
+#: What is on the screen when a page is drawn, besides the sentence that says what it is for.
 DRAWN = {
-    "Browse": ".st-key-browse_page-on",
-    "Decisions": ".sf.decision",
     "Overview": ".st-key-funnel",
-    "Thresholds": '[data-testid="stVegaLiteChart"]',
+    "Browse": ".st-key-browse_page-on",
+    "Map": CHART,
+    "Decisions": ".sf.decision",
+    "Thresholds": CHART,
 }
-#: The pages in the order of the walk: those that read all rows.
-WALK = ("Browse", "Decisions", "Thresholds", "Overview", "Browse")
+#: The pages in the order of the walk; what is made once, for the first visit, is timed with it.
+WALK = (*(title for title in PAGES if title != "Overview"), "Overview", "Browse")
 
 
 def main() -> None:
@@ -56,7 +65,7 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="siftune-app-"))
     try:
         if not (folder / "manifest.json").is_file():
-            seconds = timed(lambda: synthetic_run(folder, rows=options.rows)).wall
+            seconds = timed(lambda: add_map(synthetic_run(folder, rows=options.rows))).wall
             print(f"made a run of {options.rows:,} rows in {seconds:.0f} s")
         library(folder)
         through_the_browser(folder)
@@ -142,16 +151,30 @@ def walk(
     """
     steps: list[tuple[str, float, float]] = []
 
-    def open_page(name: str, target: float, work: Callable[[], object], *, drawn: str) -> None:
-        run = timed(lambda: (work(), page.wait_for_selector(drawn, timeout=TIMEOUT)))
-        steps.append((name, run.wall, target))
+    def step(name: str, target: float, work: Callable[[], object], *drawn: str) -> None:
+        """Do `work` and wait for what it draws, and until the script has ended."""
+
+        def act() -> None:
+            work()
+            for selector in (*drawn, ENDED):
+                page.wait_for_selector(selector, timeout=TIMEOUT)
+
+        steps.append((name, timed(act).wall, target))
         settle(page)
 
-    open_page("first paint (Overview), cold server", FIRST_PAINT, lambda: page.goto(address), drawn=".sf.big")
-    open_page("first paint, a second tab", FIRST_PAINT, lambda: page.reload(), drawn=".sf.big")
+    step("first paint (Overview), cold server", FIRST_PAINT, lambda: page.goto(address), ".sf.big")
+    step("first paint, a second tab", FIRST_PAINT, lambda: page.reload(), ".sf.big")
     for name in WALK:
         link = page.get_by_role("link", name=name, exact=True)
-        open_page(f"page change: {name}", PAGE_CHANGE, lambda link=link: link.click(), drawn=DRAWN[name])
+        purpose = f"text={sys.modules[PAGES[name].__module__].PURPOSE}"
+        target = FIRST_PAINT if name == "Map" else PAGE_CHANGE
+        step(f"page change: {name}", target, lambda link=link: link.click(), purpose, DRAWN.get(name, purpose))
+    slide(page, step)
+    look_at_the_map(page, step)
+
+    page.get_by_role("link", name="Browse", exact=True).click()
+    page.wait_for_selector(DRAWN["Browse"], timeout=TIMEOUT)
+    settle(page)
     page.get_by_text("Filters", exact=True).click()
     settle(page)
     for label, value in filters:
@@ -166,9 +189,48 @@ def walk(
         box = page.get_by_role("textbox", name="Search")
         box.fill(text)
         steps.append((f"filter: search {text}", seconds_to_change(page, lambda box=box: box.press("Enter")), FILTER))
+    page.get_by_role("textbox", name="Search").fill("")
+    page.keyboard.press("Enter")
+    settle(page)
     next_page = page.locator(".st-key-browse_page-on button").first
     steps.append(("next page of results", seconds_to_change(page, next_page.click), FILTER))
     return steps
+
+
+def slide(page: Any, step: Callable[..., None]) -> None:
+    """Move the slider of each stage on Thresholds, one step up and then down to its floor."""
+    page.get_by_role("link", name="Thresholds", exact=True).click()
+    page.wait_for_selector(DRAWN["Thresholds"], timeout=TIMEOUT)
+    settle(page)
+    stages = page.locator('[data-testid="stButtonGroup"] button')
+    for number in range(stages.count()):
+        name = stages.nth(number).inner_text()
+        if number:
+            step(f"thresholds: {name}", PAGE_CHANGE, stages.nth(number).click, RUNNING)
+        for key in ("ArrowRight", "ArrowRight", "Home"):
+            slider = page.get_by_role("slider")
+            step(f"slider: {name}, {key}", PAGE_CHANGE, lambda key=key, slider=slider: slider.press(key), RUNNING)
+
+
+def look_at_the_map(page: Any, step: Callable[..., None]) -> None:
+    """Colour the map, filter it, and list the rows of a box; nothing where the run has none."""
+    page.get_by_role("link", name="Map", exact=True).click()
+    settle(page)
+    if not page.locator(CHART).count():
+        return
+    page.locator(CHART).first.wait_for(timeout=TIMEOUT)
+    for label, value in (("Colour by", "topic"), ("Fate", "dropped")):
+        page.get_by_role("combobox", name=label).click()
+        option = page.get_by_role("option", name=value, exact=True)
+        step(f"map: {label} {value}", FILTER, option.click, RUNNING)
+        page.keyboard.press("Escape")
+    area = page.locator(CHART).first.bounding_box()
+    assert area is not None
+    x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 60, steps=4)
+    step("map: rows of a box", PAGE_CHANGE, page.mouse.up, RUNNING)
 
 
 def seconds_to_change(page: Any, work: Callable[[], object]) -> float:
@@ -191,7 +253,7 @@ def counts_line(page: Any) -> str:
 def settle(page: Any) -> None:
     """Wait until the script of the page has run to its end."""
     page.wait_for_timeout(100)
-    page.wait_for_selector('.stApp[data-test-script-state="notRunning"]', timeout=TIMEOUT)
+    page.wait_for_selector(ENDED, timeout=TIMEOUT)
     page.wait_for_timeout(300)
 
 
