@@ -243,7 +243,7 @@ def recorded_counts(catalogue: Catalogue, stage: str, lengths: NDArray[np.uint32
     )
     # Left are the rows that were dropped neither by hand nor by a stage that a replay decides again.
     replayed = ["overrides", *(one.name for one in stages(run.recipe, base=Path(run.manifest.recipe_folder)))]
-    lost = (pl.col("fate") == "dropped") & pl.col("stage").cast(pl.String).is_in(replayed)
+    lost = (pl.col("fate") == "dropped") & pl.col("stage").is_in(replayed)
     left = _of_examples(catalogue, (~lost).fill_null(value=True)).to_numpy()
     return ReplayCounts(int(dropped), int(reported), int(left.sum()), int(lengths[left].sum(dtype=np.int64)))
 
@@ -256,5 +256,5 @@ def _words(catalogue: Catalogue) -> NDArray[np.uint32]:
 
 def _of_examples(catalogue: Catalogue, values: pl.Expr) -> pl.Series:
     """Values of the rows of EXAMPLES, which are those that could be read."""
-    is_readable = pl.col("fate").cast(pl.String) != "quarantined"
+    is_readable = (pl.col("fate") != "quarantined").fill_null(value=True)
     return catalogue.frame.select(values.filter(is_readable)).to_series()

@@ -20,6 +20,7 @@ from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.review import annotations as user_annotations
 from siftune.curation.review import bulk_actions, funnel, pairs
+from siftune.curation.review import lengths as row_lengths
 from siftune.curation.review.annotations import Annotation
 from siftune.curation.review.bulk_actions import BulkAction
 from siftune.curation.review.catalogue import Catalogue, Query
@@ -50,10 +51,18 @@ PATIENCE = 0.3
 
 def open_run() -> RunFolder:
     """The run folder that the app was started on. Ends the page with a message when it cannot be read."""
+    run = RunFolder(Path(os.environ.get(RUN_VARIABLE, ".")))
     try:
-        return RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
+        return _open_run(str(run.path), _stamp(run.manifest_path))
     except UserError as fault:
         stop_page(str(fault))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _open_run(path: str, stamp: str) -> RunFolder:
+    """A run folder that keeps its recipe, which takes a twentieth of a second to read; `stamp` is of its manifest."""
+    del stamp
+    return RunFolder.open(path)
 
 
 def stop_page(message: str) -> NoReturn:
@@ -300,6 +309,25 @@ def _threshold_replays(path: str, version: str) -> ThresholdReplays:
     return replays
 
 
+def length_summary(catalogue: Catalogue, column: str) -> tuple[tuple[float, float], pl.DataFrame]:
+    """Median lengths before and after curation, and the histogram of lengths; cached, since all rows are counted.
+
+    Args:
+        catalogue: the rows of the run.
+        column: `prompt_words` or `answer_words`.
+    """
+    run = catalogue.run
+    return _length_summary(str(run.path), run_version(run), column, catalogue)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _length_summary(
+    path: str, version: str, column: str, _catalogue: Catalogue
+) -> tuple[tuple[float, float], pl.DataFrame]:
+    del path, version
+    return row_lengths.median_lengths(_catalogue.frame, column), row_lengths.length_histogram(_catalogue.frame, column)
+
+
 def warnings(run: RunFolder) -> list[str]:
     """What a person should know of the run; cached, since it counts all rows."""
     return _warnings(str(run.path), run_version(run))
@@ -489,7 +517,10 @@ def preload() -> None:
     try:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
         if run.rows_path.is_file():
-            _catalogue(str(run.path), run_version(run)).examples([0])  # checks the checksum of the texts, once
+            rows = _catalogue(str(run.path), run_version(run))
+            rows.examples([0])  # checks the checksum of the texts, once
+            for column in ("prompt_words", "answer_words"):
+                length_summary(rows, column)
             _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
             threading.Thread(target=_prepare_replays, args=(run,), daemon=True).start()
