@@ -45,6 +45,8 @@ COUNTED_AT_ONCE = 20_000
 #: Why the tokens of more rows are not counted.
 WORDS_ONLY = "Words are counted; counting the tokens of so many rows takes minutes."
 _ASKED = "count tokens"
+#: Set when the script of a page has run to its end for the first time.
+first_page_drawn = threading.Event()
 #: Seconds that a page waits for the thread that counts tokens or builds the index: a small run needs no second visit.
 PATIENCE = 0.3
 
@@ -529,7 +531,8 @@ def preload() -> None:
 
 
 def _prepare_replays(run: RunFolder) -> None:
-    """Have replays ready when the user moves the first slider; the first page does not wait for them."""
+    """Have replays ready when the user moves the first slider, without slowing the first page down."""
+    first_page_drawn.wait()
     with suppress(UserError, OSError, PolarsError):
         _threshold_replays(str(run.path), run_version(run))
         freeze()
