@@ -9,9 +9,9 @@ def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) ->
     It never covers the true share less often than `confidence` (Clopper and Pearson, Biometrika 26, 1934). Without
     trials it is (0, 1).
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv  # the quantile of a beta distribution; scipy.stats takes a second to import
 
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
     return low, high

@@ -154,7 +154,7 @@ def test_public_functions_with_four_or_more_arguments_document_each(path: Path) 
     ("pattern", "home"),
     [
         (r"hashlib\.file_digest", "curation/file_hash.py"),
-        (r"\bbeta\.ppf", "curation/exact_interval.py"),
+        (r"\bbetaincinv\(", "curation/exact_interval.py"),
         (r"SIFTUNE_CACHE\b", "curation/cache_folder.py"),
         (r"---:", "curation/markdown.py"),
         (r"\brng\.integers\(groups", "training/evaluation/statistics.py"),

@@ -158,7 +158,7 @@ from siftune.app.web.queries import threshold_effect
 from siftune.curation.review import pairs, tables
 from siftune.curation.review.catalogue import Catalogue, dossier
 from siftune.curation.review.explain import explain
-from siftune.curation.review.what_if import replay
+from siftune.curation.review.what_if import ThresholdReplays, replay
 from siftune.curation.run.folder import RunFolder
 
 assert Path(stages.__file__).is_relative_to(sys.argv[2]), stages.__file__
@@ -188,7 +188,7 @@ assert groups["s:0"] == groups["s:1"] == groups["s:2"] != groups["s:3"]
 assert [(stage.name, stage.title) for stage in pairs.threshold_stages(run)][-1] == ("opening", "Shared openings")
 assert "opening" in tables.decision_counts(run)["stage"].to_list()
 assert pairs.borderline(run, "opening", 0.7).height == 3
-assert threshold_effect(Catalogue.load(run), "opening", 0.6).chosen.dropped == 2
+assert threshold_effect(Catalogue.load(run), ThresholdReplays.open(run), "opening", 0.6).chosen.dropped == 2
 for file in ("report.html", "report.md"):
     assert "shared" in (run.path / file).read_text("utf-8")
 assert "Shared openings: threshold 0.7" in (run.path / "report.html").read_text("utf-8")

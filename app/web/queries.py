@@ -10,13 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from siftune.curation.replay import Replay
 from siftune.curation.review.annotations import Annotation
 from siftune.curation.review.catalogue import Catalogue, Positions, Query
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import threshold_stages
 from siftune.curation.review.token_lengths import TokenLengths
-from siftune.curation.review.what_if import replay
+from siftune.curation.review.what_if import ThresholdReplays
 from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override
@@ -196,24 +195,35 @@ class ThresholdEffect:
 
 
 def threshold_effect(
-    catalogue: Catalogue, stage: str, threshold: float, lengths: NDArray[np.uint32] | None = None
+    catalogue: Catalogue,
+    replays: ThresholdReplays,
+    stage: str,
+    threshold: float,
+    lengths: NDArray[np.uint32] | None = None,
 ) -> ThresholdEffect:
     """Replay the stages with another threshold of one of them, exactly.
 
     Args:
         catalogue: the rows of the run.
+        replays: of this run.
         stage: the name of a stage with a threshold.
         threshold: its new threshold; at the run's own, what the run recorded is the answer.
         lengths: the length of every row of EXAMPLES in tokens, uint32 [rows]; None: lengths in words.
 
     Raises:
-        UserError: as `replay`.
+        UserError: as `ThresholdReplays.replay`.
     """
+    lengths = _words(catalogue) if lengths is None else lengths
     current = recorded_counts(catalogue, stage, lengths)
     if any(one.name == stage and one.similarity.threshold == threshold for one in threshold_stages(catalogue.run)):
         return ThresholdEffect(current, current, 0)
-    chosen = replay(catalogue.run, {stage: threshold})
-    return ThresholdEffect(_counts(chosen, stage, lengths), current, sum(chosen.unmeasured.values()))
+    replayed = replays.replay({stage: threshold})
+    left = np.concatenate([replays.stored.others, replayed.left["row"].to_numpy()])
+    decisions = replayed.decisions[stage]
+    reported = decisions.filter(pl.col("action") == "report", pl.col("reason") == "contamination").height
+    dropped = decisions.filter(pl.col("action") == "drop").height
+    chosen = ReplayCounts(dropped, reported, len(left), int(lengths[left].sum(dtype=np.int64)))
+    return ThresholdEffect(chosen, current, sum(replayed.unmeasured.values()))
 
 
 def recorded_counts(catalogue: Catalogue, stage: str, lengths: NDArray[np.uint32] | None) -> ReplayCounts:
@@ -225,6 +235,7 @@ def recorded_counts(catalogue: Catalogue, stage: str, lengths: NDArray[np.uint32
         lengths: as `threshold_effect` takes it.
     """
     run = catalogue.run
+    lengths = _words(catalogue) if lengths is None else lengths
     decided = pl.scan_parquet(run.ledger_path, glob=False).filter(pl.col("stage") == stage).select("action", "reason")
     is_report = (pl.col("action") == "report") & (pl.col("reason") == "contamination")
     dropped, reported = (
@@ -232,28 +243,18 @@ def recorded_counts(catalogue: Catalogue, stage: str, lengths: NDArray[np.uint32
     )
     # Left are the rows that were dropped neither by hand nor by a stage that a replay decides again.
     replayed = ["overrides", *(one.name for one in stages(run.recipe, base=Path(run.manifest.recipe_folder)))]
-    lost = (pl.col("fate") == "dropped") & pl.col("stage").cast(pl.String).is_in(replayed)
-    rows = catalogue.frame.filter(pl.col("fate").cast(pl.String) != "quarantined")
-    left = rows.select((~lost).fill_null(value=True).alias("left"), "prompt_words", "answer_words")
-    mask = left["left"].to_numpy()
-    if lengths is not None:
-        length = int(lengths[mask].sum(dtype=np.int64))
-    else:
-        length = int(
-            left.filter("left")
-            .select(pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum()))
-            .item()
-        )
-    return ReplayCounts(int(dropped), int(reported), int(mask.sum()), length)
+    lost = (pl.col("fate") == "dropped") & pl.col("stage").is_in(replayed)
+    left = _of_examples(catalogue, (~lost).fill_null(value=True)).to_numpy()
+    return ReplayCounts(int(dropped), int(reported), int(left.sum()), int(lengths[left].sum(dtype=np.int64)))
 
 
-def _counts(replayed: Replay, stage: str, lengths: NDArray[np.uint32] | None) -> ReplayCounts:
-    left = replayed.left
-    if lengths is not None:
-        length = int(lengths[left["row"].to_numpy()].sum())
-    else:
-        words = pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.Int64).sum())
-        length = int(left.select(words).item())
-    decisions = replayed.decisions[stage]
-    reported = decisions.filter(pl.col("action") == "report", pl.col("reason") == "contamination").height
-    return ReplayCounts(decisions.filter(pl.col("action") == "drop").height, reported, left.height, length)
+def _words(catalogue: Catalogue) -> NDArray[np.uint32]:
+    """Words of prompt and answer of every row of EXAMPLES, uint32 [rows]."""
+    words = pl.sum_horizontal(pl.col("prompt_words", "answer_words").cast(pl.UInt32))
+    return _of_examples(catalogue, words).to_numpy()
+
+
+def _of_examples(catalogue: Catalogue, values: pl.Expr) -> pl.Series:
+    """Values of the rows of EXAMPLES, which are those that could be read."""
+    is_readable = (pl.col("fate") != "quarantined").fill_null(value=True)
+    return catalogue.frame.select(values.filter(is_readable)).to_series()

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -19,12 +20,14 @@ from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.review import annotations as user_annotations
 from siftune.curation.review import bulk_actions, funnel, pairs
+from siftune.curation.review import lengths as row_lengths
 from siftune.curation.review.annotations import Annotation
 from siftune.curation.review.bulk_actions import BulkAction
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.nearest_rows import RowEmbeddings
 from siftune.curation.review.search import TextIndex
 from siftune.curation.review.token_lengths import TokenLengths, count_lengths, stored_lengths
+from siftune.curation.review.what_if import ThresholdReplays
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training.inference.engine import Engine
@@ -42,16 +45,26 @@ COUNTED_AT_ONCE = 20_000
 #: Why the tokens of more rows are not counted.
 WORDS_ONLY = "Words are counted; counting the tokens of so many rows takes minutes."
 _ASKED = "count tokens"
+#: Set when the script of a page has run to its end for the first time.
+first_page_drawn = threading.Event()
 #: Seconds that a page waits for the thread that counts tokens or builds the index: a small run needs no second visit.
 PATIENCE = 0.3
 
 
 def open_run() -> RunFolder:
     """The run folder that the app was started on. Ends the page with a message when it cannot be read."""
+    run = RunFolder(Path(os.environ.get(RUN_VARIABLE, ".")))
     try:
-        return RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
+        return _open_run(str(run.path), _stamp(run.manifest_path))
     except UserError as fault:
         stop_page(str(fault))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _open_run(path: str, stamp: str) -> RunFolder:
+    """A run folder that keeps its recipe, which takes a twentieth of a second to read; `stamp` is of its manifest."""
+    del stamp
+    return RunFolder.open(path)
 
 
 def stop_page(message: str) -> NoReturn:
@@ -284,8 +297,37 @@ def _threshold_effect(
     _lengths: TokenLengths | None,
     _catalogue: Catalogue,
 ) -> queries.ThresholdEffect:
-    del path, version, in_tokens
-    return queries.threshold_effect(_catalogue, stage, threshold, None if _lengths is None else _lengths.total)
+    del in_tokens
+    replays = _threshold_replays(path, version)
+    return queries.threshold_effect(_catalogue, replays, stage, threshold, None if _lengths is None else _lengths.total)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _threshold_replays(path: str, version: str) -> ThresholdReplays:
+    """Replays of the run. Its own thresholds are replayed at once, so that another one waits for nothing to load."""
+    del version
+    replays = ThresholdReplays.open(RunFolder.open(path))
+    replays.replay({})
+    return replays
+
+
+def length_summary(catalogue: Catalogue, column: str) -> tuple[tuple[float, float], pl.DataFrame]:
+    """Median lengths before and after curation, and the histogram of lengths; cached, since all rows are counted.
+
+    Args:
+        catalogue: the rows of the run.
+        column: `prompt_words` or `answer_words`.
+    """
+    run = catalogue.run
+    return _length_summary(str(run.path), run_version(run), column, catalogue)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _length_summary(
+    path: str, version: str, column: str, _catalogue: Catalogue
+) -> tuple[tuple[float, float], pl.DataFrame]:
+    del path, version
+    return row_lengths.median_lengths(_catalogue.frame, column), row_lengths.length_histogram(_catalogue.frame, column)
 
 
 def warnings(run: RunFolder) -> list[str]:
@@ -477,11 +519,23 @@ def preload() -> None:
     try:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
         if run.rows_path.is_file():
-            _catalogue(str(run.path), run_version(run)).examples([0])  # checks the checksum of the texts, once
+            rows = _catalogue(str(run.path), run_version(run))
+            rows.examples([0])  # checks the checksum of the texts, once
+            for column in ("prompt_words", "answer_words"):
+                length_summary(rows, column)
             _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
+            threading.Thread(target=_prepare_replays, args=(run,), daemon=True).start()
     except (UserError, OSError, PolarsError):
         return
+
+
+def _prepare_replays(run: RunFolder) -> None:
+    """Have replays ready when the user moves the first slider, without slowing the first page down."""
+    first_page_drawn.wait()
+    with suppress(UserError, OSError, PolarsError):
+        _threshold_replays(str(run.path), run_version(run))
+        freeze()
 
 
 def freeze() -> None:

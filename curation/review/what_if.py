@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import polars as pl
 from siftune.curation.errors import UserError, did_you_mean
 from siftune.curation.prepare import rank
 from siftune.curation.recipe.recipe import Recipe
-from siftune.curation.replay import Replay, decide_again, first_index
+from siftune.curation.replay import Replay, ReplayInput, decide_again, first_index
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.stages import knobs, stages
+from siftune.curation.stages import Stage, knobs, stages
 
 
 def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
@@ -23,11 +24,50 @@ def replay(run: RunFolder, settings: Mapping[str, float]) -> Replay:
         UserError: no stage has a number of that name, the recipe leaves the stage out, a threshold lies below the
             floor down to which pairs were stored, or a cap is no whole number.
     """
-    recipe = adjusted(run.recipe, settings)
-    configured = stages(recipe, base=Path(run.manifest.recipe_folder))
     return decide_again(
-        configured, first=index(run), ledger=run.ledger(), measure=run.file, earlier=run.earlier_index()
+        stages_with(run, settings), first=index(run), ledger=run.ledger(), measure=run.file, earlier=run.earlier_index()
     )
+
+
+@dataclass
+class ThresholdReplays:
+    """Replays of one run, for somebody who tries one threshold after the other.
+
+    What the measures name is read once, and what the stages before the first changed one decide is kept: it is
+    replayed too, and not taken from the ledger, so that all decisions are of the same measures. As exact as `replay`.
+    """
+
+    run: RunFolder
+    stored: ReplayInput
+    _before: dict[int, Replay] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, run: RunFolder) -> ThresholdReplays:
+        """Read what the stages of a run decide again on."""
+        names = [stage.name for stage in stages_with(run, {})]
+        stored = ReplayInput.read(
+            names, first=index(run), ledger=run.ledger(), measure=run.file, earlier=run.earlier_index()
+        )
+        return cls(run, stored)
+
+    def replay(self, settings: Mapping[str, float]) -> Replay:
+        """Decide again with other thresholds; `left` are those of `stored.rows`. Raises `UserError` as `replay`."""
+        recorded, configured = stages_with(self.run, {}), stages_with(self.run, settings)
+        pairs = zip(recorded, configured, strict=True)
+        changed = next((at for at, (old, new) in enumerate(pairs) if old != new), len(configured))
+        return self.stored.decide(configured, before=self._decided(recorded[:changed]))
+
+    def _decided(self, recorded: list[Stage]) -> Replay:
+        """What the first stages decide with the thresholds of the run."""
+        if len(recorded) not in self._before:
+            before = self._decided(recorded[:-1]) if recorded else None
+            self._before[len(recorded)] = self.stored.decide(recorded, before=before)
+        return self._before[len(recorded)]
+
+
+def stages_with(run: RunFolder, settings: Mapping[str, float]) -> list[Stage]:
+    """The stages of a run with other thresholds. Raises `UserError` as `replay`."""
+    return stages(adjusted(run.recipe, settings), base=Path(run.manifest.recipe_folder))
 
 
 def index(run: RunFolder) -> pl.DataFrame:

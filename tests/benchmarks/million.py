@@ -8,6 +8,9 @@ tenths of the words replaced by others of it; one row in ten copies an earlier o
 480 MB for a million. Curated without an encoder: exact, near, answers, contamination by published rules against six
 benchmarks, splits with their certificate, balance. Each size runs in a process of its own; files of a size that is
 there are not made again, runs are. Printed: seconds and peak memory of each stage, and the growth from size to size.
+
+With --map the run gets topics and a map too, by sums of random word vectors, since no encoder reads a million rows in
+minutes. `tests/benchmarks/app.py` measures the pages on such a run.
 """
 
 from __future__ import annotations
@@ -26,8 +29,16 @@ import numpy as np
 import polars as pl
 import yaml
 
+from siftune.curation import schema
+from siftune.curation.atomic_files import write_parquet
+from siftune.curation.corpus import batches
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.manifest import Manifest
+from siftune.curation.sampling import shuffle_keys
+from siftune.curation.topics.clusters import cluster_rows, topic_count
+from siftune.curation.topics.diversity import second_moment
+from siftune.curation.topics.names import topic_names
+from siftune.curation.topics.projection import principal_components
 from tests.real_data import DATA, json_rows
 
 BENCHMARKS = (
@@ -114,11 +125,45 @@ def curate(rows: int, folder: Path) -> tuple[Manifest, float]:
     return RunFolder.open(folder / str(rows)).manifest, seconds
 
 
+def add_map(run: RunFolder) -> None:
+    """Give a run topics and a map, as a recipe with `topics: {}` would, from sums of random word vectors."""
+    index = pl.read_parquet(run.file("index"), columns=["id"])
+    vectors = np.concatenate([_word_sums(batch["prompt"]) for batch in batches(run.texts, ["prompt"])])
+    keys = shuffle_keys(index["id"], seed=0, purpose="topics")
+    topic = cluster_rows(vectors, topic_count(len(vectors), None), keys=keys, seed=0)
+    names = pl.Series(
+        "topic", topic_names((batch["prompt"] for batch in batches(run.texts, ["prompt"])), topic, keys=keys)
+    )
+    points, share = principal_components(vectors, *second_moment(vectors))
+    frame = index.with_columns(topic=names.gather(topic), x=pl.Series(points[:, 0]), y=pl.Series(points[:, 1]))
+    measured = schema.conform(frame, schema.ROW_TOPICS)
+    path = run.measure_path("topics", "benchmark")
+    write_parquet(measured, path, checked=True)
+    rows = run.rows().drop("topic").join(measured.select("id", "topic"), on="id", how="left", maintain_order="left")
+    write_parquet(schema.conform(rows, schema.ROWS), run.rows_path, checked=True)
+    manifest = run.manifest
+    manifest.files["topics"] = str(path.relative_to(run.path))
+    notes = {"topics": str(len(names)), "projection": f"principal components ({share:.1%} of the variance)"}
+    manifest.notes["topics"] = notes
+    manifest.write(run.manifest_path)
+
+
+def _word_sums(texts: pl.Series) -> np.ndarray:
+    """The sum of the words' vectors for each text, float32 [n, 32]; a word's vector is drawn by its hash."""
+    words = pl.DataFrame({"text": texts}).with_row_index("row").select("row", pl.col("text").str.extract_all(r"\w+"))
+    exploded = words.explode("text")
+    table = np.random.default_rng(0).standard_normal((4096, 32), dtype=np.float32)
+    drawn = exploded.select(pl.col("text").hash(7) % len(table)).to_series().to_numpy()
+    starts = np.searchsorted(exploded["row"].to_numpy(), np.arange(len(texts)))
+    return np.add.reduceat(table[drawn], starts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--sizes", type=int, nargs="*", default=[], help="several sizes, each twice the one before it")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "million")
+    parser.add_argument("--map", action="store_true", help="give the runs topics and a map too")
     options = parser.parse_args()
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +177,8 @@ def main() -> None:
             growth = f"{stage.seconds / before[stage.stage]:.2f} ×" if before.get(stage.stage) else ""
             peak = f"{stage.peak_mb:,.0f}"
             print(f"| {stage.stage} | {stage.rows:,} | {stage.kept:,} | {stage.seconds:.1f} | {growth} | {peak} |")
+        if options.map:
+            add_map(RunFolder.open(folder / str(rows)))
         before = {stage.stage: stage.seconds for stage in manifest.stages}
 
 

@@ -10,7 +10,7 @@ from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.charts import unchecked
 from siftune.curation.review.funnel import funnel
 from siftune.curation.review.leakage import certificate_sentence, given_split_sentence
-from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram, median_lengths
+from siftune.curation.review.lengths import balance_summary, is_trained
 from siftune.curation.review.tables import contamination_table, no_contamination_sentence, source_table
 from siftune.curation.review.wording import percent
 from siftune.curation.run.folder import RunFolder
@@ -75,9 +75,9 @@ def _funnel(catalogue: Catalogue) -> None:
 def _lengths(catalogue: Catalogue) -> None:
     left, right = st.columns(2, gap="large")
     for column, container, name in (("prompt_words", left, "Instructions"), ("answer_words", right, "Answers")):
-        before, after = median_lengths(catalogue.frame, column)
+        (before, after), histogram = state.length_summary(catalogue, column)
         headline = f"{name}: median {before:,.0f} → {after:,.0f} words"
-        chart = shared_charts.lengths(length_histogram(catalogue.frame, column), title="length in words")
+        chart = shared_charts.lengths(histogram, title="length in words")
         with unchecked():
             container.altair_chart(chart.properties(height=280, title=charts.heading(headline)))
 

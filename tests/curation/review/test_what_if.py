@@ -12,7 +12,7 @@ from siftune.curation import schema
 from siftune.curation.atomic_files import write_parquet
 from siftune.curation.errors import UserError
 from siftune.curation.pipeline import curate
-from siftune.curation.review.what_if import replay
+from siftune.curation.review.what_if import ThresholdReplays, replay
 from siftune.curation.run.folder import RunFolder
 from tests.worlds import bag_encoder, many, write_recipe, write_source
 
@@ -96,6 +96,27 @@ def test_replaying_the_same_settings_gives_the_run_itself(run: RunFolder) -> Non
     assert found.dropped().sort("id").equals(dropped)
     assert found.left["id"].to_list() == run.rows().filter(fate="kept")["id"].to_list()
     assert not found.unmeasured
+
+
+def test_one_threshold_after_the_other_is_decided_as_each_by_itself(run: RunFolder) -> None:
+    replays = ThresholdReplays.open(run)
+    settings: list[dict[str, float]] = [
+        {"semantic": 0.65},
+        {"near": 0.3},
+        {},
+        {"semantic": 0.99},
+        {"max_per_answer": 1},
+    ]
+    for setting in [*settings, {"near": 0.9, "answers": 0.65}]:
+        one, alone = replays.replay(setting), replay(run, setting)
+        assert list(one.decisions) == list(alone.decisions)
+        for stage, decisions in alone.decisions.items():
+            assert one.decisions[stage].equals(decisions), (setting, stage)
+        assert one.unmeasured == alone.unmeasured
+        left = sorted([*one.left["row"], *replays.stored.others.tolist()])
+        assert left == alone.left["row"].to_list()
+    with pytest.raises(UserError, match="from the floor"):
+        replays.replay({"near": 0.1})
 
 
 def test_rows_that_a_later_stage_never_measured_are_counted(run: RunFolder) -> None:
