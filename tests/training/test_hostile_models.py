@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from siftune.curation.errors import UserError
 from siftune.training import models
+from tests.training.random_adapters import write_adapter
+from tests.training.worlds import write_tiny_llama
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -181,3 +184,49 @@ def test_a_hostile_chat_template_writes_no_row(folder: Path, text: str) -> None:
         check_masks(rows, what="Arm 'raw'")
 
     refused(folder, train)
+
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def change_weights(adapter: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    save_file(change(load_file(adapter / WEIGHTS)), adapter / WEIGHTS)
+
+
+#: What is done to an adapter, and what is said of it.
+ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated weights": (lambda folder: cut(folder / WEIGHTS), "is damaged"),
+    "truncated configuration": (lambda folder: cut(folder / CONFIG), "is damaged"),
+    "only a pickle": (lambda folder: (folder / WEIGHTS).rename(folder / "adapter_model.bin"), "There is no adapter"),
+    "another rank": (lambda folder: edit(folder / CONFIG, r=2), "not those of its adapter_config"),
+    "other modules": (lambda folder: edit(folder / CONFIG, target_modules=["no"]), "not those of its adapter_config"),
+    "half a pair": (
+        lambda folder: change_weights(folder, lambda tensors: dict(sorted(tensors.items())[1:])),
+        "weights besides LoRA",
+    ),
+    "not a number": (
+        lambda folder: change_weights(
+            folder, lambda tensors: {name: value * np.nan for name, value in tensors.items()}
+        ),
+        "not finite",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def intact_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter")
+    return write_adapter(folder / "adapter", write_tiny_llama(folder / "model"), seed=1)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_that_is_not_what_it_says_is_one_sentence(intact_adapter: Path, tmp_path: Path, name: str) -> None:
+    from siftune.training.inference.lora_layers import read_adapter
+
+    assert read_adapter(intact_adapter).modules
+    adapter = Path(shutil.copytree(intact_adapter, tmp_path / "adapter"))
+    damage, message = ADAPTERS[name]
+    damage(adapter)
+    with pytest.raises(UserError, match=message) as fault:
+        read_adapter(adapter)
+    assert "\n" not in str(fault.value)

@@ -48,9 +48,11 @@ def merge_adapter(recipe: Recipe, adapter: Path, out: Path) -> None:
     """
     from peft import PeftModel
 
+    from siftune.training.inference.lora_layers import read_adapter
     from siftune.training.inference.transformers_engine import generation_ends
 
     base, tokenizer, _ = models.load_dense(recipe.model)
+    read_adapter(adapter)
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
     # Whoever loads the model stops where it was trained to stop.
     ends = sorted(generation_ends(model, tokenizer))

@@ -17,6 +17,7 @@ from siftune.curation.file_hash import file_sha256
 
 Strategy = Literal["auto", "batched", "merged"]
 _PEFT_PREFIX = "base_model.model."
+_TRAIN_AGAIN = "Remove its folder and train the arm again: siftune train RUN"
 #: Modules that read the same input wherever they stand in one parent (Llama, Qwen, Mistral, Gemma). Where they should
 #: not, they cost time and still answer right.
 _SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -42,29 +43,46 @@ def read_adapter(folder: Path) -> Adapter:
     (arXiv 2312.03732).
 
     Raises:
-        UserError: it is missing, or it is not a plain LoRA adapter of linear modules.
+        UserError: it is missing or damaged, its weights are not those of its configuration, or it is not a plain LoRA
+            adapter of linear modules.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     weights, config_path = folder / "adapter_model.safetensors", folder / "adapter_config.json"
     if not (weights.is_file() and config_path.is_file()):
         raise UserError(f"There is no adapter in {folder}. Train the arm first: siftune train RUN")
-    config = json.loads(config_path.read_text(encoding="utf-8"))
+    try:
+        config, tensors = dict(json.loads(config_path.read_text(encoding="utf-8"))), load_file(weights)
+    except (OSError, ValueError, TypeError, SafetensorError) as fault:
+        raise UserError(f"The adapter in {folder} is damaged ({fault}). {_TRAIN_AGAIN}") from None
     special = [name for name in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern") if config.get(name)]
     if config.get("peft_type") != "LORA" or special or config.get("bias", "none") != "none":
         raise UserError(f"{folder} is not a plain LoRA adapter ({config.get('peft_type')}, {', '.join(special)}).")
-    tensors = load_file(weights)
-    modules = {}
+    modules, ranks = {}, {config.get("r")}
     for key in sorted(tensors):
-        if ".lora_A." in key:
-            down, up = tensors[key], tensors[key.replace(".lora_A.", ".lora_B.")]
+        if ".lora_A." in key and (other := key.replace(".lora_A.", ".lora_B.")) in tensors:
+            down, up = tensors[key], tensors[other]
             rank = down.shape[0]
-            scaling = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+            ranks |= {rank, up.shape[1]}
+            scaling = config.get("lora_alpha", 1) / (rank**0.5 if config.get("use_rslora") else rank)
             name = key.split(".lora_A.")[0].removeprefix(_PEFT_PREFIX)
             modules[name] = (down.float(), up.float() * scaling)
     if 2 * len(modules) != len(tensors):
         raise UserError(f"{folder} holds weights besides LoRA of linear modules; these cannot be applied row by row.")
+    targets = config.get("target_modules")
+    is_expected = isinstance(targets, str) or {name for name in modules if _is_target(name, targets or [])} == set(
+        modules
+    )
+    if len(ranks) > 1 or not is_expected:
+        raise UserError(f"The weights in {folder} are not those of its adapter_config.json. {_TRAIN_AGAIN}")
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(f"The adapter in {folder} holds numbers that are not finite. {_TRAIN_AGAIN}")
     return Adapter(file_sha256(weights), modules)
+
+
+def _is_target(module: str, targets: Sequence[str]) -> bool:
+    return any(module == target or module.endswith(f".{target}") for target in targets)
 
 
 class ArmLinear(nn.Module):
