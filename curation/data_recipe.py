@@ -60,7 +60,11 @@ def splits_of_files(paths: Sequence[str]) -> list[str | None]:
     Names count only beside one another: `train.jsonl` and `test.jsonl` together are two splits of one set, and
     `test.jsonl` alone is data to curate.
     """
-    names = [None if path.startswith(HUB) else split_in_name(Path(Path(path).name)) for path in paths]
+    files = [Path(path).expanduser().absolute().resolve().name for path in paths]  # "." has the name of its folder
+    names = [
+        split_in_name(Path(file)) if file and not path.startswith(HUB) else None
+        for path, file in zip(paths, files, strict=True)
+    ]
     held_out = [name in HELD_OUT for name in names]
     return list(names) if any(held_out) and not all(held_out) else [None] * len(names)
 

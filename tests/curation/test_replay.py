@@ -34,9 +34,9 @@ def configured(numbers: np.random.Generator) -> list[Stage]:
         },
         "contamination": {"references": [{"path": "exam.jsonl"}], "threshold": contamination},
     }
-    every = stages(Recipe.model_validate(document), base=Path())
-    assert [stage.name for stage in every] == [stage.name for stage in STAGES]
-    return every
+    all_stages = stages(Recipe.model_validate(document), base=Path())
+    assert [stage.name for stage in all_stages] == [stage.name for stage in STAGES]
+    return all_stages
 
 
 def index(numbers: np.random.Generator, ids: list[str], *, first_row: int) -> pl.DataFrame:
@@ -74,12 +74,12 @@ def measured(stage: Stage, numbers: np.random.Generator, ids: list[str]) -> pl.D
 
 
 def by_definition(
-    every: list[Stage], first: pl.DataFrame, ledger: pl.DataFrame, files: dict[str, Path], earlier: pl.DataFrame
+    all_stages: list[Stage], first: pl.DataFrame, ledger: pl.DataFrame, files: dict[str, Path], earlier: pl.DataFrame
 ) -> tuple[dict[str, pl.DataFrame], list[str], dict[str, int]]:
     """Decisions, ids that are left, rows that a stage did not measure: all rows go through all stages."""
     alive, in_run = first, set(first["id"])
     decisions, unmeasured = {}, {}
-    for stage in every:
+    for stage in all_stages:
         if unknown := len(set(alive["id"]) - in_run):
             unmeasured[stage.name] = unknown
         decided = stage.decide(compared_rows(stage, alive, earlier), pl.read_parquet(files[stage.name]))
@@ -96,31 +96,31 @@ def test_rows_that_no_measure_names_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, *, seed: int, with_earlier: bool
 ) -> None:
     numbers = np.random.default_rng(seed)
-    every = configured(numbers)
+    all_stages = configured(numbers)
     ids = [f"s:{row}" for row in range(ROWS)]
     earlier_ids = [f"e:{row}" for row in range(EARLIER if with_earlier else 0)]
     first = index(numbers, ids, first_row=0)
     earlier = index(numbers, earlier_ids, first_row=ROWS).with_columns(pinned=pl.lit(value=True))
     folder, files = tmp_path_factory.mktemp("replay"), {}
-    for stage in every:
+    for stage in all_stages:
         files[stage.name] = folder / f"{stage.name}.parquet"
         measured(stage, numbers, ids + earlier_ids).write_parquet(files[stage.name])
     # The ledger of the run says other things than these measures: a run with other thresholds wrote it.
     lost = numbers.permutation(ids)[:6].tolist()
-    entries = pl.DataFrame({"id": lost, "action": "drop", "stage": numbers.choice([one.name for one in every], 6)})
+    entries = pl.DataFrame({"id": lost, "action": "drop", "stage": numbers.choice([one.name for one in all_stages], 6)})
     ledger = schema.conform(entries, schema.LEDGER)
-    expected, left, unmeasured = by_definition(every, first, ledger, files, earlier)
+    expected, left, unmeasured = by_definition(all_stages, first, ledger, files, earlier)
 
     given_rows: dict[str, Any] = {"first": first, "ledger": ledger, "measure": files.__getitem__, "earlier": earlier}
-    found = decide_again(every, **given_rows)
-    stored = ReplayInput.read([stage.name for stage in every], **given_rows)
+    replayed = decide_again(all_stages, **given_rows)
+    stored = ReplayInput.read([stage.name for stage in all_stages], **given_rows)
     assert 0 < stored.others.size < ROWS
-    start = int(numbers.integers(len(every)))
-    in_two_parts = stored.decide(every, before=stored.decide(every[:start]))
-    for decided in (found, in_two_parts):
+    start = int(numbers.integers(len(all_stages)))
+    in_two_parts = stored.decide(all_stages, before=stored.decide(all_stages[:start]))
+    for decided in (replayed, in_two_parts):
         assert list(decided.decisions) == list(expected)
         for stage_name, decisions in expected.items():
             assert decided.decisions[stage_name].equals(decisions), stage_name
         assert decided.unmeasured == unmeasured
-    assert found.left["id"].to_list() == left
-    assert sorted([*in_two_parts.left["row"], *stored.others.tolist()]) == found.left["row"].to_list()
+    assert replayed.left["id"].to_list() == left
+    assert sorted([*in_two_parts.left["row"], *stored.others.tolist()]) == replayed.left["row"].to_list()

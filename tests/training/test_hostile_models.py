@@ -200,6 +200,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "only a pickle": (lambda folder: (folder / WEIGHTS).rename(folder / "adapter_model.bin"), "There is no adapter"),
     "another rank": (lambda folder: edit(folder / CONFIG, r=2), "not those of its adapter_config"),
     "other modules": (lambda folder: edit(folder / CONFIG, target_modules=["no"]), "not those of its adapter_config"),
+    "no scale": (lambda folder: edit(folder / CONFIG, lora_alpha=None), "not those of its adapter_config"),
     "half a pair": (
         lambda folder: change_weights(folder, lambda tensors: dict(sorted(tensors.items())[1:])),
         "weights besides LoRA",

@@ -59,30 +59,30 @@ def read_adapter(folder: Path) -> Adapter:
     special = [name for name in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern") if config.get(name)]
     if config.get("peft_type") != "LORA" or special or config.get("bias", "none") != "none":
         raise UserError(f"{folder} is not a plain LoRA adapter ({config.get('peft_type')}, {', '.join(special)}).")
-    modules, ranks = {}, {config.get("r")}
+    mismatch = UserError(f"The weights in {folder} are not those of its adapter_config.json. {_TRAIN_AGAIN}")
+    alpha, targets = config.get("lora_alpha"), config.get("target_modules")
+    if not isinstance(alpha, int | float) or not isinstance(targets, str | list):
+        raise mismatch
+    modules = {}
     for key in sorted(tensors):
         if ".lora_A." in key and (other := key.replace(".lora_A.", ".lora_B.")) in tensors:
             down, up = tensors[key], tensors[other]
             rank = down.shape[0]
-            ranks |= {rank, up.shape[1]}
-            scaling = config.get("lora_alpha", 1) / (rank**0.5 if config.get("use_rslora") else rank)
             name = key.split(".lora_A.")[0].removeprefix(_PEFT_PREFIX)
+            if not rank == up.shape[1] == config.get("r") or not _is_target(name, targets):
+                raise mismatch
+            scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
             modules[name] = (down.float(), up.float() * scaling)
     if 2 * len(modules) != len(tensors):
         raise UserError(f"{folder} holds weights besides LoRA of linear modules; these cannot be applied row by row.")
-    targets = config.get("target_modules")
-    is_expected = isinstance(targets, str) or {name for name in modules if _is_target(name, targets or [])} == set(
-        modules
-    )
-    if len(ranks) > 1 or not is_expected:
-        raise UserError(f"The weights in {folder} are not those of its adapter_config.json. {_TRAIN_AGAIN}")
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise UserError(f"The adapter in {folder} holds numbers that are not finite. {_TRAIN_AGAIN}")
     return Adapter(file_sha256(weights), modules)
 
 
-def _is_target(module: str, targets: Sequence[str]) -> bool:
-    return any(module == target or module.endswith(f".{target}") for target in targets)
+def _is_target(module: str, targets: str | Sequence[str]) -> bool:
+    """Whether PEFT's `target_modules` names a module; a text is a regular expression, which is PEFT's to read."""
+    return isinstance(targets, str) or any(module == target or module.endswith(f".{target}") for target in targets)
 
 
 class ArmLinear(nn.Module):

@@ -89,6 +89,7 @@ def test_data_of_one_split_are_all_for_training(tmp_path: Path, splits: tuple[st
         (["train.jsonl", "test.jsonl"], ["train", "test"]),
         (["a/rows.json", "b/my_dev.json.gz"], [None, "validation"]),
         (["test.jsonl"], [None]),
+        ([".", "/", "test.jsonl"], [None, None, "test"]),
         (["test_1.jsonl", "test_2.jsonl"], [None, None]),
         (["one.jsonl", "two.jsonl"], [None, None]),
         (["hf://owner/test", "train.jsonl"], [None, None]),
