@@ -16,8 +16,16 @@ from siftune.curation.decontamination.candidates import candidate_pairs
 from siftune.curation.decontamination.content_words import WordWeights
 from siftune.curation.decontamination.logistic_model import LogisticModel
 from siftune.curation.decontamination.pair_features import is_code
+from siftune.curation.decontamination.program_behaviour import behaviour
 from siftune.curation.decontamination.program_features import program_features
-from siftune.curation.decontamination.verification import Candidate, is_related, same_item_log_odds, verify
+from siftune.curation.decontamination.verification import (
+    LEAST_OF_PROGRAM,
+    Candidate,
+    is_another_item,
+    is_related,
+    same_item_log_odds,
+    verify,
+)
 from siftune.curation.decontamination.views import whole_text
 from siftune.curation.embeddings.knn import Embed
 from siftune.curation.progress import Progress
@@ -121,7 +129,7 @@ def _word_weights(batches: Callable[[], Iterable[pl.DataFrame]], references: pl.
 
 
 def compare(pairs: pl.DataFrame, *, weights: WordWeights, embed: Embed) -> pl.DataFrame:
-    """Pairs of a row and an item held side by side: `pairs`, four columns on programs, `program_features` and VERIFIED.
+    """Pairs of a row and an item held side by side: `pairs`, what programs are involved, their features, and VERIFIED.
 
     `program`: the item or what the row asks holds a program, or a row without a prompt is one (`alone`): a row that
     answers a question in prose with a program does not make the question one about programs. `code_given`, 0 or 1: the
@@ -162,7 +170,24 @@ def compare(pairs: pl.DataFrame, *, weights: WordWeights, embed: Embed) -> pl.Da
         program_features(wholes.select("pair", "code", "row", "item_prompt", "item")),
         verify(compared, weights=weights, embed=embed),
     ]
-    return pl.concat([pairs, *features], how="horizontal")
+    return _with_behaviour(pl.concat([pairs, *features], how="horizontal"))
+
+
+def _with_behaviour(compared: pl.DataFrame) -> pl.DataFrame:
+    """`compared` with the columns of `behaviour`, 0 where they could not decide, and with what they say in `detail`."""
+    unknown = compared.with_columns(behaves_alike=pl.lit(0.0), behaves_otherwise=pl.lit(0.0))
+    is_close = pl.col("program") & ~is_another_item() & (same_item_log_odds() >= LEAST_OF_PROGRAM)
+    numbered = unknown.with_row_index("pair")
+    close = numbered.filter(is_close)
+    called = numbered.update(close.select("pair").hstack(behaviour(close)), on="pair").drop("pair")
+    results = (
+        pl.when(pl.col("behaves_alike") > 0)
+        .then(pl.lit("; same results when called"))
+        .when(pl.col("behaves_otherwise") > 0)
+        .then(pl.lit("; other results when called"))
+        .otherwise(pl.lit(""))
+    )
+    return called.with_columns(detail=pl.col("detail") + results)
 
 
 def find_paraphrases(

@@ -269,7 +269,7 @@ class SameItemModel(LogisticModel):
     `screen` are the log-odds by which a candidate was let in. Fitted by penalised maximum likelihood, the weights held
     to the sign that they must have, on the items of one half: rephrased MMLU questions and MBPP prompts as the same
     item; honest neighbours of GSM8K, MATH, HumanEval, MBPP and MMLU as another one; and 1,500 pairs of the mixture and
-    items of that half, 78 of them read as the same item. The pairs of the mixture have most of the weight, 0.85 of them
+    items of that half, 94 of them read as the same item. The pairs of the mixture have most of the weight, 0.85 of them
     not the same: a constant for ordinary rows. `tests/benchmarks/contamination.py` says how the pairs are split, and
     reports on the other half.
     """
@@ -286,6 +286,8 @@ class SameItemModel(LogisticModel):
     answer_silent: float = 0.0
     negation_differs: float = 0.0
     code_given: float = 0.0
+    behaves_alike: float = 0.0
+    behaves_otherwise: float = 0.0
 
 
 #: Where no program is involved. The constant is 1.25 above the fitted one: of the rephrased exam questions of the
@@ -301,24 +303,28 @@ PROSE = SameItemModel(
     answer_silent=-3.47,
     negation_differs=-0.12,
 )
-#: A task that is solved by a program. The constant is 0.25 below the fitted one: short tasks that differ in one common
+#: A task that is solved by a program. The constant is 0.5 below the fitted one: short tasks that differ in one common
 #: word ("count" and "sum" the digits) are most of what it finds wrongly in ordinary data. Of the MBPP duplicates of the
-#: fitted half 0.86 are found, and of 99 rows of the mixture that it flags beside that half 62 are the same item.
+#: fitted half 0.85 are found, and of 77 rows of the mixture that it flags beside that half 67 are the same item.
 PROGRAM = SameItemModel(
-    -4.88,
-    screen=0.93,
-    item_missing=-2.24,
-    row_missing=-0.5,
-    item_weakest=-1.51,
-    operations=2.81,
-    example_values=0.71,
-    signature=7.18,
-    negation_differs=-2.45,
-    code_given=-2.63,
+    -4.13,
+    screen=0.8,
+    item_missing=-1.96,
+    row_missing=-0.89,
+    item_weakest=-1.72,
+    operations=2.01,
+    example_values=1.09,
+    signature=6.42,
+    negation_differs=-2.29,
+    code_given=-2.6,
+    behaves_alike=2.77,
+    behaves_otherwise=-2.07,
 )
 #: A program without a prompt, whose comments are its task: the words add nothing to the screen. Ordinary rows have
-#: prompts, so that a lower threshold costs little.
-PROGRAM_ALONE = SameItemModel(1.0, screen=1.0)
+#: prompts, so that a lower threshold costs little. What results add was fitted beside it.
+PROGRAM_ALONE = SameItemModel(1.0, screen=1.0, behaves_alike=0.56, behaves_otherwise=-4.46)
+#: Programs are called only where the words are not this far from the same task: their results outweigh no more.
+LEAST_OF_PROGRAM = -5.0
 #: An item of which the row lacks more than this is another one, however close the two are: "expand" is not "simplify".
 #: One in ten rephrasings of the fitted half lacks more than half of its item.
 _MOST_MISSING = 0.7

@@ -15,8 +15,9 @@ weights anew on half 0 and prints them with the operating curve of half 0; `--wi
 `--only SET ...` measures some sets. For the comparison the pairs of contamination_labelled.jsonl have the log-odds of
 the screen that the file gives. It is also fitted on contamination_read.json: rows of the mixture (one in two of five
 sources, one in twelve of the others, up to 450 characters) beside items of the fitted half, as
-[row of the mixture, item, log-odds of the screen, same]. What scored at -1.2 or above, and programs with alike
-signatures below, was read; the rest counts as not the same. Pairs that could be read either way are left out.
+[row of the mixture, item, log-odds of the screen, same]. What scored at -1.2 or above, programs with alike signatures
+below, and programs with the same results were read; the rest counts as not the same. Pairs that could be read either
+way are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from siftune.curation.decontamination.content_words import WordWeights
 from siftune.curation.decontamination.matches import find_matches
 from siftune.curation.decontamination.pair_features import gist
 from siftune.curation.decontamination.paraphrases import MIN_CROWD_MARGIN, compare, judged_candidates
-from siftune.curation.decontamination.verification import is_another_item, same_item_log_odds
+from siftune.curation.decontamination.verification import PROGRAM_ALONE, is_another_item, same_item_log_odds
 from siftune.curation.embeddings.store import EmbeddingStore, load
 from siftune.curation.ingest.references import read_reference
 from tests.real_data import DATA, json_rows
@@ -69,18 +70,19 @@ SAME_PROSE_FEATURES = (
 SAME_PROGRAM_FEATURES = (
     *("screen", "item_missing", "row_missing", "item_weakest"),
     *("operations", "example_values", "signature", "negation_differs", "code_given"),
+    *("behaves_alike", "behaves_otherwise"),
 )
 #: Bounds of these weights: beside their sign, an answer never outweighs the words, and what the row says beyond the
 #: item always speaks against it.
 SAME_BOUNDS = {
-    **dict.fromkeys(("screen", "operations", "example_values", "signature"), (0, None)),
+    **dict.fromkeys(("screen", "operations", "example_values", "signature", "behaves_alike"), (0, None)),
     **dict.fromkeys(("item_missing", "item_weakest", "answer_differs", "answer_silent"), (None, 0)),
-    **dict.fromkeys(("negation_differs", "code_given"), (None, 0)),
+    **dict.fromkeys(("negation_differs", "code_given", "behaves_otherwise"), (None, 0)),
     "row_missing": (None, -0.5),
     "answer_agrees": (0, 2),
 }
 #: Added to the fitted constants of the comparison.
-SHIFTS = {"PROSE": 1.25, "PROGRAM": -0.25}
+SHIFTS = {"PROSE": 1.25, "PROGRAM": -0.5}
 
 
 @dataclass(frozen=True)
@@ -318,14 +320,16 @@ def print_labelled_pairs(store: EmbeddingStore) -> None:
 
 def fit_comparison(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> None:
     """Penalised maximum likelihood on half 0: rephrasings and the labelled pairs, which weigh as in the mixture."""
-    same, other = [], []
+    same, other, alone = [], [], []
     for data in sets:
         if data.name in without:
             continue
         judged = judged_candidates(data.batches, data.references, embed=store.embed)
         truth = pl.Series(data.truth).gather(judged["row"])
         judged = judged.with_columns(truth=truth, set=pl.lit(data.name))
-        judged = judged.filter(~pl.col("decoy"), ~pl.col("alone"), pl.Series(half(judged["item"]) == 0))
+        judged = judged.filter(~pl.col("decoy"), pl.Series(half(judged["item"]) == 0))
+        alone.append(judged.filter("alone"))
+        judged = judged.filter(~pl.col("alone"))
         best = judged.sort("screen", descending=True, maintain_order=True)
         of_item = best.filter(pl.col("item") == pl.col("truth")).unique("row", keep="first", maintain_order=True)
         same.append(of_item)
@@ -333,6 +337,7 @@ def fit_comparison(sets: list[LabelledSet], store: EmbeddingStore, without: list
             # MMLU holds questions twice: pairs whose words are nearly the same are no honest neighbours.
             repeats = (pl.col("item_missing") < 0.16) & (pl.col("row_missing") < 0.3) & (pl.col("screen") > 3.8)
             other.append(best.filter(~repeats | pl.col("program")).unique("row", keep="first", maintain_order=True))
+    fit_alone(pl.concat(alone))
     ordinary = pl.concat([labelled_pairs(store, part=0), read_pairs(store)], how="diagonal")
     is_same = pl.col("label") == "same"
     # One item that many rows repeat must not decide.
@@ -374,6 +379,23 @@ def fit_comparison(sets: list[LabelledSet], store: EmbeddingStore, without: list
         weights = minimize(loss, np.zeros(len(features) + 1), method="L-BFGS-B", bounds=bounds).x
         weights[0] += SHIFTS[name]
         print("comparison", name, dict(zip(["constant", *features], weights.round(2).tolist(), strict=True)))
+
+
+def fit_alone(pairs: pl.DataFrame) -> None:
+    """What the results of programs without a prompt add to the screen, whose weight and constant stay as they are."""
+    known = pairs.filter(pl.col("behaves_alike") + pl.col("behaves_otherwise") > 0)
+    y = (known["item"] == known["truth"]).cast(pl.Float64).to_numpy()
+    screen = known["screen"].to_numpy() + PROGRAM_ALONE.constant
+    values = known.select("behaves_alike", "behaves_otherwise").to_numpy()
+    share = known.select(1 / pl.len().over("set", pl.col("item") == pl.col("truth"))).to_numpy().ravel()
+
+    def loss(b: np.ndarray) -> float:
+        log_odds = screen + values @ b
+        likelihood = np.logaddexp(0, -log_odds) * y + np.logaddexp(0, log_odds) * (1 - y)
+        return float((share / share.sum() * likelihood).sum() + 3e-4 * np.square(b).sum())
+
+    weights = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(0, None), (None, 0)]).x
+    print("comparison PROGRAM_ALONE", dict(zip(["behaves_alike", "behaves_otherwise"], weights.round(2), strict=True)))
 
 
 def fit(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> None:

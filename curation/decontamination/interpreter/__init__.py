@@ -1,0 +1,1 @@
+"""Follows small programs of strangers without running them."""
