@@ -155,14 +155,14 @@ def results(text: str, *, whole: bool = False) -> Results:
         return {}
     called = {other for name in program.functions for other in program.calls(name) - {name}}
     names = [name for name in program.functions if name not in called] or list(program.functions)
-    found: Results = {}
+    by_kind: Results = {}
     for name in names:
         for kind, probes in enumerate(PROBES):
             if len(probes[0]) in program.takes(name):
                 given = tuple(_result(program, name, arguments) for arguments in probes)
                 if any(result is not None for result in given):
-                    found.setdefault(kind, []).append(given)
-    return found
+                    by_kind.setdefault(kind, []).append(given)
+    return by_kind
 
 
 def _program(parts: Iterable[str]) -> Program | None:

@@ -101,7 +101,7 @@ class Program:
         Raises:
             NoValueError: an error, something unknown, or more than `MOST_STEPS` steps.
         """
-        call = _Call(self._generators)
+        call = _ProgramCall(self._generators)
         given = [copied(value) for value in arguments]
         try:
             for node in self._body:
@@ -141,7 +141,7 @@ def parse(text: str) -> ast.Module:
         raise NoValueError("no program") from error
 
 
-class _Call(Expressions):
+class _ProgramCall(Expressions):
     """One call of a program: what its statements do."""
 
     def __init__(self, generators: Set[ast.FunctionDef]) -> None:
@@ -317,24 +317,24 @@ def _module(name: str) -> Module:
 
 _BUILTINS = MappingProxyType({name: Builtin(function) for name, function in FUNCTIONS.items()})
 _STATEMENTS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.FunctionDef: _Call.function_def,
-    ast.Import: _Call.imports,
-    ast.ImportFrom: _Call.imports,
-    ast.Assign: _Call.assign,
-    ast.AnnAssign: _Call.annotated,
-    ast.AugAssign: _Call.augmented,
-    ast.For: _Call.loop,
-    ast.While: _Call.while_loop,
-    ast.If: _Call.branch,
-    ast.Return: _Call.returns,
-    ast.Try: _Call.tries,
-    ast.Raise: _Call.raises,
-    ast.Assert: _Call.asserts,
-    ast.Global: _Call.hands_out,
-    ast.Nonlocal: _Call.hands_out,
-    ast.Delete: _Call.deletes,
-    ast.Expr: _Call.expression,
-    ast.Pass: _Call.nothing,
-    ast.Break: _Call.breaks,
-    ast.Continue: _Call.continues,
+    ast.FunctionDef: _ProgramCall.function_def,
+    ast.Import: _ProgramCall.imports,
+    ast.ImportFrom: _ProgramCall.imports,
+    ast.Assign: _ProgramCall.assign,
+    ast.AnnAssign: _ProgramCall.annotated,
+    ast.AugAssign: _ProgramCall.augmented,
+    ast.For: _ProgramCall.loop,
+    ast.While: _ProgramCall.while_loop,
+    ast.If: _ProgramCall.branch,
+    ast.Return: _ProgramCall.returns,
+    ast.Try: _ProgramCall.tries,
+    ast.Raise: _ProgramCall.raises,
+    ast.Assert: _ProgramCall.asserts,
+    ast.Global: _ProgramCall.hands_out,
+    ast.Nonlocal: _ProgramCall.hands_out,
+    ast.Delete: _ProgramCall.deletes,
+    ast.Expr: _ProgramCall.expression,
+    ast.Pass: _ProgramCall.nothing,
+    ast.Break: _ProgramCall.breaks,
+    ast.Continue: _ProgramCall.continues,
 }

@@ -159,9 +159,9 @@ class Bounds:
 
     def listed(self, values: Any) -> list[Any]:
         """The elements of a value as a list of bounded size."""
-        found: list[Any] = []
+        elements: list[Any] = []
         for value in self.items(values):
-            found.append(value)
-            if len(found) > MOST_SIZE:
+            elements.append(value)
+            if len(elements) > MOST_SIZE:
                 raise NoValueError("too large")
-        return found
+        return elements
