@@ -125,7 +125,7 @@ def _settings(recipe: Recipe) -> IndexSettings:
         shingle=near.settings.shingle,
         permutations=near.settings.permutations,
         floor=near.floor,
-        prompt_floor=(recipe.splits or Splits()).near,
+        prompt_floor=(recipe.splits or Splits()).near_threshold(given=False),
     )
 
 

@@ -85,10 +85,11 @@ def split_rows(
     with recorder.stage("splits", rows=alive.height) as record:
         # Which input rows are similar to one another, by the leak thresholds and by the decisions made so far.
         vectors = _embeddings(recorder, prepared, index)
-        similar = _similar_rows(recorder, prepared, settings, vectors)
+        given = given_splits(index["split"])
+        thresholds = _thresholds(recorder, settings, given=given is not None)
+        similar = _similar_rows(recorder, prepared, thresholds, vectors)
         same_prompts = _same_prompts(recorder, prepared)
         contained, containment = _contained_rows(recorder, prepared)
-        thresholds = _thresholds(recorder, settings)
         earlier = _earlier_by_split(recorder, prepared, containment.common)
         run_split = _split_of(recorder, prepared, index, vectors, containment.common)
         earlier_pairs = pairs_with_earlier(run_split, earlier, thresholds=thresholds) if earlier else None
@@ -103,7 +104,6 @@ def split_rows(
         # Similar rows form a group, and no split cuts a group.
         group = similarity_groups(index.height, edges)
         grouped = index.with_columns(group=group, evicted=pl.lit(value=False))
-        given = given_splits(index["split"])
         if given is not None:
             rows = grouped.with_columns(split=given, representative=given.is_in(HELD_OUT))
         else:
@@ -162,7 +162,7 @@ def _without_held_out_earlier(
         alive: INDEX of the rows that are alive.
     """
     with recorder.stage("splits", rows=alive.height) as record:
-        thresholds = _thresholds(recorder, Splits())
+        thresholds = _thresholds(recorder, Splits(), given=False)
         earlier = _earlier_by_split(recorder, prepared, prepared.common, names=HELD_OUT)
         vectors = _embeddings(recorder, prepared, prepared.index)
         train = {TRAIN: _split_of(recorder, prepared, rows, vectors, prepared.common)}
@@ -177,8 +177,9 @@ def _without_held_out_earlier(
     return SplitResult(rows, alive, prepared.common)
 
 
-def _thresholds(recorder: RunRecorder, settings: Splits) -> LeakThresholds:
-    return LeakThresholds(near=settings.near, semantic=settings.semantic, shingle=_near(recorder).shingle)
+def _thresholds(recorder: RunRecorder, settings: Splits, *, given: bool) -> LeakThresholds:
+    near = settings.near_threshold(given=given)
+    return LeakThresholds(near=near, semantic=settings.semantic, shingle=_near(recorder).shingle)
 
 
 def _near(recorder: RunRecorder) -> Near:
@@ -195,7 +196,7 @@ def _embeddings(recorder: RunRecorder, prepared: Prepared, rows: pl.DataFrame) -
 
 
 def _similar_rows(
-    recorder: RunRecorder, prepared: Prepared, settings: Splits, vectors: np.ndarray | None
+    recorder: RunRecorder, prepared: Prepared, thresholds: LeakThresholds, vectors: np.ndarray | None
 ) -> dict[str, Edges]:
     """Pairs of input rows at or above the leak thresholds, by measure: exact, near, and semantic with embeddings.
 
@@ -222,7 +223,7 @@ def _similar_rows(
         shingle, permutations = _near(recorder).shingle, _near(recorder).permutations
         if corpus.cluster is not None:
             a, b, sides = corpus.cluster.similar_texts(
-                rows, key, shingle=shingle, permutations=permutations, floor=settings.near
+                rows, key, shingle=shingle, permutations=permutations, floor=thresholds.near
             )
             pairs = Pairs(a, b, sides.min(axis=1), sides)
         else:
@@ -230,24 +231,24 @@ def _similar_rows(
                 corpus.key_texts(key, rows),
                 shingle=shingle,
                 permutations=permutations,
-                floor=settings.near,
+                floor=thresholds.near,
                 progress=recorder.progress,
             )
         return pairs_frame(firsts, pairs, measure="near")
 
-    near_parameters = _near(recorder).model_dump() | {"threshold": settings.near, "floor": settings.near}
+    near_parameters = _near(recorder).model_dump() | {"threshold": thresholds.near, "floor": thresholds.near}
     near = stored("leak-near", near_parameters, measure_near)
 
     def measure_semantic() -> pl.DataFrame:
         if vectors is None:
             return schema.empty(schema.PAIRS)
         pairs = embedding_pairs.cosine_pairs(
-            vectors[firsts["row"].to_numpy()], floor=settings.semantic, progress=recorder.progress
+            vectors[firsts["row"].to_numpy()], floor=thresholds.semantic, progress=recorder.progress
         )
         return pairs_frame(firsts, pairs, measure="semantic")
 
     encoder = recorder.recipe.encoder and embedder(recorder.recipe.encoder).encoder.name
-    semantic = stored("leak-semantic", {"encoder": encoder, "floor": settings.semantic}, measure_semantic)
+    semantic = stored("leak-semantic", {"encoder": encoder, "floor": thresholds.semantic}, measure_semantic)
 
     measured = {"exact": exact, "near": near} | ({} if vectors is None else {"semantic": semantic})
     return {name: _edges(index, pairs) for name, pairs in measured.items()}

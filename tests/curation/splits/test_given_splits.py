@@ -139,3 +139,22 @@ def test_leaked_rows_are_those_that_plain_loops_count(
     counts = {record.measure: record.rows for record in records}
     assert counts == {"exact": leaked(near=False), "near": leaked(near=True), "any": leaked(near=True)}
     assert {record.held_out for record in records} == {sum(split != "train" for split, _ in rows)}
+
+
+def test_prompts_of_one_kind_leak_from_drawn_splits_but_not_from_given_ones(tmp_path: Path) -> None:
+    capitals = {"Spain": "Madrid", "Italy": "Rome", "Russia": "Moscow", "Egypt": "Cairo", "Kenya": "Nairobi"}
+    rows = [
+        {"instruction": f"What is the capital of {country}?", "output": f"It is {city}.", "split": split}
+        for (country, city), split in zip(capitals.items(), ["train", "train", "test", "train", "train"], strict=True)
+    ]
+    write_source(rows, tmp_path / "rows.jsonl")
+    run = run_with(tmp_path)
+    assert curated(run, "train") == {"s:0", "s:1", "s:3", "s:4"}
+    assert run.manifest.certificate.thresholds["near"] == pytest.approx(0.8)
+    ordered = run_with(tmp_path, run="ordered", splits={"near": 0.6}, encoder=None)
+    assert curated(ordered, "train") == set()
+    drawn = [{**row, "split": ""} for row in rows] + many(40)
+    write_source(drawn, tmp_path / "rows.jsonl")
+    groups = run_with(tmp_path, run="drawn", splits={"test": 4}, encoder=None)
+    assert groups.manifest.certificate.thresholds["near"] == pytest.approx(0.6)
+    assert len(set(groups.rows().head(5)["group"])) == 1
