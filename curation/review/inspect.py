@@ -80,6 +80,7 @@ ADVICE: dict[Reason, str] = {
     "nul_byte": "remove the NUL characters",
     "lone_surrogate": "write the file again as valid UTF-8",
     "oversized_cell": "look for a quote that does not close, or leave the row out",
+    "oversized_row": "look for a line end that is missing, write each row into a line of its own, or leave it out",
 }
 
 

@@ -7,7 +7,7 @@ damage  a byte is flipped in every stored file by itself;
 whole   SIGKILL of `siftune run` (curation, training, evaluation, tasks, prompts, verdict) at random moments.
 
 Prints how often each was done and what came of it. The first three take 20 minutes on two cores, a moment of the last
-one a minute.
+one half a minute.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _ROWS = 1_500
 _MARK = "SIFTUNE_LONG_RUN"
 #: Trained arms of a whole run.
 _TRAININGS = 4
+#: Of a whole run: the latest moment at which it, or what is left of it, is killed.
+_LATEST_MOMENT = 0.6
 #: Seconds in which the workers of a killed run have to end.
 _GRACE = 10
 
@@ -124,38 +126,67 @@ def damage_every_file(folder: Path, counts: Counter[str]) -> None:
 
 
 def kill_whole_runs(folder: Path, moments: int, counts: Counter[str], *, seed: int) -> None:
-    """SIGKILL of `siftune run` after a random time, then the same command again; no worker may live on."""
+    """SIGKILL of `siftune run` at random moments: each run is killed and continued until it ends by itself.
+
+    A moment is a number of CPU seconds, so it does not depend on what else the machine does. No worker may live on.
+    """
     recipe = write_whole_world(folder)
     command = module_command("siftune", "run", str(recipe))
     mark = uuid.uuid4().hex
     environment = module_environment(**{_MARK: mark})
-    begun = time.monotonic()
+    begun = _cpu_of_ended_children()
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    seconds = time.monotonic() - begun
+    seconds = _cpu_of_ended_children() - begun
     expected = whole_result(folder / "run")
-    sys.stderr.write(f"one run: {seconds:.1f} s, {len(expected)} files are compared\n")
+    sys.stderr.write(f"one run: {seconds:.1f} s of CPU, {len(expected)} files are compared\n")
     draw = random.Random(seed)
-    for _ in range(moments):
-        shutil.rmtree(folder / "run")
-        moment = draw.uniform(0, 1) * seconds
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, env=environment, **quiet) as process:
-            time.sleep(moment)
+    shutil.rmtree(folder / "run")
+    kills = 0
+    while moments:
+        moment = draw.uniform(0, _LATEST_MOMENT) * seconds
+        with (
+            (folder / "errors.txt").open("wb") as errors,
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment) as process,
+        ):
+            while process.poll() is None and (kills == moments or _cpu_of(process.pid) < moment):
+                time.sleep(0.05)
             process.send_signal(signal.SIGKILL)
-        if process.returncode != -signal.SIGKILL:
-            counts["ended before its random moment"] += 1
-            continue
-        phase = phase_of(folder / "run")
-        counts[f"killed at a random moment of the whole run, in {phase}"] += 1
-        if not have_ended(mark):
-            counts["FAILED: a worker lives on"] += 1
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if process.wait() == -signal.SIGKILL:
+                kills += 1
+                phase = phase_of(folder / "run")
+                counts[f"killed at a random moment of the whole run, in {phase}"] += 1
+                sys.stderr.write(f"killed after {moment:.1f} s of CPU, in {phase}\n")
+                if not have_ended(mark):
+                    counts["FAILED: a worker lives on"] += 1
+                continue
+        # The run has ended by itself; it counts for all moments at which it was killed before.
         actual = whole_result(folder / "run")
         different = sorted(name for name in expected.keys() | actual if expected.get(name) != actual.get(name))
-        is_same = done.returncode == 0 and not different
-        counts["continued: the same" if is_same else "FAILED: continued, and not the same"] += 1
-        end = "the same" if is_same else f"code {done.returncode}, {done.stderr[-500:]}; differs: {different}"
-        sys.stderr.write(f"killed after {moment:.1f} s, in {phase}; then {end}\n")
+        is_same = process.returncode == 0 and not different
+        counts["continued: the same" if is_same else "FAILED: continued, and not the same"] += kills
+        message = (folder / "errors.txt").read_text(errors="replace")[-500:]
+        end = "the same" if is_same else f"code {process.returncode}, {message}; differs: {different}"
+        sys.stderr.write(f"continued after {kills} kills: {end}\n")
+        shutil.rmtree(folder / "run")
+        moments, kills = moments - kills, 0
+
+
+def _cpu_of_ended_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds of a process and of all that it started."""
+    seconds = 0.0
+    try:
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            times = one.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    except psutil.Error:
+        return seconds
+    return seconds
 
 
 def phase_of(run: Path) -> str:
