@@ -165,10 +165,18 @@ def kill_whole_runs(folder: Path, moments: int, counts: Counter[str], *, seed: i
         is_same = process.returncode == 0 and not different
         counts["continued: the same" if is_same else "FAILED: continued, and not the same"] += kills
         message = (folder / "errors.txt").read_text(errors="replace")[-500:]
-        end = "the same" if is_same else f"code {process.returncode}, {message}; differs: {different}"
+        where = {name: _difference(str(expected.get(name)), str(actual.get(name))) for name in different}
+        end = "the same" if is_same else f"code {process.returncode}, {message}; differs: {where}"
         sys.stderr.write(f"continued after {kills} kills: {end}\n")
         shutil.rmtree(folder / "run")
         moments, kills = moments - kills, 0
+
+
+def _difference(expected: str, actual: str) -> str:
+    """What stands around the first character that differs."""
+    at = next((at for at, (one, other) in enumerate(zip(expected, actual, strict=False)) if one != other), 0)
+    around = slice(max(0, at - 80), at + 80)
+    return f"{expected[around]!r} is {actual[around]!r}"
 
 
 def _cpu_of_ended_children() -> float:
