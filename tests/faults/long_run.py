@@ -4,7 +4,8 @@ The parts, all by default:
 kills   SIGKILL of `siftune curate` at random moments (50);
 states  every state that a kill can leave at the boundary of a file is continued;
 damage  a byte is flipped in every stored file by itself;
-whole   SIGKILL of `siftune run` (curation, training, evaluation, tasks, prompts, verdict) at random moments.
+whole   SIGKILL of `siftune run` (curation, training, evaluation, tasks, prompts, verdict) at random moments;
+lines   files with one line of 1 GB among ordinary rows, through `siftune inspect` and `siftune curate`.
 
 Prints how often each was done and what came of it. The first three take 20 minutes on two cores, a moment of the last
 one half a minute.
@@ -13,6 +14,7 @@ one half a minute.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -34,7 +36,7 @@ from siftune.curation.pipeline import curate
 from tests.faults.test_kills import states_of_a_run
 from tests.faults.world import damage, result, whole_result, write_whole_world, write_world
 
-PARTS = ("kills", "states", "damage", "whole")
+PARTS = ("kills", "states", "damage", "whole", "lines")
 _ROWS = 1_500
 #: An environment variable by which all processes of one run are found.
 _MARK = "SIFTUNE_LONG_RUN"
@@ -42,6 +44,8 @@ _MARK = "SIFTUNE_LONG_RUN"
 _TRAININGS = 4
 #: Of a whole run: the latest moment at which it, or what is left of it, is killed.
 _LATEST_MOMENT = 0.6
+#: Bytes of the cell of a long line.
+_CELL = 1 << 30
 #: Seconds in which the workers of a killed run have to end.
 _GRACE = 10
 
@@ -67,6 +71,8 @@ def main() -> None:
             damage_every_file(folder / "damage", counts)
         if "whole" in parts:
             kill_whole_runs(folder / "whole", options.moments, counts, seed=options.seed)
+        if "lines" in parts:
+            read_long_lines(folder / "lines", counts)
     for what, count in counts.items():
         sys.stdout.write(f"{count:5}  {what}\n")
     raise SystemExit(any(what.startswith("FAILED") for what in counts))
@@ -195,6 +201,52 @@ def _cpu_of(pid: int) -> float:
     except psutil.Error:
         return seconds
     return seconds
+
+
+def read_long_lines(folder: Path, counts: Counter[str]) -> None:
+    """Files with a cell of 1 GB: ordinary rows are read, the long one is quarantined, in bounded memory."""
+    row, long = b'{"instruction": "q%d", "output": "an answer to it"}', b'{"instruction": "q", "output": "'
+    first, last = b"".join(row % n + b"\n" for n in range(3)), b"".join(row % n + b"\n" for n in range(3, 6))
+    # Name, what is before the cell, what is behind it, rows that are read, rows that are quarantined.
+    files = [
+        ("first.jsonl", long, b'"}\n' + first, 3, 1),
+        ("amid.jsonl", first + long, b'"}\n' + last, 6, 1),
+        ("cut.jsonl", first + long, b"", 3, 1),
+        ("cut.json", b"[" + row % 1 + b"," + long, b"", 1, 1),
+        ("list.json", b"[" + row % 1 + b"," + long, b'"},' + row % 2 + b"]", 2, 1),
+        ("cell.csv", b"instruction,output\nq0,a0\nq,", b"\nq1,a1\n", 2, 1),
+    ]
+    folder.mkdir()
+    for name, before, behind, read, quarantined in files:
+        with (folder / name).open("wb") as file:
+            file.write(before)
+            for _ in range(_CELL >> 20):
+                file.write(b"abcdefg " * (1 << 17))
+            file.write(behind)
+        for command in ("inspect", "curate"):
+            run = folder / "run"
+            more = ["--run", str(run)] if command == "curate" else []
+            code, text, seconds, mib = _measured([command, str(folder / name), *more])
+            sys.stderr.write(f"{command} {name}: code {code}, {seconds:.0f} s, at most {mib:,} MiB\n{text}\n")
+            fine = code == 0 and "Traceback" not in text
+            if command == "curate" and fine:
+                counted = json.loads((run / "manifest.json").read_bytes())["sources"][0]
+                fine = counted["examples"] == read and sum(counted["quarantined"].values()) == quarantined
+                shutil.rmtree(run)
+            counts["a line of 1 GB among rows" if fine else f"FAILED: {command} {name}"] += 1
+        (folder / name).unlink()
+
+
+def _measured(arguments: list[str]) -> tuple[int, str, float, int]:
+    """Exit code, output, seconds and the most memory (MiB) of a command."""
+    with tempfile.TemporaryFile() as output:
+        begun = time.monotonic()
+        process = subprocess.Popen(module_command("siftune", *arguments), stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - begun
+        output.seek(0)
+        return process.returncode, output.read().decode(errors="replace"), seconds, usage.ru_maxrss >> 10
 
 
 def phase_of(run: Path) -> str:
