@@ -23,7 +23,7 @@ from siftune.curation.ingest.decompression import Warn
 from siftune.curation.ingest.lines import LongLine, split_lines
 
 TRUNCATED = "the file is truncated: its last row is incomplete and was quarantined"
-#: Bytes of a value that is read as a whole; its rows take three times as much memory.
+#: Bytes of a value that is read as a whole, which takes up to four times as much memory.
 MAX_DOCUMENT = 4_000_000_000
 _SAMPLED_OBJECTS = 200
 _RAW_CHARACTERS = 2000  # of a faulty row that are kept

@@ -227,13 +227,15 @@ def read_long_lines(folder: Path, counts: Counter[str]) -> None:
             run = folder / "run"
             more = ["--run", str(run)] if command == "curate" else []
             code, text, seconds, mib = _measured([command, str(folder / name), *more])
-            sys.stderr.write(f"{command} {name}: code {code}, {seconds:.0f} s, at most {mib:,} MiB\n{text}\n")
+            sys.stderr.write(f"{command} {name}: code {code}, {seconds:.0f} s, at most {mib:,} MiB\n")
             fine = code == 0 and "Traceback" not in text
             if command == "curate" and fine:
-                counted = json.loads((run / "manifest.json").read_bytes())["sources"][0]
+                counted = json.loads((run / "manifest.json").read_bytes())["inputs"][0]
                 fine = counted["examples"] == read and sum(counted["quarantined"].values()) == quarantined
                 shutil.rmtree(run)
             counts["a line of 1 GB among rows" if fine else f"FAILED: {command} {name}"] += 1
+            if not fine:
+                sys.stderr.write(text)
         (folder / name).unlink()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from siftune.curation.errors import UserError
@@ -298,4 +299,37 @@ def test_an_adapter_that_is_not_what_it_says_is_one_sentence(intact_adapter: Pat
     damage(adapter)
     with pytest.raises(UserError, match=message) as fault:
         read_adapter(adapter)
+    assert "\n" not in str(fault.value)
+
+
+def test_an_adapter_of_a_base_of_another_shape_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
+    """Its own files agree with each other, and its modules have the names of the base."""
+    from siftune.curation.recipe.training_sections import Model
+    from siftune.training.evaluation.loss_worker import EvaluationTarget, adapted_model
+    from siftune.training.inference.transformers_engine import TransformersEngine
+
+    def widen(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: np.concatenate([value, value], axis=1) if "lora_A" in name else value
+            for name, value in tensors.items()
+        }
+
+    adapter = write_adapter(tmp_path / "adapter", tiny_model, seed=1)
+    change_weights(adapter, widen)
+    model = Model(name=str(tiny_model), load="fp32")
+    with pytest.raises(UserError, match=r"another base model: model\S+ has \d+ x \d+ weights here") as fault:
+        TransformersEngine(model, {"raw": adapter})
+    assert "\n" not in str(fault.value)
+    target = EvaluationTarget(name="raw", adapter=adapter, digest="d")
+    with pytest.raises(UserError, match="another base model"), adapted_model(models.load_dense(model)[0], target):
+        pass
+
+
+def test_a_tokenizer_of_a_larger_model_is_one_sentence(folder: Path) -> None:
+    resolved = models.resolve(str(folder))
+    base = models.load_base(resolved, models.choose_loading("fp32", resolved))
+    tokens = torch.tensor([[0, base.config.vocab_size - 1]])
+    base(input_ids=tokens)
+    with pytest.raises(UserError, match=f"the token {base.config.vocab_size}, and the model has") as fault:
+        base(input_ids=tokens + 1)
     assert "\n" not in str(fault.value)
