@@ -72,8 +72,13 @@ fuzz: $(INSTALLED)  ## fuzz readers, recipes and chat templates for ten minutes 
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	for target in reader recipe template; do $(BIN)/python -m tests.fuzz.run $$target 200 || exit 1; done
 
+audit:  ## look for known vulnerabilities of the packages in the lock file (pip-audit in a folder of its own; network)
+	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit; }
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $(LOCK) \
+		|| { echo "A vulnerability is named above, or the advisories of PyPI could not be asked: that needs a network."; exit 1; }
+
 clean:  ## remove the environment, caches, built data and runs
 	rm -rf $(VENV) runs data/built build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup lock setup-locked gguf demo app test lint bench fuzz clean
+.PHONY: help setup lock setup-locked gguf demo app test lint bench fuzz audit clean

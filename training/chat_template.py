@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from siftune.curation.errors import UserError
+from siftune.training import render_limit
 from siftune.training.marked_texts import MARKER, MarkedTexts, mark_turn
 from siftune.training.row_turns import RowTurn, SystemTurn, fold_system
 
@@ -222,10 +223,10 @@ class ChatTemplate:
     def _render(
         self, documents: Sequence[Document], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False
     ) -> str:
-        """The template's text. Raises `Refused` with the template's own words."""
+        """The template's text. Raises `Refused` with the template's own words, `UserError` when it does not end."""
         from jinja2.exceptions import TemplateError
 
-        try:
+        def rendered() -> str:
             return str(
                 self._tokenizer.apply_chat_template(
                     list(documents),
@@ -236,6 +237,14 @@ class ChatTemplate:
                     date_string=TEMPLATE_DATE,
                 )
             )
+
+        try:
+            return render_limit.render(rendered, lambda: len(str([documents, tools])))
+        except render_limit.OverLimitError as fault:
+            raise UserError(
+                f"The model's chat template was stopped: {fault}. Put a chat_template.jinja that is right beside the "
+                "model's tokenizer, or use another model."
+            ) from None
         except (TemplateError, *_TEMPLATE_FAULTS) as fault:
             roles = ", ".join(document["role"] for document in documents)
             raise Refused(f"the model's chat template refuses the turns {roles}: {fault}") from None

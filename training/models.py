@@ -198,7 +198,19 @@ def load_base(model: ResolvedModel, loading: Loading, *, repacking: bool = False
     base.config.use_cache = False
     if not repacking:
         forbid_repacking(base)
+    base.get_input_embeddings().register_forward_pre_hook(_require_known_tokens)
     return base.requires_grad_(False).train()
+
+
+def _require_known_tokens(embedding: Any, inputs: tuple[Any, ...]) -> None:
+    """Raise `UserError` for a token that the model has no embedding of; torch would end in an index error."""
+    (tokens,) = inputs
+    largest = int(tokens.max()) if tokens.numel() else 0
+    if largest >= embedding.num_embeddings:
+        raise UserError(
+            f"The tokenizer gives a text the token {largest}, and the model has {embedding.num_embeddings} of them: "
+            "tokenizer and weights belong to different models. Use the tokenizer that the weights were trained with."
+        )
 
 
 def forbid_repacking(base: Any) -> None:

@@ -20,6 +20,7 @@ Reason = Literal[
     "nul_byte",
     "lone_surrogate",
     "oversized_cell",
+    "oversized_row",
 ]
 
 #: Every reason, and what it means.
@@ -38,10 +39,13 @@ REASONS: Final[dict[Reason, str]] = {
     "nul_byte": "a NUL character in the row",
     "lone_surrogate": "half of a surrogate pair (such as \\ud800) in the row, which UTF-8 cannot encode",
     "oversized_cell": "a cell of 10 MB or more",
+    "oversized_row": "a line of 100 MB or more, or such a record of CSV over several lines",
 }
 
 #: Bytes of UTF-8. A cell this large is an error of an export, not an example.
 MAX_CELL: Final = 10_000_000
+#: Bytes of a line, of which the file is read on behind. No line that is this long is taken into memory.
+MAX_ROW: Final = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)

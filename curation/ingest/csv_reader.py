@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 from siftune.curation.errors import UserError
 from siftune.curation.formats.cells import Row
-from siftune.curation.formats.faults import MAX_CELL, Fault
+from siftune.curation.formats.faults import MAX_CELL, MAX_ROW, Fault
 from siftune.curation.ingest.decompression import Warn
 from siftune.curation.ingest.json_layouts import columns_fit, is_usual_name
 from siftune.curation.ingest.json_reader import TRUNCATED
+from siftune.curation.ingest.lines import LongLine, split_lines
 
 _MMLU_LETTERS = ("A", "B", "C", "D")
 _RAW_CHARACTERS = 2000  # of a faulty record that are kept
@@ -84,14 +85,20 @@ class _Stripped:
         return [field.strip() for field in next(self._records)]
 
 
+class _LongRecord(csv.Error):
+    """A record is too long for a row."""
+
+
 class _Lines:
     """Lines of text for the csv module; remembers the lines of the current record and how they were read."""
 
-    def __init__(self, pieces: Iterator[bytes], *, line_end: bytes = b"\n") -> None:
+    def __init__(self, pieces: Iterator[bytes], *, line_end: bytes, max_row: int) -> None:
         self.record: list[str] = []
         self.undecodable = False  # a line of the record is not UTF-8
         self.exhausted = False  # the file ended while the record was read
-        self._lines = _split(pieces, line_end)
+        self._lines = split_lines(pieces, line_end=line_end, limit=max_row)
+        self._size = 0  # of the record
+        self._max_row = max_row
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -101,6 +108,13 @@ class _Lines:
         if line is None:
             self.exhausted = True
             raise StopIteration
+        if isinstance(line, LongLine):
+            fault = line.fault()
+            self.record.append(fault.raw)
+            raise _LongRecord(fault.detail)
+        self._size += len(line)
+        if self._size > self._max_row:
+            raise _LongRecord(f"a record of {len(self.record):,} lines that has {self._max_row:,} bytes and goes on")
         try:
             text = line.decode()
         except UnicodeDecodeError:
@@ -110,7 +124,7 @@ class _Lines:
 
     def begin_record(self) -> None:
         """Forget the lines of the record before."""
-        self.record, self.undecodable = [], False
+        self.record, self.undecodable, self._size = [], False, 0
 
     @property
     def raw(self) -> str:
@@ -118,21 +132,14 @@ class _Lines:
         return "".join(self.record)[:_RAW_CHARACTERS]
 
 
-def _split(pieces: Iterator[bytes], line_end: bytes) -> Iterator[bytes]:
-    tail: list[bytes] = []
-    for piece in pieces:
-        first, *others = piece.split(line_end)
-        tail.append(first)
-        if others:
-            yield b"".join([*tail, line_end])
-            yield from (line + line_end for line in others[:-1])
-            tail = [others[-1]]
-    if any(tail):
-        yield b"".join(tail)
-
-
 def read_records(
-    pieces: Iterator[bytes], path: Path, *, delimiter: str | None, positions: bool, warn: Warn
+    pieces: Iterator[bytes],
+    path: Path,
+    *,
+    delimiter: str | None,
+    positions: bool,
+    warn: Warn,
+    max_row: int = MAX_ROW,
 ) -> Iterator[Any]:
     """The records of a file as objects, in order.
 
@@ -143,6 +150,7 @@ def read_records(
             header shows. A line `sep=;` above the header takes precedence.
         positions: There is no header; columns are named by their position ("0", "1" …).
         warn: Is called with what the user should know of the file.
+        max_row: Bytes from which on a line is no row.
 
     Raises:
         UserError: the first line is no header, or not UTF-8.
@@ -150,7 +158,7 @@ def read_records(
     csv.field_size_limit(MAX_CELL)
     beginning = _beginning(pieces)
     line_end = b"\r" if b"\r" in beginning and b"\n" not in beginning else b"\n"
-    lines = _Lines(chain([beginning], pieces), line_end=line_end)
+    lines = _Lines(chain([beginning], pieces), line_end=line_end, max_row=max_row)
     sample = _sample_lines(beginning, line_end)
     if not any(line.strip() for line in sample):
         return
@@ -208,7 +216,9 @@ def _beginning(pieces: Iterator[bytes]) -> bytes:
 
 def _sample_lines(beginning: bytes, line_end: bytes) -> list[str]:
     """The lines of the beginning, without the last one where the beginning was cut."""
-    lines = [line.decode(errors="replace") for line in _split(iter([beginning]), line_end)]
+    parts = beginning.split(line_end)
+    lines = [(line + line_end).decode(errors="replace") for line in parts[:-1]]
+    lines += [parts[-1].decode(errors="replace")] if parts[-1] else []
     return lines[:-1] if len(beginning) >= _SAMPLE_BYTES and len(lines) > 1 else lines
 
 
@@ -335,6 +345,8 @@ class _Records:
         while True:
             try:
                 fields = next(reader, None)
+            except _LongRecord as error:
+                yield Fault("oversized_row", str(error), self._lines.raw)
             except csv.Error as error:
                 yield from self._not_valid(str(error))
             else:

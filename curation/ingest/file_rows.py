@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from siftune.curation.errors import UserError
+from siftune.curation.formats.faults import MAX_ROW
 from siftune.curation.ingest import arrow_reader, csv_reader, json_reader
 from siftune.curation.ingest.decompression import OnBytes, Warn, read_pieces
 from siftune.curation.ingest.file_kinds import file_kind
@@ -29,7 +30,14 @@ _OTHER_KINDS = {
 }
 
 
-def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBytes | None = None) -> Iterator[Any]:
+def read_rows(
+    path: Path,
+    *,
+    warn: Warn,
+    positions: bool = False,
+    on_bytes: OnBytes | None = None,
+    max_row: int = MAX_ROW,
+) -> Iterator[Any]:
     """The rows of a file in order: objects, a `Fault` for what cannot be parsed, any other JSON value as it is.
 
     Args:
@@ -37,6 +45,7 @@ def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBy
         warn: Is called with what the user should know of the file.
         positions: Columns are named by their position ("0", "1" …): CSV without a header, JSON lists as rows.
         on_bytes: Is called with the number of bytes read for each piece.
+        max_row: Bytes from which on a line of text is no row.
 
     Raises:
         UserError: the file as a whole cannot be read.
@@ -47,8 +56,10 @@ def read_rows(path: Path, *, warn: Warn, positions: bool = False, on_bytes: OnBy
     pieces = _without_bom(read_pieces(path, warn=warn, on_bytes=on_bytes), path)
     if kind in ("csv", "tsv"):
         delimiter = "\t" if kind == "tsv" else None
-        return csv_reader.read_records(pieces, path, delimiter=delimiter, positions=positions, warn=warn)
-    values = json_reader.read_values(pieces, path, is_lines=kind == "jsonl", warn=warn)
+        return csv_reader.read_records(
+            pieces, path, delimiter=delimiter, positions=positions, warn=warn, max_row=max_row
+        )
+    values = json_reader.read_values(pieces, path, is_lines=kind == "jsonl", warn=warn, max_row=max_row)
     rows = LayoutReader(path, warn, positions=positions).rows(values)
     return map(_by_position, rows) if positions else rows
 

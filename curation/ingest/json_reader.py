@@ -18,14 +18,19 @@ import orjson
 
 from siftune.curation.errors import UserError
 from siftune.curation.formats.cells import python_literal
-from siftune.curation.formats.faults import MAX_CELL, Fault
+from siftune.curation.formats.faults import MAX_CELL, MAX_ROW, Fault
 from siftune.curation.ingest.decompression import Warn
+from siftune.curation.ingest.lines import LongLine, split_lines
 
 TRUNCATED = "the file is truncated: its last row is incomplete and was quarantined"
+#: Bytes of a value that is read as a whole, which takes up to four times as much memory.
+MAX_DOCUMENT = 4_000_000_000
 _SAMPLED_OBJECTS = 200
 _RAW_CHARACTERS = 2000  # of a faulty row that are kept
 _GAP = re.compile(r"[\s,]*")
 _NEXT_OBJECT = re.compile(r",\s*(?=\{)")
+#: A text, which may hold brackets; a bracket (1); a quote that no other one closes (2).
+_TEXT_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([][{}])|(")', re.DOTALL)
 _WRAPPED_ARRAY = re.compile(r'\{\s*"[^"]*"\s*:\s*\[')
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 
@@ -33,7 +38,9 @@ _Span = tuple[int, int]
 _Keys = frozenset[str]
 
 
-def read_values(pieces: Iterator[bytes], path: Path, *, is_lines: bool, warn: Warn) -> Iterator[Any]:
+def read_values(
+    pieces: Iterator[bytes], path: Path, *, is_lines: bool, warn: Warn, max_row: int = MAX_ROW
+) -> Iterator[Any]:
     """The values of a file: those of its lines, the elements of its array, or its only value.
 
     Args:
@@ -41,57 +48,89 @@ def read_values(pieces: Iterator[bytes], path: Path, *, is_lines: bool, warn: Wa
         path: The file, for messages.
         is_lines: Whether the file is named as JSON Lines, which decides where the content does not.
         warn: Is called with what the user should know of the file.
+        max_row: Bytes from which on a line is no row.
 
     Raises:
-        UserError: the file is not JSON.
+        UserError: the file is not JSON, or too large to be read as one value.
     """
-    # 1. Read until a second line with text begins.
-    beginning = b""
-    for piece in pieces:
-        beginning = beginning + piece
-        if b"\n" in piece and _second_line(beginning):
-            break
-    first, second = beginning.strip().partition(b"\n")[0].strip(), _second_line(beginning)
+    # 1. Read until a second line with text begins, or the first one is too long for a row.
+    beginning, second = _beginning(pieces, path, max_row if is_lines else None)
+    mark = beginning.lstrip()[:1]
     # 2. Each line is a value, or the file as a whole is.
-    is_complete = not isinstance(parse_line(first), Fault)
-    if first[:1] == b"[":
-        is_document = not second or (not is_complete and (not is_lines or _is_unfinished(first)))
+    if not second:
+        is_document = mark == b"[" or not is_lines
+    elif mark == b"[":
+        first = _first_line(beginning)
+        is_document = isinstance(parse_line(first), Fault) and (not is_lines or _is_unfinished(first))
     elif is_lines:
         is_document = False
     else:
-        is_document = not second or not (is_complete or (first[:1] == b"{" and second[:1] == b"{"))
+        is_document = second != b"{" or mark != b"{"
+        is_document = is_document and isinstance(parse_line(_first_line(beginning)), Fault)
     content = chain([beginning], pieces)
-    yield from read_document(content, path, warn=warn) if is_document else read_lines(content, warn=warn)
+    del beginning
+    yield from (
+        read_document(content, path, warn=warn) if is_document else read_lines(content, warn=warn, max_row=max_row)
+    )
 
 
-def _second_line(beginning: bytes) -> bytes:
-    """The beginning of the second line that is not blank, as far as it was read."""
-    return beginning.strip().partition(b"\n")[2].lstrip(b"\r\n")[:200]
+def _beginning(pieces: Iterator[bytes], path: Path, max_row: int | None) -> tuple[bytes, bytes]:
+    """What comes before the second line with text, and more; and the first byte of that line.
+
+    There is no second line where the file ends before, or where the first one is longer than `max_row` and no array.
+    """
+    parts: list[bytes] = []
+    size, mark, is_ended, second = 0, b"", False, b""
+    for piece in pieces:
+        rest = piece
+        if not mark:
+            rest = rest.lstrip()
+            mark = rest[:1]
+        parts.append(piece)
+        size += len(piece)
+        if mark and not is_ended:
+            _, line_end, rest = rest.partition(b"\n")
+            is_ended = bool(line_end)
+        if is_ended:
+            second = second or rest.lstrip(b"\r\n")[:1]  # a blank where that line is indented
+            if rest and not rest.isspace():
+                return b"".join(parts), second
+        if max_row is not None and size >= max_row and mark != b"[":
+            break
+        _require_fitting(size, path)
+    return b"".join(parts), b""
 
 
-def read_lines(pieces: Iterator[bytes], *, warn: Warn) -> Iterator[Any]:
+def _first_line(beginning: bytes) -> bytes:
+    return beginning.lstrip().partition(b"\n")[0].strip()
+
+
+def _require_fitting(size: int, path: Path) -> None:
+    if size > MAX_DOCUMENT:
+        raise UserError(
+            f"{path} is one JSON value of more than {MAX_DOCUMENT:,} bytes, which has to be read into memory as a "
+            "whole. Write its rows as JSON Lines, one in each line."
+        )
+
+
+def read_lines(pieces: Iterator[bytes], *, warn: Warn, max_row: int = MAX_ROW) -> Iterator[Any]:
     """The values of JSON Lines, split at the newline byte only (texts may hold U+2028); blank lines are no rows.
 
     A line may hold several objects, and an object may go on over several lines.
     """
     salvage = _LineSalvage(warn)
-    tail: list[bytes] = []
-    for piece in pieces:
-        first, *others = piece.split(b"\n")
-        tail.append(first)
-        if others:
-            complete = (b"".join(tail), *others[:-1])
-            tail = [others[-1]]
-            for line in complete:
-                if line and not line.isspace():
-                    value = parse_line(line)
-                    if value.__class__ is dict and not salvage.unfinished:
-                        yield value
-                    else:
-                        yield from salvage.values(line, value)
-    last = b"".join(tail)
-    if last and not last.isspace():
-        yield from salvage.values(last, parse_line(last), is_last=True)
+    for line in split_lines(pieces, limit=max_row):
+        if isinstance(line, LongLine):
+            yield from salvage.faults()
+            yield line.fault()
+        elif not line.isspace():
+            value = parse_line(line)
+            if value.__class__ is dict and not salvage.unfinished:
+                yield value
+                continue
+            bare = line.removesuffix(b"\n")
+            value = parse_line(bare) if isinstance(value, Fault) else value
+            yield from salvage.values(bare, value, is_last=not line.endswith(b"\n"))
     yield from salvage.faults(at_end=True)
 
 
@@ -100,7 +139,8 @@ class _LineSalvage:
 
     def __init__(self, warn: Warn) -> None:
         self.unfinished: list[bytes] = []  # lines of an object that did not end yet
-        self._size = 0  # of these lines
+        self._size = self._indent = 0  # of these lines, of the first of them
+        self._brackets = _OpenBrackets()  # of these lines
         self._spans_lines = False  # whether an object over several lines was read
         self._warn = warn
 
@@ -113,18 +153,13 @@ class _LineSalvage:
             is_last: Whether the file ends in it, without a newline.
         """
         if self.unfinished:
-            indent = _indent(self.unfinished[0])
+            indent = self._indent
             begins_object = line[indent : indent + 1] == b"{" and _indent(line) == indent
             if not begins_object and self._size < MAX_CELL:
                 self._keep(line)
-                if _indent(line) <= indent and line.rstrip()[-1:] in (b"}", b",", b"]", b"{"):
-                    objects, rest = _objects_of(b"\n".join(self.unfinished))
-                    if objects:
-                        self._spans_lines = True
-                        self.unfinished, self._size = [], 0
-                        yield from objects
-                        if rest:
-                            self._keep(rest)
+                is_end = _indent(line) <= indent and line.rstrip()[-1:] in (b"}", b",", b"]", b"{")
+                if is_end and self._brackets.are_closed:
+                    yield from self._objects()
                 return
             yield from self.faults()
         if not isinstance(value, Fault):
@@ -144,7 +179,7 @@ class _LineSalvage:
     def faults(self, *, at_end: bool = False) -> Iterator[Fault]:
         """Give up the object that did not end: a fault for each of its lines, or one where objects span lines."""
         lines = [b"\n".join(self.unfinished)] if self._spans_lines and self.unfinished else self.unfinished
-        self.unfinished, self._size = [], 0
+        self._forget()
         for position, line in enumerate(lines):
             fault = parse_line(line)
             detail = fault.detail if isinstance(fault, Fault) else "a part of an object that does not end"
@@ -154,9 +189,49 @@ class _LineSalvage:
             raw = line.decode(errors="replace")
             yield Fault("truncated" if is_truncated else "bad_json", detail, raw)
 
+    def _objects(self) -> Iterator[Any]:
+        """The objects that the lines begin with; where there is none now, no further line makes one."""
+        objects, rest = _objects_of(b"\n".join(self.unfinished))
+        if not objects:
+            self._brackets.are_closed = False
+            self._brackets.are_broken = True
+            return
+        self._spans_lines = True
+        self._forget()
+        yield from objects
+        if rest:
+            self._keep(rest)
+
     def _keep(self, line: bytes) -> None:
+        self._indent = self._indent if self.unfinished else _indent(line)
         self.unfinished.append(line)
         self._size += len(line)
+        self._brackets.add(line)
+
+    def _forget(self) -> None:
+        self.unfinished, self._size, self._brackets = [], 0, _OpenBrackets()
+
+
+class _OpenBrackets:
+    """Whether the value that lines begin with has ended, so that it is parsed once and not again with every line."""
+
+    def __init__(self) -> None:
+        self.are_closed = self.are_broken = False
+        self._depth = 0
+
+    def add(self, line: bytes) -> None:
+        """Count the brackets of a line outside of its texts."""
+        if self.are_closed or self.are_broken:
+            return
+        for match in _TEXT_OR_BRACKET.finditer(line):
+            if match[2]:  # a text that does not end in its line is no JSON
+                self.are_broken = True
+                return
+            if match[1]:
+                self._depth += 1 if match[1] in b"{[" else -1
+                if self._depth <= 0:
+                    self.are_closed = True
+                    return
 
 
 def _indent(line: bytes) -> int:
@@ -237,8 +312,14 @@ def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterato
     Raises:
         UserError: the file is not JSON, or holds one number or a text that is no JSON itself.
     """
-    data = b"".join(pieces)
-    if not data.strip():
+    parts, size = list[bytes](), 0
+    for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        _require_fitting(size, path)
+    data = b"".join(parts)
+    del parts
+    if not data or data.isspace():
         return
     try:
         value = orjson.loads(data)

@@ -35,6 +35,7 @@ _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max"
 _MIN_ROWS = 10  # of fewer rows, shares say nothing
 _PART_COLUMNS = ("source", "dataset")  # columns that usually say where the rows of a mixture are from
 _MAX_PARTS = 100
+_KEPT = 2_000  # characters of a quarantined row
 #: Thresholds of near duplicates whose effect is counted; the lowest one is the default.
 NEAR_THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
 
@@ -80,6 +81,7 @@ ADVICE: dict[Reason, str] = {
     "nul_byte": "remove the NUL characters",
     "lone_surrogate": "write the file again as valid UTF-8",
     "oversized_cell": "look for a quote that does not close, or leave the row out",
+    "oversized_row": "look for a line end that is missing, write each row into a line of its own, or leave it out",
 }
 
 
@@ -203,7 +205,9 @@ class _RawRows:
     def add(self, row: IngestedRow) -> None:
         """Look at one row."""
         if isinstance(row.result, Fault):
-            self.first_faults.setdefault(row.result.reason, row)
+            if row.result.reason not in self.first_faults:
+                text = (row.result.raw or row_text(row.value))[:_KEPT]  # the row itself may be as large as a file
+                self.first_faults[row.result.reason] = row._replace(value=None, result=replace(row.result, raw=text))
             return
         if row.row_format is None:
             return
@@ -230,7 +234,6 @@ class _RawRows:
         for reason, row in self.first_faults.items():
             fault = row.result
             if isinstance(fault, Fault):
-                text = fault.raw or row_text(row.value)
                 reasons.append(
                     QuarantineReason(
                         reason=reason,
@@ -239,7 +242,7 @@ class _RawRows:
                         file=row.file,
                         row=row.file_row,
                         detail=fault.detail,
-                        text=_short(text),
+                        text=_short(fault.raw),
                         advice=ADVICE[reason],
                     )
                 )

@@ -7,11 +7,13 @@ import pickle
 import shutil
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from siftune.curation.errors import UserError
@@ -186,6 +188,73 @@ def test_a_hostile_chat_template_writes_no_row(folder: Path, text: str) -> None:
     refused(folder, train)
 
 
+_LOOP = "{% for a in range(100000) %}"
+#: Templates that take more than there is, and what is said of them.
+ENDLESS = {
+    "a loop of a thousand million": ("{% for n in range(1000000000) %}x{% endfor %}", "Range too big"),
+    "loops in loops that write": (_LOOP * 3 + "x" + "{% endfor %}" * 3, "does not end"),
+    "loops in loops that write nothing": (_LOOP * 3 + "{% endfor %}" * 3, "does not end"),
+    "loops in loops over a text": (
+        "{% set t = 'x' * 9999 %}{% for a in t %}{% for b in t %}{% for c in t %}{% endfor %}{% endfor %}{% endfor %}",
+        "does not end",
+    ),
+    "macros that call each other": (
+        "{% macro a(n) %}{{ b(n) }}{{ b(n) }}{% endmacro %}{% macro b(n) %}{{ a(n) }}{% endmacro %}{{ a(1) }}",
+        "maximum recursion depth",
+    ),
+    "macros that double": (
+        "{% macro a(n) %}{% if n %}{{ a(n - 1) }}{{ a(n - 1) }}{% endif %}{% endmacro %}{{ a(60) }}",
+        "does not end",
+    ),
+    "a number of a thousand million digits": ("{{ 10 ** (10 ** 9) }}", "does not end"),
+    "a long text": ("{{ 'x' * 10 ** 7 }}", "writes 10,000,000 characters"),
+    "a text longer than memory": ("{{ 'x' * 10 ** 15 }}", "more memory"),
+    "a list longer than memory": ("{{ [0] * 10 ** 15 }}", "more memory"),
+    "a loop for some texts only": (
+        "{% if messages | length > 1 and 'Question' in messages[0].content %}"
+        + _LOOP * 3
+        + "{% endfor %}" * 3
+        + "{% endif %}{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}",
+        "does not end",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from tests.training.worlds import tiny_tokenizer
+
+    return tiny_tokenizer("chatml")
+
+
+def stopped(tokenizer: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is said of a template."""
+    from siftune.training import render_limit
+    from siftune.training.masks import tokenise
+    from tests.training.worlds import arm_frame, message
+
+    source, sentence = ENDLESS[name]
+    monkeypatch.setattr(tokenizer, "chat_template", source)
+    if sentence == "does not end":
+        monkeypatch.setattr(render_limit, "SECONDS", 0.1)
+    rows = arm_frame([[message("user", "Question one"), message("assistant", "Answer")]] * 50)
+    with pytest.raises(UserError, match=sentence) as fault:
+        tokenise(tokenizer, rows, max_length=64)
+    return str(fault.value)
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_chat_template_without_end_is_stopped(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert "\n" not in stopped(tokenizer, name, monkeypatch)
+
+
+def test_a_chat_template_without_end_is_stopped_in_another_thread(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(stopped, tokenizer, "loops in loops that write nothing", monkeypatch).result(timeout=60)
+
+
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -230,4 +299,37 @@ def test_an_adapter_that_is_not_what_it_says_is_one_sentence(intact_adapter: Pat
     damage(adapter)
     with pytest.raises(UserError, match=message) as fault:
         read_adapter(adapter)
+    assert "\n" not in str(fault.value)
+
+
+def test_an_adapter_of_a_base_of_another_shape_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
+    """Its own files agree with each other, and its modules have the names of the base."""
+    from siftune.curation.recipe.training_sections import Model
+    from siftune.training.evaluation.loss_worker import EvaluationTarget, adapted_model
+    from siftune.training.inference.transformers_engine import TransformersEngine
+
+    def widen(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: np.concatenate([value, value], axis=1) if "lora_A" in name else value
+            for name, value in tensors.items()
+        }
+
+    adapter = write_adapter(tmp_path / "adapter", tiny_model, seed=1)
+    change_weights(adapter, widen)
+    model = Model(name=str(tiny_model), load="fp32")
+    with pytest.raises(UserError, match=r"another base model: model\S+ has \d+ x \d+ weights here") as fault:
+        TransformersEngine(model, {"raw": adapter})
+    assert "\n" not in str(fault.value)
+    target = EvaluationTarget(name="raw", adapter=adapter, digest="d")
+    with pytest.raises(UserError, match="another base model"), adapted_model(models.load_dense(model)[0], target):
+        pass
+
+
+def test_a_tokenizer_of_a_larger_model_is_one_sentence(folder: Path) -> None:
+    resolved = models.resolve(str(folder))
+    base = models.load_base(resolved, models.choose_loading("fp32", resolved))
+    tokens = torch.tensor([[0, base.config.vocab_size - 1]])
+    base(input_ids=tokens)
+    with pytest.raises(UserError, match=f"the token {base.config.vocab_size}, and the model has") as fault:
+        base(input_ids=tokens + 1)
     assert "\n" not in str(fault.value)

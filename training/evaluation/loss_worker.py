@@ -174,12 +174,13 @@ def adapted_model(base: Any, target: EvaluationTarget) -> Iterator[Any]:
     """The base with the adapter of a target beside its weights, as in training; without it again afterwards."""
     from peft import PeftModel
 
-    from siftune.training.inference.lora_layers import read_adapter
+    from siftune.training.inference.lora_layers import read_adapter, require_fitting
 
     if target.adapter is None:
         yield base
         return
-    read_adapter(target.adapter)  # PEFT would draw missing weights at random, or raise errors of many types
+    # PEFT would draw missing weights at random, or raise errors of many types.
+    require_fitting(read_adapter(target.adapter), dict(base.named_modules()))
     adapted = PeftModel.from_pretrained(base, str(target.adapter)).eval()
     try:
         yield adapted

@@ -131,7 +131,7 @@ def answer_prompts(
     with ExitStack() as stack:
 
         def opened() -> Engine:
-            return stack.enter_context(closing(open_engine(folder.path, recipe, kind=kind, arms=arms)))
+            return stack.enter_context(closing(open_engine(folder.path, recipe, kind=kind, arms=arms, fixed=True)))
 
         # A key for each prompt and arm, which changes with the prompt and with the weights.
         if engine is None and kind != "transformers":

@@ -48,11 +48,11 @@ def merge_adapter(recipe: Recipe, adapter: Path, out: Path) -> None:
     """
     from peft import PeftModel
 
-    from siftune.training.inference.lora_layers import read_adapter
+    from siftune.training.inference.lora_layers import read_adapter, require_fitting
     from siftune.training.inference.transformers_engine import generation_ends
 
     base, tokenizer, _ = models.load_dense(recipe.model)
-    read_adapter(adapter)
+    require_fitting(read_adapter(adapter), dict(base.named_modules()))
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
     # Whoever loads the model stops where it was trained to stop.
     ends = sorted(generation_ends(model, tokenizer))

@@ -16,6 +16,7 @@ from siftune.training.inference.engine import Engine, EngineKind
 from siftune.training.result import finished_trainings
 
 if TYPE_CHECKING:
+    from siftune.training.inference.lora_layers import Strategy
     from siftune.training.inference.openai_engine import ServedModel
 
 #: The file beside an export that says whether it answers as the adapter does: see `siftune.training.export.parity`.
@@ -34,6 +35,8 @@ class EngineOptions:
     seed: int | None = None
     served: Mapping[str, ServedModel] = field(default_factory=dict)
     same_weights: bool = False
+    #: Whether the way in which adapters are applied is the same on every machine and at every load.
+    fixed: bool = False
 
 
 def _open_transformers(options: EngineOptions) -> Engine:
@@ -42,7 +45,8 @@ def _open_transformers(options: EngineOptions) -> Engine:
     except ModuleNotFoundError as fault:
         raise missing_extra(str(fault.name), "train") from None
     adapters = adapters_of(options.run, options.arms, seed=options.seed)
-    return TransformersEngine(options.recipe.model, adapters, same_weights=options.same_weights)
+    strategy: Strategy = "batched" if options.fixed else "auto"
+    return TransformersEngine(options.recipe.model, adapters, same_weights=options.same_weights, strategy=strategy)
 
 
 def _open_llamacpp(options: EngineOptions) -> Engine:
@@ -85,6 +89,7 @@ def open_engine(
     seed: int | None = None,
     served: Mapping[str, ServedModel] | None = None,
     same_weights: bool = False,
+    fixed: bool = False,
 ) -> Engine:
     """An engine that answers for arms of a run.
 
@@ -97,6 +102,8 @@ def open_engine(
         seed: The training seed of the adapters; the lowest of each arm by default.
         served: For openai: the address and model name of each arm.
         same_weights: Allow two arms with the same weights, which is otherwise an error.
+        fixed: Do not measure which way of applying adapters is faster now: the two ways differ in the last bits of the
+            logits, and answers that are stored should not depend on how busy the machine was.
 
     Raises:
         UserError: there is no such engine, an arm is not trained or not exported, an extra is not installed, or two
@@ -104,7 +111,9 @@ def open_engine(
     """
     if kind not in ENGINES:
         raise UserError(f"There is no engine {kind!r}.{did_you_mean(kind, ENGINES)} Engines: {', '.join(ENGINES)}.")
-    options = EngineOptions(run, recipe, arms=arms, seed=seed, served=served or {}, same_weights=same_weights)
+    options = EngineOptions(
+        run, recipe, arms=arms, seed=seed, served=served or {}, same_weights=same_weights, fixed=fixed
+    )
     return ENGINES[kind](options)
 
 

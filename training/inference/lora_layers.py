@@ -259,6 +259,8 @@ def install_adapters(
     unknown = sorted(name for name in targets if not isinstance(modules.get(name), nn.Linear))
     if unknown:
         raise UserError(f"The adapter belongs to another base model: this one has no linear module {unknown[0]}.")
+    for adapter in filter(None, adapters.values()):
+        require_fitting(adapter, modules)
     linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear) and module is not head}
     del modules
 
@@ -277,6 +279,19 @@ def install_adapters(
             setattr(model.get_submodule(parent), leaf, arm_linear if len(names) == 1 else _FusedLinear(fused, index))
         arm_linears.append(arm_linear)
     return arm_linears, _apply_strategy(arm_linears, strategy, arms=len(adapters), pack=pack)
+
+
+def require_fitting(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
+    """Raise `UserError` when the base of these modules, by name, is not the one that an adapter was trained over."""
+    for name, (down, up) in adapter.modules.items():
+        if name not in modules:
+            raise UserError(f"The adapter belongs to another base model: this one has no module {name}.")
+        module, there = modules[name], (len(up), down.shape[1])
+        if isinstance(module, nn.Linear) and (here := (module.out_features, module.in_features)) != there:
+            raise UserError(
+                f"The adapter belongs to another base model: {name} has {here[0]} x {here[1]} weights here, and the "
+                f"adapter is one of {there[0]} x {there[1]}."
+            )
 
 
 def _group_by_input(linears: Mapping[str, nn.Linear]) -> list[list[str]]:

@@ -34,6 +34,8 @@ from siftune.training.inference.engine import (
 _POLL_SECONDS = 0.05
 #: Longest line of a stream, in bytes.
 _LONGEST_LINE = 1 << 20
+#: Characters that an answer may have for each of its tokens, which have four on average.
+_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -120,24 +122,42 @@ class OpenAIEngine:
         for index, (call, request) in enumerate(zip(calls, requests, strict=True)):
             threading.Thread(target=call.read, args=(index, request, events), daemon=True).start()
         try:
-            yield from _merge(events, len(requests), start, stop)
+            yield from _merge(events, len(requests), start, stop, patience=2 * self._timeout)
         finally:
             for call in calls:
                 call.close()
 
 
 def _merge(
-    events: queue.Queue[_StreamEvent], request_count: int, start: float, stop: threading.Event
+    events: queue.Queue[_StreamEvent], request_count: int, start: float, stop: threading.Event, *, patience: float
 ) -> Iterator[Chunk]:
-    """Chunks of all requests in the order in which their servers answer."""
+    """Chunks of all requests in the order in which their servers answer.
+
+    Args:
+        events: What the servers say.
+        request_count: How many requests there are.
+        start: When they were sent.
+        stop: Ends the answers.
+        patience: Seconds without a part of an answer: a server that sends something else now and then is not silent.
+
+    Raises:
+        UserError: a server did something wrong, or patience is over.
+    """
     tokens = [0] * request_count
     first_seconds: list[float | None] = [None] * request_count
     unfinished = set(range(request_count))
+    waited = 0.0  # for the next event
     while unfinished and not stop.is_set():
         try:
             event = events.get(timeout=_POLL_SECONDS)
         except queue.Empty:
+            waited += _POLL_SECONDS
+            if waited > patience:
+                raise UserError(
+                    f"A server sent no part of an answer for {patience:g} seconds. Look at its log, or use another one."
+                ) from None
             continue
+        waited = 0.0
         seconds, index = time.perf_counter() - start, event.request
         if event.fault is not None:
             raise event.fault
@@ -183,6 +203,9 @@ class _Call:
                 events.put(event)
         except UserError as fault:
             events.put(_StreamEvent(index, fault=fault))
+        except (AttributeError, TypeError):
+            message = f"{self._served.url} sent an event that is no part of a chat completion. Is the address right?"
+            events.put(_StreamEvent(index, fault=UserError(message)))
         except (OSError, http.client.HTTPException, ValueError) as fault:
             if not self._closed:
                 message = f"{self._served.url} cannot be reached or disconnected: {fault}. Is the server running?"
@@ -194,15 +217,22 @@ class _Call:
         response = self._post(request)
         end: StopReason | None = None
         answer_tokens: int | None = None
-        prompt_tokens = 0
+        prompt_tokens = characters = 0
+        most = _CHARACTERS + _CHARACTERS * request.sampling.max_new_tokens
         for document in _documents(response):
             if "error" in document:
-                raise UserError(f"{self._served.url} answered with an error: {str(document['error'])[:300]}")
+                raise UserError(f"{self._served.url} answered with an error: {self._quoted(str(document['error']))}")
             usage = document.get("usage") or {}
             answer_tokens = usage.get("completion_tokens", answer_tokens)
             prompt_tokens = usage.get("prompt_tokens", prompt_tokens)
             for choice in document.get("choices", [])[:1]:
                 if text := (choice.get("delta") or {}).get("content"):
+                    characters += len(str(text))
+                    if characters > most:
+                        raise UserError(
+                            f"{self._served.url} does not end an answer of {request.sampling.max_new_tokens} tokens: "
+                            f"it has sent {characters:,} characters. Use a server that keeps to max_tokens."
+                        )
                     yield _StreamEvent(index, text=str(text))
                 if reason := choice.get("finish_reason"):
                     end = "length" if reason == "length" else "end"
@@ -232,9 +262,15 @@ class _Call:
         if response.status != http.client.OK:
             reply = response.read(2000).decode("utf-8", errors="replace")
             raise UserError(
-                f"{self._served.url} answered {response.status} for the model {self._served.model!r}: {reply[:300]}"
+                f"{self._served.url} answered {response.status} for the model {self._served.model!r}: "
+                f"{self._quoted(reply)}"
             )
         return response
+
+    def _quoted(self, reply: str) -> str:
+        """What a server says, in one line and without the key, which a server may repeat."""
+        line = " ".join(reply.split())
+        return (line.replace(self._key, "(key)") if self._key else line)[:300]
 
 
 def _documents(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:

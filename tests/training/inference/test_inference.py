@@ -316,9 +316,19 @@ class Server(http.server.BaseHTTPRequestHandler):
         if body["model"] == "missing":
             self.send_error(404, "no such model")
             return
+        if body["model"] == "echo":
+            self.send_error(401, "no", f"bad header:\n{self.headers.get('Authorization')}")
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
+        while body["model"] == "endless":
+            self._event({"choices": [{"delta": {"content": "again " * 100}, "finish_reason": None}]})
+        while body["model"] == "pings":
+            self._event({})
+            time.sleep(0.02)
+        if body["model"] == "odd":
+            self._event({"choices": [1]})
         for word in self.words:
             self._event({"choices": [{"delta": {"content": body["model"][0] + word}, "finish_reason": None}]})
             if body["model"] == "slow" and word == "apple ":
@@ -383,14 +393,24 @@ def test_a_silent_endpoint_can_be_cancelled_at_once(server: str) -> None:
     [
         (("{}", "missing"), "answered 404 for the model 'missing'"),
         (("{}", "broken"), "in the middle of an answer"),
+        (("{}", "endless"), "does not end an answer of 8 tokens"),
+        (("{}", "pings"), "no part of an answer for 0.2 seconds"),
+        (("{}", "odd"), "no part of a chat completion"),
+        (("{}", "echo"), "answered 401 .* Bearer \\(key\\)"),
         (("http://127.0.0.1:9/v1", "any"), "cannot be reached"),
         (("ftp://127.0.0.1/v1", "any"), "http\\(s\\) address"),
         (("file:///etc/passwd", "any"), "http\\(s\\) address"),
     ],
 )
 def test_what_an_endpoint_does_wrong_is_said(server: str, served: tuple[str, str], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        collect(OpenAIEngine({"raw": ServedModel(served[0].format(server), served[1])}), [Request("raw", PROMPT)])
+    def ask() -> None:
+        models = {"raw": ServedModel(served[0].format(server), served[1])}
+        engine = OpenAIEngine(models, api_key="secret", timeout=0.1 if served[1] == "pings" else 120)
+        collect(engine, [Request("raw", PROMPT, Sampling(max_new_tokens=8))])
+
+    with pytest.raises(UserError, match=says) as fault:
+        ask()
+    assert "\n" not in str(fault.value)
 
 
 def test_two_names_for_one_served_model_are_refused(server: str) -> None:
