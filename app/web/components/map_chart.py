@@ -41,6 +41,7 @@ _LENGTHS = {
 }
 _FAINTEST, _DARKEST = 16, 140  # opacity of a cell, of 255
 _MOST_NAMES = 14
+_ROWS_OF_NAMES = 100_000
 _NAME_WIDTH, _NAME_HEIGHT = 0.14, 0.045  # of a name, as shares of the map
 _MOST_LINES = 300
 _LINE_COLOUR = "#D55E00"
@@ -102,7 +103,7 @@ def draw_map(drawing: Drawing, key: str, *, selected: Callable[[Any], None], cli
 def map_data(drawing: Drawing) -> dict[str, Any]:
     """What the browser draws; JSON."""
     row_map, window, points = drawing.row_map, drawing.window, drawing.points
-    rows = row_map.catalogue.frame[points]
+    rows = row_map.catalogue.frame.select("id", "fate", "source", "topic")[points]
     codes, legend = coloured(row_map, points, drawing.colour)
     x, y = _shares(window, row_map.x[points], row_map.y[points])
     dropped = points[row_map.witness[points] >= 0][:_MOST_LINES] if drawing.lines else points[:0]
@@ -158,17 +159,18 @@ def coloured(row_map: RowMap, points: Positions, colour: str) -> tuple[NDArray[n
         points: positions of rows.
         colour: source, fate, topic, stage, `length`, or an arm.
     """
-    rows = row_map.catalogue.frame[points]
+    frame = row_map.catalogue.frame
     if colour == "length":
-        words = rows.select(pl.sum_horizontal("prompt_words", "answer_words").fill_null(0)).to_series().to_numpy()
+        counts = frame.select("prompt_words", "answer_words")[points]
+        words = counts.select(pl.sum_horizontal("prompt_words", "answer_words").fill_null(0)).to_series().to_numpy()
         starts = list(_LENGTHS)
         names = [f"{low}–{high - 1} words" for low, high in pairwise(starts)]
         legend = [*zip([*names, f"{starts[-1]:,} words or more"], _LENGTHS.values(), strict=True)]
         return np.searchsorted(starts, words, side="right") - 1, legend
     if colour in row_map.catalogue.arms:
         legend = [(f"in {markup.line(colour)}", arm_colour(colour)), ("not in it", _REST_COLOUR)]
-        return np.where(rows[f"arm:{colour}"], 0, 1), legend
-    values = rows[colour].cast(pl.String).fill_null("none")
+        return np.where(frame[f"arm:{colour}"].gather(points), 0, 1), legend
+    values = frame[colour].gather(points).cast(pl.String).fill_null("none")
     counts = values.value_counts(sort=True, name="rows")
     ordered = counts.sort("rows", colour, descending=[True, False])[colour].to_list()
     if colour == "fate":
@@ -209,7 +211,9 @@ def _joined(row_map: RowMap, row: int) -> Positions:
 def _topic_names(drawing: Drawing) -> list[tuple[float, float, str]]:
     """The topics with most rows in the window at the middle of their rows, each where no larger one has its name."""
     kept: list[tuple[float, float, str]] = []
-    topics = drawing.row_map.topic_places(drawing.inside, 2 * _MOST_NAMES)
+    # Where most of a topic lies, a sample says as well as all rows do.
+    rows = drawing.row_map.sample(drawing.inside, _ROWS_OF_NAMES)
+    topics = drawing.row_map.topic_places(rows, 2 * _MOST_NAMES)
     places = _shares(drawing.window, topics["x"].to_numpy(), topics["y"].to_numpy())
     for topic, x, y in zip(topics["topic"], *places, strict=True):
         is_free = all(abs(x - at) > _NAME_WIDTH or abs(y - over) > _NAME_HEIGHT for at, over, _ in kept)
