@@ -55,7 +55,7 @@ def defaults_report(recipe_file: RecipeFile) -> RenderableType:
     """What a run without a recipe does and does not do, and where its results will be."""
     recipe = recipe_file.recipe
     steps = [
-        stage.title.lower() + (f" (from {stage.similarity.threshold:g} on)" if stage.similarity else "")
+        stage.title.lower() + (f" (similarity {stage.similarity.threshold:g} or more)" if stage.similarity else "")
         for stage in stages(recipe, base=recipe_file.base)
     ]
     sections = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,14 @@ from siftune.curation.review.diff import summary
 from siftune.curation.review.difficulty import KNOWN_FAILURES, IfdSummary
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
-from siftune.curation.review.funnel import against_sentences, funnel, kept_sentence, other_decisions, warnings
+from siftune.curation.review.funnel import (
+    against_sentences,
+    funnel,
+    kept_sentence,
+    meaning_of_decisions,
+    other_decisions,
+    warnings,
+)
 from siftune.curation.review.leakage import certificate_sentence, given_split_sentence, random_split_sentence
 from siftune.curation.review.lengths import balance_summary
 from siftune.curation.review.matched_items import CONTAMINATION
@@ -39,7 +47,10 @@ _MOST_ROWS = 20  # of a list of rows
 
 def curation_report(run: RunFolder) -> RenderableType:
     """The funnel of a run, its splits and balance, its warnings and examples of removed rows."""
-    parts: list[RenderableType] = [Text(), funnel_table(run), Text(), *_outcome(run)]
+    parts: list[RenderableType] = [Text(), funnel_table(run)]
+    if meaning := meaning_of_decisions(run.manifest):
+        parts.append(Text(meaning, style="dim"))
+    parts += [Text(), *_outcome(run)]
     if run.recipe.contamination is not None and run.recipe.contamination.references:
         parts += [Text(), *_benchmarks(run)]
     parts += notes(warnings(run))
@@ -105,9 +116,16 @@ def _files(run: RunFolder) -> Text:
         ("Next        ", "dim"),
         f"siftune app {run.path}\n"
         f"            siftune what-if {run.path} near=0.7\n"
-        f"            siftune explain {run.path} ROW_ID\n"
+        f"            siftune explain {run.path} {shlex.quote(_row_to_explain(run))}\n"
         f"            siftune push {run.path} hf://OWNER/NAME --dry-run",
     )
+
+
+def _row_to_explain(run: RunFolder) -> str:
+    """A row on which the run decided something, a removal before all others; the first row where it decided nothing."""
+    ledger = run.ledger().sort(pl.col("action") != "drop", "step", "id", maintain_order=True)
+    ids = ledger["id"] if ledger.height else run.rows()["id"]
+    return str(ids[0]) if len(ids) else "ROW_ID"
 
 
 def borderline_removals(run: RunFolder) -> list[dict[str, Any]]:
@@ -195,6 +213,8 @@ def replay_report(run: RunFolder, replay: Replay) -> RenderableType:
         table("Removed rows", ["stage", "in the run", "what-if", "change", "not measured"], rows),
         Text(f"{replay.left.height:,} rows left before splits and balance."),
     ]
+    if before.sort("id").equals(after.sort("id")):
+        parts.append(Text("Every row has the fate that it has in the run."))
     if replay.unmeasured:
         parts.append(
             Text("Rows 'not measured' did not reach that stage in the run and count as kept. Curate to measure them.")

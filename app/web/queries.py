@@ -97,6 +97,8 @@ def _leaks_figure(run: RunFolder) -> Figure:
     if run.manifest.given_split:
         of_any = run.manifest.given_split[-1]
         before, note = f"{of_any.rows:,}", f"of {of_any.held_out:,} held-out rows as the data came → this run"
+    elif worst is None and certificate is None:
+        return Figure("Leaked test rows", "—", "no rows are held out", "Browse", "All rows")
     elif worst is not None:
         note = f"of {worst.test_rows:,} test rows under a random split ({worst.measure}) → this run"
     return Figure("Leaked test rows", f"{before} → {after}", note, "Browse", "Test rows", {"split": ["test"]})

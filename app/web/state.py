@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -18,8 +19,9 @@ from polars.exceptions import PolarsError
 from siftune.app.web import markup, queries
 from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
+from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.review import annotations as user_annotations
-from siftune.curation.review import bulk_actions, funnel, pairs
+from siftune.curation.review import bulk_actions, charts, funnel, pairs
 from siftune.curation.review import lengths as row_lengths
 from siftune.curation.review.annotations import Annotation
 from siftune.curation.review.bulk_actions import BulkAction
@@ -522,7 +524,10 @@ def preload() -> None:
             rows = _catalogue(str(run.path), run_version(run))
             rows.examples([0])  # checks the checksum of the texts, once
             for column in ("prompt_words", "answer_words"):
-                length_summary(rows, column)
+                _, histogram = length_summary(rows, column)
+            with charts.unchecked():
+                charts.lengths(histogram, title="").to_dict()  # Altair reads its schema when it makes its first chart
+            inspect.stack()  # Streamlit asks for it at its first element: half a second where many modules are loaded
             _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
             threading.Thread(target=_prepare_replays, args=(run,), daemon=True).start()
@@ -535,6 +540,7 @@ def _prepare_replays(run: RunFolder) -> None:
     first_page_drawn.wait()
     with suppress(UserError, OSError, PolarsError):
         _threshold_replays(str(run.path), run_version(run))
+        clopper_pearson(1, 2)  # imports what the precision of labels takes
         freeze()
 
 

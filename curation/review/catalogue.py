@@ -63,6 +63,7 @@ class Catalogue:
     frame: pl.DataFrame
     arms: tuple[str, ...]
     _results: OrderedDict[tuple[Query, int], Positions] = field(default_factory=OrderedDict)
+    _values: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, run: RunFolder) -> Catalogue:
@@ -78,7 +79,9 @@ class Catalogue:
 
     def values(self, name: str) -> list[str]:
         """The distinct values of `source`, `fate`, `stage`, `reason`, `split` or `topic`, sorted, without nulls."""
-        return sorted(self.frame[name].drop_nulls().unique().cast(pl.String).to_list())
+        if name not in self._values:
+            self._values[name] = sorted(self.frame[name].drop_nulls().unique().cast(pl.String).to_list())
+        return list(self._values[name])
 
     def longest(self, name: Order) -> int:
         """The largest value of a numeric column."""

@@ -45,6 +45,20 @@ def funnel(manifest: Manifest) -> list[StageRecord]:
     return steps
 
 
+#: What the words of `other_decisions` mean that do not say it themselves.
+_MEANINGS = {
+    "report": "reported rows stay, with a remark",
+    "guard": "guarded rows stay, though they are like another row: a number, a name or the question differs",
+}
+
+
+def meaning_of_decisions(manifest: Manifest) -> str:
+    """What the words of `other_decisions` mean that the steps of a run use; empty where they use none."""
+    used = {action for step in manifest.stages for action, count in step.actions.items() if count}
+    sentences = [sentence for action, sentence in _MEANINGS.items() if action in used]
+    return f"{'; '.join(sentences).capitalize()}. The app lists them under Decisions." if sentences else ""
+
+
 def other_decisions(step: StageRecord) -> str:
     """The decisions of a stage that took no row out, in words."""
     counts = step.actions.items()

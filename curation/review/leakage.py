@@ -28,7 +28,8 @@ def certificate_sentence(run: RunFolder) -> str:
     """Whether the run's own splits are clean."""
     certificate = run.manifest.certificate
     if certificate is None:
-        return "This run made no splits, so there is nothing to certify."
+        advice = "To hold 300 out without leaks, write splits: {test: 300} into the recipe."
+        return f"This run holds no rows out, so none can leak. {advice}"
     held_out = " and ".join(f"{rows:,} {name}" for name, rows in certificate.rows.items() if name != "train")
     measures = ", ".join(certificate.thresholds)
     searched = f"({measures}; {certificate.comparisons:,} comparisons of {held_out} rows)"

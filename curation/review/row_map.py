@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,9 @@ from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue, Positions
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.run.folder import RunFolder
+
+#: The corners of an outline (x, y); its last edge leads back to the first.
+Polygon = Sequence[tuple[float, float]]
 
 #: Share of the width that is left free around the rows.
 _MARGIN = 0.03
@@ -44,6 +47,12 @@ class Window:
     right: float
     bottom: float
     top: float
+
+    @classmethod
+    def around(cls, polygon: Polygon) -> Window:
+        """The smallest window that holds a polygon."""
+        across, up = zip(*polygon, strict=True)
+        return cls(min(across), max(across), min(up), max(up))
 
     def scaled(self, factor: float) -> Window:
         """A window around the same middle, so many times as wide and as high."""
@@ -96,7 +105,26 @@ class RowMap:
         x, y = self.x[positions], self.y[positions]
         return positions[(x >= window.left) & (x <= window.right) & (y >= window.bottom) & (y <= window.top)]
 
-    def density(self, positions: Positions, window: Window, *, columns: int, lines: int) -> pl.DataFrame:
+    def within(self, polygon: Polygon, positions: Positions) -> Positions:
+        """Those of the rows at `positions` that lie in a polygon by the even-odd rule, ascending.
+
+        A row is inside when a ray from it to the left crosses an odd number of edges. Rows are sorted by height, so
+        that an edge looks only at those beside it: a polygon of many short edges costs no more than one of few.
+        """
+        corners = np.asarray(polygon, np.float64)
+        rows = self.inside(Window.around(polygon), positions)
+        order = np.argsort(self.y[rows])
+        x, y = self.x[rows][order].astype(np.float64), self.y[rows][order].astype(np.float64)
+        is_inside = np.zeros(len(rows), np.bool_)
+        for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            # An edge holds its lower end and not its upper one: a corner between two edges is crossed once.
+            start, end = np.searchsorted(y, (min(y1, y2), max(y1, y2)))
+            if end > start:
+                crossing = x1 + (y[start:end] - y1) * ((x2 - x1) / (y2 - y1))
+                is_inside[start:end] ^= crossing < x[start:end]
+        return np.sort(rows[order[is_inside]])
+
+    def density(self, positions: Positions, window: Window, *, columns: int, lines: int) -> NDArray[np.int64]:
         """How many of the rows at `positions`, all of them in a window, lie in each cell of a grid over it.
 
         Args:
@@ -106,15 +134,12 @@ class RowMap:
             lines: cells from bottom to top.
 
         Returns:
-            x, x2, y, y2 (the edges of the cell) and rows, of cells that are not empty.
+            int64 [lines, columns], the lowest line first.
         """
         width, height = (window.right - window.left) / columns, (window.top - window.bottom) / lines
         column = np.minimum(((self.x[positions] - window.left) / width).astype(np.int64), columns - 1)
         line = np.minimum(((self.y[positions] - window.bottom) / height).astype(np.int64), lines - 1)
-        counts = np.bincount(line * columns + column, minlength=columns * lines)
-        cells = np.flatnonzero(counts)
-        left, low = window.left + cells % columns * width, window.bottom + cells // columns * height
-        return pl.DataFrame({"x": left, "x2": left + width, "y": low, "y2": low + height, "rows": counts[cells]})
+        return np.bincount(line * columns + column, minlength=columns * lines).reshape(lines, columns)
 
     def sample(self, positions: Positions, most: int) -> Positions:
         """At most so many of the rows at `positions`, ascending; all of them where they are fewer."""

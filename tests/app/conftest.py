@@ -12,7 +12,7 @@ import pytest
 
 from tests.app.serving import FLAGS, chromium, serving
 from tests.app.tab import Tab
-from tests.app.world import contaminate, synthetic_run, tiny_model, trained_run
+from tests.app.world import add_map, contaminate, synthetic_run, tiny_model, trained_run
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def trained_server(trained_world: Path, tmp_path_factory: pytest.TempPathFactory
 def hostile_server(plain_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server on hostile rows, started in a folder of files that have names of modules and must not be imported."""
     folder = tmp_path_factory.mktemp("hostile")
-    run = contaminate(Path(shutil.copytree(plain_world, folder / "run")))
+    run = add_map(contaminate(Path(shutil.copytree(plain_world, folder / "run"))))
     for name in ("app", "training", "curation", "state", "queries", "charts", "pages", "streamlit", "polars", "json"):
         (folder / f"{name}.py").write_text(f"raise ImportError('the user's {name}.py was imported')")
     (folder / "data").mkdir()

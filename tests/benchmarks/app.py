@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 logging.disable(logging.WARNING)  # the pages are imported without a server, for their names
 
+import numpy as np
 import psutil
 from playwright.sync_api import sync_playwright
 
@@ -51,7 +52,7 @@ RUNNING = '.stApp:not([data-test-script-state="notRunning"])'
 DRAWN = {
     "Overview": ".st-key-funnel",
     "Browse": ".st-key-browse_page-on",
-    "Map": CHART,
+    "Map": "canvas[data-drawings]",
     "Decisions": ".sf.decision",
     "Thresholds": CHART,
 }
@@ -246,24 +247,40 @@ def slide(page: Any, step: Callable[..., None]) -> None:
 
 
 def look_at_the_map(page: Any, step: Callable[..., None]) -> None:
-    """Colour the map, filter it, and list the rows of a box; nothing where the run has none."""
+    """Colour the map, filter it, and list the rows of outlines; nothing where the run has none."""
     page.get_by_role("link", name="Map", exact=True).click()
     settle(page)
-    if not page.locator(CHART).count():
+    if not page.locator(DRAWN["Map"]).count():
         return
-    page.locator(CHART).first.wait_for(timeout=TIMEOUT)
-    for label, value in (("Colour by", "topic"), ("Fate", "dropped")):
+
+    def until_it_is_drawn(work: Callable[[], object]) -> Callable[[], None]:
+        def act() -> None:
+            before = drawings()
+            work()
+            while drawings() == before:
+                page.wait_for_timeout(5)
+
+        return act
+
+    def drawings() -> str:
+        return str(page.locator(DRAWN["Map"]).get_attribute("data-drawings"))
+
+    for label, value in (("Colour by", "topic"), ("Fate", "dropped"), ("Fate", "kept")):
         page.get_by_role("combobox", name=label).click()
         option = page.get_by_role("option", name=value, exact=True)
-        step(f"map: {label} {value}", FILTER, option.click, RUNNING)
+        step(f"map: {label} {value}", FILTER, until_it_is_drawn(option.click))
         page.keyboard.press("Escape")
-    area = page.locator(CHART).first.bounding_box()
+        settle(page)
+    area = page.locator(DRAWN["Map"]).bounding_box()
     assert area is not None
     x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y + 60, steps=4)
-    step("map: rows of a box", PAGE_CHANGE, page.mouse.up, RUNNING)
+    for name, size in (("a small outline", 40), ("an outline of most rows", 240)):
+        page.mouse.move(x + size, y)
+        page.mouse.down()
+        for angle in np.linspace(0, 2 * np.pi, 120):
+            page.mouse.move(x + size * np.cos(angle), y + size * np.sin(angle))
+        step(f"map: rows of {name}", PAGE_CHANGE, until_it_is_drawn(page.mouse.up))
+        settle(page)
 
 
 def until_it_changes(page: Any, work: Callable[[], object]) -> Callable[[], None]:

@@ -135,7 +135,8 @@ def _linked(lines: list[dict[str, Any]]) -> list[int]:
 
 def _kind_name(line: dict[str, Any]) -> str:
     reason = reason_text(line["reason"])
-    return markup.line(f"{line['stage']} · {line['action']} · {reason} · {line['rows']:,} rows")
+    rows = "1 row" if line["rows"] == 1 else f"{line['rows']:,} rows"
+    return markup.line(f"{line['stage']} · {line['action']} · {reason} · {rows}")
 
 
 def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:

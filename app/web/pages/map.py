@@ -1,4 +1,4 @@
-"""Map: all rows in two dimensions by what they ask, coloured by what became of them; a box or a click opens rows."""
+"""Map: all rows in two dimensions by what they ask, coloured by their fate; an outline or a click opens rows."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import streamlit as st
 
 from siftune.app.web import markup, state
 from siftune.app.web.components import row_details
-from siftune.app.web.components.map_chart import MOST_POINTS, Drawing, map_chart
+from siftune.app.web.components.map_chart import MOST_POINTS, Drawing, draw_map
 from siftune.app.web.components.verb_chart import verb_chart
 from siftune.curation.review.catalogue import Catalogue, Positions, Query
 from siftune.curation.review.charts import unchecked
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.instruction_verbs import sampled_instructions, verb_tree
-from siftune.curation.review.row_map import RowMap, Window
+from siftune.curation.review.row_map import Polygon, RowMap, Window
 from siftune.curation.review.tables import sources_text, topic_table
 from siftune.curation.review.wording import percent
 
 PURPOSE = "See what the rows are about, what became of them, and which rows were dropped for which."
 _COLOURS = ("fate", "source", "topic", "stage", "length")
-#: Selected rows that are listed; a smaller box shows the others.
+#: Selected rows that are listed; a smaller selection shows the others.
 _MOST_LISTED = 200
 _MOST_TOPICS = 100
 _NO_MAP = (
     "This run has no map. Topics and the map need embeddings of the prompts: add `topics: {}` to the recipe and run "
     "`siftune curate` again; what is measured already is used again."
 )
-_BOX, _ROW, _WINDOW, _VERSION, _CHART = "map box", "map row", "map window", "map version", "map chart"
+_OUTLINE, _ROW, _WINDOW = "map outline", "map row", "map window"
 
 
 def row_map() -> None:
@@ -42,6 +42,14 @@ def row_map() -> None:
         markup.draw(markup.notice(_NO_MAP))
         _verbs(catalogue)
         return
+    # What is chosen on the map changes nothing below it, so that only the map is drawn again.
+    st.fragment(_map)(catalogue, places)
+    _verbs(catalogue)
+    _topics(catalogue)
+
+
+def _map(catalogue: Catalogue, places: RowMap) -> None:
+    """The map with its filters, and the rows that are selected on it."""
     colour, query, names, lines = _controls(catalogue)
     shown = catalogue.find(query)
     window = st.session_state.get(_WINDOW) or places.everything
@@ -51,20 +59,14 @@ def row_map() -> None:
     # The chart stands above the list, and is drawn after it: the row that is chosen there is marked on it.
     _buttons(places, window)
     chart = st.container()
-    markup.draw(markup.note(_count_sentence(len(inside), len(points), places.catalogue.run.manifest.notes)))
-    box = st.session_state.get(_BOX)
-    row = _list(catalogue, places.inside(box, inside)) if box is not None else st.session_state.get(_ROW)
+    markup.draw(markup.note(_count_sentence(len(inside), len(points), catalogue.run.manifest.notes)))
+    outline = st.session_state.get(_OUTLINE)
+    row = st.session_state.get(_ROW) if outline is None else _list(catalogue, places.within(outline, inside))
     with chart:
-        drawing = Drawing(places, window, inside, points, colour, names, lines, box, row)
-        # A chart keeps its first drawing for as long as its key stays the same.
-        key = f"map {st.session_state.get(_VERSION, 0)} {row}"
-        st.session_state[_CHART] = key
-        with unchecked():
-            st.altair_chart(map_chart(drawing), key=key, on_select=_take_selection, selection_mode=["box", "click"])
+        drawing = Drawing(places, window, inside, points, colour, names, lines, outline, row)
+        draw_map(drawing, "map chart", selected=_take_outline, clicked=_take_row)
     if row is not None:
         _show_row(catalogue, places, row)
-    _verbs(catalogue)
-    _topics(catalogue)
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the map of this run")
@@ -99,13 +101,14 @@ def _controls(catalogue: Catalogue) -> tuple[str, Query, bool, bool]:
 
 def _buttons(places: RowMap, window: Window) -> None:
     """Zoom, and forget the selection."""
-    box: Window | None = st.session_state.get(_BOX)
+    outline: Polygon | None = st.session_state.get(_OUTLINE)
     whole, wider = places.everything, window.scaled(2)
     is_whole = window == whole
     out = None if wider.right - wider.left >= whole.right - whole.left else wider
-    is_nothing_selected = box is None and st.session_state.get(_ROW) is None
+    is_nothing_selected = outline is None and st.session_state.get(_ROW) is None
     with st.container(horizontal=True):
-        st.button("Zoom into the box", disabled=box is None, on_click=_zoom, args=(box,))
+        around = None if outline is None else Window.around(outline)
+        st.button("Zoom into the selection", disabled=around is None, on_click=_zoom, args=(around,))
         st.button("Zoom out", disabled=is_whole, on_click=_zoom, args=(out,))
         st.button("Whole map", disabled=is_whole, on_click=_zoom, args=(None,))
         st.button("Clear the selection", disabled=is_nothing_selected, on_click=_select, args=(None, None))
@@ -116,40 +119,43 @@ def _zoom(window: Window | None) -> None:
     _select(None, st.session_state.get(_ROW))
 
 
-def _select(box: Window | None, row: int | None) -> None:
-    """Set what is selected. The chart gets a new key, so that its own selection ends."""
-    st.session_state[_BOX], st.session_state[_ROW] = box, row
-    st.session_state[_VERSION] = st.session_state.get(_VERSION, 0) + 1
+def _select(outline: Polygon | None, row: int | None) -> None:
+    """Set what is selected: the rows in an outline, or a row."""
+    st.session_state[_OUTLINE], st.session_state[_ROW] = outline, row
 
 
-def _take_selection() -> None:
-    """Keep what the user selected in the chart: a box, or a point."""
-    event: Any = st.session_state.get(st.session_state.get(_CHART)) or {}
-    selection = event.get("selection") or {}
-    box, clicks = selection.get("box") or {}, selection.get("click") or []
-    if len(box.get("x") or []) == 2 and len(box.get("y") or []) == 2:
-        _select(Window(min(box["x"]), max(box["x"]), min(box["y"]), max(box["y"])), None)
-    elif clicks and clicks[0].get("position") is not None:
-        _select(None, int(clicks[0]["position"]))
+def _take_outline(sent: Any) -> None:
+    """Keep the outline that the user drew, unless it is none."""
+    corners = np.asarray(sent or [], dtype=np.float64)
+    if corners.ndim == 2 and corners.shape[1] == 2 and len(corners) > 2 and np.isfinite(corners).all():
+        _select(tuple((float(x), float(y)) for x, y in corners), None)
+
+
+def _take_row(sent: Any) -> None:
+    """Keep the row that the user clicked on."""
+    if isinstance(sent, int):
+        _select(None, sent)
 
 
 def _count_sentence(inside: int, points: int, notes: dict[str, dict[str, str]]) -> str:
     drawn = "each is a point" if points == inside else f"{points:,} of them are points, the others are shading"
     projection = notes.get("topics", {}).get("projection", "")
-    advice = "Drag a box over points to list their rows, or click on a point."
+    advice = "Draw a line around points to list their rows (with Shift: a box), or click on a point."
     return f"{inside:,} rows in view; {drawn}. {advice} Projection: {projection}."
 
 
 def _list(catalogue: Catalogue, selected: Positions) -> int | None:
-    """The rows of the box as a table; the position of the one that is chosen."""
+    """The rows in the outline as a table; the position of the one that is chosen."""
     counts = catalogue.counts(selected, "fate")
     tags = "".join(markup.tag(f"{count:,} {fate}", fate) for fate, count in counts.items())
-    markup.draw(f'<div class="sf">{markup.escaped(f"{len(selected):,} rows in the box")} &nbsp; {tags}</div>')
+    markup.draw(f'<div class="sf">{markup.escaped(f"{len(selected):,} rows selected")} &nbsp; {tags}</div>')
     if not len(selected):
         return None
     listed = np.sort(selected)[:_MOST_LISTED]
     if len(listed) < len(selected):
-        markup.draw(markup.note(f"The first {len(listed)} are listed. A smaller box, or a filter, shows the others."))
+        markup.draw(
+            markup.note(f"The first {len(listed)} are listed. A smaller selection, or a filter, shows the others.")
+        )
     rows, previews = catalogue.frame[listed], state.previews(catalogue, listed.tolist())
     table = pl.DataFrame(
         {

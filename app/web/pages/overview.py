@@ -61,8 +61,8 @@ def _figures(catalogue: Catalogue) -> None:
 
 def _funnel(catalogue: Catalogue) -> None:
     kept = catalogue.counts(catalogue.find(Query()), "fate").get("kept", 0)
-    chart = charts.funnel(funnel(catalogue.run.manifest), kept=kept)
     with unchecked():
+        chart = charts.funnel(funnel(catalogue.run.manifest), kept=kept)
         event = st.altair_chart(chart, on_select="rerun", key="funnel")
     markup.draw(markup.note("Click a bar to see its rows in Browse."))
     clicked = event["selection"].get(charts.FUNNEL_CLICK) or []
@@ -77,17 +77,18 @@ def _lengths(catalogue: Catalogue) -> None:
     for column, container, name in (("prompt_words", left, "Instructions"), ("answer_words", right, "Answers")):
         (before, after), histogram = state.length_summary(catalogue, column)
         headline = f"{name}: median {before:,.0f} → {after:,.0f} words"
-        chart = shared_charts.lengths(histogram, title="length in words")
         with unchecked():
+            chart = shared_charts.lengths(histogram, title="length in words")
             container.altair_chart(chart.properties(height=280, title=charts.heading(headline)))
 
 
 def _leakage(run: RunFolder) -> None:
     given = given_split_sentence(run)
     st.subheader("Leakage between splits" if given else "Leakage under a random split")
-    if given:
-        markup.draw(markup.note(f"{given} A random split into as many test rows would have leaked:"))
     leaks = run.manifest.naive_split
+    if given:
+        comparison = " A random split into as many test rows would have leaked:" if leaks else ""
+        markup.draw(markup.note(f"{given}{comparison}"))
     if leaks:
         rows = [
             (

@@ -63,8 +63,8 @@ def _threshold(run: RunFolder, stages: dict[str, ThresholdStage]) -> tuple[str, 
     pairs = "Matches" if stage.name == CONTAMINATION else "Stored pairs"
     histogram = state.score_histogram(run, stage.name)
     headline = f"{pairs} by similarity: what stands right of the line is decided as the same"
-    chart = shared_charts.scores(histogram, threshold=chosen)
     with shared_charts.unchecked():
+        chart = shared_charts.scores(histogram, threshold=chosen)
         st.altair_chart(chart.properties(height=230, title=charts.heading(headline)))
     if stage.name == CONTAMINATION:
         _benchmarks(run, chosen)

@@ -40,10 +40,11 @@ def test_data_are_curated_with_the_defaults_which_are_named(curated: tuple[Path,
     text = " ".join(done.stdout.split())
     for words in (
         "no recipe, so the defaults decide",
-        "near duplicates (from 0.6 on)",
+        "near duplicates (similarity 0.6 or more)",
         "left out duplicates in other words, benchmark items, held-out rows, balance of lengths",
         "run folder runs/notes",
         "siftune recipe new notes.jsonl --out notes.yaml",
+        "siftune explain runs/notes notes:",  # a row of this run: the line can be copied
     ):
         assert words in text, words
     run = RunFolder.open(folder / "runs" / "notes")

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.app.tab import Tab
@@ -41,6 +42,34 @@ def test_hostile_rows_are_text_and_nothing_else(tab, hostile_server) -> None:
     opened.settle()
     opened.wait_for_text("Is the row this item?")
     opened.assert_clean()
+    _choose_on_the_map(opened, hostile_server.run)
+    opened.assert_clean()
+
+
+def _choose_on_the_map(opened: Tab, run: Path) -> None:
+    """Draw a line around the leftmost of four groups of rows, a box around all of them, and click on a point."""
+    opened.open("row_map")
+    area = opened.page.locator("canvas[data-drawings]").bounding_box()
+    mouse, keys = opened.page.mouse, opened.page.keyboard
+
+    def drag(*corners: tuple[float, float]) -> None:
+        for number, (across, down) in enumerate(corners):
+            mouse.move(area["x"] + across * area["width"], area["y"] + down * area["height"])
+            if number == 0:
+                mouse.down()
+        mouse.up()
+        opened.settle()
+
+    topics = pl.read_parquet(run / "rows.parquet").filter(pl.col("fate") != "quarantined")["topic"]
+    drag((0.005, 0.01), (0.25, 0.01), (0.25, 0.99), (0.005, 0.99))
+    opened.wait_for_text(f"{(topics == 'river, stone').sum()} rows selected")
+    keys.down("Shift")
+    drag((0.005, 0.01), (0.995, 0.99))
+    keys.up("Shift")
+    opened.wait_for_text(f"{len(topics)} rows selected")
+    drag((0.095, 0.5))
+    opened.wait_for_text("History")
+    assert "rows selected" not in opened.text()
 
 
 def test_every_page_of_a_trained_run_in_a_browser(tab, trained_server) -> None:

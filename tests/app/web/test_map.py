@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siftune.app.cli.commands import main
-from siftune.app.web import state
-from siftune.app.web.components.map_chart import Drawing, coloured, map_chart
+from siftune.app.web import markup, state
+from siftune.app.web.components.map_chart import Drawing, coloured, map_data
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.row_map import RowMap, Window
 from siftune.curation.run.folder import RunFolder
@@ -53,19 +54,45 @@ def test_a_window_shows_its_rows_as_density_and_as_a_sample(row_map, left, width
     by_hand = [row for row in range(len(x)) if left <= x[row] <= left + width and bottom <= y[row] <= bottom + height]
     assert inside.tolist() == by_hand
     cells = row_map.density(inside, window, columns=7, lines=5)
-    assert cells["rows"].sum() == len(inside)
-    for cell in cells.to_dicts():  # 1e-6: the edge of a cell belongs to one of two
+    assert cells.sum() == len(inside)
+    for line, column in np.ndindex(5, 7):  # 1e-6: the edge of a cell belongs to one of two
+        at, over = left + column * width / 7, bottom + line * height / 5
         held = [
             row
             for row in by_hand
-            if cell["x"] + 1e-6 < x[row] < cell["x2"] - 1e-6 and cell["y"] + 1e-6 < y[row] < cell["y2"] - 1e-6
+            if at + 1e-6 < x[row] < at + width / 7 - 1e-6 and over + 1e-6 < y[row] < over + height / 5 - 1e-6
         ]
-        assert len(held) <= cell["rows"]
+        assert len(held) <= cells[line, column]
     sample = row_map.sample(inside, most)
     assert len(sample) == min(most, len(inside))
     assert set(sample) <= set(inside)
     larger = row_map.sample(row_map.catalogue.find(Query()), most)
     assert set(larger) & set(inside) <= set(sample)  # zooming in takes no point away
+
+
+@pytest.mark.parametrize("corners", [3, 4, 5, 9, 40])
+def test_an_outline_holds_the_rows_that_an_exact_ray_upwards_says(row_map: RowMap, corners: int) -> None:
+    numbers = np.random.default_rng(corners)
+    # Few distinct places: corners at the height of rows, upright and level edges, edges that cross each other.
+    x, y = (numbers.integers(0, 24, 150).astype(np.float32) / np.float32(7) for _ in range(2))
+    x[7] = y[7] = np.nan
+    places = RowMap(row_map.catalogue, x, y, row_map.rank)
+    polygon = [tuple(corner) for corner in (numbers.integers(0, 24, (corners, 2)) / 7).round(int(corners % 3)).tolist()]
+    allowed = np.flatnonzero(np.arange(150) % 3 > 0).astype(np.uint32)
+    found = set(places.within(polygon, allowed).tolist())
+    exact = [tuple(map(Fraction, corner)) for corner in polygon]
+    for row in allowed:
+        if np.isnan(x[row]):
+            assert row not in found
+            continue
+        at, over = Fraction(float(x[row])), Fraction(float(y[row]))
+        above, is_on_an_edge = 0, False
+        for (x1, y1), (x2, y2) in zip(exact, [*exact[1:], exact[0]], strict=True):
+            turn = (x2 - x1) * (over - y1) - (y2 - y1) * (at - x1)
+            is_on_an_edge |= turn == 0 and min(x1, x2) <= at <= max(x1, x2) and min(y1, y2) <= over <= max(y1, y2)
+            above += min(x1, x2) <= at < max(x1, x2) and y1 + (y2 - y1) * (at - x1) / (x2 - x1) > over
+        assert is_on_an_edge or (row in found) == (above % 2 == 1)
+    assert corners == 40 or places.within(polygon, places.inside(places.everything, allowed)).tolist() == sorted(found)
 
 
 def test_topics_are_named_where_their_rows_are(row_map: RowMap) -> None:
@@ -83,28 +110,49 @@ def test_witnesses_are_those_of_the_ledger(row_map: RowMap, map_world: Path) -> 
     assert {ids[int(row)]: ids[int(row_map.witness[row])] for row in np.flatnonzero(row_map.witness >= 0)} == expected
 
 
-@pytest.mark.parametrize("colour", ["fate", "topic", "length", "curated"])
-def test_a_chart_has_a_layer_for_each_thing_that_is_shown(row_map: RowMap, colour: str) -> None:
-    inside = row_map.inside(row_map.everything, row_map.catalogue.find(Query()))
+@pytest.mark.parametrize("colour", ["fate", "source", "topic", "stage", "length", "curated"])
+def test_the_browser_is_sent_what_is_shown(row_map: RowMap, colour: str) -> None:
+    window = row_map.everything
+    inside = row_map.inside(window, row_map.catalogue.find(Query()))
     dropped = int(np.flatnonzero(row_map.witness >= 0)[0])
     points = row_map.sample(inside, 200)
-    drawing = Drawing(
-        row_map, row_map.everything, inside, points, colour, True, True, row_map.everything.scaled(0.5), dropped
+    outline = ((window.left, window.bottom), (window.right, window.bottom), (window.left, window.top))
+    data = map_data(Drawing(row_map, window, inside, points, colour, True, True, outline, dropped))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    assert "\u202e" not in text
+    sent = data["points"]
+    assert sent["position"] == points.tolist()
+    assert sent["x"] == pytest.approx((row_map.x[points] - window.left) / (window.right - window.left), abs=1e-4)
+    assert sent["y"] == pytest.approx((row_map.y[points] - window.bottom) / (window.top - window.bottom), abs=1e-4)
+    assert sum(shade > 0 for shade in data["shading"]["shades"]) == np.count_nonzero(
+        row_map.density(inside, window, columns=data["shading"]["columns"], lines=data["shading"]["lines"])
     )
-    spec = map_chart(drawing).to_dict()  # checked against the schema
-    marks = [(layer.get("mark") or {}).get("type", "names") for layer in spec["layer"]]
-    assert marks == ["rect", "circle", "rule", "names", "rect", "rule", "point"]
-    rows = [len(spec["datasets"][layer["data"]["name"]]) for layer in spec["layer"] if "data" in layer]
-    assert rows[1] == 200
-    names = {param["name"] for layer in spec["layer"] for param in layer.get("params", [])} | {
-        param["name"] for param in spec.get("params", [])
-    }
-    assert names == {"box", "click"}
-    frame, _ = coloured(row_map, points, colour)
-    assert frame["value"].null_count() == 0
-    assert "\u202e" not in json.dumps(spec, ensure_ascii=False)
-    few = Drawing(row_map, row_map.everything, points, points, colour, False, False, None, None)
-    assert [(layer.get("mark") or {}).get("type") for layer in map_chart(few).to_dict()["layer"]] == ["circle"]
+    rows = row_map.catalogue.frame[points]
+    for name, values, codes in data["tips"]:
+        column = rows["id" if name == "row" else name].cast(pl.String)
+        assert [values[code] for code in codes] == [markup.line(value or "") for value in column]
+    if colour in ("fate", "source"):
+        names = [data["legend"][code][0] for code in sent["value"]]
+        assert names == [markup.line(value) for value in rows[colour].cast(pl.String)]
+    if colour == "length":
+        words = rows["prompt_words"].fill_null(0) + rows["answer_words"].fill_null(0)
+        legend = [data["legend"][code][0] for code in sent["value"]]
+        bounds = [tuple(map(int, name.removesuffix(" words").split("–"))) for name in legend]
+        assert all(low <= count <= high for (low, high), count in zip(bounds, words, strict=True))
+    if colour == "curated":
+        assert [data["legend"][code][0] for code in sent["value"]] == [
+            "in curated" if is_in else "not in it" for is_in in rows["arm:curated"]
+        ]
+    assert data["selection"] == [(0, 0), (1, 0), (0, 1)]
+    own_line = data["row_lines"][-1]
+    assert own_line[:2] == pytest.approx(data["row"])
+    witness = row_map.witness[dropped]
+    assert own_line[2] == pytest.approx((row_map.x[witness] - window.left) / (window.right - window.left), abs=1e-4)
+    assert len(data["lines"]) == int((row_map.witness[points] >= 0).sum())
+    few = map_data(Drawing(row_map, window, points, points, colour, False, False, None, None))
+    assert [few[name] for name in ("shading", "names", "lines", "row", "row_lines", "selection")] == [
+        None, [], [], None, [], None,
+    ]  # fmt: skip
 
 
 def test_more_values_than_colours_share_one(row_map: RowMap) -> None:
@@ -113,9 +161,10 @@ def test_more_values_than_colours_share_one(row_map: RowMap) -> None:
         topic=pl.Series([f"t{number % 12:02d}" for number in range(len(row_map.catalogue))])
     )
     catalogue = Catalogue(row_map.catalogue.run, numbered, row_map.catalogue.arms)
-    frame, _ = coloured(RowMap(catalogue, row_map.x, row_map.y, row_map.rank), points, "topic")
-    assert frame["value"].n_unique() == 10
-    assert frame.filter(pl.col("value") == "all others").height == 75
+    codes, legend = coloured(RowMap(catalogue, row_map.x, row_map.y, row_map.rank), points, "topic")
+    assert len(legend) == 10
+    assert legend[-1][0] == "all others"
+    assert int((codes == 9).sum()) == 75
 
 
 @pytest.fixture
@@ -147,10 +196,10 @@ def test_the_page_counts_topics_and_shows_their_names_as_text(map_page, row_map:
     assert "&lt;script&gt;" in text
 
 
-def test_a_box_lists_its_rows_and_a_click_opens_one(map_page, row_map: RowMap) -> None:
-    box = Window(-0.5, 0.5, -1, 1)
-    inside = row_map.inside(box, row_map.catalogue.find(Query()))
-    assert f"{len(inside):,} rows in the box" in map_page(map_box=box)
+def test_an_outline_lists_its_rows_and_a_click_opens_one(map_page, row_map: RowMap) -> None:
+    outline = ((-0.5, -1.0), (0.5, -1.0), (0.5, 1.0), (-0.5, 1.0))
+    inside = row_map.inside(Window(-0.5, 0.5, -1, 1), row_map.catalogue.find(Query()))
+    assert f"{len(inside):,} rows selected" in map_page(map_outline=outline)
     dropped = int(np.flatnonzero(row_map.witness >= 0)[0])
     text = map_page(map_row=dropped)
     assert row_map.catalogue.frame["id"][dropped] in text
