@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS continued(round TEXT PRIMARY KEY, arm TEXT NOT NULL);
 """
 
 
+#: For another process to finish writing.
+_PATIENCE_SECONDS = 30
+
+
 @dataclass(frozen=True)
 class StoredTurn:
     """One prompt with the answer of one arm. Answers side by side share a `round`; asking again makes a new one.
@@ -67,10 +71,24 @@ class VotedRound:
     choice: VoteChoice
 
 
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Let readers and a writer work at the same time. SQLite does not wait for the lock that the first change takes."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextmanager
 def _database(run: RunFolder) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(run.votes_path, timeout=30)) as db:
-        db.execute("PRAGMA journal_mode=WAL")
+    with closing(sqlite3.connect(run.votes_path, timeout=_PATIENCE_SECONDS)) as db:
+        _write_ahead(db)
         with db:
             db.executescript(_TABLES)
         with db:

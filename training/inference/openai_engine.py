@@ -34,8 +34,8 @@ from siftune.training.inference.engine import (
 _POLL_SECONDS = 0.05
 #: Longest line of a stream, in bytes.
 _LONGEST_LINE = 1 << 20
-#: Characters that an answer may have for each of its tokens, which have four on average.
-_CHARACTERS = 100
+#: Characters that an answer may have for each of its tokens, which have four on average, and beside them.
+_CHARACTERS, _MORE_CHARACTERS = 100, 10_000
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class _Call:
         end: StopReason | None = None
         answer_tokens: int | None = None
         prompt_tokens = characters = 0
-        most = _CHARACTERS + _CHARACTERS * request.sampling.max_new_tokens
+        most = _MORE_CHARACTERS + _CHARACTERS * request.sampling.max_new_tokens
         for document in _documents(response):
             if "error" in document:
                 raise UserError(f"{self._served.url} answered with an error: {self._quoted(str(document['error']))}")

@@ -14,7 +14,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const width = () => canvas.clientWidth;
   const height = () => canvas.clientHeight;
-  const place = (share) => [share[0] * width(), (1 - share[1]) * height()];
+  const toPixels = (share) => [share[0] * width(), (1 - share[1]) * height()];
   const outline = (corners) => overlay.setAttribute("points", corners.map((corner) => corner.join(",")).join(" "));
 
   function draw() {
@@ -26,7 +26,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     lines(pen, data.lines, 1);
     pen.globalAlpha = 0.75;
     points.x.forEach((x, index) => {
-      const [at, over] = place([x, points.y[index]]);
+      const [at, over] = toPixels([x, points.y[index]]);
       pen.fillStyle = data.legend[points.value[index]][1];
       pen.beginPath();
       pen.arc(at, over, data.radius, 0, 2 * Math.PI);
@@ -39,10 +39,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
       pen.strokeStyle = data.line_colour;
       pen.lineWidth = 2.5;
       pen.beginPath();
-      pen.arc(...place(data.row), 8, 0, 2 * Math.PI);
+      pen.arc(...toPixels(data.row), 8, 0, 2 * Math.PI);
       pen.stroke();
     }
-    outline((data.selection || []).map(place));
+    outline((data.selection || []).map(toPixels));
     canvas.dataset.drawings = Number(canvas.dataset.drawings || 0) + 1;
   }
 
@@ -50,8 +50,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     [pen.strokeStyle, pen.lineWidth] = [data.line_colour, thickness];
     pen.beginPath();
     for (const [x, y, x2, y2] of ends) {
-      pen.moveTo(...place([x, y]));
-      pen.lineTo(...place([x2, y2]));
+      pen.moveTo(...toPixels([x, y]));
+      pen.lineTo(...toPixels([x2, y2]));
     }
     pen.stroke();
   }
@@ -60,7 +60,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const font = getComputedStyle(canvas).fontFamily;
     Object.assign(pen, { font: `600 13px ${font}`, textAlign: "center", textBaseline: "middle", lineJoin: "round" });
     for (const [x, y, name] of data.names) {
-      const [at, over] = place([x, y]);
+      const [at, over] = toPixels([x, y]);
       const half = pen.measureText(name).width / 2 + 4;
       const inside = Math.max(half, Math.min(width() - half, at));
       // A light edge makes dark letters readable on points, on white and on black.
@@ -73,7 +73,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   function nearest(x, y) {
     let [best, distance] = [-1, NEAR ** 2];
     points.x.forEach((share, index) => {
-      const [at, over] = place([share, points.y[index]]);
+      const [at, over] = toPixels([share, points.y[index]]);
       const squared = (at - x) ** 2 + (over - y) ** 2;
       if (squared <= distance) [best, distance] = [index, squared];
     });
@@ -91,7 +91,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const end = () => {
     drawn = null;
-    outline((data.selection || []).map(place));
+    outline((data.selection || []).map(toPixels));
   };
   canvas.onpointerdown = (event) => {
     if (event.button !== 0) return;

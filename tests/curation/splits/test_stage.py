@@ -56,7 +56,7 @@ def test_a_training_row_that_holds_a_held_out_prompt_is_evicted_and_certified(tm
     assert leaks == [("s:1", "s:0", detail), ("s:2", "s:0", detail), ("s:4", "s:5", detail)]
     certificate = run.manifest.certificate
     assert certificate.passed
-    assert certificate.thresholds == {"exact": 1.0, "near": 0.6, "containment": 1.0}
+    assert certificate.thresholds == {"exact": 1.0, "near": 0.8, "containment": 1.0}
     assert "containment" in {check.measure for check in certificate.checks}
     assert brute_force.leaks(run.path) == []
     # The script sees the leak where the evicted row is trained on all the same.
