@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ WORDS_ONLY = "Words are counted; counting the tokens of so many rows takes minut
 _ASKED = "count tokens"
 #: Set when the script of a page has run to its end for the first time.
 first_page_drawn = threading.Event()
+#: In which the browser draws a page whose script has ended, and asks for its parts.
+_SECONDS_OF_A_PAGE = 5.0
 #: Seconds that a page waits for the thread that counts tokens or builds the index: a small run needs no second visit.
 PATIENCE = 0.3
 
@@ -538,6 +541,7 @@ def preload() -> None:
 def _prepare_replays(run: RunFolder) -> None:
     """Have replays ready when the user moves the first slider, without slowing the first page down."""
     first_page_drawn.wait()
+    time.sleep(_SECONDS_OF_A_PAGE)
     with suppress(UserError, OSError, PolarsError):
         _threshold_replays(str(run.path), run_version(run))
         clopper_pearson(1, 2)  # imports what the precision of labels takes
