@@ -23,6 +23,7 @@ MOST_SIZE = 2000
 MOST_BITS = 4096
 _MOST_FACTORIAL = 300  # its factorial has 2,042 bits
 _MOST_DIGITS = 100  # that a number is rounded to
+_MOST_IN_GROUP = 50  # elements of a combination
 _MISSING = object()
 
 
@@ -173,6 +174,8 @@ def _groups(make: Callable[..., Any]) -> OfCall:
     """A function of `itertools`, whose values are listed within bounds."""
 
     def listed(call: Call, *values: Any, **named: Any) -> list[Any]:
+        for size in (*values, named.get("repeat", 0)):  # memory is taken for a group before the first one is made
+            bound(size if isinstance(size, int) else 0, _MOST_IN_GROUP)
         given = (value if isinstance(value, int | Counter) else call.listed(value) for value in values)
         return call.listed(list(itertools.islice(make(*given, **named), MOST_SIZE + 1)))
 
