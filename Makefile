@@ -68,9 +68,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 bench: $(INSTALLED)  ## run the benchmarks (minutes to hours; they print what they measured)
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-fuzz: $(INSTALLED)  ## fuzz readers, recipes and chat templates for ten minutes (Atheris: Linux, or macOS with LLVM)
+fuzz: $(INSTALLED)  ## fuzz readers, recipes, chat templates and programs for ten minutes (Atheris: Linux, or macOS with LLVM)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
-	for target in reader recipe template; do $(BIN)/python -m tests.fuzz.run $$target 200 || exit 1; done
+	for target in reader recipe template program; do $(BIN)/python -m tests.fuzz.run $$target 150 || exit 1; done
 
 audit:  ## look for known vulnerabilities of the packages in the lock file (pip-audit in a folder of its own; network)
 	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit; }

@@ -1,4 +1,4 @@
-"""What is fuzzed: readers of files, recipes, and chat templates.
+"""What is fuzzed: readers of files, recipes, chat templates, and programs of rows.
 
 Each target takes bytes and raises for a fault of ours; a `UserError` is an answer.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from siftune.curation.decontamination.program_behaviour import results
 from siftune.curation.errors import UserError
 from siftune.curation.ingest.sources import read_sources
 from siftune.curation.recipe.loading import parse_recipe
@@ -73,7 +74,17 @@ def _tokenizer() -> Any:
     return tiny_tokenizer("chatml")
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"reader": reader, "recipe": recipe, "template": template}
+def program(data: bytes) -> None:
+    """The bytes are a text that may hold a program: it gives results, or none."""
+    results(data.decode(errors="replace"))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "reader": reader,
+    "recipe": recipe,
+    "template": template,
+    "program": program,
+}
 
 
 def seeds(target: str) -> Iterator[bytes]:
@@ -81,6 +92,11 @@ def seeds(target: str) -> Iterator[bytes]:
     if target == "recipe":
         yield from (one if isinstance(one, bytes) else one.encode(errors="surrogatepass") for one in RECIPES)
         yield from (path.read_bytes() for path in sorted(Path(__file__).parents[2].glob("data/**/*.yaml")))
+    elif target == "program":
+        from tests.curation.decontamination import test_program_interpreter as programs
+
+        yield from (programs.source(function).encode() for function in programs.PROGRAMS)
+        yield from (f"def f(x):\n    {body}\n".encode() for body in programs.HOSTILE.values())
     elif target == "template":
         from tests.training import chat_template_table
 

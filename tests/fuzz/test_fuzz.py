@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.targets import TARGETS, seeds
 
-INPUTS = {"reader": 250, "recipe": 100, "template": 12}
+INPUTS = {"reader": 250, "recipe": 100, "template": 12, "program": 60}
 
 
 def changed(draw: random.Random, seed: bytes, other: bytes) -> bytes:

@@ -76,6 +76,8 @@ def plain(value: Any) -> Any:
     """A value as plain data; raises `NoValueError` for a function."""
     if isinstance(value, SCALARS):
         return value
+    if isinstance(value, range) and len(value) > MOST_SIZE:
+        raise NoValueError("too large")
     if isinstance(value, list | tuple | range):
         return [plain(element) for element in value]
     if isinstance(value, set | frozenset):

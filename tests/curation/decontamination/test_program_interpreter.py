@@ -182,6 +182,7 @@ HOSTILE = {
     "large factorial": "import math\n    return math.factorial(10 ** 6)",
     "large rounding": "return round(5, -10 ** 9)",
     "large range": "return list(range(10 ** 12))",
+    "large range as a value": "return [range(10 ** 9)]",
     "sum of a large range": "return sum(range(10 ** 12))",
     "shared lists": "y = [1]\n    for _ in range(40): y = [y, y]\n    return y == y",
     "shared keys": "y = (1,)\n    for _ in range(40): y = (y, y)\n    return {y: 1}",
