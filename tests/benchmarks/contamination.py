@@ -1,7 +1,7 @@
 # ruff: noqa: E402 - the path comes first
 """How much of known contamination each rule finds, and how many honest neighbours it flags.
 
-    python tests/benchmarks/contamination.py [--fit [--without SET ...]]
+    python tests/benchmarks/contamination.py [--fit [--without SET ...]] [--programs]
 
 Labelled sets: rephrased HumanEval (Python, JavaScript, C) and MMLU subjects of the LMSYS decontaminator, semantic
 duplicates of MBPP, verdicts on CodeAlpaca, and twenty GSM8K test questions rephrased by hand (gsm8k_rephrased.json,
@@ -18,6 +18,10 @@ sources, one in twelve of the others, up to 450 characters) beside items of the 
 [row of the mixture, item, log-odds of the screen, same]. What scored at -1.2 or above, programs with alike signatures
 below, and programs with the same results were read; the rest counts as not the same. Pairs that could be read either
 way are left out.
+
+`--programs` says what the results of programs add: on the pairs that were read, on rephrased HumanEval programs, and on
+the rows of the mixture that hold or ask for a program, beside HumanEval and MBPP. Sixty of its matches beside held-out
+items were drawn and read: contamination_drawn.json, as [row of the mixture, item, same].
 """
 
 from __future__ import annotations
@@ -44,13 +48,16 @@ from siftune.curation.decontamination.content_words import WordWeights
 from siftune.curation.decontamination.matches import find_matches
 from siftune.curation.decontamination.pair_features import gist
 from siftune.curation.decontamination.paraphrases import MIN_CROWD_MARGIN, compare, judged_candidates
+from siftune.curation.decontamination.program_behaviour import behaviour
 from siftune.curation.decontamination.verification import PROGRAM_ALONE, is_another_item, same_item_log_odds
 from siftune.curation.embeddings.store import EmbeddingStore, load
+from siftune.curation.exact_interval import clopper_pearson
 from siftune.curation.ingest.references import read_reference
 from tests.real_data import DATA, json_rows
 from tests.stopwatch import timed
 
 READ = Path(__file__).with_name("contamination_read.json")
+DRAWN = Path(__file__).with_name("contamination_drawn.json")
 BY_HAND = Path(__file__).with_name("gsm8k_rephrased.json")
 RULES = ("layered", "gpt3-13gram", "tulu3-8gram", "llama3-token-ratio")
 LABELLED = DATA / "pairs" / "contamination_labelled.jsonl"
@@ -318,6 +325,41 @@ def print_labelled_pairs(store: EmbeddingStore) -> None:
         print(f"| {low} to {high} | {of_bin.height} | {same} | {same / max(of_bin.height, 1):.2f} |")
 
 
+def print_programs(store: EmbeddingStore) -> None:
+    """What the results of programs add."""
+    pairs = pl.concat([labelled_pairs(store, part=0), read_pairs(store)], how="diagonal")
+    called = pairs.filter(pl.col("log_odds") >= 0)
+    for kind, is_program in (("programs", True), ("questions in prose", False)):
+        labels = called.filter(program=is_program)["label"]
+        print(f"pairs read for the fit: {len(labels)} {kind} called the same, {(labels == 'same').sum()} are")
+
+    rephrased = humaneval("python", "humaneval python", reference("humaneval.jsonl"))
+    items = rephrased.references[rephrased.truth]
+    programs = rephrased.rows.select("prompt", "answer").hstack(
+        items.select(item_prompt="prompt", item_answer="answer")
+    )
+    alike, otherwise = behaviour(programs.with_columns(pl.all().fill_null(""))).sum().row(0)
+    print(f"rephrased HumanEval: {programs.height}, {alike:.0f} with the same results, {otherwise:.0f} with others")
+
+    drawn = json.loads(DRAWN.read_text())
+    same = sum(label for *_, label in drawn)
+    low, high = clopper_pearson(same, len(drawn))
+    print(f"drawn beside held-out items: {same} of {len(drawn)} are the same ({low:.2f} to {high:.2f})")
+
+    mixture = [
+        (str(number), f"{row['instruction']}\n{row['input']}" if row["input"] else row["instruction"], row["output"])
+        for number, row in enumerate(json_rows(DATA / "instructions" / "mix.jsonl.gz"))
+        if "code" in row["source"] or "def " in row["output"] or "function" in row["instruction"].lower()
+    ]
+    frame = pl.DataFrame(mixture, schema=["id", "prompt", "answer"], orient="row").with_columns(core="prompt")
+    both = pl.concat([benchmarks()["humaneval"], benchmarks()["mbpp"]], how="diagonal")
+    matches = find_matches(lambda: iter([frame]), both, rules=["layered"], embed=store.embed)
+    of_rows = settle(matches, threshold=0.5, most=0.1).filter(outcome="same", rule="layered/semantic")
+    held_out = of_rows.filter([xxh3_64_intdigest(name.encode()) % 2 == 1 for name in of_rows["reference"]])
+    counts = f"{of_rows['id'].n_unique()} called the same, {held_out['id'].n_unique()} of them as a held-out item"
+    print(f"mixture: {frame.height} rows with programs, {counts}")
+
+
 def fit_comparison(sets: list[LabelledSet], store: EmbeddingStore, without: list[str]) -> None:
     """Penalised maximum likelihood on half 0: rephrasings and the labelled pairs, which weigh as in the mixture."""
     same, other, alone = [], [], []
@@ -435,7 +477,11 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the model again on half 0 and print it")
     parser.add_argument("--without", nargs="*", default=[], metavar="SET", help="sets that are left out of the fit")
     parser.add_argument("--only", nargs="*", metavar="SET", help="the sets that are measured, by name")
+    parser.add_argument("--programs", action="store_true", help="say what the results of programs add")
     options = parser.parse_args()
+    if options.programs:
+        print_programs(EmbeddingStore(load("auto")))
+        return
     store, sets = EmbeddingStore(load("auto")), labelled_sets()
     sets = [data for data in sets if options.only is None or data.name in options.only]
     if options.fit:

@@ -205,8 +205,8 @@ class _ProgramCall(Expressions):
                 scope.names[alias.asname or alias.name] = _module(alias.name)
             else:
                 members = _module(node.module or "").members
-                wanted = list(members) if alias.name == "*" else [alias.name]
-                scope.names.update({alias.asname or name: members[name] for name in wanted if name in members})
+                names = list(members) if alias.name == "*" else [alias.name]
+                scope.names.update({alias.asname or name: members[name] for name in names if name in members})
 
     def assign(self, node: ast.Assign, scope: Scope) -> None:
         value = self.value(node.value, scope)

@@ -79,11 +79,11 @@ def test_an_outline_holds_the_rows_that_an_exact_ray_upwards_says(row_map: RowMa
     places = RowMap(row_map.catalogue, x, y, row_map.rank)
     polygon = [tuple(corner) for corner in (numbers.integers(0, 24, (corners, 2)) / 7).round(int(corners % 3)).tolist()]
     allowed = np.flatnonzero(np.arange(150) % 3 > 0).astype(np.uint32)
-    found = set(places.within(polygon, allowed).tolist())
+    inside = set(places.within(polygon, allowed).tolist())
     exact = [tuple(map(Fraction, corner)) for corner in polygon]
     for row in allowed:
         if np.isnan(x[row]):
-            assert row not in found
+            assert row not in inside
             continue
         at, over = Fraction(float(x[row])), Fraction(float(y[row]))
         above, is_on_an_edge = 0, False
@@ -91,8 +91,8 @@ def test_an_outline_holds_the_rows_that_an_exact_ray_upwards_says(row_map: RowMa
             turn = (x2 - x1) * (over - y1) - (y2 - y1) * (at - x1)
             is_on_an_edge |= turn == 0 and min(x1, x2) <= at <= max(x1, x2) and min(y1, y2) <= over <= max(y1, y2)
             above += min(x1, x2) <= at < max(x1, x2) and y1 + (y2 - y1) * (at - x1) / (x2 - x1) > over
-        assert is_on_an_edge or (row in found) == (above % 2 == 1)
-    assert corners == 40 or places.within(polygon, places.inside(places.everything, allowed)).tolist() == sorted(found)
+        assert is_on_an_edge or (row in inside) == (above % 2 == 1)
+    assert corners == 40 or places.within(polygon, places.inside(places.everything, allowed)).tolist() == sorted(inside)
 
 
 def test_topics_are_named_where_their_rows_are(row_map: RowMap) -> None:
