@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,20 +60,44 @@ class SharedBase:
     """What the jobs of one worker share: the base model, loaded when the first of them needs it, and its tokenizer.
 
     Args:
-        job: One of the jobs.
+        jobs: The jobs, at least one.
         free: Asked once, before anything is loaded, for the memory that is free.
     """
 
-    def __init__(self, job: TrainJob, *, free: FreeMemory = free_memory) -> None:
-        self.resolved = job.resolved
-        self.loading = models.choose_loading(job.model.load, job.resolved)
-        self.tokenizer = models.load_tokenizer(job.resolved)
+    def __init__(self, jobs: Sequence[TrainJob], *, free: FreeMemory = free_memory) -> None:
+        self.resolved = jobs[0].resolved
+        self.loading = models.choose_loading(jobs[0].model.load, self.resolved)
+        self.tokenizer = models.load_tokenizer(self.resolved)
         self.free = free(self.loading.device)
+        self.unpacked = self._has_room_for_unpacked(jobs)
 
     @cached_property
     def model(self) -> Any:
         """The base model, frozen and without adapters."""
-        return models.load_base(self.resolved, self.loading)
+        base = models.load_base(self.resolved, self.loading)
+        return base.dequantize() if self.unpacked else base
+
+    def estimate(self, job: TrainJob) -> MemoryEstimate:
+        """The memory that a job needs beside this base."""
+        return self._estimate(job, unpacked=self.unpacked)
+
+    def _has_room_for_unpacked(self, jobs: Sequence[TrainJob]) -> bool:
+        """Whether 4-bit weights are unpacked once and not in each pass: in float32 on a CPU, where there is room.
+
+        Without native bf16 bitsandbytes unpacks a weight and then multiplies, so the adapters are the same bytes. Where
+        it has a kernel of its own (CUDA, avx512_bf16) they are not, and little is gained.
+        """
+        loading = self.loading
+        if loading.load != "nf4" or loading.device != "cpu" or loading.compute != "float32":
+            return False
+        estimates = (
+            self._estimate(job, unpacked=True) for job in {job.training.model_dump_json(): job for job in jobs}.values()
+        )
+        return all(not estimate.checkpointing for estimate in estimates)
+
+    def _estimate(self, job: TrainJob, *, unpacked: bool) -> MemoryEstimate:
+        loading = replace(self.loading, load="fp32") if unpacked else self.loading
+        return estimate_memory(job.resolved, loading, job.training, free=lambda _: self.free)
 
 
 def train(job: TrainJob, progress: Progress, *, shared: SharedBase | None = None) -> TrainingMeasurements:
@@ -89,7 +114,7 @@ def train(job: TrainJob, progress: Progress, *, shared: SharedBase | None = None
         UserError: a sanity check fails, the model cannot be loaded, or there is too little memory.
     """
     _prepare_folder(job)
-    shared = shared or SharedBase(job)
+    shared = shared or SharedBase([job])
     loading, tokenizer = shared.loading, shared.tokenizer
 
     # 1. The rows as tokens with a mask, and the steps that the budget buys of them.
@@ -100,7 +125,7 @@ def train(job: TrainJob, progress: Progress, *, shared: SharedBase | None = None
     plan = plan_steps(rows.trained_counts, rows.names, job.training, seed=job.seed)
 
     # 2. The base model, when there is room for it.
-    memory = estimate_memory(job.resolved, loading, job.training, free=lambda _: shared.free)
+    memory = shared.estimate(job)
     require_memory(memory, job.resolved.name)
     base = shared.model
 
@@ -164,7 +189,7 @@ def train_all(batch: TrainBatch, progress: Progress) -> Iterator[TrainingMeasure
     An adapter is the same, byte for byte, as when its job is trained alone. Raises `UserError` like `train`, at the
     job that fails.
     """
-    shared = SharedBase(batch.jobs[0])
+    shared = SharedBase(batch.jobs)
     for job in batch.jobs:
         yield train(job, progress, shared=shared)
 

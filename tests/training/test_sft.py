@@ -389,7 +389,7 @@ def test_rows_that_the_template_cannot_write_are_found_before_training(tmp_path,
 def test_not_enough_memory_is_refused_before_loading(tmp_path, tiny_model):
     job = make_job(tmp_path, tiny_model, arm_frame([toy_messages(1)]))
     with pytest.raises(UserError, match=r"needs about .* GiB .* free on the cpu. Lower training.micro_rows"):
-        sft.train(job, quiet, shared=sft.SharedBase(job, free=lambda _: 2**20))
+        sft.train(job, quiet, shared=sft.SharedBase([job], free=lambda _: 2**20))
 
 
 # --- training ---
@@ -540,7 +540,8 @@ def test_killed_and_resumed_is_the_same_adapter(tmp_path, tiny_model):
 
 @pytest.mark.slow
 def test_one_process_trains_the_same_adapters_as_one_for_each_job(tmp_path, tiny_model):
-    """The first job switches gradient checkpointing on in the base, the second does without."""
+    """The first job switches gradient checkpointing on in the base, the second does without. In their process there is
+    no room for unpacked weights, in the one that trains a job alone there is."""
     frames = [arm_frame([toy_messages(number) for number in range(start, start + 8)]) for start in (0, 20)]
     settings: dict[str, Any] = {"budget": {"steps": 3}, "neftune": 5.0}
     first = make_job(tmp_path / "first", tiny_model, frames[0], **settings, micro_rows=4)
@@ -548,10 +549,12 @@ def test_one_process_trains_the_same_adapters_as_one_for_each_job(tmp_path, tiny
     alone = make_job(tmp_path / "alone", tiny_model, frames[1], **settings, micro_rows=1)
     loading = models.choose_loading("nf4", first.resolved)
     enough = estimate_memory(first.resolved, loading, first.training, free=lambda _: 2**40).total
-    shared = sft.SharedBase(first, free=lambda _: enough - 1)
+    shared = sft.SharedBase([first], free=lambda _: enough - 1)
     results = [sft.train(job, quiet, shared=shared) for job in (first, second)]
     assert [result.memory.checkpointing for result in results] == [True, False]
     assert not [name for name, _ in shared.model.named_modules() if "lora" in name]
+    assert not shared.unpacked
+    assert sft.SharedBase([alone]).unpacked == (loading.device == "cpu" and loading.compute == "float32")
     expected = jobs.train_in_worker(alone)
     adapters = [job.folder / "adapter" / "adapter_model.safetensors" for job in (second, alone)]
     assert adapters[0].read_bytes() == adapters[1].read_bytes()
