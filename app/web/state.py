@@ -6,7 +6,6 @@ import gc
 import inspect
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,10 +47,6 @@ COUNTED_AT_ONCE = 20_000
 #: Why the tokens of more rows are not counted.
 WORDS_ONLY = "Words are counted; counting the tokens of so many rows takes minutes."
 _ASKED = "count tokens"
-#: Set when the script of a page has run to its end for the first time.
-first_page_drawn = threading.Event()
-#: In which the browser draws a page whose script has ended, and asks for its parts.
-_SECONDS_OF_A_PAGE = 5.0
 #: Seconds that a page waits for the thread that counts tokens or builds the index: a small run needs no second visit.
 PATIENCE = 0.3
 
@@ -520,10 +515,15 @@ def _mask(path: str, row_id: str) -> list[tuple[str, bool]]:
 
 
 def preload() -> None:
-    """Read the run's rows before the first browser connects; faults are reported on the page."""
+    """Read the run's rows before the first browser connects, so that no page or slider waits for it.
+
+    Faults are reported on the page.
+    """
     try:
         run = RunFolder.open(Path(os.environ.get(RUN_VARIABLE, ".")))
         if run.rows_path.is_file():
+            replays = threading.Thread(target=_prepare_replays, args=(run,), daemon=True)
+            replays.start()
             rows = _catalogue(str(run.path), run_version(run))
             rows.examples([0])  # checks the checksum of the texts, once
             for column in ("prompt_words", "answer_words"):
@@ -533,19 +533,16 @@ def preload() -> None:
             inspect.stack()  # Streamlit asks for it at its first element: half a second where many modules are loaded
             _warnings(str(run.path), run_version(run))
             TextIndex.open(run)  # checks its checksum, once
-            threading.Thread(target=_prepare_replays, args=(run,), daemon=True).start()
+            replays.join()
     except (UserError, OSError, PolarsError):
         return
 
 
 def _prepare_replays(run: RunFolder) -> None:
-    """Have replays ready when the user moves the first slider, without slowing the first page down."""
-    first_page_drawn.wait()
-    time.sleep(_SECONDS_OF_A_PAGE)
+    """Have replays ready when the user moves the first slider."""
     with suppress(UserError, OSError, PolarsError):
         _threshold_replays(str(run.path), run_version(run))
         clopper_pearson(1, 2)  # imports what the precision of labels takes
-        freeze()
 
 
 def freeze() -> None:

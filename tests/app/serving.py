@@ -28,10 +28,24 @@ def chromium() -> str | None:
 @contextmanager
 def serving(run: Path, *, started_in: Path | None = None) -> Iterator[tuple[str, int]]:
     """The app on a free port of this machine, started in a folder; yields its address and the server's process id."""
+    port = free_port()
+    command, environment = server(run, port=port, headless=True)
+    with answering(command, port=port, environment=environment, started_in=started_in) as served:
+        yield served
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command, environment = server(run, port=port, headless=True)
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def answering(
+    command: list[str], *, port: int, environment: dict[str, str] | None = None, started_in: Path | None = None
+) -> Iterator[tuple[str, int]]:
+    """A server of Streamlit, from when it answers on; yields its address and process id."""
     process = subprocess.Popen(command, env=environment, cwd=started_in, stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"

@@ -38,7 +38,7 @@ from siftune.app.web.pages import PAGES
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.search import TextIndex
 from siftune.curation.run.folder import RunFolder
-from tests.app.serving import FLAGS, chromium, serving
+from tests.app.serving import FLAGS, answering, chromium, free_port, serving
 from tests.app.world import add_map, synthetic_run
 from tests.stopwatch import timed
 
@@ -121,13 +121,10 @@ def filters(catalogue: Catalogue) -> list[tuple[str, str]]:
 
 
 def through_the_browser(folder: Path) -> None:
-    """What a user waits for."""
+    """What a user waits for, and what an empty page of Streamlit takes in a browser that has just been started."""
+    print(f"\nan empty page of Streamlit, cold: {empty_page():.2f} s")
     with serving(folder) as (address, server_pid), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        # Chromium compiles scripts when it first sees a host; that is not the app's time.
-        first = browser.new_page()
-        first.goto(f"{address}/_stcore/health")
-        first.close()
+        browser = started_browser(playwright, address)
         catalogue = Catalogue.load(RunFolder.open(folder))
         index = TextIndex.open(catalogue.run)
         assert index is not None
@@ -142,6 +139,37 @@ def through_the_browser(folder: Path) -> None:
         memory = server.memory_info().rss / 2**20
         print(f"\nserver memory: {memory:,.0f} MiB of {MEMORY:,}{'' if memory < MEMORY else '   missed'}")
         browser.close()
+
+
+def empty_page() -> float:
+    """Seconds until a page with one line of text is drawn by a server and a browser that were just started."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "empty.py"
+        script.write_text("import streamlit\nstreamlit.text('drawn')\n", encoding="utf-8")
+        options = ["--server.address=127.0.0.1", "--server.headless=true", "--server.fileWatcherType=none"]
+        options.append("--browser.gatherUsageStats=false")
+        port = free_port()
+        command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}", *options]
+        with answering(command, port=port) as (address, _), sync_playwright() as playwright:
+            browser = started_browser(playwright, address)
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+
+            def paint() -> None:
+                page.goto(address)
+                page.wait_for_selector("text=drawn", timeout=TIMEOUT)
+
+            seconds = timed(paint).wall
+            browser.close()
+    return seconds
+
+
+def started_browser(playwright: Any, address: str) -> Any:
+    """A browser that has seen the server, and none of its pages."""
+    browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+    page = browser.new_page()
+    page.goto(f"{address}/_stcore/health")
+    page.close()
+    return browser
 
 
 @dataclass(frozen=True)

@@ -36,4 +36,3 @@ except UserError as fault:
     markup.draw(markup.notice(str(fault)))
 except (OSError, PolarsError, ArrowInvalid) as fault:
     markup.draw(markup.notice(f"A file of this run cannot be read. Curate again to write it anew. {fault}"))
-state.first_page_drawn.set()
