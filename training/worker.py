@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +53,7 @@ class WorkerKilledError(WorkerError, UserError):
 def start(module: str, *, log: IO[str]) -> subprocess.Popen[str]:
     """Start `module` as a worker with pipes to its standard input and output; its messages go to `log`."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        module_command(module),
+        module_command("siftune.training.worker", module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -149,7 +151,7 @@ def serve_all(work: Callable[[str, Progress], Iterator[Mapping[str, Any]]]) -> i
             pipe.flush()
 
         try:
-            for answer in work(_receive(), lambda label, done, total: send({"progress": [label, done, total]})):
+            for answer in work(received_job(), lambda label, done, total: send({"progress": [label, done, total]})):
                 send({"answer": dict(answer)})
         except UserError as fault:
             send({"fault": str(fault)})
@@ -158,8 +160,9 @@ def serve_all(work: Callable[[str, Progress], Iterator[Mapping[str, Any]]]) -> i
     return 0
 
 
-def _receive() -> str:
-    """The job. From then on a thread waits for the end of the pipe, and ends this process when the parent is gone."""
+@cache
+def received_job() -> str:
+    """The job, read once. A thread then waits for the end of the pipe, and ends this process with its parent."""
     job = sys.stdin.readline()
 
     def end_with_parent() -> None:
@@ -169,3 +172,15 @@ def _receive() -> str:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     return job
+
+
+def main() -> None:
+    """A worker's process. The job is received first: its module takes seconds to import, and the parent can go then."""
+    from siftune.training import worker  # under its own name: the module asks that one for the job
+
+    worker.received_job()
+    runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -67,6 +68,7 @@ if __name__ == "__main__":
 """
 PARENT = """
 import sys
+import time
 from pathlib import Path
 from siftune.training import worker
 
@@ -86,6 +88,20 @@ def test_a_worker_ends_with_its_parent(sleeping_worker: None, tmp_path: Path) ->
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         started = psutil.Process(int(parent.stdout.readline().split()[1]))
+        parent.kill()
+    started.wait(timeout=30)
+
+
+def test_a_worker_that_still_imports_ends_with_its_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Libraries take seconds to import, and the parent can be killed in them."""
+    note = tmp_path / "pid"
+    imports = f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    (tmp_path / "sleeping_worker.py").write_text(imports, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "worker.log")]) as parent:
+        while not (note.is_file() and note.read_text(encoding="utf-8")):
+            time.sleep(0.05)
+        started = psutil.Process(int(note.read_text(encoding="utf-8")))
         parent.kill()
     started.wait(timeout=30)
 
