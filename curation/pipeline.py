@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from siftune.curation import schema
+from siftune.curation import portable_arithmetic, schema
 from siftune.curation.against.earlier_sets import add_earlier, check_earlier, open_earlier
 from siftune.curation.against.named_rows import write_named_rows
 from siftune.curation.against.stored_embeddings import store_embeddings
@@ -48,6 +48,7 @@ def curate(
     Raises:
         UserError: the recipe, a source, a reference or the run folder is not as it must be.
     """
+    portable_arithmetic.require()
     recipe_file = recipe if isinstance(recipe, RecipeFile) else RecipeFile.read(recipe)
     check_stage_arms(recipe_file.recipe, base=recipe_file.base)
     check_selected_arms(recipe_file.recipe, base=recipe_file.base)

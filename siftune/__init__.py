@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siftune.curation.errors import UserError
+from siftune.curation.portable_arithmetic import choose_kernels
+
+choose_kernels()  # before anything imports numpy
 
 if TYPE_CHECKING:
     import polars as pl

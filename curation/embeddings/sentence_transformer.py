@@ -19,6 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from siftune.curation import portable_arithmetic
 from siftune.curation.errors import UserError, missing_extra
 from siftune.curation.progress import Progress
 
@@ -41,6 +42,8 @@ class SentenceModel:
     """A sentence-transformers model in a folder. The model is loaded when the first text is encoded, not before."""
 
     def __init__(self, folder: Path, *, label: str) -> None:
+        """Raises `UserError` where portable arithmetic is asked for and not to be had."""
+        portable_arithmetic.require()
         self.folder = folder
         self.precision = _precision()
         self.name = f"{label}-{self.precision}-{_fingerprint(folder)}"
@@ -113,6 +116,7 @@ class SentenceModel:
             str(self.folder),
             local_files_only=True,
             trust_remote_code=False,
+            device=None if _has_gpu() else "cpu",
             model_kwargs={"use_safetensors": True},
         ).eval()
         if self.precision == "bf16":
@@ -262,6 +266,8 @@ def _installed(package: str) -> bool:
 
 
 def _has_gpu() -> bool:
+    if portable_arithmetic.is_requested():
+        return False
     if not Path("/proc/driver/nvidia/version").exists():
         return False  # spares the import of torch where there is nothing to find
     import torch
@@ -271,6 +277,8 @@ def _has_gpu() -> bool:
 
 def _precision() -> str:
     """bf16 where it is native (AVX-512 BF16, AMX, CUDA from Ampere on): elsewhere it is emulated and slower."""
+    if portable_arithmetic.is_requested():
+        return "portable"
     if _has_gpu():
         import torch
 

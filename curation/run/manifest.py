@@ -262,6 +262,8 @@ class Manifest(Document):
     merged_held_out: int = 0
     #: Versions of Python and of the packages that can change a result.
     versions: dict[str, str] = {}
+    #: Whether its digits are those of every processor; see `siftune.curation.portable_arithmetic`.
+    portable_arithmetic: bool = False
     inputs: list[SourceRecord] = []
     against: list[EarlierRecord] = []
     #: The encoder of the embeddings that are kept with the run; empty where there are none.

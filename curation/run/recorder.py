@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from siftune.curation import portable_arithmetic
 from siftune.curation.atomic_files import write_text
 from siftune.curation.progress import Progress
 from siftune.curation.recipe.loading import parse_recipe, with_splits_of_data
@@ -74,6 +75,7 @@ class RunRecorder:
             seed=recipe.seed,
             without_encoder=recipe.encoder is None and parse_recipe(recipe_file.text).encoder is not None,
             versions=_versions(),
+            portable_arithmetic=portable_arithmetic.is_requested(),
         )
         recorder = cls(run, recipe, recipe_file.base, progress, manifest)
         recorder.save()
