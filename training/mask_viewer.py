@@ -52,6 +52,6 @@ def _read_row(run: Path, row_id: str) -> pl.DataFrame:
     )
     example = f" An id looks like {ids[0]}." if ids else ""
     raise UserError(
-        f"No arm and no held-out set of {run} holds the row {row_id!r}.{did_you_mean(row_id, ids) or example} "
-        f"For the history of a dropped row: siftune explain {run} {row_id}"
+        f"No arm and no held-out set of {run} holds the row {row_id!r}.{did_you_mean(row_id, ids) or example}"
+        + (f" For the history of a dropped row: siftune explain {run} {row_id}" if ":" in row_id else "")
     )

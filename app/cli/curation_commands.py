@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,9 +64,11 @@ def curate(inputs: tuple[str, ...], run_folder: Path | None, *, as_json: bool) -
     from siftune.curation.pipeline import curate as run_pipeline
 
     recipe: Path | RecipeFile
+    is_new = False
     are_data = [is_data(path) for path in inputs]
     if all(are_data):
         recipe = recipe_of_data(inputs, base=Path(), run_folder=run_folder)
+        is_new = not recipe.run_folder.exists()
         if not as_json:
             from siftune.app.cli import inspect_output
 
@@ -78,13 +81,16 @@ def curate(inputs: tuple[str, ...], run_folder: Path | None, *, as_json: bool) -
     else:
         recipe = Path(inputs[0])
     folder = run_pipeline(recipe, progress=progress_bar(quiet=as_json))
+    read = folder.manifest.inputs
+    if is_new and not any(source.rows for source in read):
+        shutil.rmtree(folder.path)  # it would stand in the way of data of the same name
+    require_usable(read)
     if as_json:
         print_json(folder.manifest.to_json())
     else:
         from siftune.app.cli import run_output
 
         print_report(run_output.curation_report(folder))
-    require_usable(folder.manifest.inputs)
 
 
 @click.group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ from siftune.curation.review.difficulty import KNOWN_FAILURES, IfdSummary
 from siftune.curation.review.diversity import diversity_sentence
 from siftune.curation.review.explain import Chapter, Story
 from siftune.curation.review.funnel import (
+    GUARDED_MEANING,
     against_sentences,
+    by_hand_sentence,
     funnel,
     kept_sentence,
     meaning_of_decisions,
@@ -82,6 +85,8 @@ def funnel_table(run: RunFolder) -> Table:
 def _outcome(run: RunFolder) -> Iterator[Text]:
     """Sentences about the rows kept, leakage under a random split, the certificate, and the balance of lengths."""
     yield Text(kept_sentence(run), style="bold")
+    if by_hand := by_hand_sentence(run):
+        yield Text(by_hand)
     yield from (Text(plain(sentence)) for sentence in against_sentences(run))
     if leaked := given_split_sentence(run) or random_split_sentence(run):
         yield Text(leaked)
@@ -115,10 +120,24 @@ def _files(run: RunFolder) -> Text:
         f"{run.report_html}\n",
         ("Next        ", "dim"),
         f"siftune app {run.path}\n"
-        f"            siftune what-if {run.path} near=0.7\n"
-        f"            siftune explain {run.path} {shlex.quote(_row_to_explain(run))}\n"
+        + _threshold_to_try(run)
+        + f"            siftune explain {run.path} {shlex.quote(_row_to_explain(run))}\n"
         f"            siftune push {run.path} hf://OWNER/NAME --dry-run",
     )
+
+
+def _threshold_to_try(run: RunFolder) -> str:
+    """The command that replays the threshold at which the next stored pair of near duplicates would be one; nothing
+    where no stored pair lies below the threshold."""
+    near = run.recipe.duplicates.near
+    if near is None:
+        return ""
+    scores = pl.scan_parquet(run.file("near"), glob=False).filter(pl.col("score") < near.threshold)
+    highest = scores.select(pl.col("score").max()).collect().item()
+    if highest is None:
+        return ""
+    threshold = max(math.floor(highest * 100) / 100, near.floor)
+    return f"            siftune what-if {run.path} near={threshold:g}\n"
 
 
 def _row_to_explain(run: RunFolder) -> str:
@@ -156,6 +175,10 @@ def story_report(story: Story) -> RenderableType:
     membership += [f"arms {', '.join(row['arms'])}"] if row["arms"] else []
     if membership:
         parts.append(Text("; ".join(membership), style="dim"))
+    if story.override is not None:
+        note = f" ({line(story.override.note)})" if story.override.note else ""
+        verb = "keep" if story.override.action == "restore" else "drop"
+        parts.append(Text(f"By hand: {verb} it{note}. `siftune curate` obeys it the next time.", style="bold"))
     parts += [Text.assemble((f"{line(turn['role'])}: ", "cyan"), plain(turn["content"])) for turn in story.messages]
     for chapter in story.chapters:
         parts += [Text(), *_chapter(row["id"], chapter)]
@@ -204,17 +227,23 @@ def replay_report(run: RunFolder, replay: Replay) -> RenderableType:
     """Rows that each stage removes in the run and in a replay, and the first rows whose fate differs."""
     dropped = run.ledger().filter(pl.col("action") == "drop", pl.col("stage").is_in(list(replay.decisions)))
     before, after = dropped.select("id", "stage"), replay.dropped()
-    rows = []
-    for stage in replay.decisions:
+    rows, any_guarded = [], False
+    for stage, decisions in replay.decisions.items():
         in_run, in_replay = (frame.filter(pl.col("stage") == stage).height for frame in (before, after))
         change = f"{in_replay - in_run:+,}" if in_replay != in_run else ""
-        rows.append((stage, in_run, in_replay, change, replay.unmeasured.get(stage)))
+        guarded = decisions.filter(pl.col("action") == "guard")["id"].n_unique()
+        any_guarded = any_guarded or guarded > 0
+        rows.append((stage, in_run, in_replay, change, guarded or None, replay.unmeasured.get(stage)))
     parts: list[RenderableType] = [
-        table("Removed rows", ["stage", "in the run", "what-if", "change", "not measured"], rows),
+        table("Removed rows", ["stage", "in the run", "what-if", "change", "guarded now", "not measured"], rows),
         Text(f"{replay.left.height:,} rows left before splits and balance."),
     ]
     if before.sort("id").equals(after.sort("id")):
-        parts.append(Text("Every row has the fate that it has in the run."))
+        parts.append(Text("Nothing would change: every row keeps the fate that it has in the run."))
+    if any_guarded:
+        parts.append(Text(f"{GUARDED_MEANING.capitalize()}."))
+    if (near := run.recipe.duplicates.near) is not None and "near" in replay.decisions:
+        parts.append(Text(f"near: the answers must be alike as well, at {near.answers:g} or more (near.answers)."))
     if replay.unmeasured:
         parts.append(
             Text("Rows 'not measured' did not reach that stage in the run and count as kept. Curate to measure them.")
@@ -244,7 +273,7 @@ def diff_report(changed: pl.DataFrame) -> RenderableType:
     return Group(
         table(f"{changed.height:,} rows have another fate", ["before", "after", "rows"], rows),
         Text(),
-        table("First rows", ["id", "before", "after", "reason"], first),
+        table(_first_of(len(first), changed.height), ["id", "before", "after", "reason"], first),
     )
 
 
@@ -270,13 +299,18 @@ def check_report(run: RunFolder, results: Sequence[RuleResult]) -> RenderableTyp
     )
 
 
+def _first_of(shown: int, rows: int) -> str:
+    return f"The first {shown:,} of {rows:,} rows" if shown < rows else "Rows"
+
+
 def _fate(fate: str, stage: str | None) -> str:
     return f"{fate} by {stage}" if stage else fate
 
 
 def training_report(results: Sequence[TrainingResult]) -> RenderableType:
     """What the training of each arm and seed took."""
-    columns = ["arm", "seed", "rows", "truncated rows", "steps", "trained tokens", "tokens/s", "minutes", "last loss"]
+    columns = ["arm", "seed", "usable rows", "cut or left out"]
+    columns += ["steps", "trained tokens", "tokens/s", "minutes", "last loss"]
     rows = [
         (
             result.arm,
@@ -297,13 +331,13 @@ def training_report(results: Sequence[TrainingResult]) -> RenderableType:
 
 def dry_run_report(estimate: DryRun) -> RenderableType:
     """What training would take."""
-    columns = ["arm", "rows", "truncated rows", "tokens per epoch", "steps", "trained tokens", "minutes"]
+    columns = ["arm", "usable rows", "cut or left out", "tokens per epoch", "steps", "trained tokens", "minutes"]
     rows = [
         (arm.arm, arm.rows, arm.truncated_rows, arm.arm_tokens, arm.steps, arm.tokens, arm.minutes)
         for arm in estimate.arms
     ]
-    seeds = f" for each of {estimate.seeds} seeds" if estimate.seeds > 1 else ""
-    facts = ", ".join(f"{name} {value}" for name, value in {**estimate.load, **estimate.memory}.items())
+    seeds = f", each of {estimate.seeds} seeds" if estimate.seeds > 1 else ""
+    load, memory = estimate.load, estimate.memory
     return Group(
         table(f"Training under the budget{seeds}", columns, rows),
         *notes(f"{arm.arm}: {warning}" for arm in estimate.arms for warning in arm.warnings),
@@ -311,7 +345,15 @@ def dry_run_report(estimate: DryRun) -> RenderableType:
             f"\n{estimate.tokens_per_second:,.0f} trained tokens per second on this machine (from three steps): "
             f"about {estimate.minutes:,.1f} minutes of training in total."
         ),
-        Text(line(facts), style="dim"),
+        Text(
+            line(
+                f"{load['load']} weights on the {load['device']}, computed in {load['compute']}: {load['why']}. "
+                f"Memory: {memory['total']:,} of {memory['free']:,} MiB that are free (weights {memory['weights']:,}, "
+                f"adapter {memory['adapter']:,}, activations {memory['activations']:,})"
+                + ("; gradient checkpointing is on." if memory["checkpointing"] else ".")
+            ),
+            style="dim",
+        ),
     )
 
 

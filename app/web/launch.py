@@ -18,7 +18,7 @@ LOCALHOST = "127.0.0.1"
 
 
 def launch(run: Path, *, address: str = LOCALHOST, port: int | None = None, headless: bool | None = None) -> int:
-    """Serve the app until it is stopped; returns the server's exit code.
+    """Serve the app until it is stopped. On POSIX systems the server takes the place of this process.
 
     Args:
         run: a run folder.
@@ -26,6 +26,9 @@ def launch(run: Path, *, address: str = LOCALHOST, port: int | None = None, head
             reach the port can read the data and run the models.
         port: the server's port; the first free one from 8501 on when None.
         headless: whether to open no browser; None: open none when there is no display.
+
+    Returns:
+        The server's exit code, elsewhere.
 
     Raises:
         UserError: streamlit is not installed, or `run` is not a run folder.
@@ -40,13 +43,10 @@ def launch(run: Path, *, address: str = LOCALHOST, port: int | None = None, head
             stacklevel=2,
         )
     command, environment = server(run, address=address, port=port, headless=headless)
-    process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter and file
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # The terminal sent Ctrl-C to the server too; it closes by itself.
-        process.wait(timeout=10)
-        return 0
+    if os.name == "posix":
+        sys.stdout.flush()
+        os.execve(command[0], command, environment)  # noqa: S606 - the server is this process: who ends one ends it all
+    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - our interpreter and file
 
 
 def server(

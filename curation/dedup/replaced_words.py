@@ -115,4 +115,4 @@ def _listed(words_in_order: Iterable[str], elsewhere: Counter[str]) -> str:
             remaining[word] -= 1
         else:
             only.append(word)
-    return (" ".join(only[:_LISTED_WORDS]) or "∅") + (" …" if len(only) > _LISTED_WORDS else "")
+    return (" ".join(only[:_LISTED_WORDS]) or "(nothing)") + (" …" if len(only) > _LISTED_WORDS else "")

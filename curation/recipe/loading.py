@@ -21,6 +21,12 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 #: Levels and values of a recipe, far more than one needs.
 _DEEPEST, _MOST_VALUES = 50, 100_000
+#: What stands in place of pydantic's words for the shape of a value.
+_SHAPES = {
+    "list_type": "Must be a list: entries on lines of their own that begin with `- `",
+    "dict_type": "Must be a section: keys with values, on lines of their own",
+    "model_type": "Must be a section: keys with values, on lines of their own",
+}
 #: What a recipe calls the models that come from packages; never a path.
 _MODEL_NAMES = ("auto", "smollm2")
 
@@ -214,7 +220,7 @@ def _explain(error: ErrorDetails, lines: dict[tuple[str | int, ...], int], secti
         return f"{where}: unknown key.{hint} Accepted here: {', '.join(accepted)}."
     if error["type"] == "missing":
         return f"{where}: is missing."
-    message = error["msg"].removeprefix("Value error, ")
+    message = _SHAPES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     value = "" if error["type"] == "value_error" else f" Found: {_short(error['input'])}."
     hint = ""
     if isinstance(error["input"], bool) and error["type"] in ("string_type", "literal_error"):
@@ -295,4 +301,4 @@ def _short(value: object) -> str:
 
 
 def _one_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())
+    return " ".join(str(fault).replace('in "<unicode string>", ', "at ").split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ sources:
 
 duplicates:
   near: {{threshold: {Near().threshold:g}}}  # rows are duplicates from this similarity of their words on
-  # semantic: {{}}  # duplicates in other words, too; needs: pip install 'siftune[semantic]'
+{semantic_comment()}
 
 # splits: {{test: {Splits().test:g}}}  # held-out rows that no training row resembles
 
@@ -39,6 +40,13 @@ duplicates:
 # training:  # for `siftune run`; needs `splits`
 #   budget: {{tokens: {Training().budget.tokens}}}
 """
+
+
+def semantic_comment() -> str:
+    """The commented line that switches the semantic stage on, with what is still to be installed for it."""
+    is_installed = importlib.util.find_spec("sentence_transformers") is not None
+    needs = "" if is_installed else "; needs: pip install 'siftune[semantic]'"
+    return f"  # semantic: {{}}  # duplicates in other words, too{needs}"
 
 
 def starting_recipe(paths: Sequence[str] = ("data.jsonl",)) -> str:

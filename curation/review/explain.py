@@ -14,6 +14,7 @@ from siftune.curation.review.pairs import EARLIER_FATE, neighbours
 from siftune.curation.review.samples import compared_texts, witness_texts
 from siftune.curation.review.selections import SelectionLine, selections_of
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.overrides import Override, read_overrides
 from siftune.curation.text.differences import DiffSpan, word_differences
 
 _CLOSEST = 5  # rows of each measure
@@ -42,6 +43,7 @@ class Story:
         chain: the row that it was dropped for, the row that that one was dropped for, and so on until a kept row.
         neighbours: the rows most similar to it, as in `siftune.curation.review.pairs.neighbours`.
         selections: what each selected arm says of it.
+        override: what the user decided on it since it was curated; None where nothing, or where the run obeyed it.
     """
 
     row: dict[str, Any]
@@ -50,6 +52,7 @@ class Story:
     chain: list[dict[str, Any]]
     neighbours: list[dict[str, Any]]
     selections: list[SelectionLine]
+    override: Override | None = None
 
 
 def explain(run: RunFolder, row_id: str) -> Story:
@@ -66,9 +69,11 @@ def explain(run: RunFolder, row_id: str) -> Story:
     decisions = ledger.filter(pl.col("id") == row_id).to_dicts()
     chapters = [_chapter(run, rows, row_id, decision) for decision in decisions]
     similar = neighbours(run, row_id, rows, most=_CLOSEST).to_dicts()
-    return Story(
-        row, messages(run, row_id), chapters, _chain(rows, ledger, row_id), similar, selections_of(run, row_id)
-    )
+    chain, selections = _chain(rows, ledger, row_id), selections_of(run, row_id)
+    override = read_overrides(run.overrides_path).get(row_id)
+    if any(decision["stage"] == "overrides" for decision in decisions):
+        override = None
+    return Story(row, messages(run, row_id), chapters, chain, similar, selections, override)
 
 
 def messages(run: RunFolder, row_id: str) -> list[dict[str, str]]:

@@ -20,6 +20,8 @@ _SPLITS_OF_DATA = (
     "the data came with splits, and these were kept apart; a section `splits` sets how leaks are found, and "
     "`splits: null` makes all of them training rows"
 )
+#: Steps of a run that decide on no row.
+_MEASURES = ("topics", "diversity")
 #: Decisions that leave a row in the set, as words.
 _OTHER_ACTIONS = {
     "report": "reported",
@@ -34,10 +36,13 @@ _OTHER_ACTIONS = {
 def funnel(manifest: Manifest) -> list[StageRecord]:
     """The stages of a run in the order in which they decided; each takes in what the one before it let through.
 
-    Rows that were dropped by hand before the first stage are a step of their own, `overrides`.
+    What measures and decides on no row (topics, diversity) is no step. Rows that were dropped by hand before the first
+    stage are a step of their own, `overrides`.
     """
     steps: list[StageRecord] = []
     for record in manifest.stages:
+        if record.stage in _MEASURES:
+            continue
         if steps and steps[-1].stage == "ingest" and record.rows < steps[-1].kept:
             by_hand = {"drop": steps[-1].kept - record.rows}
             steps.append(StageRecord(stage="overrides", rows=steps[-1].kept, kept=record.rows, actions=by_hand))
@@ -45,11 +50,9 @@ def funnel(manifest: Manifest) -> list[StageRecord]:
     return steps
 
 
+GUARDED_MEANING = "guarded rows stay, though they are like another row: a number, a name or the question differs"
 #: What the words of `other_decisions` mean that do not say it themselves.
-_MEANINGS = {
-    "report": "reported rows stay, with a remark",
-    "guard": "guarded rows stay, though they are like another row: a number, a name or the question differs",
-}
+_MEANINGS = {"report": "reported rows stay, with a remark", "guard": GUARDED_MEANING}
 
 
 def meaning_of_decisions(manifest: Manifest) -> str:
@@ -74,6 +77,15 @@ def kept_sentence(run: RunFolder) -> str:
         f"{counts.kept:,} of {counts.input:,} rows kept{f' ({share})' if share else ''}: "
         f"{counts.train:,} to train on" + (f", {held_out:,} held out." if held_out else ".")
     )
+
+
+def by_hand_sentence(run: RunFolder) -> str:
+    """How many rows the user kept or dropped by hand; empty where none."""
+    of_hand = run.ledger().filter(pl.col("stage") == "overrides")
+    counts = {"kept": "restore", "dropped": "drop"}
+    rows = {word: of_hand.filter(pl.col("action") == action).height for word, action in counts.items()}
+    listed = ", ".join(f"{count:,} {word}" for word, count in rows.items() if count)
+    return f"By hand: {listed}." if listed else ""
 
 
 def words_sentence(run: RunFolder) -> str:

@@ -32,7 +32,7 @@ def certificate_sentence(run: RunFolder) -> str:
         return f"This run holds no rows out, so none can leak. {advice}"
     held_out = " and ".join(f"{rows:,} {name}" for name, rows in certificate.rows.items() if name != "train")
     measures = ", ".join(certificate.thresholds)
-    searched = f"({measures}; {certificate.comparisons:,} comparisons of {held_out} rows)"
+    searched = f"({measures}; {held_out} rows against every row of any arm: {certificate.comparisons:,} comparisons)"
     if certificate.passed:
         return f"No pair across splits reaches a leak threshold {searched}."
     return f"LEAK: {certificate.pairs:,} pairs across splits reach a leak threshold {searched}."

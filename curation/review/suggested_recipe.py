@@ -11,7 +11,7 @@ from pathlib import Path
 
 from siftune.curation.ingest.source_location import HUB
 from siftune.curation.recipe.sections import Answers, Checks, Near, Splits
-from siftune.curation.recipe.starting_recipe import yaml_value
+from siftune.curation.recipe.starting_recipe import semantic_comment, yaml_value
 from siftune.curation.review.inspect import DuplicateCounts, Inspection
 from siftune.curation.review.wording import percent
 from siftune.curation.split_names import HELD_OUT, TRAIN, split_of
@@ -148,7 +148,7 @@ def _duplicates(duplicates: DuplicateCounts, rows: int, threshold: float) -> lis
     lines.append(
         f"  conflicts: report  # rows with the prompt of another row and another answer: {duplicates.conflicts:,}"
     )
-    lines.append("  # semantic: {}  # duplicates in other words, too; needs: pip install 'siftune[semantic]'")
+    lines.append(semantic_comment())
     return lines
 
 

@@ -94,9 +94,10 @@ def adjusted(recipe: Recipe, settings: Mapping[str, float]) -> Recipe:
             raise UserError(f"{name}={value:g} cannot be replayed: it is a whole number from 1 on.")
         floor = section.get("floor", knob.lowest)
         if not knob.whole_number and not floor <= value <= 1:
-            hint = f" Set {path}.floor lower and curate again." if "floor" in section else ""
+            below = "floor" in section and value < floor
+            hint = f" For lower ones set {path}.floor lower and curate again." if below else ""
             raise UserError(
-                f"{name}={value} cannot be replayed: scores were stored from the floor {floor} up to 1.{hint}"
+                f"{name}={value:g} cannot be replayed. Accepted: {floor:g} (the floor of the stored scores) to 1.{hint}"
             )
         section[knob.field] = int(value) if knob.whole_number else value
     return Recipe.model_validate(document)

@@ -27,6 +27,8 @@ from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.run.manifest import Manifest
 from siftune.curation.run.paths import RunPaths
 
+_ANOTHER_FOLDER = "Give another folder: with `run:` in the recipe, or with --run for data files."
+
 #: The run folders that this thread holds for writing.
 _HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
 
@@ -65,7 +67,7 @@ class RunFolder(RunPaths):
             UserError: the folder holds something else, or the run of another recipe.
         """
         if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file; a run needs a folder of its own. Set `run:` in the recipe.")
+            raise UserError(f"{path} is a file; a run needs a folder of its own. {_ANOTHER_FOLDER}")
         run = cls(path)
         names = [entry.name for entry in path.iterdir()] if path.exists() else []
         # A run that was killed while it wrote its first file left only these two.
@@ -76,13 +78,16 @@ class RunFolder(RunPaths):
         if entries and not is_ours:
             raise UserError(
                 f"{path} is not empty and was not made by siftune (it holds {', '.join(sorted(entries)[:3])}); "
-                "nothing was written. Set `run:` in the recipe to an empty or new folder."
+                f"nothing was written. {_ANOTHER_FOLDER}"
             )
         if run.manifest_path.is_file() and (made_by := cls.open(path).manifest.recipe_name) != recipe_name:
             raise UserError(
                 f"{path} holds the run of the recipe {made_by!r}, not of {recipe_name!r}. Set another `run:`."
             )
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as fault:  # no folder can be made in such places as /proc
+            raise UserError(f"The run folder {path} cannot be made: {fault.strerror}. {_ANOTHER_FOLDER}") from None
         return run
 
     @contextmanager

@@ -123,8 +123,11 @@ def _check_enough(name: str, rows: int, *, free: int, eligible: int, groups_left
         return
     message = f"The {name} split needs {rows} rows, one from each group of similar rows. "
     if rows > free:
-        message += f"{free} groups can be held out; {eligible} of the groups have a kept row"
-        message += f" and groups of more than {SMALL_GROUP} rows and {LARGE_SHARE:.0%} of all rows stay in training. "
+        message += f"There are {free} such groups"
+        if free < eligible:
+            message += f", and {eligible - free} so large (more than {SMALL_GROUP} rows and {LARGE_SHARE:.0%} of all) "
+            message += "that they stay in training"
+        message += ". "
     else:
         message += f"Only {groups_left} groups are left, so none would remain to train on. "
     raise UserError(message + f"Ask for less in `splits.{name}`, or raise `splits.near` so that groups get smaller.")

@@ -331,7 +331,11 @@ def _redundant_held_out_rows(rows: pl.DataFrame, alive: pl.DataFrame) -> pl.Data
     others = rows.filter(pl.col("split").is_in(HELD_OUT), ~pl.col("representative"))
     redundant = others.join(alive.filter(~pl.col("pinned")).select("id"), on="id", how="semi", maintain_order="left")
     decided = redundant.join(heads, on="group", how="left", maintain_order="left").with_columns(
-        action=pl.lit("drop"), reason=pl.lit("heldout_twin"), detail="its group is held out as " + pl.col("split")
+        action=pl.lit("drop"),
+        reason=pl.lit("heldout_twin"),
+        detail="one of the similar rows for which that row stands in the split "
+        + pl.col("split")
+        + "; none of them is trained on",
     )
     return schema.conform(decided, schema.DECISIONS)
 

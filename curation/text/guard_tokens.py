@@ -125,5 +125,5 @@ def guard_difference(a: Sequence[str], b: Sequence[str], *, limit: int = 4) -> s
 
 def _shortened(tokens: Sequence[str], limit: int) -> str:
     if not tokens:
-        return "∅"
+        return "(nothing)"
     return " ".join(tokens[:limit]) + (" …" if len(tokens) > limit else "")

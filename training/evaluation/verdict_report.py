@@ -150,7 +150,7 @@ def _strata(verdict: Verdict) -> Iterator[str]:
 
 def _usage(verdict: Verdict) -> Iterator[str]:
     yield from ["## What each arm used", ""]
-    head = ["arm", "seed", "rows of the arm", "truncated rows", "rows trained on", "steps", "trained tokens", "minutes"]
+    head = ["arm", "seed", "usable rows", "cut or left out", "rows trained on", "steps", "trained tokens", "minutes"]
     rows = []
     for usage in verdict.usage:
         counts = (usage.arm_rows, usage.truncated_rows, usage.rows, usage.steps, usage.tokens)
@@ -158,7 +158,7 @@ def _usage(verdict: Verdict) -> Iterator[str]:
     yield from table(head, rows)
     if any(usage.truncated_rows for usage in verdict.usage):
         yield from [
-            "Rows are truncated to `training.max_length`; the ledger lists them with their lengths.",
+            "Rows are cut at `training.max_length`, and left out where no answer is left; the ledger lists them.",
             "",
         ]
     if verdict.curated_away:

@@ -157,6 +157,7 @@ def refuse_equal_weights(fingerprints: dict[str, Fingerprint]) -> None:
             other = arm_by_hash.setdefault(hash_, arm)
             if other != arm:
                 raise UserError(
-                    f"The arms {other} and {arm} answer with {what}, so comparing them is meaningless. Train them "
-                    "on different rows, or leave one out; to allow it, pass same_weights=True."
+                    f"The arms {other} and {arm} answer with {what}, so comparing them is meaningless. They were "
+                    "trained on the same rows, as a budget of a few steps can buy: raise training.budget, or leave one "
+                    "of them out."
                 )

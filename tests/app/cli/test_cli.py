@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
@@ -21,6 +22,7 @@ from siftune.app.cli.run_output import curation_report
 from siftune.curation.balance import stage
 from siftune.curation.review.funnel import warnings
 from siftune.curation.run.folder import RunFolder
+from siftune.curation.run.overrides import Override, write_override
 from siftune.curation.text.lengths import length_counter
 from tests.worlds import many, write_recipe, write_source
 
@@ -84,6 +86,9 @@ BAD_RECIPES = {
         "nothing was written",
     ),
     "run is a file": ("encoder: null\nrun: s.jsonl\nsources: [{path: s.jsonl}]\n", "is a file"),
+    "no list": ("sources: s.jsonl\n", "Must be a list: entries on lines of their own that begin with `- `"),
+    "no section": ("sources: [{path: s.jsonl}]\nduplicates: {near: strict}\n", "Must be a section: keys with values"),
+    "not YAML": ("sources: [{path: s.jsonl}\n", "is not YAML", "at line 2"),
 }
 
 
@@ -224,6 +229,58 @@ def test_no_rows_with_splits_hold_nothing_out(call: Call, tmp_path: Path) -> Non
     done = call("curate", write_recipe(tmp_path, "s.jsonl", splits={}))
     assert done.exit_code == 2
     assert "s.jsonl: there are no rows." in done.stderr
+
+
+def test_data_without_rows_leave_no_run_behind(call: Call, tmp_path: Path) -> None:
+    write_source([], tmp_path / "s.jsonl")
+    done = call("curate", "s.jsonl")
+    assert done.exit_code == 2
+    assert done.stderr == "siftune: s.jsonl: there are no rows.\n"
+    assert "rows kept" not in done.stdout
+    write_source(many(3), tmp_path / "s.jsonl")
+    assert call("curate", "s.jsonl").exit_code == 0
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(call: Call, tmp_path: Path) -> None:
+    write_source(many(3), tmp_path / "s.jsonl")
+    done = call("curate", "s.jsonl", "--run", "/proc/nothing")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("siftune: The run folder /proc/nothing cannot be made: ")
+
+
+def test_what_if_counts_rows_that_only_a_guard_keeps(call: Call, tmp_path: Path) -> None:
+    text = "How many of the {} apples that lie in the basket beside the door are still green after one week?"
+    rows = [{"instruction": text.format(count), "output": "About half of them are."} for count in (20, 30)]
+    write_source(rows, tmp_path / "s.jsonl")
+    assert call("curate", write_recipe(tmp_path, "s.jsonl", duplicates={"near": {"threshold": 0.95}})).exit_code == 0
+    shown = call("what-if", "run", "near=0.5").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("near "))
+    assert line.split() == ["near", "0", "0", "1"]
+    assert "Nothing would change: every row keeps the fate that it has in the run." in shown
+    assert "Guarded rows stay" in shown
+    assert "near: the answers must be alike as well" in shown
+
+
+def test_what_is_decided_by_hand_is_told_before_and_after_the_next_curation(call: Call, tmp_path: Path) -> None:
+    write_source([*many(3), many(1)[0]], tmp_path / "s.jsonl")
+    recipe = write_recipe(tmp_path, "s.jsonl")
+    assert "By hand" not in call("curate", recipe).stdout
+    write_override(RunFolder.open(tmp_path / "run"), Override("s:3", "restore", "a twin that I want"))
+    told = "By hand: keep it (a twin that I want). `siftune curate` obeys it the next time."
+    assert told in " ".join(call("explain", "run", "s:3").stdout.split())
+    assert "By hand: 1 kept." in call("curate", recipe).stdout
+    assert told not in " ".join(call("explain", "run", "s:3").stdout.split())
+
+
+def test_the_threshold_to_try_is_that_of_the_next_stored_pair(call: Call, run: Path, tmp_path: Path) -> None:
+    shown = call("curate", run.parent / "tiny.yaml").stdout
+    tried = next(line.split() for line in shown.splitlines() if " what-if " in line)
+    near = RunFolder.open(run).recipe.duplicates.near
+    assert near is not None
+    scores = pl.read_parquet(RunFolder.open(run).file("near"))["score"]
+    threshold = float(tried[-1].removeprefix("near="))
+    assert near.floor <= threshold < near.threshold
+    assert scores.filter((scores >= threshold) & (scores < near.threshold)).len() > 0
 
 
 def test_a_broken_line_costs_one_row_and_is_named(call: Call, tmp_path: Path) -> None:

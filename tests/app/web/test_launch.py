@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -40,18 +41,9 @@ def test_it_is_headless_where_there_is_no_display(plain_world: Path, monkeypatch
     assert flags(launch.server(plain_world, headless=True)[0])["server.headless"] == "true"
 
 
-class _Server:
-    """Stands in for the process: the command is what is tested."""
-
-    def __init__(self, command: list[str], **_: object) -> None:
-        self.command = command
-
-    def wait(self, timeout: float | None = None) -> int:
-        return 3
-
-
 def test_another_address_is_warned_about(plain_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "Popen", _Server)
+    monkeypatch.setattr(os, "execve", lambda *_: None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 3))
     with pytest.warns(UserWarning, match=r"0\.0\.0\.0.*no password"):
         assert launch.launch(plain_world, address="0.0.0.0") == 3
 
@@ -59,8 +51,14 @@ def test_another_address_is_warned_about(plain_world: Path, monkeypatch: pytest.
 def test_this_address_is_not_warned_about(
     plain_world: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    monkeypatch.setattr(subprocess, "Popen", _Server)
+    started: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *process: started.append(process))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
     launch.launch(plain_world)
+    ((program, command, environment),) = started  # the server takes the place of the command: both end together
+    assert program == command[0]
+    assert "siftune.app.web.serve" in command
+    assert environment["SIFTUNE_RUN"] == str(plain_world)
     assert not recwarn.list
 
 

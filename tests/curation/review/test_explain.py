@@ -53,7 +53,7 @@ def test_the_guard_says_what_it_saw(run: RunFolder) -> None:
     (chapter,) = story.chapters
     assert story.row["fate"] == "kept"
     assert (chapter.decision["action"], chapter.decision["witness"]) == ("guard", "s:0")
-    assert chapter.decision["detail"] == "prompt 0.83, answer 0.86; 1.032 ≠ ∅"
+    assert chapter.decision["detail"] == "prompt 0.83, answer 0.86; 1.032 ≠ (nothing)"
     assert any(row["guarded"] and row["id"] == "s:0" for row in story.neighbours)
 
 

@@ -115,7 +115,7 @@ def test_one_threshold_after_the_other_is_decided_as_each_by_itself(run: RunFold
         assert one.unmeasured == alone.unmeasured
         left = sorted([*one.left["row"], *replays.stored.others.tolist()])
         assert left == alone.left["row"].to_list()
-    with pytest.raises(UserError, match="from the floor"):
+    with pytest.raises(UserError, match="the floor of the stored scores"):
         replays.replay({"near": 0.1})
 
 
@@ -130,9 +130,9 @@ def test_rows_that_a_later_stage_never_measured_are_counted(run: RunFolder) -> N
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"near": 0.1}, "from the floor 0.2 up to 1"),
-        ({"near": 1.1}, "from the floor"),
-        ({"near": float("nan")}, "from the floor"),
+        ({"near": 0.1}, r"Accepted: 0\.2 .* to 1\. For lower ones set duplicates\.near\.floor"),
+        ({"near": 1.1}, r"near=1\.1 .*Accepted: 0\.2 \(the floor of the stored scores\) to 1\.$"),
+        ({"near": float("nan")}, "the floor of the stored scores"),
         ({"nea": 0.5}, "Did you mean 'near'"),
         ({"contamination": 0.9}, "no contamination stage"),
         ({"max_per_answer": 0}, "whole number"),
@@ -187,5 +187,5 @@ def test_a_higher_threshold_spares_look_alikes_of_a_benchmark(here: Path) -> Non
         (three, *related, "quiz:2", 0.8, 0.95),
     ]
     assert run.matches().height == 4
-    with pytest.raises(UserError, match=r"from the floor 0\.5 up to 1"):
+    with pytest.raises(UserError, match=r"Accepted: 0\.5 \(the floor of the stored scores\) to 1"):
         decided(0.4)

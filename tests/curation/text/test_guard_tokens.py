@@ -79,11 +79,11 @@ def test_the_guard_keeps_order_and_repeats() -> None:
     ("a", "b", "difference"),
     [
         (["1.022"], ["1.032"], "1.022 ≠ 1.032"),
-        ([], ["not"], "∅ ≠ not"),
+        ([], ["not"], "(nothing) ≠ not"),
         (["5", "-", "3"], ["3", "-", "5"], "5 - 3 ≠ 3 - 5"),
         (["2", "7"], ["2", "8"], "7 ≠ 8"),
-        (["2", "2"], ["2"], "2 ≠ ∅"),
-        (["1", "2", "3", "4", "5"], [], "1 2 3 4 … ≠ ∅"),
+        (["2", "2"], ["2"], "2 ≠ (nothing)"),
+        (["1", "2", "3", "4", "5"], [], "1 2 3 4 … ≠ (nothing)"),
     ],
 )
 def test_the_difference_is_readable(a: list[str], b: list[str], difference: str) -> None:
