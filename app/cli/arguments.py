@@ -28,5 +28,6 @@ COLUMNS = click.option(
     "columns",
     multiple=True,
     type=_Column(),
-    help="Which column has which role where names are unusual, such as instruction=prompt; may be repeated.",
+    help="ROLE=COLUMN where names are unusual, such as instruction=prompt; may be repeated. An unknown ROLE is "
+    "answered with all of them.",
 )

@@ -74,7 +74,10 @@ def run(recipe: Path) -> None:
 def train(run: Path, arms: tuple[str, ...], seeds: tuple[int, ...], *, dry_run: bool, as_json: bool) -> None:
     """Train a QLoRA adapter on each arm of RUN under one budget."""
     if not dry_run:
-        return _train(run, arms=arms, seeds=seeds, as_json=as_json)
+        _train(run, arms=arms, seeds=seeds, as_json=as_json)
+        if not as_json:
+            click.echo(f"\nNext  siftune compare {run}")
+        return None
     from siftune.training.dry_run import dry_run as estimate_training
 
     estimate = estimate_training(run, arms=arms or None, seeds=seeds or None, progress=progress_bar(quiet=as_json))

@@ -154,7 +154,7 @@ def _may_miss_pairs(notes: Mapping[str, str]) -> bool:
 def _search_sentence(stage: str, notes: Mapping[str, str]) -> str:
     """How a stage searched that did not compare every pair of rows, and how many pairs it is estimated to find."""
     if "prompts" in notes:
-        stage = f"{stage}: {notes['prompts']}, and only these were compared as a whole"
+        stage = f"{stage}: {notes['prompts']}; the answers of the others were not compared"
     if notes.get("search", "exact") == "exact":
         return stage
     recall, sampled = float(notes.get("recall", "nan")), int(notes.get("sampled", "0"))

@@ -82,7 +82,7 @@ def test_rows_with_a_prompt_of_their_own_are_not_encoded_as_a_whole(
     ]
     assert dropped[0].height == 8
     assert dropped[0].equals(dropped[1])
-    sentence = f"semantic: {len(alike)} of {len(source)} rows have a prompt like another one, and only these were"
+    sentence = f"semantic: {len(alike)} of {len(source)} rows have a prompt like another one; the answers of the"
     assert warnings(preselected)[-1].startswith(sentence)
     assert not any("semantic" in warning for warning in warnings(exhaustive))
     pairs = [

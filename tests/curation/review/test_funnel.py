@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import polars as pl
@@ -80,3 +81,12 @@ def test_a_source_that_loses_more_than_half_of_its_rows_is_named(tmp_path: Path)
     )
     write_parquet(schema.conform(rows, schema.ROWS), run.rows_path, checked=True)
     assert funnel.warnings(run) == ["many: curation dropped 66.7 % of its 3 rows"]
+
+
+def test_what_decides_on_no_row_is_no_step_of_the_funnel() -> None:
+    """Topics are found over all rows that were read, diversity is measured over training rows."""
+    counts = [("ingest", 10, 10), ("near", 10, 8), ("topics", 10, 10), ("balance", 8, 6), ("diversity", 5, 5)]
+    stages = [StageRecord(stage=stage, rows=rows, kept=kept) for stage, rows, kept in [*counts, ("write", 6, 6)]]
+    steps = funnel.funnel(Manifest(siftune=WriterRecord(format=FORMAT), stages=stages))
+    assert [step.stage for step in steps] == ["ingest", "near", "balance", "write"]
+    assert all(step.rows == before.kept for before, step in itertools.pairwise(steps))
