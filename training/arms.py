@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def train(
         arms: Names of arms; the recipe's by default. The arm `base` needs no training and is passed over.
         seeds: Training seeds; the recipe's by default.
         progress: Called after each optimiser step.
-        warn: Called before training with each sentence about rows that the chat template writes in part or not at all.
+        warn: Called with each sentence about rows that the chat template writes in part or not at all, before training;
+            and about arms whose adapters are equal, after it.
 
     Raises:
         UserError: an arm that curation did not write, or a check of `sanity_checks`, `models` or `memory` that fails.
@@ -65,7 +66,24 @@ def train(
                 if truncated is not None:
                     truncation.record(folder.path, truncation.training_stage(job.arm), truncated)
                 results.append(result)
+        if warn is not None:
+            for sentence in _equal_adapters(results):
+                warn(sentence)
         return results
+
+
+def _equal_adapters(results: Sequence[TrainingResult]) -> Iterator[str]:
+    """A sentence for arms of one seed with one adapter: rows come in one order for all arms, so a small budget can buy
+    the same rows of them."""
+    arms: dict[tuple[int, str], list[str]] = {}
+    for result in results:
+        arms.setdefault((result.seed, result.adapter_hash), []).append(result.arm)
+    for (seed, _), names in arms.items():
+        if len(names) > 1:
+            yield (
+                f"{' and '.join(names)} have the same adapter with seed {seed}: the budget bought the same rows of "
+                "them. Raise training.budget to tell them apart"
+            )
 
 
 def _check_rows(run: RunFolder, unfinished: Sequence[jobs.TrainJob], warn: Callable[[str], None] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,9 +22,9 @@ def record(rows: int, *left_out: str, same_as: tuple[str, ...] = ()) -> ArmRecor
     return ArmRecord(**counts, same_as=list(same_as), left_out=list(left_out))
 
 
-def run_with_stages(folder: Path, model: Path, *names: str) -> RunFolder:
+def run_with_stages(folder: Path, model: Path, *names: str, **training: Any) -> RunFolder:
     """A run whose arm no-checks holds the same rows as curated."""
-    run = RunFolder(write_tiny_run(folder, model=model, arms=[*names, *BY_STAGE]))
+    run = RunFolder(write_tiny_run(folder, model=model, arms=[*names, *BY_STAGE], **training))
     curated = pl.read_parquet(run.arm("curated"))
     curated.write_parquet(run.arm("no-checks"))
     pl.concat([curated, pl.read_parquet(run.arm("raw"))[1:2]]).write_parquet(run.arm("no-near"))
@@ -80,3 +81,15 @@ def test_controls_of_arms_of_one_size_are_trained_once(tmp_path: Path, tiny_mode
     manifest.write(run.manifest_path)
     trained = [job.arm for job in arms.plan_jobs(RunFolder(run.path), seeds=[0])]
     assert trained == ["curated", "best", "best-random", "other"]
+
+
+@pytest.mark.slow
+def test_arms_that_train_on_the_same_rows_are_named(tmp_path: Path, tiny_model: Path) -> None:
+    """One step of one row: the rows come in one order for both arms, and they share the first one."""
+    run = run_with_stages(tmp_path / "run", tiny_model, "curated", budget={"steps": 1}, batch_rows=1, micro_rows=1)
+    notes: list[str] = []
+    results = arms.train(run, arms=["curated", "no-near"], seeds=[0, 1], warn=notes.append)
+    equal = [one.adapter_hash == two.adapter_hash for one, two in zip(results[::2], results[1::2], strict=True)]
+    told = [f"curated and no-near have the same adapter with seed {seed}" for seed in (0, 1) if equal[seed]]
+    assert any(equal)
+    assert [note.partition(":")[0] for note in notes if "same adapter" in note] == told
