@@ -71,7 +71,8 @@ def explain(run: RunFolder, row_id: str) -> Story:
     similar = neighbours(run, row_id, rows, most=_CLOSEST).to_dicts()
     chain, selections = _chain(rows, ledger, row_id), selections_of(run, row_id)
     override = read_overrides(run.overrides_path).get(row_id)
-    if any(decision["stage"] == "overrides" for decision in decisions):
+    obeyed = {decision["action"] for decision in decisions if decision["stage"] == "overrides"}
+    if override is not None and override.action in obeyed:
         override = None
     return Story(row, messages(run, row_id), chapters, chain, similar, selections, override)
 
