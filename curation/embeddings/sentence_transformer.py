@@ -116,7 +116,7 @@ class SentenceModel:
             str(self.folder),
             local_files_only=True,
             trust_remote_code=False,
-            device=None if _has_gpu() else "cpu",
+            device="cpu" if portable_arithmetic.is_requested() else None,
             model_kwargs={"use_safetensors": True},
         ).eval()
         if self.precision == "bf16":
