@@ -26,6 +26,7 @@ TRUNCATED = "the file is truncated: its last row is incomplete and was quarantin
 #: Bytes of a value that is read as a whole, which takes up to four times as much memory.
 MAX_DOCUMENT = 4_000_000_000
 _SAMPLED_OBJECTS = 200
+_DEEPEST = 500  # levels that Python's parser takes in every version, however deep the call is
 _RAW_CHARACTERS = 2000  # of a faulty row that are kept
 _GAP = re.compile(r"[\s,]*")
 _NEXT_OBJECT = re.compile(r",\s*(?=\{)")
@@ -33,6 +34,8 @@ _NEXT_OBJECT = re.compile(r",\s*(?=\{)")
 _TEXT_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([][{}])|(")', re.DOTALL)
 _WRAPPED_ARRAY = re.compile(r'\{\s*"[^"]*"\s*:\s*\[')
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+
+_PARSER = json.JSONDecoder()
 
 _Span = tuple[int, int]
 _Keys = frozenset[str]
@@ -244,13 +247,13 @@ def _objects_of(data: bytes) -> tuple[list[Any], bytes]:
         text = data.decode()
     except UnicodeDecodeError:
         return [], data
-    decoder, objects, start = json.JSONDecoder(), list[Any](), 0
+    objects, start = list[Any](), 0
     while gap := _GAP.match(text, start):
         start = gap.end()
         if text[start : start + 1] != "{":
             break
         try:
-            value, start = decoder.raw_decode(text, start)
+            value, start = _decoded(text, start)
         except (ValueError, RecursionError):
             break
         objects.append(value)
@@ -293,12 +296,14 @@ def parse_line(line: bytes) -> Any:
         return Fault("bad_json", "nested too deeply", line.decode(errors="replace"))
     # Python's parser takes NaN and lone surrogates, which orjson refuses.
     try:
-        return json.loads(line.decode())
+        value = json.loads(line.decode())
+        _require_shallow(value)
     except UnicodeDecodeError as error:
         return Fault("bad_encoding", f"byte {error.start}: {error.reason}", line.decode(errors="replace"))
     except (ValueError, RecursionError):
         literal = python_literal(line.decode()) if line.lstrip()[:2] in (b"{'", b"[{") else None
         return literal if isinstance(literal, (dict, list)) else Fault("bad_json", message, line.decode())
+    return value
 
 
 def read_document(pieces: Iterator[bytes], path: Path, *, warn: Warn) -> Iterator[Any]:
@@ -358,7 +363,7 @@ def _recovered_rows(data: bytes, path: Path, warn: Warn) -> Iterator[Any]:
 
 def _scan_rows(text: str, start: int, closing: str, warn: Warn) -> Iterator[tuple[Any, _Span]]:
     """Each row from `start` on, or the `Fault` in its position, with its span in `text`."""
-    decoder, row_keys = json.JSONDecoder(), set[_Keys]()
+    row_keys = set[_Keys]()
     while True:
         gap = _GAP.match(text, start)
         start = gap.end() if gap else start
@@ -375,10 +380,10 @@ def _scan_rows(text: str, start: int, closing: str, warn: Warn) -> Iterator[tupl
             start = after + 1 if text[after] == "[" else after
             continue
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = _decoded(text, start)
         except (ValueError, RecursionError) as error:
             detail = str(error)[:200]
-            resumed = _next_row(text, start, row_keys, decoder)
+            resumed = _next_row(text, start, row_keys)
             if resumed is None:
                 stripped = text.rstrip()
                 is_truncated = not stripped.endswith(closing) or getattr(error, "pos", start) >= len(stripped)
@@ -397,7 +402,7 @@ def _scan_rows(text: str, start: int, closing: str, warn: Warn) -> Iterator[tupl
         start = end
 
 
-def _next_row(text: str, start: int, row_keys: set[_Keys], decoder: json.JSONDecoder) -> int | None:
+def _next_row(text: str, start: int, row_keys: set[_Keys]) -> int | None:
     """Where the next row begins after a broken one: an object with the same keys as one of the rows before.
 
     Where no row came before, rows are the objects whose keys cover most of the text: rows cover more of it than what
@@ -405,20 +410,47 @@ def _next_row(text: str, start: int, row_keys: set[_Keys], decoder: json.JSONDec
     """
     if not row_keys:
         covered: Counter[_Keys] = Counter()
-        for begin, end, keys in islice(_objects(text, start, decoder), _SAMPLED_OBJECTS):
+        for begin, end, keys in islice(_objects(text, start), _SAMPLED_OBJECTS):
             covered[keys] += end - begin
         row_keys = {keys for keys, _ in covered.most_common(1)}
-    return next((begin for begin, _, keys in _objects(text, start, decoder) if keys in row_keys), None)
+    return next((begin for begin, _, keys in _objects(text, start) if keys in row_keys), None)
 
 
-def _objects(text: str, start: int, decoder: json.JSONDecoder) -> Iterator[tuple[int, int, _Keys]]:
+def _objects(text: str, start: int) -> Iterator[tuple[int, int, _Keys]]:
     """Every object after a comma: where it begins and ends, and its keys."""
     for comma in _NEXT_OBJECT.finditer(text, start):
         try:
-            value, end = decoder.raw_decode(text, comma.end())
+            value, end = _decoded(text, comma.end())
         except (ValueError, RecursionError):
             continue
         yield comma.end(), end, frozenset(value)
+
+
+def _decoded(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins at `start`, by Python's parser, and where it ends.
+
+    Raises:
+        ValueError: there is no JSON value.
+        RecursionError: it is nested too deeply.
+    """
+    value, end = _PARSER.raw_decode(text, start)
+    _require_shallow(value)
+    return value, end
+
+
+def _require_shallow(value: Any) -> None:
+    """Raise `RecursionError` for more than 500 levels. Where Python's parser stops depends on its version."""
+    level, depth = [value], 0
+    while level:
+        if (depth := depth + 1) > _DEEPEST:
+            raise RecursionError("nested too deeply")
+        containers = (item for item in level if item.__class__ in (list, dict))
+        level = [
+            inner
+            for item in containers
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if inner.__class__ in (list, dict)
+        ]
 
 
 def _raw(text: str, span: _Span) -> str:

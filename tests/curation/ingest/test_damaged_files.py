@@ -58,6 +58,8 @@ BAD_LINES = {
     b"[" * 100_000: "bad_json",
     b'{"question": "q", "answer": "a", "x": ' + b"[" * 300 + b"]" * 300 + b"}": "wrong_type",
     b'{"question": "q", "answer": "a", "x": ' + b"[" * 5_000 + b"]" * 5_000 + b"}": "bad_json",
+    # Python's parser, which takes NaN, has another limit in each version.
+    b'{"question": "q", "answer": "a", "x": ' + b"[" * 600 + b"NaN" + b"]" * 600 + b"}": "bad_json",
 }
 
 
