@@ -197,7 +197,7 @@ def test_arms_of_the_same_weights_are_said_to_be_so(page, done_run: Path) -> Non
     text = shown(page("chat", done_run).chat_input[0].set_value("What?").run())
     assert "The arms raw and curated have the same weights, so their answers are the same" in text
     assert "larger training budget or other seeds" in text
-    assert "same_weights" not in text
+    assert "same_weights=True" not in text
     engine = state.engine(run)
     assert training_queries.equal_arms_sentence(run, engine, ("base", "raw")) is None
 
@@ -631,8 +631,8 @@ def test_dashes_have_a_legend_and_steps_are_whole_numbers() -> None:
 
 
 def test_names_on_the_rings_of_verbs_do_not_overlap() -> None:
-    verbs = ["name", "classify", "rewrite", "generate"]
-    lines = [(verb, f"noun{number}", 3 + number) for verb in verbs for number in range(4)]
+    verbs = [f"classify{number}" for number in range(12)]
+    lines = [(verb, f"noun{number}", 3 + number) for verb in verbs for number in range(2)]
     tree = pl.DataFrame(lines, schema=["verb", "noun", "rows"], orient="row")
     tree = tree.with_columns(set=pl.lit("raw"), share=pl.col("rows") / 100)
     spec = verb_chart(tree, "raw").to_dict()
