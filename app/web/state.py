@@ -20,6 +20,7 @@ from siftune.app.web import markup, queries
 from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.exact_interval import clopper_pearson
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.review import annotations as user_annotations
 from siftune.curation.review import bulk_actions, charts, funnel, pairs
 from siftune.curation.review import lengths as row_lengths
@@ -416,6 +417,11 @@ def token_lengths(run: RunFolder) -> TokenCount:
     return _token_lengths(str(run.path), run_version(run), _catalogue=rows)
 
 
+def needs_tokens(recipe: Recipe) -> bool:
+    """Whether a section of the recipe speaks of tokens of a base model, so that pages should count in them, too."""
+    return bool({"model", "training", "balance"} & recipe.model_fields_set)
+
+
 def ask_for_tokens() -> None:
     """Let `token_lengths` count, however many rows there are."""
     st.session_state[_ASKED] = True
@@ -431,7 +437,7 @@ def _stored_lengths(path: str, version: str) -> TokenLengths | None:
 def _token_lengths(path: str, version: str, _catalogue: Catalogue) -> TokenCount:
     del path, version
     count = TokenCount(rows=len(_catalogue), ready=stored_lengths(_catalogue.run))
-    if not {"model", "training", "balance"} & _catalogue.run.recipe.model_fields_set:
+    if not needs_tokens(_catalogue.run.recipe):
         count.fault = "Words are counted, since no section of the recipe needs the tokens of a base model."
     if not count.finished:
         thread = threading.Thread(target=_count, args=(count, _catalogue.run), daemon=True)

@@ -173,6 +173,7 @@ def _list(catalogue: Catalogue, selected: Positions) -> int | None:
         on_select="rerun",
         selection_mode="single-row",
         height=36 * (min(len(listed), 8) + 1),
+        placeholder="",
         column_config={"instruction": st.column_config.TextColumn(width="large")},
     )
     chosen = event["selection"]["rows"]

@@ -754,4 +754,15 @@ def test_the_slider_counts_tokens_of_the_base_model(page, done_run: Path) -> Non
 def test_a_run_without_a_model_counts_words_and_says_so(page, plain_world: Path) -> None:
     at = page("thresholds", plain_world)
     assert at.metric[2].label == "Words left"
-    assert "names no base model" in shown(at)
+    assert "Words are counted, since no section of the recipe needs the tokens of a base model." in shown(at)
+
+
+@pytest.mark.parametrize(("section", "expected"), [("", False), ("balance: {}\n", True), ("training: {}\n", True)])
+def test_tokens_are_counted_where_a_section_of_the_recipe_counts_them(
+    plain_run: Path, section: str, expected: bool
+) -> None:
+    run = RunFolder.open(plain_run)
+    manifest = run.manifest
+    manifest.recipe = RECIPE + section
+    manifest.write(run.manifest_path)
+    assert state.needs_tokens(RunFolder.open(plain_run).recipe) == expected
