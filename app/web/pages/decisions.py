@@ -55,7 +55,7 @@ def _compare(catalogue: Catalogue, row_id: str, other: str, stage: str | None) -
         del st.session_state["pair"]
         st.rerun()
     layout.side_by_side(catalogue, row_id, other, stage=stage)
-    _by_hand(catalogue, row_id, place="the row on the left")
+    _by_hand(catalogue, row_id, side="the row on the left")
 
 
 def _one_by_one(catalogue: Catalogue) -> None:
@@ -75,8 +75,8 @@ def _one_by_one(catalogue: Catalogue) -> None:
     decision = page.row(chosen - walk.page * PAGE, named=True)
     st.divider()
     markup.draw(markup.decision(decision_sentence(decision, words)))
-    place = "the row on the left" if decision["witness"] else "this row"
-    _by_hand(catalogue, decision["id"], place=place, after=lambda: walk.go_to(chosen + 1))
+    side = "the row on the left" if decision["witness"] else "this row"
+    _by_hand(catalogue, decision["id"], side=side, after=lambda: walk.go_to(chosen + 1))
     if decision["witness"]:
         layout.side_by_side(catalogue, decision["id"], decision["witness"], stage=decision["stage"])
     else:
@@ -198,7 +198,7 @@ def _duplicate_groups(catalogue: Catalogue) -> None:
             row_id if scores[row_id] is None else f"{row_id}   {scores[row_id]:.3f}"
         ),
     )
-    _by_hand(catalogue, duplicate, place="the row on the left")
+    _by_hand(catalogue, duplicate, side="the row on the left")
     layout.side_by_side(catalogue, duplicate, group["witness"])
 
 
@@ -209,17 +209,17 @@ def _instructions(catalogue: Catalogue, row_ids: pl.Series) -> list[str]:
     return [markup.line(previews.get(-1 if position is None else position, ("", ""))[0]) for position in positions]
 
 
-def _by_hand(catalogue: Catalogue, row_id: str, *, place: str = "", after: Callable[[], None] | None = None) -> None:
+def _by_hand(catalogue: Catalogue, row_id: str, *, side: str = "", after: Callable[[], None] | None = None) -> None:
     """The controls to keep or drop a row, when the run has it.
 
     Args:
         catalogue: the rows of the run.
         row_id: the row.
-        place: where the row stands, in words.
+        side: where the row stands, in words.
         after: called when the user has decided.
     """
     position = catalogue.position(row_id)
     if position is not None:
         with st.container(width=760):
-            markup.draw(markup.section_head(f"Keep or drop {row_id}, {place}"))
+            markup.draw(markup.section_head(f"Keep or drop {row_id}, {side}"))
             hand_controls(catalogue, row_id, str(catalogue.frame["fate"][position]), after=after)

@@ -48,7 +48,7 @@ BUILDERS = {
     "facts": lambda text: markup.facts([(text, text)]),
     "table": lambda text: markup.table([text], [[text]]),
     "decision": markup.decision,
-    "note": lambda text: markup.note(markup.with_code(text)),
+    "note": markup.note,
     "row_head": lambda text: markup.row_head(text, {"fate": text, "stage": text, "reason": text}),
     "notice": markup.notice,
     "title": markup.title,
