@@ -20,7 +20,7 @@ CURVES = {
 }
 #: What to see in each of them.
 HEADINGS = {
-    "loss": "Loss falls as an arm learns",
+    "loss": "Loss: the lower, the better",
     "learning_rate": "Learning rate: alike in every arm",
     "grad_norm": "Gradient norm: a spike is instability",
     "tokens_per_second": "Speed: a dip is a busy machine",
@@ -100,14 +100,19 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str]) 
     half = smoothed_steps(frame) // 2 if column in _NOISY else 0
     legend = alt.Legend(title=None, orient="top", offset=2, padding=0, symbolOpacity=1, symbolStrokeWidth=3)
     colours = alt.Scale(domain=list(arms), range=[arm_colour(arm) for arm in arms])
+    # Dashes need a legend where there is more than one kind of them.
+    dashes = alt.Legend(title=None, orient="top", offset=2, padding=0, labelExpr="'seed ' + datum.label")
+    seeds = dashes if frame["seed"].n_unique() > 1 else None
+    whole = {"tickMinStep": 1, "format": "~s"} if frame["x"].dtype.is_integer() else {}
+    axis_of_x = alt.Axis(tickCount=6, grid=False, **whole)
     scale = alt.Scale(zero=column in ("learning_rate", "tokens_per_second"), nice=True)
     base = (
         alt.Chart(frame.to_pandas())
         .transform_window(smooth=f"mean({column})", frame=[-half, half], groupby=["arm", "seed"], sort=[{"field": "x"}])
         .encode(
-            x=alt.X("x:Q", title=None, axis=alt.Axis(tickCount=6, grid=False)),
+            x=alt.X("x:Q", title=None, axis=axis_of_x),
             color=alt.Color("arm:N", scale=colours, legend=legend),
-            strokeDash=alt.StrokeDash("seed:N", legend=None),
+            strokeDash=alt.StrokeDash("seed:N", legend=seeds),
             tooltip=["arm:N", "seed:N", "x:Q", alt.Tooltip(f"{column}:Q", format=".4g")],
         )
     )

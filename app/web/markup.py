@@ -15,7 +15,7 @@ import streamlit as st
 from markdown_it import MarkdownIt
 
 from siftune.app.web.theme import STYLE
-from siftune.curation.review.wording import decision_text, reason_text
+from siftune.curation.review.wording import reason_text
 from siftune.curation.text.differences import DiffSpan
 from siftune.curation.text.hidden_characters import visible
 
@@ -26,6 +26,7 @@ MOST_TURNS = 60
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
 _BOX_DRAWING = re.compile(r"[\u2500-\u257f]|^ *\|.*\|$", re.MULTILINE)
 _CODE = re.compile(r"^>>> |^\t|^ {4}\S", re.MULTILINE)
+_IN_BACKTICKS = re.compile(r"`([^`\n]+)`")
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -178,7 +179,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 
 def note(text: object) -> str:
     """A line of explanation in a muted colour."""
-    return f'<div class="sf faint">{escaped(text)}</div>'
+    return f'<div class="sf faint">{_cell(text)}</div>'
 
 
 def bar(share: float, tone: str = "", *, dropped: float = 0.0) -> str:
@@ -197,8 +198,17 @@ def bar(share: float, tone: str = "", *, dropped: float = 0.0) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> str:
-    """A table. `numbers` are the indices of right-aligned columns; a cell that is `Markup` is not escaped again."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), wide_first: bool = False
+) -> str:
+    """A table; a cell that is `Markup` is not escaped again.
+
+    Args:
+        head: the names of the columns.
+        rows: the cells of each row.
+        numbers: the indices of right-aligned columns.
+        wide_first: whether the first column holds names of ours, which are never broken within a word.
+    """
     classes = ["num" if column in numbers else "" for column in range(len(head))]
     top = "".join(f'<th class="{name}">{escaped(title)}</th>' for title, name in zip(head, classes, strict=True))
     body = "".join(
@@ -207,13 +217,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Seq
         + "</tr>"
         for row in rows
     )
-    return f'<div class="sf scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    kind = ' class="named"' if wide_first else ""
+    return f'<div class="sf scroll"><table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 class Markup(str):
-    """HTML made by this module, so that a table does not escape it again."""
+    """HTML made by this module, so that a table, a note or a notice does not escape it again."""
 
     __slots__ = ()
+
+
+def with_code(text: str) -> Markup:
+    """A text of our own, in which what stands between backticks is drawn as code."""
+    return Markup(_IN_BACKTICKS.sub(r"<code>\1</code>", escaped(text)))
 
 
 def cell_with_note(text: object, note: object) -> Markup:
@@ -232,7 +248,7 @@ def _class(tone: str) -> str:
 
 def notice(message: str) -> str:
     """What went wrong, or what to do first; line breaks of the message are kept."""
-    return f'<div class="sf turn"><div class="text">{escaped(message)}</div></div>'
+    return f'<div class="sf turn"><div class="text">{_cell(message)}</div></div>'
 
 
 def title(text: str) -> str:
@@ -274,10 +290,9 @@ def section_head(text: str) -> str:
     return f'<div class="sf head">{escaped(text)}</div>'
 
 
-def decision(line: Mapping[str, Any]) -> str:
-    """One line of the ledger in words."""
-    text = decision_text(line) + (f". {line['detail']}" if line["detail"] else "")
-    return f'<div class="sf decision">{escaped(clip(text, 600))}</div>'
+def decision(sentence: str) -> str:
+    """One line of the ledger, as `siftune.curation.review.decision_words` writes it."""
+    return f'<div class="sf decision">{escaped(clip(sentence, 600))}</div>'
 
 
 def row_head(row_id: str, row: Mapping[str, Any] | None) -> str:

@@ -91,7 +91,7 @@ def _answers_figure(catalogue: Catalogue, lengths: TokenLengths | None) -> Figur
 def _leaks_figure(run: RunFolder) -> Figure:
     certificate, leaks = run.manifest.certificate, run.manifest.naive_split
     worst = max(leaks, key=lambda leak: leak.expected, default=None)
-    before = "—" if worst is None else f"{worst.expected:,.0f}"
+    before = "—" if worst is None else f"{worst.expected:,.1f}"
     after = "—" if certificate is None else f"{certificate.pairs:,}"
     note = "test rows with a similar training row"
     if run.manifest.given_split:
@@ -100,7 +100,7 @@ def _leaks_figure(run: RunFolder) -> Figure:
     elif worst is None and certificate is None:
         return Figure("Leaked test rows", "—", "no rows are held out", "Browse", "All rows")
     elif worst is not None:
-        note = f"of {worst.test_rows:,} test rows under a random split ({worst.measure}) → this run"
+        note = f"of {worst.test_rows:,} test rows, on average over random splits ({worst.measure}) → this run"
     return Figure("Leaked test rows", f"{before} → {after}", note, "Browse", "Test rows", {"split": ["test"]})
 
 

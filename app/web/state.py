@@ -20,6 +20,7 @@ from siftune.app.web import markup, queries
 from siftune.app.web.chat_round import ChatRound
 from siftune.curation.errors import UserError
 from siftune.curation.exact_interval import clopper_pearson
+from siftune.curation.recipe.recipe import Recipe
 from siftune.curation.review import annotations as user_annotations
 from siftune.curation.review import bulk_actions, charts, funnel, pairs
 from siftune.curation.review import lengths as row_lengths
@@ -341,18 +342,29 @@ def _warnings(path: str, version: str) -> list[str]:
     return funnel.warnings(RunFolder.open(path))
 
 
-def score_histogram(run: RunFolder, stage: str) -> pl.DataFrame:
-    """The stored pairs of a stage by similarity; cached, since no threshold changes it."""
-    return _score_histogram(str(run.path), run_version(run), stage)
+def score_histogram(run: RunFolder, stage: str, threshold: float) -> pl.DataFrame:
+    """The stored pairs of a stage by similarity; cached, since a slider passes the same values again."""
+    return _score_histogram(str(run.path), run_version(run), stage, threshold)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _score_histogram(path: str, version: str, stage: str) -> pl.DataFrame:
+@st.cache_resource(max_entries=50, show_spinner=False)
+def _score_histogram(path: str, version: str, stage: str, threshold: float) -> pl.DataFrame:
     del version
-    return pairs.score_histogram(RunFolder.open(path), stage)
+    return pairs.score_histogram(RunFolder.open(path), stage, threshold=threshold)
 
 
-def borderline(run: RunFolder, stage: str, threshold: float, most: int) -> pl.DataFrame:
+def reached_pairs(run: RunFolder, stage: str, threshold: float) -> pairs.ReachedPairs:
+    """How many stored pairs of a duplicate stage reach a threshold; cached like their histogram."""
+    return _reached_pairs(str(run.path), run_version(run), stage, threshold)
+
+
+@st.cache_resource(max_entries=50, show_spinner=False)
+def _reached_pairs(path: str, version: str, stage: str, threshold: float) -> pairs.ReachedPairs:
+    del version
+    return pairs.reached_pairs(RunFolder.open(path), stage, threshold)
+
+
+def borderline(run: RunFolder, stage: str, threshold: float, most: int, *, guarded: bool = False) -> pl.DataFrame:
     """The pairs nearest to a threshold; cached while the user labels them.
 
     Args:
@@ -360,14 +372,22 @@ def borderline(run: RunFolder, stage: str, threshold: float, most: int) -> pl.Da
         stage: the name of a stage with a threshold.
         threshold: the threshold.
         most: how many pairs.
+        guarded: of the guarded pairs instead, which no threshold decides about.
     """
-    return _borderline(str(run.path), run_version(run), stage, threshold, most)
+    return _borderline(str(run.path), run_version(run), stage, threshold, most, guarded)
 
 
 @st.cache_resource(max_entries=50, show_spinner=False)
-def _borderline(path: str, version: str, stage: str, threshold: float, most: int) -> pl.DataFrame:
+def _borderline(
+    path: str,
+    version: str,
+    stage: str,
+    threshold: float,
+    most: int,
+    guarded: bool,  # noqa: FBT001 - part of the cache key
+) -> pl.DataFrame:
     del version
-    return pairs.borderline(RunFolder.open(path), stage, threshold, most=most)
+    return pairs.borderline(RunFolder.open(path), stage, threshold, most=most, guarded=guarded)
 
 
 @dataclass
@@ -397,6 +417,11 @@ def token_lengths(run: RunFolder) -> TokenCount:
     return _token_lengths(str(run.path), run_version(run), _catalogue=rows)
 
 
+def needs_tokens(recipe: Recipe) -> bool:
+    """Whether a section of the recipe speaks of tokens of a base model, so that pages should count in them, too."""
+    return bool({"model", "training", "balance"} & recipe.model_fields_set)
+
+
 def ask_for_tokens() -> None:
     """Let `token_lengths` count, however many rows there are."""
     st.session_state[_ASKED] = True
@@ -412,8 +437,8 @@ def _stored_lengths(path: str, version: str) -> TokenLengths | None:
 def _token_lengths(path: str, version: str, _catalogue: Catalogue) -> TokenCount:
     del path, version
     count = TokenCount(rows=len(_catalogue), ready=stored_lengths(_catalogue.run))
-    if not {"model", "training"} & _catalogue.run.recipe.model_fields_set:
-        count.fault = "The recipe names no base model, so words are counted."
+    if not needs_tokens(_catalogue.run.recipe):
+        count.fault = "Words are counted, since no section of the recipe needs the tokens of a base model."
     if not count.finished:
         thread = threading.Thread(target=_count, args=(count, _catalogue.run), daemon=True)
         thread.start()
@@ -456,7 +481,8 @@ def _engine(path: str, stamps: tuple[tuple[str, int], ...]) -> Engine:
     run = RunFolder.open(path)
     gc.unfreeze()  # an engine that this one replaces may be garbage by now
     try:
-        return open_engine(run.path, run.recipe)
+        # Arms of equal weights are no fault of the run: pages say so where somebody wants to compare them.
+        return open_engine(run.path, run.recipe, same_weights=True)
     finally:
         freeze()
 

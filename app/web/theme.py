@@ -58,7 +58,7 @@ STYLE = """
 .sf.bar i{display:block;height:100%}
 .sf.scroll{overflow-x:auto}
 .sf table{border-collapse:collapse;width:100%;font-size:.9rem}
-.sf.strong{overflow-wrap:normal}
+.sf.strong,.sf table.named td:first-child{overflow-wrap:normal}
 .sf .num+td:not(.num),.sf .num+th:not(.num){padding-left:.9rem}
 .sf td small{opacity:.66;font-size:.8rem}
 .sf th{overflow-wrap:normal;font-weight:600;text-align:left;opacity:.7;font-size:.8rem}
@@ -89,7 +89,7 @@ h1.sf{font-size:1.7rem;font-weight:650;padding:0;margin:0}
 .sf .md li{margin:.1rem 0;font-size:inherit}
 .sf .md h1,.sf .md h2,.sf .md h3,.sf .md h4,.sf .md h5,.sf .md h6{font-size:1.02em;font-weight:650;margin:.6rem 0 .2rem;
   padding:0;line-height:1.35}
-.sf .md code{font-size:.9em;padding:0 .2em;border-radius:.2rem;color:inherit;overflow-wrap:anywhere;
+.sf code,.sf .md code{font-size:.9em;padding:0 .2em;border-radius:.2rem;color:inherit;overflow-wrap:anywhere;
   background:color-mix(in srgb,currentColor 9%,transparent)}
 .sf .md pre code{padding:0;background:none;font-size:1em}
 .sf .md blockquote{border-left:3px solid color-mix(in srgb,currentColor 25%,transparent);padding-left:.7rem;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,6 +13,7 @@ from siftune.training.evaluation.differences import Difference, Stratum
 from siftune.training.evaluation.formatting import format_stratum
 from siftune.training.evaluation.stage_contributions import StageContribution
 from siftune.training.evaluation.verdict import Comparison
+from siftune.training.inference.engine import Engine
 from siftune.training.result import finished_trainings, read_log, read_result, read_truncated, training_folders
 
 #: What the training curves can be drawn over, and the column of `logs`.
@@ -29,9 +30,39 @@ def next_command(run: RunFolder) -> str:
     """The command that produces what the pages about training need, with the reason."""
     if "curated" not in run.arms():
         return f"This run has no arms yet. Curate first:\n\n    siftune curate {run.recipe_path}"
+    if run.recipe.training is None and not finished_trainings(run.path):
+        return (
+            "The recipe of this run has no section `training:`, so no arm can be trained. Add this line to the recipe, "
+            "not indented; its defaults will do:\n\n    training: {}\n\nThen curate again and train, here with the "
+            f"run's own copy of the recipe:\n\n    siftune curate {run.recipe_path}\n    siftune train {run.path}"
+        )
     if not finished_trainings(run.path):
         return f"No arm of this run is trained yet. To train them:\n\n    siftune train {run.path}"
     return f"The arms are trained but not compared yet. To compare them:\n\n    siftune compare {run.path}"
+
+
+def equal_arms_sentence(run: RunFolder, engine: Engine, arms: Sequence[str]) -> str | None:
+    """Why the answers of two of the arms cannot be compared: they are the same model. None where no two are.
+
+    Args:
+        run: the run.
+        engine: what answers for the arms.
+        arms: those that are to be compared.
+    """
+    known: dict[str, str] = {}
+    for arm in arms:
+        fingerprint = engine.fingerprint(arm)
+        for what, value in (("have the same weights", fingerprint.weights), ("predict the same", fingerprint.logits)):
+            other = known.setdefault(f"{what} {value}", arm)
+            if other != arm:
+                return (
+                    f"The arms {other} and {arm} {what}, so their answers are the same and there is nothing to "
+                    "compare. That happens where both saw the same rows in a short training: a larger training "
+                    "budget or other seeds in the recipe tell them apart. Or leave one of the two out.\n\n"
+                    f"After a change of the recipe:\n\n    siftune curate {run.recipe_path}\n"
+                    f"    siftune train {run.path}"
+                )
+    return None
 
 
 def comparison_interval(comparison: Comparison) -> dict[str, Any] | None:
@@ -110,7 +141,7 @@ def settings(run: RunFolder) -> tuple[list[str], list[tuple[str, list[str]]]]:
     results = [read_result(folder) for _, _, folder in trainings]
     recorded = [_flatten(result.model_dump()) if result else {} for result in results]
     names = sorted({name for values in recorded for name in values if not name.startswith(_NO_SETTINGS)})
-    lines = [(name, [str(values.get(name, "—")) for values in recorded]) for name in names]
+    lines = [(name, [_setting(values.get(name)) for values in recorded]) for name in names]
     # Versions and the machine are shown only where they differ.
     lines = [(n, v) for n, v in lines if not n.startswith(("versions.", "load.")) or len(set(v)) > 1]
 
@@ -118,12 +149,19 @@ def settings(run: RunFolder) -> tuple[list[str], list[tuple[str, list[str]]]]:
     section = run.recipe.training
     excluded = {"arms", "seeds", "report_to"}
     of_recipe = {} if section is None else _flatten(section.model_dump(exclude=excluded, exclude_none=True))
-    lines = [(name, [str(v)] * len(trainings)) for name, v in of_recipe.items() if name not in names] + lines
+    lines = [(name, [_setting(v)] * len(trainings)) for name, v in of_recipe.items() if name not in names] + lines
     lines.sort(key=lambda line: len(set(line[1])) == 1)
     return (
         [f"{arm}, seed {seed}" for arm, seed, _ in trainings],
         [(re.sub(r"[._]", " ", name), values) for name, values in lines],
     )
+
+
+def _setting(value: Any) -> str:
+    """A setting as text; each entry of a list on a line of its own."""
+    if isinstance(value, list):
+        return "\n".join(map(str, value)) or "none"
+    return "—" if value is None else str(value)
 
 
 def _flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -78,6 +78,7 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
         threshold: where the line stands.
     """
     low = min(threshold, float(histogram["score"].min() or 0.0))  # type: ignore[arg-type]
+    high = max(1.0, float(histogram["to"].max() or 1.0))  # type: ignore[arg-type]
     bars = (
         alt.Chart(_data(histogram))
         .mark_bar()
@@ -86,7 +87,7 @@ def scores(histogram: pl.DataFrame, *, threshold: float) -> alt.LayerChart:
                 "score:Q",
                 bin="binned",
                 title="similarity",
-                scale=alt.Scale(domain=[low, 1.0]),
+                scale=alt.Scale(domain=[low, high]),
                 axis=alt.Axis(tickCount=6, format=".2f"),
             ),
             x2="to:Q",

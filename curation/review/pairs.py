@@ -5,10 +5,12 @@ threshold, scores as a histogram.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from siftune.curation import schema
 from siftune.curation.dedup.decisions import sides_text
@@ -96,10 +98,11 @@ def neighbours(run: RunFolder, row_id: str, rows: pl.LazyFrame, *, most: int = 5
     return with_fates.with_columns(pl.col("fate").fill_null(EARLIER_FATE))
 
 
-def threshold_pairs(run: RunFolder, stage: str, threshold: float) -> pl.LazyFrame:
+def threshold_pairs(run: RunFolder, stage: str, threshold: float, *, guarded: bool = False) -> pl.LazyFrame:
     """The pairs of a stage that a threshold decides about: `a`, `b`, `score`, `threshold` and `detail`.
 
-    Of a duplicate stage these are its PAIRS that are not guarded, and `detail` says how alike prompts and answers are.
+    Of a duplicate stage these are its PAIRS that are not guarded (or those that are, which no threshold decides about),
+    and `detail` says how alike prompts and answers are.
     Of contamination `a` is a row and `b` the item of a benchmark that it is most similar to, one of each benchmark;
     `threshold` is that of the benchmark, which is higher where the lowest one would let in too many false matches, and
     `detail` says what the two share and what they do not.
@@ -108,20 +111,21 @@ def threshold_pairs(run: RunFolder, stage: str, threshold: float) -> pl.LazyFram
         run: the run.
         stage: the name of the stage.
         threshold: the threshold, which may be another than the run's.
+        guarded: the guarded pairs instead; contamination has none.
     """
     if stage != CONTAMINATION:
         pairs = pl.scan_parquet(run.file(stage), schema=schema.PAIRS, missing_columns="insert", glob=False)
         detail = sides_text(prompt_score=pl.col("prompt_score"), answer_score=pl.col("answer_score"))
         columns = ("a", "b", "score", pl.lit(threshold).alias("threshold"), detail.alias("detail"))
-        return pairs.filter(~pl.col("guarded")).select(columns)
+        return pairs.filter(pl.col("guarded") == guarded).select(columns)
     settled = settled_matches(run, threshold).filter(pl.col("rule") == schema.PARAPHRASE)
     best = settled.sort("score", "id", "reference", descending=[True, False, False]).unique(
         ["id", "benchmark"], keep="first", maintain_order=True
     )
-    return best.lazy().select("score", "threshold", "detail", a="id", b="reference")
+    return best.lazy().filter(not guarded).select("score", "threshold", "detail", a="id", b="reference")
 
 
-def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) -> pl.DataFrame:
+def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12, guarded: bool = False) -> pl.DataFrame:
     """The pairs of `threshold_pairs` nearest to their threshold, half of them from each side, the nearest first.
 
     Args:
@@ -129,18 +133,53 @@ def borderline(run: RunFolder, stage: str, threshold: float, *, most: int = 12) 
         stage: the name of the stage.
         threshold: the threshold, which may be another than the run's.
         most: how many pairs are returned.
+        guarded: of the guarded pairs instead.
     """
-    pairs = threshold_pairs(run, stage, threshold)
+    pairs = threshold_pairs(run, stage, threshold, guarded=guarded)
     margin, reached = (pl.col("score") - pl.col("threshold")).abs(), pl.col("score") >= pl.col("threshold")
     by_margin = pairs.sort(margin, "score", "a", "b", descending=[False, True, False, False])
     sides = [by_margin.filter(side).head(most // 2).collect() for side in (reached, ~reached)]
     return pl.concat(sides).sort(margin, maintain_order=True)
 
 
-def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFrame:
+@dataclass(frozen=True)
+class ReachedPairs:
+    """How many stored pairs reach a threshold, and how many of them are guarded, so that they stay."""
+
+    pairs: int
+    guarded: int
+
+    @property
+    def sentence(self) -> str:
+        """What becomes of the guarded ones; empty where there are none."""
+        if not self.guarded:
+            return ""
+        which = f"{self.guarded:,} of {self.pairs:,} pairs"
+        if self.guarded == self.pairs:
+            which = f"All {self.pairs:,} pairs" if self.pairs > 1 else "The one pair"
+        verbs = ("are", "they differ", "stay") if self.guarded > 1 else ("is", "its rows differ", "stays")
+        return (
+            f"{which} right of the line {verbs[0]} guarded: {verbs[1]} in a number, a name, a negation or what is "
+            f"asked, and {verbs[2]}."
+        )
+
+
+def reached_pairs(run: RunFolder, stage: str, threshold: float) -> ReachedPairs:
+    """The stored pairs of a duplicate stage whose score is at least `threshold`."""
+    reached = pl.scan_parquet(run.file(stage), glob=False).filter(pl.col("score") >= threshold)
+    return ReachedPairs(*reached.select(pl.len(), pl.col("guarded").sum().alias("guarded")).collect().row(0))
+
+
+def score_histogram(run: RunFolder, stage: str, *, threshold: float | None = None, bins: int = 40) -> pl.DataFrame:
     """Stored pairs of a stage by similarity: score and to (the ends of a bin), pairs, kind (of PAIR_KINDS).
 
-    For contamination the kinds are ITEM_KINDS.
+    A bin begins at the threshold, so that a pair with this very score, which is decided as the same, is right of it.
+
+    Args:
+        run: the run.
+        stage: the name of the stage; for contamination the kinds are ITEM_KINDS.
+        threshold: the threshold; None: the run's own.
+        bins: about how many bins.
     """
     if stage == CONTAMINATION:
         scored = run.measured_matches().filter(pl.col("rule") == schema.PARAPHRASE)
@@ -150,17 +189,39 @@ def score_histogram(run: RunFolder, stage: str, *, bins: int = 40) -> pl.DataFra
     pairs = scored.select("score", is_second.alias("second")).collect()
     scores, second = pairs["score"].to_numpy(), pairs["second"].to_numpy()
     lowest = schema.LOWEST_SCORE if stage == CONTAMINATION else 1.0
-    span = (float(scores.min(initial=lowest)), 1.0 + 1e-9)
+    if threshold is None:
+        own = (one.similarity.threshold for one in threshold_stages(run) if one.name == stage)
+        threshold = next(own, 1.0)
+    edges = _edges(float(scores.min(initial=lowest)), threshold, bins)
     frames = []
     for kind, part in zip(kinds, (scores[~second], scores[second]), strict=True):
-        counts, edges = np.histogram(part, bins=bins, range=span)
+        counts, _ = np.histogram(part, bins=edges)
         frames.append(pl.DataFrame({"score": edges[:-1], "to": edges[1:], "pairs": counts, "kind": kind}))
     return pl.concat(frames)
 
 
+def _edges(lowest: float, threshold: float, bins: int) -> NDArray[np.float64]:
+    """The edges of bins of whole hundredths from `lowest` or below to 1 or above, one of them at the threshold.
+
+    >>> _edges(0.93, 0.95, 40)
+    array([0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.  ])
+    >>> _edges(0.5, 1.0, 4)
+    array([0.48, 0.61, 0.74, 0.87, 1.  , 1.13])
+    """
+    low = min(lowest, threshold)
+    width = 0.01 * max(1, ceil((1.0 - low) * 100 / bins - 1e-9))
+    below = ceil((threshold - low) / width - 1e-9)
+    above = max(1, ceil((1.0 - threshold) / width - 1e-9))
+    edges = np.round(threshold + width * np.arange(-below, above + 1), 9)
+    edges[below] = threshold
+    # What rounding left outside belongs to the outermost bins.
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], 1.0)
+    return edges
+
+
 def with_scores(run: RunFolder, stage: str, labels: pl.DataFrame, *, threshold: float) -> pl.DataFrame:
     """`labels` (a, b and others) of pairs that the stage stored, with the `score` of each, and `decided`: whether the
-    stage takes the two for the same.
+    stage takes the two for the same. Guarded pairs are left out: no threshold decides about them.
 
     Args:
         run: the run.
@@ -172,7 +233,7 @@ def with_scores(run: RunFolder, stage: str, labels: pl.DataFrame, *, threshold: 
         settled = settled_matches(run, threshold).filter(pl.col("rule") == schema.PARAPHRASE)
         scored = settled.lazy().select("score", "threshold", a="id", b="reference")
     else:
-        pairs = pl.scan_parquet(run.file(stage), glob=False)
+        pairs = pl.scan_parquet(run.file(stage), glob=False).filter(~pl.col("guarded"))
         scored = pairs.select("a", "b", "score", pl.lit(threshold).alias("threshold"))
     joined = scored.join(labels.lazy(), on=["a", "b"], how="inner")
     return joined.with_columns(decided=pl.col("score") >= pl.col("threshold")).drop("threshold").collect()

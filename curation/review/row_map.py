@@ -17,6 +17,7 @@ from siftune.curation.checksums import whole
 from siftune.curation.corpus import batches, write_batches
 from siftune.curation.errors import UserError
 from siftune.curation.review.catalogue import Catalogue, Positions
+from siftune.curation.review.decision_words import BALANCE
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.run.folder import RunFolder
 
@@ -162,10 +163,14 @@ class RowMap:
 
     @cached_property
     def witness(self) -> NDArray[np.int64]:
-        """For each row the position of the row that it was dropped for, int64 [n]; -1 where there is none."""
+        """For each row the position of the row that it was dropped for, int64 [n]; -1 where there is none.
+
+        A row that was dropped for a quota was not dropped for another row.
+        """
         ids = self.catalogue.frame.lazy().select("id").with_row_index("position")
         ledger = pl.scan_parquet(whole(self.catalogue.run.ledger_path), glob=False)
-        drops = ledger.filter(pl.col("action") == "drop", pl.col("stage") != CONTAMINATION).select("id", "witness")
+        is_of_row = ~pl.col("stage").is_in([CONTAMINATION, BALANCE])
+        drops = ledger.filter(pl.col("action") == "drop", is_of_row).select("id", "witness")
         pairs = drops.join(ids, on="id").join(ids, left_on="witness", right_on="id", suffix="_witness").collect()
         witness = np.full(len(self.catalogue), -1, np.int64)
         witness[pairs["position"].to_numpy()] = pairs["position_witness"].to_numpy()

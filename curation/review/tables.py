@@ -9,7 +9,8 @@ import polars as pl
 
 from siftune.curation.checksums import whole
 from siftune.curation.contamination_outcomes import FALSE_DISCOVERY, benchmark, false_discovery
-from siftune.curation.review.matched_items import CONTAMINATION, settled_matches
+from siftune.curation.review.decision_words import duplicate_stages
+from siftune.curation.review.matched_items import settled_matches
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.stages import stages
 
@@ -47,9 +48,9 @@ def decisions(
 
 
 def duplicate_groups(run: RunFolder, *, most: int = 100) -> pl.DataFrame:
-    """The kept rows with the most duplicates: witness, rows (dropped for it), and the first 50 with their scores."""
-    is_of_row = pl.col("witness").is_not_null() & (pl.col("stage") != CONTAMINATION)
-    dropped = pl.scan_parquet(whole(run.ledger_path), glob=False).filter(pl.col("action") == "drop", is_of_row)
+    """The rows with the most duplicates: witness, rows (dropped for it), and the first 50 with their scores."""
+    is_duplicate = pl.col("witness").is_not_null() & pl.col("stage").is_in(duplicate_stages(run))
+    dropped = pl.scan_parquet(whole(run.ledger_path), glob=False).filter(pl.col("action") == "drop", is_duplicate)
     table = dropped.group_by("witness").agg(pl.len().alias("rows"), pl.col("id").head(50), pl.col("score").head(50))
     return table.sort("rows", "witness", descending=[True, False]).head(most).collect()
 

@@ -81,7 +81,8 @@ def _act(catalogue: Catalogue, positions: Positions) -> None:
         on_click=_do,
         args=(partial(untag_all, run, list(fates), tag.strip()),),
     )
-    markup.draw(markup.note("The next `siftune curate` obeys keep and drop. Tags and notes stand in every export."))
+    note = "The next `siftune curate` applies keep and drop. Tags and notes stand in every export."
+    markup.draw(markup.note(markup.with_code(note)))
 
 
 def _decide_all(run: RunFolder, fates: dict[str, str], action: OverrideAction) -> BulkAction:

@@ -13,6 +13,9 @@ from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.run.folder import RunFolder
 from siftune.curation.run.overrides import OverrideAction, change_overrides, decided
 
+#: What the user did last to a row that is no longer open, because the page stepped on.
+_DONE = "done by hand"
+_VERBS: dict[OverrideAction, str] = {"restore": "kept", "drop": "dropped"}
 _LABELS: dict[OverrideAction, tuple[str, str]] = {"restore": ("Keep", "K"), "drop": ("Drop", "D")}
 
 
@@ -26,6 +29,8 @@ def hand_controls(catalogue: Catalogue, row_id: str, fate: str, *, after: Callab
         after: called when the user has decided: to step to the next row.
     """
     run = catalogue.run
+    if done := st.session_state.pop(_DONE, None):
+        markup.draw(markup.note(markup.with_code(done)))
     override = state.overrides(run).get(row_id)
     present = override.action if override else {"kept": "restore", "dropped": "drop"}.get(fate)
     if present is not None:
@@ -41,10 +46,12 @@ def hand_controls(catalogue: Catalogue, row_id: str, fate: str, *, after: Callab
                     args=(run, row_id, fate, action, after),
                 )
     if override is not None:
-        verb = {"restore": "kept", "drop": "dropped"}[override.action]
-        note = f", because: {override.note}" if override.note else ""
+        verb = _VERBS[override.action]
+        because = f", because: {override.note}" if override.note else ""
+        applied = markup.with_code(f"The next `siftune curate` applies it; in this run the row is {fate}.")
         with st.container(horizontal=True, vertical_alignment="center"):
-            markup.draw(markup.note(f"By hand: {verb}{note}. The next `siftune curate` obeys."))
+            by_hand = markup.escaped(f"By hand: {verb}{because}.")
+            markup.draw(markup.note(markup.Markup(f"{by_hand} {applied}")))
             undo = st.button("Undo", key=f"undo {row_id}", type="tertiary")
         if undo:
             change_overrides(run, {row_id: None})
@@ -55,8 +62,13 @@ def hand_controls(catalogue: Catalogue, row_id: str, fate: str, *, after: Callab
 def _decide(run: RunFolder, row_id: str, fate: str, action: OverrideAction, after: Callable[[], None] | None) -> None:
     # Read now: a text that was typed just before the click is not that of the last drawing.
     reason = str(st.session_state.get(f"reason {row_id}", ""))
-    change_overrides(run, {row_id: decided(row_id, fate, action, reason.strip())})
+    override = decided(row_id, fate, action, reason.strip())
+    change_overrides(run, {row_id: override})
     if after is not None:
+        # The id of a row holds no backtick that would be code: what it does hold stays text.
+        name = row_id.replace("`", "'")
+        applied = "as in this run" if override is None else "the next `siftune curate` applies it"
+        st.session_state[_DONE] = f"{name}: {_VERBS[action]} by hand, {applied}."
         after()
 
 

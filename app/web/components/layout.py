@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,25 @@ class Walk:
         )
 
 
+#: Characters of an id that a column of a table shows.
+_LONGEST_ID = 24
+
+
+def short_id(row_id: str) -> str:
+    """An id as one line that can be told from others: a long one loses its middle, never its end."""
+    text = markup.line(row_id)
+    if len(text) <= _LONGEST_ID:
+        return text
+    end = _LONGEST_ID // 2
+    return f"{text[: _LONGEST_ID - end - 1]}…{text[-end:]}"
+
+
+def text_width(texts: Iterable[str]) -> int:
+    """The width of a column of a table in pixels, so that its texts are read to their end up to 40 characters."""
+    longest = max((len(text) for text in texts), default=0)
+    return 30 + 7 * max(8, min(40, longest))
+
+
 def choose_from(walk: Walk, table: pl.DataFrame, *, what: str, height: int, columns: Mapping[str, Any]) -> int:
     """One page of a list as a table to select from, and the buttons to step through it; the index of the chosen item.
 
@@ -94,6 +113,7 @@ def choose_from(walk: Walk, table: pl.DataFrame, *, what: str, height: int, colu
         selection_default={"selection": {"rows": [walk.at % walk.size]}},
         height=height,
         column_config=dict(columns),
+        placeholder="",
     )
     selected = event["selection"]["rows"]
     inside = int(selected[0]) if selected else walk.at % walk.size

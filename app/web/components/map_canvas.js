@@ -57,15 +57,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
 
   function names(pen) {
-    const font = getComputedStyle(canvas).fontFamily;
+    const style = getComputedStyle(canvas);
+    const font = style.fontFamily;
+    const paper = style.getPropertyValue("--st-background-color").trim() || "#ffffff";
     Object.assign(pen, { font: `600 13px ${font}`, textAlign: "center", textBaseline: "middle", lineJoin: "round" });
     for (const [x, y, name] of data.names) {
       const [at, over] = toPixels([x, y]);
       const half = pen.measureText(name).width / 2 + 4;
       const inside = Math.max(half, Math.min(width() - half, at));
-      // A light edge makes dark letters readable on points, on white and on black.
-      Object.assign(pen, { strokeStyle: "rgba(255,255,255,.85)", lineWidth: 4, fillStyle: "#1c2430" });
+      // An edge of the page's own colour makes the letters readable on points, in the light and in the dark theme.
+      Object.assign(pen, { strokeStyle: paper, lineWidth: 4, fillStyle: style.color, globalAlpha: 0.8 });
       pen.strokeText(name, inside, over);
+      pen.globalAlpha = 1;
       pen.fillText(name, inside, over);
     }
   }

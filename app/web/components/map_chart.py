@@ -21,6 +21,7 @@ from siftune.app.web import markup
 from siftune.app.web.theme import FATES, arm_colour
 from siftune.curation.review.catalogue import Positions
 from siftune.curation.review.row_map import Polygon, RowMap, Window
+from siftune.curation.review.search import TextIndex
 
 #: Points that are drawn, and cells of the density, whatever the number of rows.
 MOST_POINTS = 5_000
@@ -44,6 +45,7 @@ _MOST_NAMES = 14
 _ROWS_OF_NAMES = 100_000
 _NAME_WIDTH, _NAME_HEIGHT = 0.14, 0.045  # of a name, as shares of the map
 _MOST_LINES = 300
+_LONGEST_PROMPT = 100  # characters of a prompt beside the pointer
 _LINE_COLOUR = "#D55E00"
 _HTML = """<figure><figcaption></figcaption><div class="plane"><canvas></canvas><svg><polygon/></svg>
 <div class="tip" hidden></div></div><ul></ul></figure>"""
@@ -122,6 +124,7 @@ def map_data(drawing: Drawing) -> dict[str, Any]:
         "tips": [
             ["row", [markup.line(row_id) for row_id in rows["id"]], list(range(len(points)))],
             *([name, *_coded(rows[name], "")] for name in ("fate", "source", "topic")),
+            *_prompts(drawing),
         ],
         "names": _topic_names(drawing) if drawing.names else [],
         "lines": _witness_lines(drawing, dropped),
@@ -192,6 +195,17 @@ def _coded(column: pl.Series, missing: str) -> tuple[list[str], list[int]]:
     indices = {value: index for index, value in enumerate(distinct)}
     codes = values.replace_strict(indices, return_dtype=pl.Int64).to_list()
     return [markup.line(value) for value in distinct], codes
+
+
+def _prompts(drawing: Drawing) -> list[list[Any]]:
+    """The first words of each point's prompt; none while the search index, which has them at hand, is not there."""
+    index = TextIndex.open(drawing.row_map.catalogue.run)
+    if index is None:
+        return []
+    points = drawing.points.tolist()
+    previews = index.previews(points)
+    prompts = [markup.line(previews.get(point, ("", ""))[0], _LONGEST_PROMPT) for point in points]
+    return [["prompt", prompts, list(range(len(points)))]]
 
 
 def _witness_lines(drawing: Drawing, rows: Positions) -> list[tuple[float, ...]]:

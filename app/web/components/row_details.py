@@ -10,6 +10,7 @@ import streamlit as st
 from siftune.app.web import markup, state
 from siftune.app.web.components.hand_controls import hand_controls
 from siftune.curation.review.catalogue import Catalogue, Dossier, dossier
+from siftune.curation.review.decision_words import decision_sentence, decision_words
 from siftune.curation.review.matched_items import CONTAMINATION
 from siftune.curation.review.pairs import GUARDED
 from siftune.curation.review.selections import selections_of
@@ -36,7 +37,7 @@ def show_row(catalogue: Catalogue, position: int, *, after: Callable[[], None] |
             _other_columns(example)
     with facts:
         hand_controls(catalogue, str(details.row["id"]), str(details.row["fate"]), after=after)
-        _history(details)
+        _history(catalogue, details)
         _selections(catalogue, str(details.row["id"]))
         _items(details)
         _similar_rows(details)
@@ -65,10 +66,11 @@ def _other_columns(example: dict[str, Any]) -> None:
             markup.draw(markup.prose(str(example["meta"]), limit=4_000))
 
 
-def _history(details: Dossier) -> None:
+def _history(catalogue: Catalogue, details: Dossier) -> None:
     markup.draw(markup.section_head("History"))
     for decision in details.decisions.to_dicts():
-        markup.draw(markup.decision(decision))
+        kind = {name: decision[name] for name in ("stage", "action", "reason")}
+        markup.draw(markup.decision(decision_sentence(decision, decision_words(catalogue.run, **kind))))
     for finding in details.findings.to_dicts():
         markup.draw(
             markup.facts([("check", finding["check"]), ("score", finding["score"]), ("", finding["detail"] or "")])

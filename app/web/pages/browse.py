@@ -12,6 +12,7 @@ import streamlit as st
 from siftune.app.web import links, markup, queries, state
 from siftune.app.web.components import filter_actions, layout, row_details
 from siftune.curation.review.catalogue import Catalogue, Order, Positions, Query
+from siftune.curation.review.wording import reason_text
 
 PURPOSE = "Find rows by words, fate, source or length, read them, and act on all that a filter shows."
 PAGE = 25
@@ -24,11 +25,9 @@ _ORDERS = {
 _CHOICES = ("source", "fate", "stage", "reason", "split", "topic")
 _BY_HAND = {"restore": "kept by hand", "drop": "dropped by hand", "note": "with a note"}
 _COLUMNS = {
-    "id": st.column_config.TextColumn("row", width=115),
     "fate": st.column_config.TextColumn(width=85),
-    "instruction": st.column_config.TextColumn(width=235),
-    "answer": st.column_config.TextColumn(width=150),
-    "reason": st.column_config.TextColumn(width=110),
+    "instruction": st.column_config.TextColumn(width=215),
+    "reason": st.column_config.TextColumn(width=130),
     "split": st.column_config.TextColumn(width=60),
     "turns": st.column_config.NumberColumn(width=55),
     "instruction words": st.column_config.NumberColumn(width=125),
@@ -44,7 +43,7 @@ def browse() -> None:
     link = _follow_link(catalogue)
     query = _query(catalogue, state.browse_query())
     state.remember_browse(query)
-    hits, searched = _search(query)
+    hits, searched = _search(catalogue, query)
     by_hand = queries.rows_by_hand(catalogue, query, state.row_annotations(run), state.overrides(run))
     if by_hand is not None:
         hits = by_hand if hits is None else np.intersect1d(hits, by_hand)
@@ -101,8 +100,8 @@ def _query(catalogue: Catalogue, start: Query) -> Query:
         "Search",
         value=start.text,
         key=f"text {version}",
-        placeholder='words, "a phrase", prefix*, -excluded',
-        help="Rows match when all words occur in the instruction or the answer.",
+        placeholder='words, "a phrase", prefix*, -excluded, or the id of a row',
+        help="Rows match when all words occur in the instruction or the answer. An id finds its row alone.",
     )
     orders = get_args(Order)
     by = order.selectbox(
@@ -137,12 +136,17 @@ def _choices(catalogue: Catalogue, start: Query, version: int) -> dict[str, tupl
             name.capitalize(),
             options,
             default=before,
-            format_func=markup.line,
+            format_func=_reason if name == "reason" else markup.line,
             key=f"{name} {version}",
             placeholder="any",
         )
         picked[name] = tuple(chosen)
     return picked
+
+
+def _reason(reason: str) -> str:
+    """A reason as the table writes it."""
+    return markup.line(reason_text(reason))
 
 
 def _own_choices(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple[str, ...]]:
@@ -189,10 +193,15 @@ def _ranges(catalogue: Catalogue, start: Query, version: int) -> dict[str, tuple
     return ranges
 
 
-def _search(query: Query) -> tuple[Positions | None, bool]:
-    """Positions of the rows that hold the query's text (None: any row), and whether the index could be searched."""
+def _search(catalogue: Catalogue, query: Query) -> tuple[Positions | None, bool]:
+    """Positions of the rows that hold the query's text or have it as their id (None: any row), and whether the index
+    could be searched.
+    """
     if not query.text:
         return None, True
+    position = catalogue.position(query.text)
+    if position is not None:
+        return np.array([position], np.uint32), True
     index_build = state.text_index(state.open_run())
     if index_build.ready is not None:
         return index_build.ready.search(query.text), True
@@ -224,7 +233,9 @@ def _choose_row(catalogue: Catalogue, positions: Positions, walk: layout.Walk) -
     """One page of rows as a table to select from; returns the index of the selected row in the list."""
     page = catalogue.page(positions, walk.page, PAGE)
     height = 36 * (page.height + 1) if page.height <= 10 else 396
-    return layout.choose_from(walk, _table(catalogue, page), what="row", height=height, columns=_COLUMNS)
+    table = _table(catalogue, page)
+    ids = st.column_config.TextColumn("row", width=layout.text_width(table["id"]), pinned=True)
+    return layout.choose_from(walk, table, what="row", height=height, columns={"id": ids} | _COLUMNS)
 
 
 def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
@@ -234,15 +245,16 @@ def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
         prompt, answer = previews.get(row["position"], ("", ""))
         lines.append(
             {
-                "id": markup.line(row["id"]),
+                "id": layout.short_id(row["id"]),
                 "fate": row["fate"],
                 "instruction": markup.line(prompt),
-                "answer": markup.line(answer),
-                "reason": markup.line(str(row["reason"] or row["stage"] or "").replace("_", " ")),
+                "reason": _reason(str(row["reason"] or row["stage"])) if row["reason"] or row["stage"] else "",
                 "split": row["split"] or "",
                 "turns": row["turns"],
                 "instruction words": row["prompt_words"],
                 "answer words": row["answer_words"],
+                # A narrow window cuts what stands last.
+                "answer": markup.line(answer),
             }
         )
     return pl.DataFrame(lines, infer_schema_length=None)

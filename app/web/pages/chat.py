@@ -48,7 +48,7 @@ def chat() -> None:
     arms = list(trained_arms(run.path))
     markup.draw(markup.purpose(PURPOSE))
     if arms == [BASE]:
-        markup.draw(markup.notice(training_queries.next_command(run)))
+        markup.draw(markup.notice(markup.with_code(training_queries.next_command(run))))
         return
     conversation = _conversation()
     chat_round = state.chat_rounds().get(conversation)
@@ -203,6 +203,11 @@ def _start(
         (served if arm in settings["served"] else local).append(Request(arm, messages, settings["sampling"]))
     try:
         engines = [(state.engine(run), local)] if local else []
+        for engine, requests in engines:
+            asked = [request.arm for request in requests]
+            if (sentence := training_queries.equal_arms_sentence(run, engine, asked)) is not None:
+                markup.draw(markup.notice(sentence))
+                return
         models = {request.arm: settings["served"][request.arm] for request in served}
         engines += [(state.endpoint(tuple(sorted(models.items()))), served)] if served else []
     except UserError as fault:

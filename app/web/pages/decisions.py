@@ -12,7 +12,7 @@ from siftune.app.web import markup, state
 from siftune.app.web.components import layout
 from siftune.app.web.components.hand_controls import hand_controls
 from siftune.curation.review.catalogue import Catalogue
-from siftune.curation.review.matched_items import CONTAMINATION
+from siftune.curation.review.decision_words import DecisionWords, decision_sentence, decision_words
 from siftune.curation.review.pairs import threshold_stages
 from siftune.curation.review.tables import decision_counts, duplicate_groups
 from siftune.curation.review.tables import decisions as decisions_of_kind
@@ -20,15 +20,15 @@ from siftune.curation.review.wording import reason_text
 
 PURPOSE = "Every decision of every stage with its evidence, so that you can overrule it: K keeps the row, D drops it."
 PAGE = 12
+_SCORE = st.column_config.NumberColumn(format="%.3f", width=90)
 _COLUMNS = {
-    "instruction": st.column_config.TextColumn(width="large"),
-    "similarity": st.column_config.NumberColumn(format="%.3f"),
-    "margin": st.column_config.NumberColumn(format="%.3f", help="Distance of the similarity from the threshold"),
-}
-_GROUP_COLUMNS = {
-    "kept": st.column_config.TextColumn(width=170),
-    "duplicates": st.column_config.NumberColumn(width=110),
-    "instruction": st.column_config.TextColumn(width="large"),
+    "similarity": _SCORE,
+    "score": _SCORE,
+    "margin": st.column_config.NumberColumn(
+        format="%.3f", width=80, help="Distance of the similarity from the threshold"
+    ),
+    "tokens": st.column_config.NumberColumn(format="localized", width=80),
+    "limit": st.column_config.NumberColumn(format="localized", width=80),
 }
 
 
@@ -55,7 +55,7 @@ def _compare(catalogue: Catalogue, row_id: str, other: str, stage: str | None) -
         del st.session_state["pair"]
         st.rerun()
     layout.side_by_side(catalogue, row_id, other, stage=stage)
-    _by_hand(catalogue, row_id)
+    _by_hand(catalogue, row_id, side="the row on the left")
 
 
 def _one_by_one(catalogue: Catalogue) -> None:
@@ -65,20 +65,18 @@ def _one_by_one(catalogue: Catalogue) -> None:
         return
     kind = _kind(kinds, [stage.name for stage in threshold_stages(catalogue.run)])
     walk = layout.Walk(f"decisions {kind['stage']} {kind['action']} {kind['reason']}", kind["rows"], PAGE)
-    page = decisions_of_kind(
-        catalogue.run, stage=kind["stage"], action=kind["action"], reason=kind["reason"], page=walk.page, size=PAGE
-    )
+    of_kind = {name: kind[name] for name in _ADDRESS}
+    page = decisions_of_kind(catalogue.run, **of_kind, page=walk.page, size=PAGE)
+    words = decision_words(catalogue.run, **of_kind)
+    table = _table(catalogue, page, words)
     chosen = layout.choose_from(
-        walk,
-        _table(catalogue, page),
-        what="decision",
-        height=36 * (min(page.height, 6) + 1),
-        columns=_COLUMNS,
+        walk, table, what="decision", height=36 * (min(page.height, 6) + 1), columns=_columns(table)
     )
     decision = page.row(chosen - walk.page * PAGE, named=True)
     st.divider()
-    markup.draw(markup.decision(decision))
-    _by_hand(catalogue, decision["id"], after=lambda: walk.go_to(chosen + 1))
+    markup.draw(markup.decision(decision_sentence(decision, words)))
+    side = "the row on the left" if decision["witness"] else "this row"
+    _by_hand(catalogue, decision["id"], side=side, after=lambda: walk.go_to(chosen + 1))
     if decision["witness"]:
         layout.side_by_side(catalogue, decision["id"], decision["witness"], stage=decision["stage"])
     else:
@@ -139,18 +137,38 @@ def _kind_name(line: dict[str, Any]) -> str:
     return markup.line(f"{line['stage']} · {line['action']} · {reason} · {rows}")
 
 
-def _table(catalogue: Catalogue, page: pl.DataFrame) -> pl.DataFrame:
-    """One page of decisions, to select from."""
-    witness = "benchmark item" if page["stage"].eq(CONTAMINATION).any() else "kept instead"
-    return pl.DataFrame(
-        {
-            "row": [markup.line(row_id) for row_id in page["id"]],
-            "instruction": _instructions(catalogue, page["id"]),
-            witness: [markup.line(witness or "") for witness in page["witness"]],
-            "similarity": page["score"],
-            "margin": page["margin"],
-        }
-    )
+def _table(catalogue: Catalogue, page: pl.DataFrame, words: DecisionWords) -> pl.DataFrame:
+    """One page of decisions of a kind, to select from. The instruction stands last: a narrow window cuts it first."""
+    columns: dict[str, Any] = {"row": [layout.short_id(row_id) for row_id in page["id"]]}
+    if words.witness is not None:
+        columns[words.witness] = [_witness(catalogue, witness) for witness in page["witness"]]
+    if words.score is not None:
+        columns[words.score] = page["score"]
+    if words.threshold is not None:
+        columns[words.threshold] = page["threshold"]
+    if words.margin:
+        columns["margin"] = page["margin"]
+    if words.detail is not None:
+        columns[words.detail] = [markup.line(detail or "") for detail in page["detail"]]
+    return pl.DataFrame(columns | {"instruction": _instructions(catalogue, page["id"])})
+
+
+def _witness(catalogue: Catalogue, witness: str | None) -> str:
+    """The id of a witness, and which stage dropped it where one did."""
+    position = None if witness is None else catalogue.position(witness)
+    row = {} if position is None else catalogue.frame.row(position, named=True)
+    dropped = f"  (dropped by {row['stage']})" if row.get("fate") == "dropped" else ""
+    return f"{layout.short_id(witness or '')}{dropped}"
+
+
+def _columns(table: pl.DataFrame) -> dict[str, Any]:
+    """How the columns look: ids are read to their end, and the instruction has the room that is left."""
+    texts = {
+        name: st.column_config.TextColumn(width=layout.text_width(table[name]), pinned=name == "row")
+        for name, kind in table.schema.items()
+        if kind == pl.String and name != "instruction"
+    }
+    return texts | {name: column for name, column in _COLUMNS.items() if name in table.columns}
 
 
 def _duplicate_groups(catalogue: Catalogue) -> None:
@@ -158,25 +176,29 @@ def _duplicate_groups(catalogue: Catalogue) -> None:
     if groups.is_empty():
         markup.draw(markup.notice("No row was dropped as a duplicate of another row."))
         return
-    markup.draw(markup.note("Kept rows with the most duplicates, the largest group first."))
+    markup.draw(markup.note("Rows with the most duplicates, the largest group first."))
     table = pl.DataFrame(
         {
-            "kept": [markup.line(row_id) for row_id in groups["witness"]],
+            "kept instead": [_witness(catalogue, row_id) for row_id in groups["witness"]],
             "duplicates": groups["rows"],
             "instruction": _instructions(catalogue, groups["witness"]),
         }
     )
     walk = layout.Walk("duplicate groups", groups.height, groups.height)
-    chosen = layout.choose_from(walk, table, what="group", height=300, columns=_GROUP_COLUMNS)
+    columns = _columns(table) | {"duplicates": st.column_config.NumberColumn(width=100)}
+    height = 36 * (min(groups.height, 7) + 1)
+    chosen = layout.choose_from(walk, table, what="group", height=height, columns=columns)
     group = groups.row(chosen, named=True)
     scores = dict(zip(group["id"], group["score"], strict=True))
     listed = f"first {len(scores)} of {group['rows']:,}" if len(scores) < group["rows"] else f"{len(scores)}"
     duplicate = st.selectbox(
-        f"Dropped duplicates of {markup.markdown(group['witness'])} ({listed})",
+        f"Dropped duplicates of {markup.markdown(group['witness'])} ({listed}), with their similarity",
         list(scores),
-        format_func=lambda row_id: markup.line(f"{row_id}   {scores[row_id] or 0:.3f}"),
+        format_func=lambda row_id: markup.line(
+            row_id if scores[row_id] is None else f"{row_id}   {scores[row_id]:.3f}"
+        ),
     )
-    _by_hand(catalogue, duplicate)
+    _by_hand(catalogue, duplicate, side="the row on the left")
     layout.side_by_side(catalogue, duplicate, group["witness"])
 
 
@@ -187,9 +209,17 @@ def _instructions(catalogue: Catalogue, row_ids: pl.Series) -> list[str]:
     return [markup.line(previews.get(-1 if position is None else position, ("", ""))[0]) for position in positions]
 
 
-def _by_hand(catalogue: Catalogue, row_id: str, *, after: Callable[[], None] | None = None) -> None:
-    """The controls to keep or drop a row, when the run has it."""
+def _by_hand(catalogue: Catalogue, row_id: str, *, side: str = "", after: Callable[[], None] | None = None) -> None:
+    """The controls to keep or drop a row, when the run has it.
+
+    Args:
+        catalogue: the rows of the run.
+        row_id: the row.
+        side: where the row stands, in words.
+        after: called when the user has decided.
+    """
     position = catalogue.position(row_id)
     if position is not None:
         with st.container(width=760):
+            markup.draw(markup.section_head(f"Keep or drop {row_id}, {side}"))
             hand_controls(catalogue, row_id, str(catalogue.frame["fate"][position]), after=after)

@@ -39,7 +39,7 @@ def row_map() -> None:
     markup.draw(markup.purpose(PURPOSE))
     places = _row_map(str(run.path), state.run_version(run), _catalogue=catalogue)
     if places is None:
-        markup.draw(markup.notice(_NO_MAP))
+        markup.draw(markup.notice(markup.with_code(_NO_MAP)))
         _verbs(catalogue)
         return
     # What is chosen on the map changes nothing below it, so that only the map is drawn again.
@@ -95,7 +95,7 @@ def _controls(catalogue: Catalogue) -> tuple[str, Query, bool, bool]:
         chosen[name] = tuple(picked)
     with st.container(horizontal=True):
         named = st.toggle("Names of topics", value=True)
-        joined = st.toggle("Lines from dropped rows to their witnesses", value=False)
+        joined = st.toggle("Lines from dropped rows to the rows that they resemble", value=False)
     return colour, Query(**chosen), named, joined  # type: ignore[arg-type]
 
 
@@ -173,6 +173,7 @@ def _list(catalogue: Catalogue, selected: Positions) -> int | None:
         on_select="rerun",
         selection_mode="single-row",
         height=36 * (min(len(listed), 8) + 1),
+        placeholder="",
         column_config={"instruction": st.column_config.TextColumn(width="large")},
     )
     chosen = event["selection"]["rows"]

@@ -100,6 +100,7 @@ def _leakage(run: RunFolder) -> None:
             for leak in leaks
         ]
         markup.draw(markup.table(["measure", "leaked test rows", "share", "90 % interval"], rows, numbers=(1, 2, 3)))
+        markup.draw(markup.note("Leaked: test rows with a similar training row, on average over random splits."))
     markup.draw(markup.note(certificate_sentence(run)))
 
 
@@ -107,7 +108,7 @@ def _contamination(run: RunFolder) -> None:
     st.subheader("Benchmark contamination")
     table = contamination_table(run).sort("rows", descending=True, maintain_order=True)
     if table.is_empty():
-        markup.draw(markup.note(no_contamination_sentence(run)))
+        markup.draw(markup.note(markup.with_code(no_contamination_sentence(run))))
         return
     columns = ["benchmark", "rule", "rows", "items hit"]
     rows = [

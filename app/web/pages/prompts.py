@@ -28,7 +28,7 @@ def prompts() -> None:
     if answers.is_empty():
         trained = list(trained_arms(run.path)) != [BASE]
         command = f"The prompt suite has not been answered yet. To answer it:\n\n    siftune prompts {run.path}"
-        markup.draw(markup.notice(command if trained else training_queries.next_command(run)))
+        markup.draw(markup.notice(command if trained else markup.with_code(training_queries.next_command(run))))
         return
     _averages(answers)
     _downloads(run)
@@ -114,8 +114,12 @@ def _add(run: RunFolder) -> None:
         text = st.text_area("Prompt", key="added prompt", label_visibility="collapsed")
         if st.form_submit_button("Answer with every arm") and text.strip():
             try:
+                engine = state.engine(run)
+                if (sentence := training_queries.equal_arms_sentence(run, engine, engine.arms)) is not None:
+                    markup.draw(markup.notice(sentence))
+                    return
                 with st.spinner("Every arm is answering"):
-                    answer_suite(run, engine=state.engine(run), added=[text.strip()])
+                    answer_suite(run, engine=engine, added=[text.strip()])
             except UserError as fault:
                 markup.draw(markup.notice(str(fault)))
                 return

@@ -9,6 +9,8 @@ import streamlit as st
 
 from siftune.app.web import charts, markup, state
 from siftune.app.web.components import layout
+from siftune.curation.dedup.near import NearDuplicates
+from siftune.curation.dedup.repeated_answers import RepeatedAnswers
 from siftune.curation.review import charts as shared_charts
 from siftune.curation.review.catalogue import Catalogue
 from siftune.curation.review.labels import precision, propose, read_labels, write_label
@@ -26,6 +28,9 @@ from siftune.curation.run.folder import RunFolder
 PURPOSE = "Move a threshold, see what it would drop, and label the pairs next to it to measure how often it is right."
 #: Pairs next to the threshold that can be labelled, half of them on each side: 36 without a mistake prove 90 %.
 MOST_PAIRS = 50
+#: Pairs without a mistake that prove a precision of 90 %.
+_NEEDED = 36
+_QUESTIONS = {CONTAMINATION: "Is the row this item?", RepeatedAnswers.name: "Is this the same answer?"}
 
 
 def thresholds() -> None:
@@ -36,7 +41,11 @@ def thresholds() -> None:
     stages = {stage.name: stage for stage in threshold_stages(run)}
     if not stages:
         markup.draw(
-            markup.notice("No stage of this run has a threshold: the recipe turns off all of them under `duplicates:`.")
+            markup.notice(
+                markup.with_code(
+                    "No stage of this run has a threshold: the recipe turns off all of them under `duplicates:`."
+                )
+            )
         )
         return
     # Two fixed parts: what is drawn above may grow and shrink while a label is on its way to the part below.
@@ -61,14 +70,33 @@ def _threshold(run: RunFolder, stages: dict[str, ThresholdStage]) -> tuple[str, 
     )
     _effect(run, stage.name, chosen, stage.similarity.threshold)
     pairs = "Matches" if stage.name == CONTAMINATION else "Stored pairs"
-    histogram = state.score_histogram(run, stage.name)
-    headline = f"{pairs} by similarity: what stands right of the line is decided as the same"
+    histogram = state.score_histogram(run, stage.name, chosen)
+    guarded = "" if stage.name == CONTAMINATION else state.reached_pairs(run, stage.name, chosen).sentence
+    but = ", except guarded pairs" if guarded else ""
+    headline = f"{pairs} by similarity: what stands right of the line is decided as the same{but}"
     with shared_charts.unchecked():
         chart = shared_charts.scores(histogram, threshold=chosen)
         st.altair_chart(chart.properties(height=230, title=charts.heading(headline)))
+    for sentence in filter(None, (guarded, *_conditions(run, stage.name))):
+        markup.draw(markup.note(markup.with_code(sentence)))
     if stage.name == CONTAMINATION:
         _benchmarks(run, chosen)
     return stage.name, chosen
+
+
+def _conditions(run: RunFolder, stage: str) -> list[str]:
+    """What else the recipe asks of two rows before one of them is dropped."""
+    duplicates = run.recipe.duplicates
+    if stage == NearDuplicates.name and duplicates.near is not None:
+        lowest = f"{duplicates.near.answers:g} (`near: answers:`)"
+        if run.recipe.keys.duplicates == "dialogue":
+            return [f"Answers have to be alike, too: at least {lowest}, however low the threshold is."]
+        return [f"Rows less similar than {lowest} are no duplicates, however low the threshold is."]
+    if stage == RepeatedAnswers.name and duplicates.answers is not None:
+        most = duplicates.answers.max_per_answer
+        rows = "1 row" if most == 1 else f"{most} rows"
+        return [f"Up to {rows} may have the same answer (`answers: max_per_answer:`); what is above is dropped."]
+    return []
 
 
 def _stage_name(stages: dict[str, ThresholdStage]) -> str:
@@ -165,12 +193,32 @@ def _labels(catalogue: Catalogue, stage: str, chosen: float) -> None:
     """The pairs nearest to the threshold, one at a time, for the user to label."""
     run = catalogue.run
     labels = read_labels(run, stage)
-    st.subheader("Is the row this item?" if stage == CONTAMINATION else "Are these rows duplicates?")
-    _precision(with_scores(run, stage, labels, threshold=chosen), chosen)
+    st.subheader(_QUESTIONS.get(stage, "Are these rows duplicates?"))
     pairs = state.borderline(run, stage, chosen, MOST_PAIRS).to_dicts()
-    if not pairs:
-        markup.draw(markup.note("No stored pair is near this threshold."))
+    guarded = state.borderline(run, stage, chosen, MOST_PAIRS, guarded=True).to_dicts()
+    if not pairs and not guarded:
+        markup.draw(markup.note("This stage stored no pair: no two rows are so alike."))
         return
+    if guarded:
+        shows_guarded = not pairs
+        if pairs:
+            names = {False: f"Pairs to label ({len(pairs)})", True: f"Guarded pairs ({len(guarded)})"}
+            shows_guarded = bool(
+                st.segmented_control(
+                    "Pairs",
+                    list(names),
+                    default=False,
+                    required=True,
+                    format_func=names.__getitem__,
+                    key=f"pairs of {stage}",
+                    label_visibility="collapsed",
+                )
+            )
+        if shows_guarded:
+            _guarded(catalogue, stage, guarded)
+            return
+    reaching = sum(pair["score"] >= pair["threshold"] for pair in pairs)
+    _precision(with_scores(run, stage, labels, threshold=chosen), chosen, reaching=reaching)
     labelled = {(label["a"], label["b"]): bool(label["same"]) for label in labels.to_dicts()}
     index = _pair_index(stage, pairs, labelled)
     pair = pairs[index]
@@ -184,6 +232,22 @@ def _labels(catalogue: Catalogue, stage: str, chosen: float) -> None:
     if pair["detail"]:
         markup.draw(markup.note(pair["detail"]))
     _label_buttons(run, stage, pair, label=labelled.get((pair["a"], pair["b"])), index=index, count=len(pairs))
+    layout.side_by_side(catalogue, pair["a"], pair["b"], stage=stage)
+
+
+def _guarded(catalogue: Catalogue, stage: str, pairs: list[dict[str, Any]]) -> None:
+    """The guarded pairs nearest to the threshold, one at a time; without labels: no threshold decides about them."""
+    walk = layout.Walk(f"guarded {stage}", len(pairs), len(pairs))
+    pair = pairs[walk.at]
+    markup.draw(
+        markup.note(
+            "Guarded pairs differ in a number, a name, a negation or what is asked: they stay whatever the threshold. "
+            "So there is nothing to label, and the precision leaves them out."
+        )
+    )
+    walk.draw(walk.at, "guarded pair")
+    detail = f"; {pair['detail']}" if pair["detail"] else ""
+    markup.draw(markup.note(f"Similarity {score_text(pair['score'])}{detail}"))
     layout.side_by_side(catalogue, pair["a"], pair["b"], stage=stage)
 
 
@@ -241,20 +305,26 @@ def _move_to(stage: str, index: int) -> None:
     st.session_state[f"pair of {stage}"] = index
 
 
-def _precision(labelled: pl.DataFrame, chosen: float) -> None:
+def _precision(labelled: pl.DataFrame, chosen: float, *, reaching: int) -> None:
+    """What the labels say of the stage; `reaching` pairs at or above the threshold can be labelled on this page."""
     above = precision(labelled.filter("decided"), chosen)
     if above.value is None:
         markup.draw(markup.note("Label some pairs to estimate the precision of the stage at this threshold."))
         return
-    sentence = (
-        f"Of {above.labelled} labelled pairs at or above {chosen:.2f}, {above.same} are the same: "
-        f"precision {above.value:.0%}, exact 95 % interval {above.low:.0%} to {above.high:.0%}."
+    is_one = above.labelled == 1
+    judged = (
+        f"The one labelled pair at or above {chosen:.2f} is {'the same' if above.same else 'different'}: "
+        if is_one
+        else f"Of {above.labelled} labelled pairs at or above {chosen:.2f}, {above.same} "
+        f"{'is' if above.same == 1 else 'are'} the same: "
     )
+    sentence = f"{judged}precision {above.value:.0%}, exact 95 % interval {above.low:.0%} to {above.high:.0%}."
     proposed = propose(labelled)
     advice = (
         f"The labels support a precision of at least 90 % at thresholds of {proposed:.2f} and above."
         if proposed is not None
-        else "The labels do not yet support a precision of 90 % at any threshold; that takes at least 36 pairs."
+        else "The labels do not yet support a precision of 90 % at any threshold; that takes 36 pairs without a mistake"
+        + (f", and this threshold has only {reaching}." if reaching < _NEEDED and reaching < MOST_PAIRS // 2 else ".")
     )
     markup.draw(markup.headline(f"{sentence} {advice}"))
     markup.draw(

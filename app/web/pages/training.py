@@ -19,7 +19,7 @@ def training() -> None:
     markup.draw(markup.purpose(PURPOSE))
     trainings = training_folders(run.path)
     if not trainings:
-        markup.draw(markup.notice(training_queries.next_command(run)))
+        markup.draw(markup.notice(markup.with_code(training_queries.next_command(run))))
         return
     if len(finished_trainings(run.path)) == len(trainings):
         _curves(run)
@@ -62,9 +62,9 @@ def _settings(run: RunFolder) -> None:
     cells = []
     for name, values in rows:
         same = len(set(values)) <= 1
-        marked = (value if same else markup.Markup(f"<mark>{markup.escaped(value)}</mark>") for value in values)
-        cells.append((name, *marked))
-    markup.draw(markup.table(["", *names], cells))
+        texts = (markup.escaped(value).replace("\n", "<br>") for value in values)
+        cells.append((name, *(markup.Markup(text if same else f"<mark>{text}</mark>") for text in texts)))
+    markup.draw(markup.table(["setting", *names], cells, wide_first=True))
 
 
 def _mask(run: RunFolder) -> None:

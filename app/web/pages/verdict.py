@@ -30,7 +30,7 @@ def verdict() -> None:
     markup.draw(markup.purpose(PURPOSE))
     document = Verdict.read(run)
     if document is None:
-        markup.draw(markup.notice(training_queries.next_command(run)))
+        markup.draw(markup.notice(markup.with_code(training_queries.next_command(run))))
     else:
         _verdict(document)
     _votes(run)

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from siftune.app.cli.commands import main
 from siftune.app.web import markup, state
 from siftune.app.web.components.map_chart import Drawing, coloured, map_data
+from siftune.curation.atomic_files import write_parquet
 from siftune.curation.review.catalogue import Catalogue, Query
 from siftune.curation.review.row_map import RowMap, Window
+from siftune.curation.review.search import TextIndex
 from siftune.curation.run.folder import RunFolder
 from tests.app.world import HOSTILE, add_map
 
@@ -30,7 +32,9 @@ def map_world(plain_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def row_map(map_world: Path) -> RowMap:
-    opened = RowMap.open(Catalogue.load(RunFolder.open(map_world)))
+    catalogue = Catalogue.load(RunFolder.open(map_world))
+    TextIndex.build(catalogue)  # it has the first words of prompts at hand
+    opened = RowMap.open(catalogue)
     assert opened is not None
     return opened
 
@@ -110,6 +114,17 @@ def test_witnesses_are_those_of_the_ledger(row_map: RowMap, map_world: Path) -> 
     assert {ids[int(row)]: ids[int(row_map.witness[row])] for row in np.flatnonzero(row_map.witness >= 0)} == expected
 
 
+def test_a_row_dropped_for_a_quota_resembles_no_row(plain_run: Path) -> None:
+    run = RunFolder.open(add_map(plain_run))
+    drops = run.ledger().filter(pl.col("action") == "drop")
+    quota = drops.head(5).with_columns(stage=pl.lit("balance"), reason=pl.lit("balance_bin"))
+    write_parquet(pl.concat([run.ledger().join(quota, on="id", how="anti"), quota]), run.ledger_path)
+    row_map = RowMap.open(Catalogue.load(run))
+    assert row_map is not None
+    resembling = set(row_map.catalogue.frame["id"].to_numpy()[row_map.witness >= 0])
+    assert resembling == set(drops["id"]) - set(quota["id"])
+
+
 @pytest.mark.parametrize("colour", ["fate", "source", "topic", "stage", "length", "curated"])
 def test_the_browser_is_sent_what_is_shown(row_map: RowMap, colour: str) -> None:
     window = row_map.everything
@@ -128,9 +143,13 @@ def test_the_browser_is_sent_what_is_shown(row_map: RowMap, colour: str) -> None
         row_map.density(inside, window, columns=data["shading"]["columns"], lines=data["shading"]["lines"])
     )
     rows = row_map.catalogue.frame[points]
-    for name, values, codes in data["tips"]:
+    tips = {name: [values[code] for code in codes] for name, values, codes in data["tips"]}
+    prompts = row_map.catalogue.texts(points)
+    first_words = [markup.line(prompts[int(point)]["prompt"].replace("\n", " "), 50)[:50] for point in points]
+    assert [prompt[:50] for prompt in tips.pop("prompt")] == first_words
+    for name, values in tips.items():
         column = rows["id" if name == "row" else name].cast(pl.String)
-        assert [values[code] for code in codes] == [markup.line(value or "") for value in column]
+        assert values == [markup.line(value or "") for value in column]
     if colour in ("fate", "source"):
         names = [data["legend"][code][0] for code in sent["value"]]
         assert names == [markup.line(value) for value in rows[colour].cast(pl.String)]

@@ -47,9 +47,8 @@ BUILDERS = {
     "tag": lambda text: markup.tag(text, text),
     "facts": lambda text: markup.facts([(text, text)]),
     "table": lambda text: markup.table([text], [[text]]),
-    "decision": lambda text: markup.decision(
-        {"stage": text, "action": text, "reason": text, "score": 0.5, "threshold": 0.4, "witness": text, "detail": text}
-    ),
+    "decision": markup.decision,
+    "note": markup.note,
     "row_head": lambda text: markup.row_head(text, {"fate": text, "stage": text, "reason": text}),
     "notice": markup.notice,
     "title": markup.title,
@@ -141,6 +140,12 @@ def test_escaped_text_reads_as_the_text_itself(text: str) -> None:
 def test_characters_that_hide_or_reorder_are_spelled_out() -> None:
     assert markup.visible("a\u202eb\x1b[31m\u200bc\ufeff\x00") == "a⟨U+202E⟩b⟨U+001B⟩[31m⟨U+200B⟩c⟨U+FEFF⟩⟨U+0000⟩"
     assert markup.visible("tabs\tand\nlines stay") == "tabs\tand\nlines stay"
+
+
+def test_backticks_of_our_own_texts_are_code_and_those_of_others_stay() -> None:
+    text = "add `topics: {}` or `<b>`; one ` alone"
+    assert "add <code>topics: {}</code> or <code>&lt;b&gt;</code>; one ` alone" in markup.notice(markup.with_code(text))
+    assert "add `topics: {}` or `&lt;b&gt;`" in markup.notice(text)
 
 
 def test_long_texts_and_long_dialogues_are_cut_and_say_so() -> None:

@@ -13,19 +13,24 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from siftune.app.web import charts, entry, queries, state
+from siftune.app.web import charts, entry, queries, state, training_queries
+from siftune.app.web.components import layout
+from siftune.app.web.components.verb_chart import verb_chart
 from siftune.app.web.pages import PAGES
 from siftune.curation import schema
+from siftune.curation.atomic_files import write_parquet
 from siftune.curation.review.annotations import Annotation, read_annotations, tag_counts
 from siftune.curation.review.catalogue import Catalogue, Query
+from siftune.curation.review.decision_words import decision_words
 from siftune.curation.review.funnel import funnel, warnings
-from siftune.curation.review.labels import read_labels
+from siftune.curation.review.labels import read_labels, write_label
 from siftune.curation.review.lengths import balance_summary, is_trained, length_histogram, median_lengths
-from siftune.curation.review.pairs import PAIR_KINDS, score_histogram
+from siftune.curation.review.pairs import PAIR_KINDS, score_histogram, with_scores
+from siftune.curation.review.tables import duplicate_groups
 from siftune.curation.review.token_lengths import stored_lengths
 from siftune.curation.review.what_if import replay
 from siftune.curation.run.folder import RunFolder
-from siftune.curation.run.manifest import BalanceRecord, LengthBinRecord, LengthRecord
+from siftune.curation.run.manifest import BalanceRecord, LeakageRecord, LengthBinRecord, LengthRecord
 from siftune.curation.run.overrides import Override, read_overrides
 from siftune.training import truncation
 from siftune.training.evaluation.formatting import format_interval
@@ -38,7 +43,7 @@ from siftune.training.evaluation.verdict import Verdict
 from siftune.training.evaluation.verdict_report import write_verdict
 from siftune.training.evaluation.verdict_sentences import STAGES_NOTE
 from siftune.training.result import RESULT_FILE
-from tests.app.world import contaminate
+from tests.app.world import RECIPE, contaminate
 
 #: Function, and address, of each page.
 NAMES = [draw_page.__name__ for draw_page in PAGES.values()]
@@ -172,6 +177,31 @@ def test_pages_of_the_second_half_say_what_to_run_next(page, plain_world: Path, 
     assert f"siftune curate {plain_world / 'recipe.yaml'}" in shown(page(name, plain_world))
 
 
+def test_a_recipe_without_training_is_told_what_to_add(page, done_run: Path) -> None:
+    for name in ("prompts", "training"):
+        shutil.rmtree(done_run / name)
+    (done_run / "verdict.json").unlink()
+    run = RunFolder.open(done_run)
+    manifest = run.manifest
+    manifest.recipe = RECIPE
+    manifest.write(run.manifest_path)
+    text = shown(page("verdict", done_run))
+    assert "has no section <code>training:</code>" in text
+    assert "\n    training: {}\n" in text
+    assert text.index(f"siftune curate {run.recipe_path}") < text.index(f"siftune train {done_run}")
+
+
+def test_arms_of_the_same_weights_are_said_to_be_so(page, done_run: Path) -> None:
+    run = RunFolder.open(done_run)
+    shutil.copytree(run.adapter("raw", 0), run.adapter("curated", 0), dirs_exist_ok=True)
+    text = shown(page("chat", done_run).chat_input[0].set_value("What?").run())
+    assert "The arms raw and curated have the same weights, so their answers are the same" in text
+    assert "larger training budget or other seeds" in text
+    assert "same_weights=True" not in text
+    engine = state.engine(run)
+    assert training_queries.equal_arms_sentence(run, engine, ("base", "raw")) is None
+
+
 def test_what_is_next_follows_the_state_of_the_run(page, done_run: Path) -> None:
     (done_run / "verdict.json").unlink()
     assert f"siftune compare {done_run}" in shown(page("verdict", done_run))
@@ -257,8 +287,20 @@ def test_searching_and_filtering_narrow_the_rows(page, plain_world: Path) -> Non
     assert f"{quarantined} of 600 rows" in shown(at)
     assert "could not be read as an example" in shown(at)
     at.multiselect("fate 0").set_value([]).run()
+    at.text_input("text 0").set_value("beta:3").run()
+    assert "1 of 600 rows" in shown(at)
+    assert "<b>beta:3</b>" in shown(at)
+    assert "near duplicate" in at.multiselect("reason 0").options
     at.text_input("text 0").set_value("wordthatisnowhere").run()
     assert "No rows match" in shown(at)
+
+
+def test_ids_that_begin_alike_are_told_apart() -> None:
+    ids = [f"a_source_with_a_long_name:{number}" for number in range(100_000, 100_030)]
+    short = [layout.short_id(row_id) for row_id in ids]
+    assert len(set(short)) == len(ids)
+    assert all(len(one) <= 24 and one.endswith(row_id[-6:]) for one, row_id in zip(short, ids, strict=True))
+    assert layout.short_id("alpha:3") == "alpha:3"
 
 
 def test_a_page_turns_and_a_new_question_starts_at_its_first(page, plain_world: Path) -> None:
@@ -337,10 +379,66 @@ def test_a_dropped_row_is_kept_by_hand_and_given_back(page, plain_run: Path) -> 
     at.button(f"restore {row_id}").click().run()
     assert read_overrides(run.overrides_path) == {row_id: Override(row_id, "restore", "they differ")}
     assert f"restore {row_id}" not in {button.key for button in at.button}  # the next decision is there
+    assert f"{row_id}: kept by hand, the next <code>siftune curate</code> applies it." in shown(at)
     at.button("decisions near drop near_duplicate_page previous").click().run()
     assert "By hand: kept, because: they differ" in shown(at)
+    assert "<code>siftune curate</code> applies it; in this run the row is dropped." in shown(at)
     at.button(f"drop {row_id}").click().run()  # as the stage decided: no decision by hand
     assert read_overrides(run.overrides_path) == {}
+
+
+#: Stage, action and reason, and the columns that a decision of this kind has between its row and its instruction.
+KINDS = {
+    ("near", "drop", "near_duplicate"): ["kept instead", "similarity", "margin"],
+    ("near", "guard", "differs_in_guarded_tokens"): ["not a duplicate of", "similarity", "margin", "what differs"],
+    ("conflicts", "report", "conflicting_answers"): ["same prompt, other answer"],
+    ("checks", "report", "refusal"): ["what was found"],
+    ("splits", "drop", "heldout_twin"): ["resembles the held-out row"],
+    ("splits", "drop", "leak"): ["resembles the held-out row", "similarity", "margin", "compared by"],
+    ("balance", "drop", "balance_bin"): ["drawn before it", "similarity", "quota"],
+    ("overrides", "restore", "by_hand"): ["your reason"],
+}
+
+
+def with_every_kind(folder: Path) -> RunFolder:
+    """A run with a decision of every kind, for the same witness, which the stage `exact` dropped."""
+    run = RunFolder.open(folder)
+    ledger = run.ledger()
+    dropped = ledger.filter(pl.col("stage") == "exact")["id"][0]
+    head = ledger.filter(pl.col("stage") == "near").head(1)
+    same = head.with_columns(witness=pl.lit(dropped), detail=pl.lit("why"))
+    lines = [
+        same.with_columns(stage=pl.lit(stage), action=pl.lit(action), reason=pl.lit(reason))
+        for stage, action, reason in list(KINDS)[1:]
+    ]
+    write_parquet(schema.conform(pl.concat([ledger, *lines]), schema.LEDGER), run.ledger_path)
+    return run
+
+
+def test_each_kind_of_decision_has_columns_that_are_true_of_it(page, plain_run: Path) -> None:
+    with_every_kind(plain_run)
+    for (stage, action, reason), expected in KINDS.items():
+        words = decision_words(RunFolder.open(plain_run), stage=stage, action=action, reason=reason)
+        margin = "margin" if words.margin else None
+        assert [one for one in (words.witness, words.score, margin, words.detail) if one] == expected
+        if stage not in ("near", "conflicts") or action == "guard":
+            continue
+        at = page("decisions", plain_run, address={"stage": stage, "action": action, "reason": reason})
+        table = at.dataframe[0]
+        # The instruction stands last, where a narrow window cuts a table.
+        assert table.value.columns.to_list() == ["row", *expected, "instruction"]
+        assert table.proto.HasField("placeholder")  # an empty cell is empty, and not None
+        said = shown(at)
+        assert ("kept instead" in said) == (stage == "near")
+        if stage == "conflicts":
+            assert table.value["same prompt, other answer"][0].endswith("(dropped by exact)")
+            assert "score" not in next(line for line in said.split("\n") if "conflicts: report" in line)
+
+
+def test_only_duplicates_are_members_of_a_group_of_duplicates(plain_run: Path) -> None:
+    run = with_every_kind(plain_run)
+    duplicates = run.ledger().filter(pl.col("stage").is_in(["exact", "near"]), pl.col("action") == "drop")
+    assert duplicate_groups(run, most=10_000)["rows"].sum() == duplicates.height
 
 
 def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path) -> None:
@@ -354,8 +452,61 @@ def test_rows_that_training_cut_are_decisions_like_others(page, plain_run: Path)
     kind = next(name for name in at.selectbox[0].options if name.startswith("train/raw"))
     text = shown(at.selectbox[0].select(kind).run())
     assert "train/raw: truncate" in text
-    assert "score 2618.0000 (threshold 1024)" in text
+    assert "tokens 2,618, limit 1,024" in text
     assert "2 tokens are cut" in text
+
+
+def test_pairs_that_all_are_guarded_are_shown_without_labels(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    pairs = run.pairs("near")
+    write_parquet(pairs.with_columns(guarded=pl.lit(value=True)), run.file("near"))
+    at = page("thresholds", plain_run)
+    text = shown(at)
+    reached = pairs.filter(pl.col("score") >= 0.8).height
+    assert f"All {reached} pairs right of the line are guarded: they differ in a number" in text
+    assert "guarded pair 1 of" in text
+    assert "<mark>" in text
+    assert "Same near" not in {button.key for button in at.button}
+    spec = json.loads(at.get("vega_lite_chart")[0].proto.spec)
+    assert "except guarded pairs" in spec["title"]["text"]
+    assert "at least 0.8 (<code>near: answers:</code>)" in text
+
+
+def test_guarded_pairs_are_one_click_beside_those_to_label(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    at = page("thresholds", plain_run)
+    assert "Same near" in {button.key for button in at.button}
+    at.button_group(key="pairs of near").set_value(True).run()
+    assert "guarded pair 1 of" in shown(at)
+    # A label of a pair that is guarded, from whatever time, is no evidence about a threshold.
+    a, b = run.pairs("near").filter("guarded").select("a", "b").row(0)
+    write_label(run, a=a, b=b, measure="near", same=False)
+    assert with_scores(run, "near", read_labels(run, "near"), threshold=0.65).is_empty()
+
+
+def test_labels_are_counted_in_words(page, plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    pairs = run.pairs("near")
+    reaching = pairs.filter(pl.col("score") >= 0.8).head(3)
+    write_parquet(pl.concat([reaching, pairs.filter(pl.col("score") < 0.8)]), run.file("near"))
+    write_label(run, a=reaching["a"][0], b=reaching["b"][0], measure="near", same=True)
+    text = shown(page("thresholds", plain_run))
+    assert "The one labelled pair at or above 0.80 is the same: precision 100%" in text
+    assert "that takes 36 pairs without a mistake, and this threshold has only 3." in text
+
+
+@pytest.mark.parametrize("threshold", [0.65, 0.7, 0.8, 0.825, 0.95, 1.0])
+def test_a_pair_at_the_threshold_is_drawn_right_of_its_line(plain_run: Path, threshold: float) -> None:
+    run = RunFolder.open(plain_run)
+    pairs = run.pairs("near")
+    scores = pl.Series("score", [0.65 + 0.05 * (row % 8) for row in range(pairs.height)]).round(2)
+    scores = scores.set(pl.Series(range(pairs.height)) % 9 == 0, threshold)
+    write_parquet(pairs.with_columns(scores), run.file("near"))
+    histogram = score_histogram(run, "near", threshold=threshold)
+    assert histogram["pairs"].sum() == pairs.height
+    right = histogram.filter(pl.col("score") >= threshold)
+    assert right["pairs"].sum() == (scores >= threshold).sum()
+    assert threshold in histogram["score"].to_list()
 
 
 def test_a_label_is_kept_and_the_next_pair_shown(page, plain_run: Path) -> None:
@@ -365,7 +516,7 @@ def test_a_label_is_kept_and_the_next_pair_shown(page, plain_run: Path) -> None:
     assert "Pair 2 of" in shown(at)
     at.button("Different near").click().run()
     assert read_labels(RunFolder.open(plain_run), "near")["same"].to_list() == [True, False]
-    assert "labelled pairs at or above" in shown(at)
+    assert "labelled pair" in shown(at)
 
 
 def test_contamination_is_judged_like_duplicates(page, plain_run: Path) -> None:
@@ -396,7 +547,7 @@ def test_contamination_is_judged_like_duplicates(page, plain_run: Path) -> None:
     assert labels["same"].to_list() == [False, True]
     assert set(labels["a"]) <= set(run.rows()["id"])
     assert labels["b"].str.starts_with("exam:").all()
-    assert "labelled pairs at or above 0.80" in shown(at)
+    assert "at or above 0.80" in shown(at)
 
 
 def test_a_contaminated_row_is_shown_beside_the_item(page, plain_run: Path) -> None:
@@ -461,8 +612,51 @@ def test_settings_that_differ_are_marked(page, done_run: Path) -> None:
     text = shown(page("training", done_run))
     assert text.count("<mark>") == 2  # the adapter's hash, once an arm
     done = RunFolder.open(done_run).training("raw", 0) / RESULT_FILE
-    done.write_text(json.dumps(json.loads(done.read_text()) | {"rows": 99}))
-    assert shown(page("training", done_run)).count("<mark>") == 4
+    done.write_text(json.dumps(json.loads(done.read_text()) | {"rows": 99, "warnings": ["one <b>", "two"]}))
+    text = shown(page("training", done_run))
+    assert text.count("<mark>") == 6
+    assert "<mark>one &lt;b&gt;<br>two</mark>" in text
+    assert '<table class="named">' in text
+
+
+def test_dashes_have_a_legend_and_steps_are_whole_numbers() -> None:
+    log = {"arm": ["raw"] * 4, "seed": [0, 0, 1, 1], "x": [1, 2, 1, 2], "loss": [2.0, 1.5, 2.0, 1.7]}
+    for frame, dashed in ((pl.DataFrame(log), True), (pl.DataFrame(log).head(2), False)):
+        spec = charts.curve(frame, "loss", title="loss", arms=["raw"]).to_dict()
+        encoding = spec["layer"][0]["encoding"]
+        assert (encoding["strokeDash"]["legend"] is not None) == dashed
+        assert encoding["x"]["axis"]["tickMinStep"] == 1
+    minutes = charts.curve(pl.DataFrame(log).cast({"x": pl.Float64}), "loss", title="loss", arms=["raw"]).to_dict()
+    assert "tickMinStep" not in minutes["layer"][0]["encoding"]["x"]["axis"]
+
+
+def test_names_on_the_rings_of_verbs_do_not_overlap() -> None:
+    verbs = [f"classify{number}" for number in range(12)]
+    lines = [(verb, f"noun{number}", 3 + number) for verb in verbs for number in range(2)]
+    tree = pl.DataFrame(lines, schema=["verb", "noun", "rows"], orient="row")
+    tree = tree.with_columns(set=pl.lit("raw"), share=pl.col("rows") / 100)
+    spec = verb_chart(tree, "raw").to_dict()
+    texts = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text" and "stroke" not in layer["mark"]]
+    boxes = []
+    for layer in texts:
+        for name in spec["datasets"][layer["data"]["name"]]:
+            angle, radius, text = name["middle"], layer["mark"]["radius"], name["label"]
+            x, y = radius * np.sin(angle), radius * np.cos(angle)
+            boxes.append((x - 3 * len(text), x + 3 * len(text), y - 6, y + 6))
+    assert len(boxes) > len(verbs)
+    for one, two in itertools.combinations(boxes, 2):
+        assert one[1] <= two[0] or two[1] <= one[0] or one[3] <= two[2] or two[3] <= one[2]
+
+
+def test_the_leak_of_a_random_split_is_an_average(plain_run: Path) -> None:
+    run = RunFolder.open(plain_run)
+    manifest = run.manifest
+    leak = LeakageRecord(measure="near", test_rows=110, expected=37.4, share=0.34, low=0.3, high=0.4)
+    manifest.naive_split = [leak]
+    manifest.write(run.manifest_path)
+    figure = next(one for one in queries.figures(Catalogue.load(run), None) if one.label == "Leaked test rows")
+    assert figure.value.startswith("37.4 → ")
+    assert "on average over random splits" in figure.note
 
 
 def test_the_mask_viewer_marks_what_is_trained(page, trained_world: Path) -> None:
@@ -560,4 +754,15 @@ def test_the_slider_counts_tokens_of_the_base_model(page, done_run: Path) -> Non
 def test_a_run_without_a_model_counts_words_and_says_so(page, plain_world: Path) -> None:
     at = page("thresholds", plain_world)
     assert at.metric[2].label == "Words left"
-    assert "names no base model" in shown(at)
+    assert "Words are counted, since no section of the recipe needs the tokens of a base model." in shown(at)
+
+
+@pytest.mark.parametrize(("section", "expected"), [("", False), ("balance: {}\n", True), ("training: {}\n", True)])
+def test_tokens_are_counted_where_a_section_of_the_recipe_counts_them(
+    plain_run: Path, section: str, expected: bool
+) -> None:
+    run = RunFolder.open(plain_run)
+    manifest = run.manifest
+    manifest.recipe = RECIPE + section
+    manifest.write(run.manifest_path)
+    assert state.needs_tokens(RunFolder.open(plain_run).recipe) == expected
