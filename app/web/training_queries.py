@@ -110,7 +110,7 @@ def logs(run: RunFolder) -> pl.DataFrame:
 
 
 def progress(run: RunFolder) -> list[tuple[object, ...]]:
-    """For each arm and seed: arm, seed, state, steps, trained tokens, minutes, last loss, truncated rows."""
+    """For each arm and seed: arm, seed, state, steps, trained tokens, minutes, last loss, rows cut or left out."""
     lines: list[tuple[object, ...]] = []
     for arm, seed, folder in training_folders(run.path):
         log, result, truncated = read_log(folder), read_result(folder), read_truncated(folder)

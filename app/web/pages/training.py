@@ -30,7 +30,7 @@ def training() -> None:
 
 
 def _curves(run: RunFolder) -> None:
-    head = ["arm", "seed", "state", "steps", "trained tokens", "minutes", "last loss", "truncated rows"]
+    head = ["arm", "seed", "state", "steps", "trained tokens", "minutes", "last loss", "rows cut or left out"]
     rows = [(markup.Markup(markup.tag(arm, str(arm))), *rest) for arm, *rest in training_queries.progress(run)]
     markup.draw(markup.table(head, rows, numbers=(1, 3, 4, 5, 6, 7)))
     logs = training_queries.logs(run)

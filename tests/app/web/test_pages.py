@@ -64,7 +64,7 @@ CONTENT = {
     "row_map": ("This run has no map.", "topics: {}"),
     "decisions": ("near: drop, near duplicate, score 0.8", "<mark>"),
     "thresholds": ("Rows left are counted before splits and balance.", "nearest to the threshold: similarity 0."),
-    "training": ("truncated rows", "running mean over 3 steps"),
+    "training": ("rows cut or left out", "running mean over 3 steps"),
     "chat": ("each arm keeps its own conversation history",),
     "prompts": ("What colour has door 3?", "checks passed"),
     "verdict": ("curated − raw", "minimum detectable effect", "There are no votes yet"),
