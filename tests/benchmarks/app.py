@@ -264,7 +264,7 @@ def slide(page: Any, step: Callable[..., None]) -> None:
     page.get_by_role("link", name="Thresholds", exact=True).click()
     page.wait_for_selector(DRAWN["Thresholds"], timeout=TIMEOUT)
     settle(page)
-    stages = page.locator('[data-testid="stButtonGroup"] button')
+    stages = page.locator('[data-testid="stButtonGroup"]').first.locator("button")
     for number in range(stages.count()):
         name = stages.nth(number).inner_text()
         if number:

@@ -13,6 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["siftune"]):
+    import siftune.curation.decontamination.program_behaviour
     import siftune.curation.ingest.sources
     import siftune.curation.recipe.loading
     import siftune.training.masks  # noqa: F401 - all that the targets call is imported here, with counters
