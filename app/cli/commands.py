@@ -23,7 +23,7 @@ class _CommandGroup(click.Group):
         replace_unencodable_output()
         try:
             return super().main(*args, **options)
-        except OSError as fault:  # of `--help` and `--version`, too, which click prints before it invokes a command
+        except Exception as fault:  # of `--help` and `--version`, too, which click prints before it invokes a command
             if (message := system_message(fault)) is None:
                 raise
             click.echo(f"siftune: {message}", err=True)

@@ -7,7 +7,8 @@ import io
 import sys
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_TEXT = "No space left on device"
+#: As polars and SQLite say it, whose faults can be of types of their own.
+_FULL_TEXTS = ("No space left on device", "database or disk is full")
 
 
 def replace_unencodable_output() -> None:
@@ -17,11 +18,13 @@ def replace_unencodable_output() -> None:
             stream.reconfigure(errors="replace")
 
 
-def system_message(fault: OSError) -> str | None:
+def system_message(fault: Exception) -> str | None:
     """One sentence for a fault that the user can mend; None for any other."""
-    if fault.errno in _FULL or _FULL_TEXT in str(fault):
-        where = f" while writing {fault.filename}" if fault.filename else ""
+    if getattr(fault, "errno", None) in _FULL or any(text in str(fault) for text in _FULL_TEXTS):
+        where = f" while writing {fault.filename}" if isinstance(fault, OSError) and fault.filename else ""
         return f"the disk is full{where}. Free some space and run the same command again; it continues."
+    if not isinstance(fault, OSError):
+        return None
     if fault.errno == errno.EFBIG:
         return f"a file would be larger than the system allows: {fault.strerror}. Raise the limit (ulimit -f)."
     if fault.errno == errno.EROFS:

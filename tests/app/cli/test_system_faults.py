@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import io
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from polars.exceptions import ComputeError
 
 from siftune.app.cli import commands
 from siftune.app.cli.system_faults import replace_unencodable_output, system_message
@@ -36,6 +38,14 @@ def test_characters_that_the_output_does_not_have_are_replaced(monkeypatch):
         ),
         (OSError(errno.EFBIG, "File too large"), "a file would be larger than the system allows: File too large"),
         (OSError(errno.EIO, "Input/output error"), None),
+        (
+            ComputeError(
+                "parquet: File out of specification: underlying IO error: No space left on device (os error 28)"
+            ),
+            "the disk is full. Free",
+        ),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full. Free"),
+        (ComputeError("cannot cast"), None),
     ],
 )
 def test_faults_of_the_system(fault, message):
@@ -43,11 +53,14 @@ def test_faults_of_the_system(fault, message):
     assert found is None if message is None else found.startswith(message)
 
 
-def test_a_full_disk_is_one_sentence_and_exit_code_2(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "No space left on device"), ComputeError("No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_one_sentence_and_exit_code_2(monkeypatch, tmp_path, fault):
     from siftune.curation import pipeline
 
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise fault
 
     monkeypatch.setattr(pipeline, "curate", full)
     result = CliRunner().invoke(commands.main, ["curate", str(tmp_path / "r.yaml")])
