@@ -103,8 +103,8 @@ def curve(frame: pl.DataFrame, column: str, *, title: str, arms: Sequence[str]) 
     # Dashes need a legend where there is more than one kind of them.
     dashes = alt.Legend(title=None, orient="top", offset=2, padding=0, labelExpr="'seed ' + datum.label")
     seeds = dashes if frame["seed"].n_unique() > 1 else None
-    whole = {"tickMinStep": 1, "format": "~s"} if frame["x"].dtype.is_integer() else {}
-    axis_of_x = alt.Axis(tickCount=6, grid=False, **whole)
+    whole_steps = {"tickMinStep": 1, "format": "~s"} if frame["x"].dtype.is_integer() else {}
+    axis_of_x = alt.Axis(tickCount=6, grid=False, **whole_steps)
     scale = alt.Scale(zero=column in ("learning_rate", "tokens_per_second"), nice=True)
     base = (
         alt.Chart(frame.to_pandas())

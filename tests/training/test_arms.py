@@ -90,6 +90,6 @@ def test_arms_that_train_on_the_same_rows_are_named(tmp_path: Path, tiny_model: 
     notes: list[str] = []
     results = arms.train(run, arms=["curated", "no-near"], seeds=[0, 1], warn=notes.append)
     equal = [one.adapter_hash == two.adapter_hash for one, two in zip(results[::2], results[1::2], strict=True)]
-    told = [f"curated and no-near have the same adapter with seed {seed}" for seed in (0, 1) if equal[seed]]
+    expected = [f"curated and no-near have the same adapter with seed {seed}" for seed in (0, 1) if equal[seed]]
     assert any(equal)
-    assert [note.partition(":")[0] for note in notes if "same adapter" in note] == told
+    assert [note.partition(":")[0] for note in notes if "same adapter" in note] == expected

@@ -266,10 +266,10 @@ def test_what_is_decided_by_hand_is_told_before_and_after_the_next_curation(call
     recipe = write_recipe(tmp_path, "s.jsonl")
     assert "By hand" not in call("curate", recipe).stdout
     write_override(RunFolder.open(tmp_path / "run"), Override("s:3", "restore", "a twin that I want"))
-    told = "By hand: keep it (a twin that I want). `siftune curate` obeys it the next time."
-    assert told in " ".join(call("explain", "run", "s:3").stdout.split())
+    sentence = "By hand: keep it (a twin that I want). `siftune curate` obeys it the next time."
+    assert sentence in " ".join(call("explain", "run", "s:3").stdout.split())
     assert "By hand: 1 kept." in call("curate", recipe).stdout
-    assert told not in " ".join(call("explain", "run", "s:3").stdout.split())
+    assert sentence not in " ".join(call("explain", "run", "s:3").stdout.split())
 
 
 def test_the_threshold_to_try_is_that_of_the_next_stored_pair(call: Call, run: Path, tmp_path: Path) -> None:

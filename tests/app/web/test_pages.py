@@ -428,11 +428,11 @@ def test_each_kind_of_decision_has_columns_that_are_true_of_it(page, plain_run: 
         # The instruction stands last, where a narrow window cuts a table.
         assert table.value.columns.to_list() == ["row", *expected, "instruction"]
         assert table.proto.HasField("placeholder")  # an empty cell is empty, and not None
-        said = shown(at)
-        assert ("kept instead" in said) == (stage == "near")
+        text = shown(at)
+        assert ("kept instead" in text) == (stage == "near")
         if stage == "conflicts":
             assert table.value["same prompt, other answer"][0].endswith("(dropped by exact)")
-            assert "score" not in next(line for line in said.split("\n") if "conflicts: report" in line)
+            assert "score" not in next(line for line in text.split("\n") if "conflicts: report" in line)
 
 
 def test_only_duplicates_are_members_of_a_group_of_duplicates(plain_run: Path) -> None:
